@@ -1,0 +1,65 @@
+package fault
+
+// Code is one row of the table of stable codes.
+type Code struct {
+	Name    string
+	Kind    Kind
+	Meaning string
+}
+
+// Lookup returns the row of a code.
+func Lookup(name string) (Code, bool) {
+	for _, c := range Codes() {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Code{}, false
+}
+
+// Codes returns every code that a door can answer with, in the order of the reference.
+func Codes() []Code {
+	return codes[:]
+}
+
+var codes = [...]Code{
+	{"internal", Internal, "an unexpected failure; the cause is in the server's log under the request id"},
+	{"malformed_json", Invalid, "the body is not JSON, has a key twice, or is not UTF-8"},
+	{"malformed_request", Invalid, "the request line, a header or the query is not well formed"},
+	{"model_duplicate", Invalid, "a proxied body names the model twice, so two readers could see two models"},
+	{"validation_failed", Unprocessable, "a field is missing, unknown, of the wrong type or out of bounds"},
+	{"upstream_refused", Unprocessable, "the address is private, reserved or not https, and not allowed by name"},
+	{"secret_missing", Unprocessable, "the credential type needs a secret field that was not given"},
+	{"unauthenticated", Unauthenticated, "no token or key, or one that is unknown, expired or revoked"},
+	{"login_failed", Unauthenticated, "the e-mail address and the password do not belong together"},
+	{"setup_refused", Unauthenticated, "the set-up link was used, has expired or is not the current one"},
+	{"forbidden", Forbidden, "the caller is known but may not do this"},
+	{"scope_missing", Forbidden, "the token lacks the scope that this act needs"},
+	{"train_mismatch", Forbidden, "the request names another train than the client key belongs to"},
+	{"account_not_linked", Forbidden, "the named account is not linked to the train"},
+	{"no_account", Forbidden, "no usable account is linked to the train"},
+	{"train_disabled", Unauthenticated, "the train is disabled"},
+	{"host_not_bound", Forbidden, "the credential may not be sent to that host"},
+	{"not_found", NotFound, "there is no such thing, or the caller may not see it"},
+	{"method_not_allowed", MethodNotAllowed, "the route exists, but not with this method"},
+	{"already_exists", Conflict, "the name or address is taken"},
+	{"already_issued", Conflict, "the secret was shown once and is not kept"},
+	{"already_set_up", Conflict, "there is an administrator already"},
+	{"key_limit_reached", Conflict, "the train has as many active client keys as it may have"},
+	{"key_active", Conflict, "only a revoked key can be purged"},
+	{"train_in_use", Conflict, "the train still has links or active keys"},
+	{"not_revealable", Conflict, "the credential has no such secret field"},
+	{"state_conflict", Conflict, "the thing changed meanwhile, or is in a state that forbids this"},
+	{"etag_mismatch", Precondition, "the thing changed since it was read"},
+	{"body_too_large", TooLarge, "the body is over the limit"},
+	{"unsupported_media", UnsupportedMedia, "the body must be application/json"},
+	{"login_throttled", TooMany, "too many failed logins; wait as long as Retry-After says"},
+	{"accounts_cooling", TooMany, "all linked accounts are cooling down"},
+	{"rate_limited", TooMany, "too many requests"},
+	{"audit_unavailable", Unavailable, "the act could not be recorded, so it did not happen"},
+	{"database_unavailable", Unavailable, "the database does not answer, or its news are too old to be trusted"},
+	{"encryption_key_missing", Unavailable, "the keyring is sealed or its root key is missing"},
+	{"memory_budget", Unavailable, "too many large request bodies are held at this moment"},
+	{"draining", Unavailable, "this instance is shutting down; another one will serve the retry"},
+	{"upstream_unreachable", Unavailable, "no linked account's upstream could be reached"},
+}

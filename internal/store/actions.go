@@ -1,0 +1,101 @@
+package store
+
+// Action is what an audit event tells of. The list is closed: an event with another action is refused.
+type Action string
+
+// The actions.
+const (
+	AdminInit         Action = "admin.init"
+	AdminKeyring      Action = "admin.keyring"
+	AdminStart        Action = "admin.start"
+	AdminStop         Action = "admin.stop"
+	AuditSigner       Action = "audit.signer"
+	AuditRead         Action = "audit.read"
+	CredentialCreate  Action = "credential.create"
+	CredentialList    Action = "credential.list"
+	CredentialView    Action = "credential.view"
+	CredentialUpdate  Action = "credential.update"
+	CredentialRotate  Action = "credential.rotate"
+	CredentialDelete  Action = "credential.delete"
+	CredentialReveal  Action = "credential.reveal"
+	CredentialRefused Action = "credential.refused"
+	CredentialCooling Action = "credential.cooling"
+	LeaseGranted      Action = "lease.granted"
+	LeaseOutcome      Action = "lease.outcome"
+	KeyIssue          Action = "key.issue"
+	KeyUpdate         Action = "key.update"
+	KeyReplace        Action = "key.replace"
+	KeyRevoke         Action = "key.revoke"
+	KeyPurge          Action = "key.purge"
+	TrainCreate       Action = "train.create"
+	TrainUpdate       Action = "train.update"
+	TrainDelete       Action = "train.delete"
+	TrainLink         Action = "train.link"
+	TrainRelink       Action = "train.relink"
+	TrainUnlink       Action = "train.unlink"
+	TrainRefused      Action = "train.refused"
+	IdentitySetup     Action = "identity.setup"
+	IdentityLogin     Action = "identity.login"
+	IdentityFailed    Action = "identity.failed"
+	IdentityRefused   Action = "identity.refused"
+	TokenIssue        Action = "identity.token_issue"
+	TokenRevoke       Action = "identity.token_revoke"
+	UserCreate        Action = "identity.user_create"
+)
+
+// ActionRow explains one action for the reference.
+type ActionRow struct {
+	Action  Action
+	Meaning string
+}
+
+// Actions returns the closed list with what each means.
+func Actions() []ActionRow { return actionRows[:] }
+
+var actionRows = [...]ActionRow{
+	{AdminInit, "the database was initialised from the command line"},
+	{AdminKeyring, "a keyring or a data key was made"},
+	{AdminStart, "an instance started"},
+	{AdminStop, "an instance stopped in order"},
+	{AuditSigner, "the key that signs checkpoints was made"},
+	{AuditRead, "audit records were read, searched or exported"},
+	{CredentialCreate, "a credential was stored"},
+	{CredentialList, "credentials were listed; one event a list, secrets are never in it"},
+	{CredentialView, "a credential's metadata was read"},
+	{CredentialUpdate, "a credential's metadata changed; the event names the fields"},
+	{CredentialRotate, "a credential got a new version of its secret"},
+	{CredentialDelete, "a credential was deleted and its sealed material destroyed"},
+	{CredentialReveal, "a secret field was decrypted for a person or a token, with the reason given"},
+	{CredentialRefused, "an act on a credential was refused"},
+	{CredentialCooling, "an account is not used for a while after a failure upstream"},
+	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
+	{LeaseOutcome, "what became of that attempt"},
+	{KeyIssue, "a client key was issued"},
+	{KeyUpdate, "a client key's name, expiry or limits changed"},
+	{KeyReplace, "a client key was issued to replace another, which stays valid for an overlap"},
+	{KeyRevoke, "a client key was revoked"},
+	{KeyPurge, "a revoked client key was removed from the list"},
+	{TrainCreate, "a train was made"},
+	{TrainUpdate, "a train's settings changed"},
+	{TrainDelete, "a train was deleted"},
+	{TrainLink, "a credential was linked to a train"},
+	{TrainRelink, "a link's alias or priority changed"},
+	{TrainUnlink, "a credential was unlinked from a train"},
+	{TrainRefused, "an act on a train or its keys was refused"},
+	{IdentitySetup, "a one-time set-up link was made or used"},
+	{IdentityLogin, "somebody signed in"},
+	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
+	{IdentityRefused, "an act on people or tokens was refused"},
+	{TokenIssue, "a personal access token was issued"},
+	{TokenRevoke, "a personal access token was revoked"},
+	{UserCreate, "a person was added"},
+}
+
+func (a Action) known() bool {
+	for i := range actionRows {
+		if actionRows[i].Action == a {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,220 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"signalbox.dev/signalbox/internal/fault"
+)
+
+// Purpose says why a [DB.Bookkeep] writes without an audit event. The list is closed; the house test lists the callers.
+type Purpose string
+
+// The purposes.
+const (
+	Sequence Purpose = "sequence" // moving audit references into the log
+	Cursor   Purpose = "cursor"   // trimming and remembering positions
+	Counter  Purpose = "counter"  // rate and usage counters
+	Outbox   Purpose = "outbox"   // delivery state of notifications
+	Touch    Purpose = "touch"    // last use
+	Election Purpose = "election" // who does a chore
+)
+
+// ErrNotRecorded is returned by a [DB.Write] whose function recorded no event; nothing was committed.
+var ErrNotRecorded = errors.New("store: the write recorded no audit event, so it was not committed")
+
+// Tx is a transaction. It is valid only inside the function it was handed to.
+type Tx struct {
+	ctx      context.Context
+	db       *DB
+	tx       *sqlx.Tx
+	now      time.Time
+	recorded int
+	changes  []Change
+	writable bool
+}
+
+type inTx struct{}
+
+// Read runs fn in a read-only transaction.
+func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
+	db.reads.Add(1)
+	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: db.engine == Postgres}, false, fn, nil)
+}
+
+// Write runs fn in a transaction that commits only if fn recorded at least one event. An error of fn rolls everything back, its events
+// too: a refusal that must be recorded returns nil and hands its verdict out in a variable. fn may run again when the database asks for a
+// retry, so it must not have effects outside the transaction. When Write returns, this instance's subscribers know the change.
+func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
+	return db.run(ctx, db.write, nil, true, fn, func(tx *Tx) error {
+		if tx.recorded == 0 {
+			return ErrNotRecorded
+		}
+		return nil
+	})
+}
+
+// Bookkeep runs fn in a transaction that needs no event, for one of the listed purposes.
+func (db *DB) Bookkeep(ctx context.Context, purpose Purpose, fn func(*Tx) error) error {
+	switch purpose {
+	case Sequence, Cursor, Counter, Outbox, Touch, Election:
+	default:
+		return fmt.Errorf("store: %q is no purpose of bookkeeping", purpose)
+	}
+	return db.run(ctx, db.write, nil, true, fn, nil)
+}
+
+// attempts bounds the retries of a transaction that PostgreSQL broke off (serialization failure, deadlock).
+const attempts = 4
+
+func (db *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, writable bool, fn func(*Tx) error, gate func(*Tx) error) error {
+	if ctx.Value(inTx{}) != nil {
+		return errors.New("store: a transaction cannot be opened inside another")
+	}
+	if pool == nil {
+		return errors.New("store: the database is open for reading only")
+	}
+	var err error
+	for try := range attempts {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Duration(try) * 5 * time.Millisecond):
+			}
+		}
+		var tx *Tx
+		tx, err = db.attempt(ctx, pool, opts, writable, fn, gate)
+		if err == nil {
+			if len(tx.changes) > 0 {
+				db.feed.dispatchOwn(context.WithoutCancel(ctx), tx.changes)
+			}
+			return nil
+		}
+		if !isRetry(err) {
+			break
+		}
+	}
+	return db.classify(ctx, err)
+}
+
+func (db *DB) attempt(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, writable bool, fn func(*Tx) error, gate func(*Tx) error) (_ *Tx, err error) {
+	db.open.Add(1)
+	defer db.open.Add(-1)
+	inner, err := pool.BeginTxx(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	tx := &Tx{ctx: context.WithValue(ctx, inTx{}, true), db: db, tx: inner, writable: writable}
+	done := false
+	defer func() {
+		if !done { // an error or a panic of fn
+			_ = inner.Rollback()
+		}
+	}()
+	if err := fn(tx); err != nil {
+		return nil, err
+	}
+	if gate != nil {
+		if err := gate(tx); err != nil {
+			return nil, err
+		}
+	}
+	if err := tx.storeChanges(); err != nil {
+		return nil, err
+	}
+	done = true
+	if err := inner.Commit(); err != nil {
+		_ = inner.Rollback()
+		return nil, err
+	}
+	return tx, nil
+}
+
+// classify turns a failure of the database itself into a fault and leaves every other error as it is.
+func (db *DB) classify(ctx context.Context, err error) error {
+	if _, ok := fault.As(err); ok {
+		return err
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return ctx.Err()
+	}
+	if isUnavailable(err) {
+		db.cfg.Log.Error("the database failed", "cause", redactCause(err))
+		return unavailable(err)
+	}
+	return err
+}
+
+func isRetry(err error) bool {
+	var pg pgError
+	return errors.As(err, &pg) && (pg.SQLState() == "40001" || pg.SQLState() == "40P01")
+}
+
+// Context returns the transaction's context. Opening another transaction with it is an error.
+func (tx *Tx) Context() context.Context { return tx.ctx }
+
+// Exec runs a statement and returns the number of rows that it changed.
+func (tx *Tx) Exec(query string, args ...any) (int64, error) {
+	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Get scans the first row into dest (a scalar or a struct with db tags), or returns [ErrNotFound].
+func (tx *Tx) Get(dest any, query string, args ...any) error {
+	err := tx.tx.GetContext(tx.ctx, dest, query, args...)
+	if isNoRows(err) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// Select scans all rows into dest, a pointer to a slice.
+func (tx *Tx) Select(dest any, query string, args ...any) error {
+	return tx.tx.SelectContext(tx.ctx, dest, query, args...)
+}
+
+// Query returns the rows for streaming; close them before the next statement.
+func (tx *Tx) Query(query string, args ...any) (*sqlx.Rows, error) {
+	return tx.tx.QueryxContext(tx.ctx, query, args...)
+}
+
+// ForUpdate is the clause that locks the selected rows until the end of the transaction. It is empty on SQLite, where a write
+// transaction has the whole database.
+func (tx *Tx) ForUpdate() string {
+	if tx.db.engine == Postgres {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
+// Now returns the transaction's time, the same at each call, in UTC and whole microseconds. On PostgreSQL it is the database's clock, so
+// that instances whose clocks differ compare leases alike.
+func (tx *Tx) Now() time.Time {
+	if !tx.now.IsZero() {
+		return tx.now
+	}
+	switch {
+	case tx.db.cfg.Clock != nil:
+		tx.now = tx.db.cfg.Clock()
+	case tx.db.engine == Postgres:
+		var us int64
+		if err := tx.tx.GetContext(tx.ctx, &us, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"); err == nil {
+			tx.now = time.UnixMicro(us)
+		}
+		// When the query fails, the transaction is broken and cannot commit; any time will do.
+	}
+	if tx.now.IsZero() {
+		tx.now = time.Now()
+	}
+	tx.now = tx.now.UTC().Truncate(time.Microsecond)
+	return tx.now
+}
