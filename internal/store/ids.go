@@ -59,3 +59,16 @@ func ValidID(prefix, s string) bool {
 	}
 	return true
 }
+
+// IDTime returns when an id of [NewID] was made, exact to a microsecond, and whether it has the form of one.
+func IDTime(prefix, id string) (time.Time, bool) {
+	if !ValidID(prefix, id) {
+		return time.Time{}, false
+	}
+	var hi, lo uint64
+	for i := len(prefix) + 1; i < len(id); i++ {
+		hi = hi<<5 | lo>>59
+		lo = lo<<5 | uint64(strings.IndexByte(crockford, id[i]))
+	}
+	return time.UnixMilli(int64(hi >> 16)).Add(time.Duration(hi & 0xfff * 1e6 / 4096)).UTC(), true
+}

@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
@@ -24,8 +25,16 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// Engines are both engines, in the order of [Each].
-func Engines() []store.Engine { return []store.Engine{store.SQLite, store.Postgres} }
+// Engines are the engines that [Each] uses: both, unless SIGNALBOX_TEST_ENGINES names one. Only the quick gate sets it, and says so.
+func Engines() []store.Engine {
+	both := []store.Engine{store.SQLite, store.Postgres}
+	for _, e := range both {
+		if os.Getenv("SIGNALBOX_TEST_ENGINES") == string(e) {
+			return []store.Engine{e}
+		}
+	}
+	return both
+}
 
 // Each runs fn once per engine, each time with a started database of its own.
 func Each(t *testing.T, fn func(t *testing.T, db *store.DB)) {

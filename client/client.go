@@ -1,0 +1,159 @@
+// Package client is the Go client of Signalbox's REST API, and the one definition of its wire types.
+//
+// Promise: one method a route, typed in and out; a refusal is an [*Error] with the server's stable code. The client never repeats a call by
+// itself, follows no redirect (a redirect could carry the token elsewhere), reads at most [MaxReply] bytes of an answer and never prints the
+// token: printing a [Client] shows its address only.
+//
+// Limits: secrets in requests and answers are plain strings; the caller owns their life. Times are UTC with microseconds.
+//
+// Invariants: the package imports the standard library only, so that other programs can use it without the server's dependencies.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// MaxReply is the most that the client reads of an answer, in bytes.
+const MaxReply = 16 << 20
+
+// Client speaks to one Signalbox server. It is safe for concurrent use. Make it with [New].
+type Client struct {
+	base string
+	http *http.Client
+	// authorize holds the token behind a function, where printers do not find it.
+	authorize func(http.Header)
+	agent     string
+}
+
+// Option changes how a [Client] works.
+type Option func(*Client)
+
+// WithHTTPClient sets the HTTP client. Its CheckRedirect is not used: the client follows no redirect.
+func WithHTTPClient(h *http.Client) Option {
+	return func(c *Client) {
+		own := *h
+		c.http = &own
+	}
+}
+
+// WithUserAgent sets the User-Agent that the server records with each act.
+func WithUserAgent(agent string) Option {
+	return func(c *Client) { c.agent = agent }
+}
+
+// New returns a client of the server at base ("http://127.0.0.1:8420") that signs in with a personal access token. With an empty token
+// only the public routes work. A base that is no http or https URL shows as an error of the first call.
+func New(base, token string, opts ...Option) *Client {
+	c := &Client{
+		base:      strings.TrimRight(base, "/"),
+		http:      &http.Client{Timeout: 2 * time.Minute},
+		agent:     "signalbox-go",
+		authorize: func(http.Header) {},
+	}
+	if token != "" {
+		c.authorize = func(h http.Header) { h.Set("Authorization", "Bearer "+token) }
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return c
+}
+
+// call is one request.
+type call struct {
+	method, path string
+	query        url.Values
+	body         any
+	ifMatch      string
+}
+
+// answer is what the client keeps of a reply besides its body.
+type answer struct {
+	status int
+	etag   string
+}
+
+// do sends the call and decodes a 2xx body into out (nil: the body is not wanted).
+func (c *Client) do(ctx context.Context, k call, out any) (answer, error) {
+	req, err := c.request(ctx, k)
+	if err != nil {
+		return answer{}, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, fmt.Errorf("reach Signalbox: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxReply+1))
+	if err != nil {
+		return answer{}, fmt.Errorf("read Signalbox's answer: %w", err)
+	}
+	if len(body) > MaxReply {
+		return answer{}, fmt.Errorf("read Signalbox's answer: it is over %d bytes", MaxReply)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return answer{}, readError(resp, body)
+	}
+	if out != nil {
+		if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "application/json" {
+			return answer{}, fmt.Errorf("read Signalbox's answer: its type is %q, not application/json; is %s a Signalbox server?", kind, c.base)
+		}
+		if err := json.Unmarshal(body, out); err != nil {
+			// The decoder's text may quote the body, and that may hold a secret.
+			return answer{}, errors.New("read Signalbox's answer: it is not the JSON that this client knows; client and server may be of different versions")
+		}
+	}
+	return answer{status: resp.StatusCode, etag: resp.Header.Get("ETag")}, nil
+}
+
+func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
+	target, err := url.Parse(c.base + k.path)
+	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
+		return nil, errors.New("the address of the Signalbox server must look like http://127.0.0.1:8420")
+	}
+	target.RawQuery = k.query.Encode()
+	var body io.Reader
+	if k.body != nil {
+		b, err := json.Marshal(k.body)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, k.method, target.String(), body)
+	if err != nil {
+		return nil, errors.New("the address of the Signalbox server is not a URL")
+	}
+	c.authorize(req.Header)
+	req.Header.Set("User-Agent", c.agent)
+	req.Header.Set("Accept", "application/json, application/problem+json")
+	if k.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if k.ifMatch != "" {
+		req.Header.Set("If-Match", k.ifMatch)
+	}
+	return req, nil
+}
+
+// path joins segments, each escaped, so that a name can never change the route.
+func path(segments ...string) string {
+	var b strings.Builder
+	b.WriteString("/api")
+	for _, s := range segments {
+		b.WriteByte('/')
+		b.WriteString(url.PathEscape(s))
+	}
+	return b.String()
+}

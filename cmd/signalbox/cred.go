@@ -1,0 +1,421 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+func (s *shell) credCommand() *cobra.Command {
+	return parent("cred", "Store, read, change, rotate and reveal credentials",
+		s.credAdd(), s.credGet(), s.credList(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal())
+}
+
+func (s *shell) credAdd() *cobra.Command {
+	var secrets secretFlags
+	var meta metaFlags
+	var kind string
+	cmd := s.remote("add NAME", "Store a credential", words("NAME"), func(cmd *cobra.Command, args []string) error {
+		row, ok := vault.Lookup(vault.Type(kind))
+		if !ok {
+			return usage("--type must be one of: %s", strings.Join(typeNames(), ", "))
+		}
+		draft := client.CredentialDraft{Type: kind, Name: args[0]}
+		if err := meta.draft(cmd, &draft); err != nil {
+			return err
+		}
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		given, err := secrets.read(cmd.Context(), s, required(row))
+		if err != nil {
+			return err
+		}
+		if len(given) == 0 {
+			return usage("a credential of type %s needs at least one secret field; give one with --secret-stdin FIELD or --secret-file FIELD=PATH", kind)
+		}
+		draft.Secrets = revealed(given)
+		cred, err := c.CreateCredential(cmd.Context(), draft)
+		if err != nil {
+			return err
+		}
+		return s.show(cred, func() { s.say("Stored %s %s as %s.", cred.Type, cred.Name, cred.ID) })
+	})
+	cmd.Flags().StringVar(&kind, "type", string(vault.Password), "type of the credential: "+strings.Join(typeNames(), ", "))
+	meta.register(cmd, false)
+	secrets.register(cmd)
+	return cmd
+}
+
+func typeNames() []string {
+	var out []string
+	for _, row := range vault.Types() {
+		out = append(out, string(row.Type))
+	}
+	return out
+}
+
+// required are the secret fields that a person is asked for.
+func required(row vault.TypeRow) []string {
+	var out []string
+	for _, f := range row.Secrets {
+		if f.Required {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}
+
+func (s *shell) credGet() *cobra.Command {
+	return s.remote("get CREDENTIAL", "Show a credential's metadata, never its secrets", words("CREDENTIAL"), func(cmd *cobra.Command, args []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		cred, err := getCredential(cmd.Context(), c, args[0])
+		if err != nil {
+			return err
+		}
+		return s.show(cred, func() { s.describe(cred) })
+	})
+}
+
+func (s *shell) describe(c client.Credential) {
+	port, every := "", ""
+	if c.Port > 0 {
+		port = strconv.Itoa(c.Port)
+	}
+	if c.RotateEveryDays > 0 {
+		every = fmt.Sprintf("every %d days", c.RotateEveryDays)
+	}
+	pairs := []string{
+		"id", c.ID, "name", c.Name, "type", c.Type, "account", c.AccountID, "provider", c.Provider, "description", c.Description, "status", c.Status,
+		"health", c.Health, "username", c.Username, "base URL", c.BaseURL, "may be sent to", strings.Join(c.Hosts, ", "), "external URL", c.ExternalURL,
+		"internal URL", c.InternalURL, "port", port, "needs VPN", yes(c.RequiresVPN), "needs 2FA", yes(c.Requires2FA), "tags", strings.Join(c.Tags, ", "),
+		"owner", c.Owner, "client", c.ClientID, "service", c.ServiceID, "infrastructure", c.InfrastructureID, "plugin", c.PluginName, "notes", c.Notes,
+		"secret fields", strings.Join(c.SecretFields, ", "), "ends in", c.Suffix, "version", strconv.FormatInt(c.Version, 10),
+		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt),
+		"stored", moment(c.CreatedAt), "changed", moment(c.UpdatedAt),
+	}
+	if o := c.OAuth; o != nil {
+		pairs = append(pairs, "token expires", momentOf(o.ExpiresAt), "scopes", strings.Join(o.Scopes, " "), "token endpoint", o.TokenEndpoint, "OAuth client", o.ClientID)
+	}
+	s.facts(pairs...)
+}
+
+func (s *shell) credList() *cobra.Command {
+	var f client.CredentialFilter
+	var all bool
+	cmd := s.remote("list", "List credentials", words(), func(cmd *cobra.Command, _ []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		var page client.CredentialPage
+		if all {
+			page.Credentials, err = allCredentials(cmd.Context(), c, f)
+		} else {
+			page, err = c.ListCredentials(cmd.Context(), f)
+		}
+		if err != nil {
+			return err
+		}
+		return s.show(page, func() {
+			t := table{head: []string{"NAME", "TYPE", "PROVIDER", "STATUS", "VERSION", "EXPIRES", "ID"}}
+			for _, cred := range page.Credentials {
+				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(cred.ExpiresAt)), cred.ID)
+			}
+			s.print(t, "No credentials. Store one with: signalbox cred add NAME --type TYPE")
+			s.more(page.NextCursor)
+		})
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&f.Type, "type", "", "only this type: "+strings.Join(typeNames(), ", "))
+	flags.StringVar(&f.Provider, "provider", "", "only this provider")
+	flags.StringVar(&f.Status, "status", "", "only this status: active, expiring, expired, disabled or compromised")
+	flags.StringVar(&f.Tag, "tag", "", "only with this tag")
+	flags.StringVar(&f.Owner, "owner", "", "only of this owner")
+	flags.StringVar(&f.TrainID, "train", "", "only linked to this train")
+	flags.StringVar(&f.ClientID, "client", "", "only of this client")
+	flags.StringVar(&f.ServiceID, "service", "", "only of this service")
+	flags.StringVar(&f.PluginName, "plugin", "", "only of this plugin")
+	flags.StringVar(&f.Q, "search", "", "only where the metadata hold this text")
+	pageFlags(cmd, &f.Limit, &f.Cursor, &all)
+	return cmd
+}
+
+func pageFlags(cmd *cobra.Command, limit *int, cursor *string, all *bool) {
+	cmd.Flags().IntVar(limit, "limit", 100, "how many to list at most, up to 1000")
+	cmd.Flags().StringVar(cursor, "cursor", "", "go on after an earlier list")
+	cmd.Flags().BoolVar(all, "all", false, "list everything")
+}
+
+func (s *shell) more(cursor string) {
+	if cursor != "" {
+		s.note("There are more: add --cursor %s, or --all.", cursor)
+	}
+}
+
+func allCredentials(ctx context.Context, c *client.Client, f client.CredentialFilter) ([]client.Credential, error) {
+	return everything(func(cursor string) ([]client.Credential, string, error) {
+		f.Limit, f.Cursor = 1000, cursor
+		page, err := c.ListCredentials(ctx, f)
+		return page.Credentials, page.NextCursor, err
+	})
+}
+
+// everything collects the pages of a list.
+func everything[T any](page func(cursor string) ([]T, string, error)) ([]T, error) {
+	out := []T{}
+	for cursor := ""; ; {
+		items, next, err := page(cursor)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, items...)
+		if next == "" || next == cursor {
+			return out, nil
+		}
+		cursor = next
+	}
+}
+
+// credentialID finds the credential that a person means: by id, by account id or by its name if no other has the same.
+func credentialID(ctx context.Context, c *client.Client, ref string) (string, error) {
+	if store.ValidID("cred", ref) {
+		return ref, nil
+	}
+	like, err := allCredentials(ctx, c, client.CredentialFilter{Q: ref})
+	if err != nil {
+		return "", err
+	}
+	found := slices.DeleteFunc(like, func(cred client.Credential) bool { return cred.Name != ref && cred.AccountID != ref })
+	switch len(found) {
+	case 0:
+		return "", notFound("There is no credential %q. List them with: signalbox cred list", ref)
+	case 1:
+		return found[0].ID, nil
+	}
+	text := fmt.Sprintf("%d credentials are named %q; say which by its id:", len(found), ref)
+	for _, cred := range found {
+		text += fmt.Sprintf("\n  %s  %s, stored %s", cred.ID, cred.Type, moment(cred.CreatedAt))
+	}
+	return "", usage("%s", text)
+}
+
+func getCredential(ctx context.Context, c *client.Client, ref string) (client.Credential, error) {
+	id, err := credentialID(ctx, c, ref)
+	if err != nil {
+		return client.Credential{}, err
+	}
+	return c.GetCredential(ctx, id)
+}
+
+func (s *shell) credEdit() *cobra.Command {
+	var meta metaFlags
+	cmd := s.remote("edit CREDENTIAL", "Change a credential's metadata", words("CREDENTIAL"), func(cmd *cobra.Command, args []string) error {
+		var patch client.CredentialPatch
+		changed, err := meta.patch(cmd, &patch)
+		if err != nil {
+			return err
+		}
+		if !changed {
+			return usage("nothing to change; say what with flags, for example --description")
+		}
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		id, err := credentialID(cmd.Context(), c, args[0])
+		if err != nil {
+			return err
+		}
+		cred, err := c.UpdateCredential(cmd.Context(), id, patch)
+		if err != nil {
+			return err
+		}
+		return s.show(cred, func() { s.say("Changed %s %s.", cred.Type, cred.Name) })
+	})
+	meta.register(cmd, true)
+	return cmd
+}
+
+func (s *shell) credRotate() *cobra.Command {
+	var secrets secretFlags
+	var reason string
+	cmd := s.remote("rotate CREDENTIAL", "Give a credential a new version of its secret", words("CREDENTIAL"), func(cmd *cobra.Command, args []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		cred, err := getCredential(cmd.Context(), c, args[0])
+		if err != nil {
+			return err
+		}
+		ask := cred.SecretFields
+		if row, ok := vault.Lookup(vault.Type(cred.Type)); ok && len(required(row)) > 0 {
+			ask = required(row)
+		}
+		given, err := secrets.read(cmd.Context(), s, ask)
+		if err != nil {
+			return err
+		}
+		cred, err = c.RotateCredential(cmd.Context(), cred.ID, revealed(given), reason)
+		if err != nil {
+			return err
+		}
+		return s.show(cred, func() { s.say("Rotated %s %s: version %d is in use now.", cred.Type, cred.Name, cred.Version) })
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
+	secrets.register(cmd)
+	return cmd
+}
+
+func (s *shell) credRm() *cobra.Command {
+	var sure bool
+	cmd := s.remote("rm CREDENTIAL", "Delete a credential and destroy all its sealed versions", words("CREDENTIAL"), func(cmd *cobra.Command, args []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		cred, err := getCredential(cmd.Context(), c, args[0])
+		if err != nil {
+			return err
+		}
+		if err := s.confirm(cmd.Context(), sure, fmt.Sprintf("Delete %s %s with all its versions, for good?", cred.Type, cred.Name)); err != nil {
+			return err
+		}
+		if err := c.DeleteCredential(cmd.Context(), cred.ID); err != nil {
+			return err
+		}
+		return s.show(map[string]string{"deleted": cred.ID}, func() { s.say("Deleted %s %s.", cred.Type, cred.Name) })
+	})
+	yesFlag(cmd, &sure)
+	return cmd
+}
+
+func yesFlag(cmd *cobra.Command, sure *bool) {
+	cmd.Flags().BoolVarP(sure, "yes", "y", false, "do it without being asked")
+}
+
+func (s *shell) credHistory() *cobra.Command {
+	var restore int64
+	cmd := s.remote("history CREDENTIAL", "List the versions of a credential's secret, or go back to one", words("CREDENTIAL"), func(cmd *cobra.Command, args []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		id, err := credentialID(cmd.Context(), c, args[0])
+		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("restore") {
+			cred, err := c.RestoreCredential(cmd.Context(), id, restore)
+			if err != nil {
+				return err
+			}
+			return s.show(cred, func() {
+				s.say("Version %d of %s %s has the secret of version %d again.", cred.Version, cred.Type, cred.Name, restore)
+			})
+		}
+		versions, err := c.CredentialVersions(cmd.Context(), id)
+		if err != nil {
+			return err
+		}
+		return s.show(map[string]any{"versions": versions}, func() {
+			t := table{head: []string{"VERSION", "IN USE", "MADE", "BY", "SECRET FIELDS", "REASON"}}
+			for _, v := range versions {
+				t.add(strconv.FormatInt(v.Version, 10), orDash(yes(v.Current)), moment(v.CreatedAt), orDash(v.CreatedBy), strings.Join(v.SecretFields, ", "), orDash(v.Reason))
+			}
+			s.print(t, "No versions.")
+		})
+	})
+	cmd.Flags().Int64Var(&restore, "restore", 0, "make a new version with the secret of this one")
+	return cmd
+}
+
+func (s *shell) credReveal() *cobra.Command {
+	var reason string
+	cmd := s.remote("reveal CREDENTIAL [FIELD]", "Print one secret field; who, which and why are recorded first", words("CREDENTIAL", "[FIELD]"), func(cmd *cobra.Command, args []string) error {
+		if strings.TrimSpace(reason) == "" {
+			return usage("a reveal is recorded with its reason; say it with --reason")
+		}
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		cred, err := getCredential(cmd.Context(), c, args[0])
+		if err != nil {
+			return err
+		}
+		field := ""
+		switch {
+		case len(args) == 2:
+			field = args[1]
+		case len(cred.SecretFields) == 1:
+			field = cred.SecretFields[0]
+		default:
+			return usage("say which field: %s", strings.Join(cred.SecretFields, ", "))
+		}
+		value, err := c.RevealCredential(cmd.Context(), cred.ID, field, reason)
+		if err != nil {
+			return err
+		}
+		if s.json {
+			return s.writeJSON(s.out, client.Revealed{Field: field, Value: value})
+		}
+		// Exactly as it is stored, and one line break: text of several lines brings its own.
+		if !strings.HasSuffix(value, "\n") {
+			value += "\n"
+		}
+		_, err = s.out.WriteString(value)
+		return err
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why it is needed; recorded")
+	return cmd
+}
+
+// parseExpiry reads when something expires: a span such as 30d or 12h, or a moment in RFC 3339. Empty is never.
+func parseExpiry(text string) (*time.Time, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		at = at.UTC()
+		return &at, nil
+	}
+	span, err := parseSpan(text)
+	if err != nil {
+		return nil, err
+	}
+	at := time.Now().UTC().Add(span).Truncate(time.Second)
+	return &at, nil
+}
+
+func parseSpan(text string) (time.Duration, error) {
+	var span time.Duration
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 0 || n > 36500 {
+			return 0, usage("%q is no span of days such as 30d", text)
+		}
+		span = time.Duration(n) * 24 * time.Hour
+	} else {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < 0 {
+			return 0, usage("%q is no span such as 30d, 12h or 45m, and no time such as 2027-01-31T12:00:00Z", text)
+		}
+		span = d
+	}
+	return span, nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/app"
+)
+
+func (s *shell) tokenCommand() *cobra.Command {
+	return parent("token", "Personal access tokens, for people and their scripts", s.tokenIssue(), s.tokenList(), s.tokenRevoke())
+}
+
+func (s *shell) tokenIssue() *cobra.Command {
+	var draft client.TokenDraft
+	var expires string
+	cmd := s.remote("issue NAME", "Issue a personal access token; it is shown once", words("NAME"), func(cmd *cobra.Command, args []string) (err error) {
+		if draft.ExpiresAt, err = parseExpiry(expires); err != nil {
+			return err
+		}
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		draft.Name = args[0]
+		token, err := c.IssueToken(cmd.Context(), draft)
+		if err != nil {
+			return err
+		}
+		return s.show(token, func() {
+			s.note("Personal access token %s (%s)%s. It is shown only now:", token.Name, token.ID, until(token.ExpiresAt))
+			s.say("%s", token.Secret)
+		})
+	})
+	cmd.Flags().StringSliceVar(&draft.Scopes, "scope", nil, "what it may do, such as trains:read (may be given several times; default all that you may do)")
+	cmd.Flags().StringVar(&expires, "expires", "90d", "when it expires: a span such as 90d, a time, or empty for never")
+	return cmd
+}
+
+func (s *shell) tokenList() *cobra.Command {
+	return s.remote("list", "List your personal access tokens", words(), func(cmd *cobra.Command, _ []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		tokens, err := everything(func(cursor string) ([]client.Token, string, error) {
+			page, err := c.ListTokens(cmd.Context(), client.TokenFilter{Limit: 1000, Cursor: cursor})
+			return page.Tokens, page.NextCursor, err
+		})
+		if err != nil {
+			return err
+		}
+		return s.show(map[string]any{"tokens": tokens}, func() {
+			t := table{head: []string{"NAME", "TOKEN", "STATUS", "ISSUED", "LAST USED", "EXPIRES", "SCOPES", "ID"}}
+			for _, k := range tokens {
+				t.add(k.Name, k.Preview, k.Status, moment(k.CreatedAt), orDash(momentOf(k.LastUsedAt)), orDash(momentOf(k.ExpiresAt)), strings.Join(k.Scopes, " "), k.ID)
+			}
+			s.print(t, "No tokens. Issue one with: signalbox token issue NAME")
+		})
+	})
+}
+
+func (s *shell) tokenRevoke() *cobra.Command {
+	return s.remote("revoke ID", "Revoke a personal access token at once", words("ID"), func(cmd *cobra.Command, args []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		if err := c.RevokeToken(cmd.Context(), args[0]); err != nil {
+			return err
+		}
+		return s.show(map[string]string{"revoked": args[0]}, func() { s.say("Revoked %s.", args[0]) })
+	})
+}
+
+func (s *shell) whoamiCommand() *cobra.Command {
+	return s.remote("whoami", "Show who the server takes you for", words(), func(cmd *cobra.Command, _ []string) error {
+		c, cfg, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		who, err := c.WhoAmI(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return s.show(who, func() {
+			s.facts("server", cfg.URL, "kind", who.Kind, "name", who.Name, "id", who.ID, "person", who.UserID, "role", who.Role, "scopes", strings.Join(who.Scopes, " "))
+		})
+	})
+}
+
+func (s *shell) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version of this program", Args: words(), RunE: func(*cobra.Command, []string) error {
+		return s.show(map[string]string{"version": app.Version()}, func() { s.say("signalbox %s", app.Version()) })
+	}}
+}

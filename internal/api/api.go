@@ -1,0 +1,164 @@
+// Package api is the REST door under /api, and its OpenAPI 3.1 document.
+//
+// Promise: what comes in is strict (one content type, one reading of the JSON, no field or query parameter that is not known) and what goes
+// out on failure is a problem document (RFC 9457) with a stable code, a request id and never a rejected value. Every operation names the
+// permission that it needs in the document as x-signalbox-permission; one without cannot be registered. Secrets are unprintable from the
+// moment at which they are decoded.
+//
+// Limits: answers are held in memory until they are complete, so a page has at most 1000 items. Idempotency keys are not kept.
+//
+// Invariants: an unknown route, method, content type or caller is refused; nothing under /api may be cached; an act that the permission
+// table refuses never answers with success, whatever a room says.
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// Config is what the door needs. All but ClientIP and Log is required.
+type Config struct {
+	DB       *store.DB
+	Vault    *vault.Room
+	Trains   *train.Room
+	Identity *identity.Room
+	Audit    *audit.Log
+	Log      *slog.Logger
+	// Version of this build, for GET /api/version.
+	Version string
+	// ClientIP says where a request comes from; nil means the address of the connection.
+	ClientIP func(*http.Request) string
+}
+
+// service holds the rooms and, after [build], the registered operations.
+type service struct {
+	Config
+	huma     huma.API
+	router   *router
+	document []byte
+	broken   []error // of registration
+}
+
+// New returns the handler of /api. It answers everything outside /api as an unknown route.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.DB == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Version == "" {
+		return nil, errors.New("api: a database, every room and a version are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s, err := build(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &door{service: s}, nil
+}
+
+// OpenAPI returns the OpenAPI 3.1 document, the same bytes for the same source: docs/reference/openapi.json is made of it.
+func OpenAPI() ([]byte, error) {
+	s, err := build(Config{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	return s.document, nil
+}
+
+// documentVersion is the version of the contract, not of a build: the document must not change without it.
+const documentVersion = "1"
+
+// build registers every operation. It touches no room.
+func build(cfg Config) (s *service, err error) {
+	s = &service{Config: cfg}
+	defer func() {
+		// huma panics on a shape that it cannot describe.
+		if p := recover(); p != nil {
+			s, err = nil, fmt.Errorf("api: register the operations: %v", p)
+		}
+	}()
+	s.router = &router{lost: s.lost, wrong: s.wrong}
+	s.huma = humago.New(s.router, s.humaConfig())
+	s.addCredentials()
+	s.addTrains()
+	s.addLinks()
+	s.addKeys()
+	s.addTokens()
+	s.addAudit()
+	s.addService()
+	if err := errors.Join(s.broken...); err != nil {
+		return nil, err
+	}
+	if s.document, err = s.describe(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// humaConfig switches off whatever huma would serve or add by itself: its pages, its $schema links, its choice of formats.
+func (s *service) humaConfig() huma.Config {
+	format := huma.Format{Marshal: marshal, Unmarshal: unmarshal}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:   "Signalbox",
+				Version: documentVersion,
+				Description: "Bodies are strict JSON: unknown and repeated fields are refused. A refusal is a problem document (RFC 9457) with a stable code. " +
+					"Every answer has an X-Request-ID, under which the server's log tells of it. " +
+					"Lists take limit (default 100) and cursor, or skip. Updates take If-Match with the ETag that was read. " +
+					"x-signalbox-permission names the scopes that an operation needs: \"none\" is public, \"authenticated\" takes any token.",
+				License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+			},
+			Servers: []*huma.Server{{URL: "/"}},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					schemeToken: {Type: "http", Scheme: "bearer", Description: "A personal access token (sbp_…)."},
+				},
+			},
+		},
+		Formats:       map[string]huma.Format{"application/json": format, "json": format}, // "json" is how huma finds problem+json
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{transform},
+	}
+}
+
+const schemeToken = "token"
+
+// describe returns the document in a form that reads well in a diff.
+func (s *service) describe() ([]byte, error) {
+	doc := s.huma.OpenAPI()
+	// huma registers its own error shape beside ours for every operation; nothing refers to it.
+	schemas := doc.Components.Schemas.Map()
+	delete(schemas, reflect.TypeFor[huma.ErrorModel]().Name())
+	delete(schemas, reflect.TypeFor[huma.ErrorDetail]().Name())
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("api: encode the OpenAPI document: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
+		return nil, err
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// problemSchema is the shape of every refusal.
+func (s *service) problemSchema() *huma.Schema {
+	return s.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[client.Problem](), true, "Problem")
+}

@@ -1,0 +1,140 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// exchange is what the door knows of one request. It travels in the request's context from the door to the adapter of the operation and no
+// further: operations get the caller as an argument.
+type exchange struct {
+	id, ip  string
+	route   string // the operation's method and path; those of the request may hold anything
+	bearer  bool   // a bearer token was presented
+	hasBody bool   // the operation has a body
+	caller  identity.Caller
+	refusal error // why the permission table refuses the caller; the room records and says it
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	if ex, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return ex
+	}
+	return &exchange{}
+}
+
+// door is the outermost handler.
+type door struct{ *service }
+
+// ServeHTTP answers with a request id, headers that forbid caching and embedding, and, when an operation panics, a problem without its text.
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ex := &exchange{id: requestID(w.Header()), ip: d.clientIP(r)}
+	ex.caller = identity.Caller{Kind: identity.KindAnonymous, RequestID: ex.id, IP: ex.ip, UserAgent: r.UserAgent()}
+	h := w.Header()
+	h.Set("X-Request-ID", ex.id)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
+	out := &reply{ResponseWriter: w, kept: h.Clone()}
+	if !d.serve(out, r) {
+		out.reset()
+		d.refuse(out, r, fault.New(fault.Internal, "internal", "Signalbox failed to handle this. The request id leads to the cause in the server's log."))
+	}
+	out.send()
+}
+
+// serve reports whether the operation ended without a panic.
+func (d *door) serve(w http.ResponseWriter, r *http.Request) (ok bool) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		ex := exchangeOf(r.Context())
+		// Only the runtime's own panics have a text that is known to hold no input.
+		what := fmt.Sprintf("%T", p)
+		if e, isRuntime := p.(runtime.Error); isRuntime {
+			what = e.Error()
+		}
+		d.Log.LogAttrs(r.Context(), slog.LevelError, "an API operation panicked", slog.String("request_id", ex.id), slog.String("route", ex.route),
+			slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+	}()
+	d.router.ServeHTTP(w, r)
+	return true
+}
+
+// requestID keeps the id that an outer handler of ours has set for its log, and never takes one from the client.
+func requestID(set http.Header) string {
+	if id := set.Get("X-Request-ID"); store.ValidID("req", id) {
+		return id
+	}
+	return store.NewID("req")
+}
+
+func (d *door) clientIP(r *http.Request) string {
+	if d.ClientIP != nil {
+		return d.ClientIP(r)
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// reply holds an answer back until it is complete, so that a failure half-way is a clean refusal and not a truncated success.
+type reply struct {
+	http.ResponseWriter
+	kept   http.Header // the headers that every answer has
+	status int
+	body   bytes.Buffer
+}
+
+// Unwrap gives http.ResponseController the connection.
+func (w *reply) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader keeps the first status.
+func (w *reply) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+// Write keeps b.
+func (w *reply) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(b)
+}
+
+// reset forgets what was answered so far.
+func (w *reply) reset() {
+	w.status = 0
+	w.body.Reset()
+	clear(w.Header())
+	for name, values := range w.kept {
+		w.Header()[name] = values
+	}
+}
+
+func (w *reply) send() {
+	w.WriteHeader(http.StatusOK)
+	w.ResponseWriter.WriteHeader(w.status)
+	if w.body.Len() > 0 {
+		_, _ = w.ResponseWriter.Write(w.body.Bytes()) // the client may have gone
+	}
+}

@@ -1,0 +1,336 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/api"
+	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
+	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+const (
+	adminEmail    = "ada@example.com"
+	adminPassword = "correct horse battery staple"
+	buildVersion  = "1.2.3-test"
+)
+
+// house is the whole door on a database of its own, behind a real listener.
+type house struct {
+	t        *testing.T
+	db       *store.DB
+	engine   store.Engine
+	identity *identity.Room
+	audit    *audit.Log
+	server   *httptest.Server
+	log      *buffer
+	tables   []string
+
+	user   client.User
+	token  string // of the administrator, all scopes
+	client *client.Client
+}
+
+// each runs fn on both engines, each time with an administrator.
+func each(t *testing.T, fn func(t *testing.T, h *house)) {
+	t.Helper()
+	for _, e := range storetest.Engines() {
+		t.Run(string(e), func(t *testing.T) {
+			h := newHouse(t, e)
+			h.setUp()
+			fn(t, h)
+		})
+	}
+}
+
+func newHouse(t *testing.T, e store.Engine) *house {
+	t.Helper()
+	ctx := context.Background()
+	h := &house{t: t, engine: e, log: &buffer{}}
+	logger := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cfg := storetest.Config(t, e)
+	cfg.Log = logger
+	h.db = storetest.OpenConfig(t, cfg)
+	root, err := secret.NewRootKey()
+	require.NoError(t, err)
+	ring, err := keyring.Open(ctx, keyring.Config{DB: h.db, Root: root, Log: logger})
+	require.NoError(t, err)
+	h.identity, err = identity.New(identity.Config{DB: h.db, Log: logger})
+	require.NoError(t, err)
+	h.audit, err = audit.New(ctx, audit.Config{DB: h.db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	safe, err := vault.New(vault.Config{DB: h.db, Ring: ring, Log: logger, CheckURL: outbound.Policy{}.CheckURL})
+	require.NoError(t, err)
+	trains, err := train.New(train.Config{DB: h.db, Vault: safe, Identity: h.identity, Log: logger})
+	require.NoError(t, err)
+	require.NoError(t, h.db.Start(ctx))
+	t.Cleanup(func() {
+		trains.Close()
+		_ = h.identity.Close()
+	})
+	handler, err := api.New(api.Config{
+		DB: h.db, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Log: logger, Version: buildVersion,
+	})
+	require.NoError(t, err)
+	h.server = httptest.NewServer(handler)
+	t.Cleanup(h.server.Close)
+	texts, err := store.Schema(e)
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`).FindAllStringSubmatch(strings.Join(texts, "\n"), -1) {
+		h.tables = append(h.tables, m[1])
+	}
+	require.Greater(t, len(h.tables), 10)
+	return h
+}
+
+// setUp makes the administrator as a person does: with the one-time link, through the API.
+func (h *house) setUp() {
+	h.t.Helper()
+	link, err := h.identity.NewSetupLink(context.Background())
+	require.NoError(h.t, err)
+	out, err := h.as("").Setup(h.t.Context(), client.SetupRequest{Token: link.Reveal(), Email: adminEmail, Name: "Ada", Password: adminPassword})
+	require.NoError(h.t, err)
+	h.user, h.token = out.User, out.AccessToken
+	h.client = h.as(h.token)
+}
+
+// as returns a client with that token.
+func (h *house) as(token string) *client.Client { return client.New(h.server.URL, token) }
+
+// with issues a token of the administrator that has just these scopes.
+func (h *house) with(scopes ...identity.Permission) string {
+	h.t.Helper()
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	out, err := h.client.IssueToken(h.t.Context(), client.TokenDraft{Name: "some scopes", Scopes: names})
+	require.NoError(h.t, err)
+	return out.Secret
+}
+
+// write changes the database behind the rooms' backs and tells them.
+func (h *house) write(fn func(tx *store.Tx) error) {
+	h.t.Helper()
+	require.NoError(h.t, h.db.Write(context.Background(), func(tx *store.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.Record(identity.System("test").Event(store.IdentitySetup, store.Target{Kind: "test"}))
+	}))
+}
+
+// withRole makes a person of that role and returns a token of theirs with every scope that there is.
+func (h *house) withRole(role identity.Role) string {
+	h.t.Helper()
+	id := store.NewID("user")
+	h.write(func(tx *store.Tx) error {
+		_, err := tx.Exec(`INSERT INTO users (id, email, name, role, password_hash, active, created_at, updated_at) VALUES ($1,$2,$3,$4,'',1,1,1)`,
+			id, id+"@example.com", string(role), string(role))
+		tx.Change(store.TopicUser, id)
+		return err
+	})
+	caller := identity.Caller{Kind: identity.KindPerson, ID: h.user.ID, UserID: h.user.ID, Role: identity.Administrator}
+	tok, value, err := h.identity.IssueToken(h.t.Context(), caller, identity.TokenDraft{UserID: id, Name: "role"})
+	require.NoError(h.t, err)
+	var all identity.Scopes
+	for _, row := range identity.Permissions() {
+		all = append(all, row.Permission)
+	}
+	h.setScopes(tok.ID, all)
+	return value.Reveal()
+}
+
+// withoutScopes returns a token of the administrator that has no scope at all, which none can be issued with.
+func (h *house) withoutScopes() string {
+	h.t.Helper()
+	out, err := h.client.IssueToken(h.t.Context(), client.TokenDraft{Name: "no scope", Scopes: []string{string(identity.TokenRead)}})
+	require.NoError(h.t, err)
+	h.setScopes(out.ID, identity.Scopes{})
+	return out.Secret
+}
+
+func (h *house) setScopes(token string, scopes identity.Scopes) {
+	h.t.Helper()
+	text, err := json.Marshal(scopes)
+	require.NoError(h.t, err)
+	h.write(func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE tokens SET scopes = $1 WHERE id = $2`, string(text), token)
+		tx.Change(store.TopicToken, token)
+		return err
+	})
+}
+
+// counts returns the number of rows of every table.
+func (h *house) counts() map[string]int {
+	h.t.Helper()
+	out := map[string]int{}
+	require.NoError(h.t, h.db.Read(context.Background(), func(tx *store.Tx) error {
+		for _, table := range h.tables {
+			var n int
+			if err := tx.Get(&n, "SELECT COUNT(*) FROM "+table); err != nil {
+				return err
+			}
+			out[table] = n
+		}
+		return nil
+	}))
+	return out
+}
+
+// withoutRecords drops the tables that the audit log grows in.
+func withoutRecords(counts map[string]int) map[string]int {
+	for table := range counts {
+		if strings.HasPrefix(table, "audit_") || table == "changes" {
+			delete(counts, table)
+		}
+	}
+	return counts
+}
+
+// events returns the acts on record, the newest first.
+func (h *house) events() []store.Event {
+	h.t.Helper()
+	p, err := h.audit.Search(h.t.Context(), audit.Query{Limit: 1000})
+	require.NoError(h.t, err)
+	return p.Events
+}
+
+// request is one raw call.
+type request struct {
+	method, target string
+	token          string
+	header         http.Header
+	body           []byte
+}
+
+// answered is what came back, with the body read.
+type answered struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (h *house) do(r request) answered {
+	h.t.Helper()
+	var body io.Reader
+	if r.body != nil {
+		body = bytes.NewReader(r.body)
+	}
+	req, err := http.NewRequestWithContext(h.t.Context(), r.method, h.server.URL+r.target, body)
+	require.NoError(h.t, err)
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	for name, values := range r.header {
+		req.Header[name] = values
+	}
+	transport := h.server.Client().Transport
+	resp, err := transport.RoundTrip(req) // follows no redirect
+	require.NoError(h.t, err, "%s %s", r.method, r.target)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(h.t, err)
+	return answered{status: resp.StatusCode, header: resp.Header, body: b}
+}
+
+// problem decodes a refusal and checks what every one has.
+func (h *house) problem(a answered) client.Problem {
+	h.t.Helper()
+	require.Equal(h.t, "application/problem+json", a.header.Get("Content-Type"), "%s", a.body)
+	dec := json.NewDecoder(bytes.NewReader(a.body))
+	dec.DisallowUnknownFields()
+	var p client.Problem
+	require.NoError(h.t, dec.Decode(&p), "%s", a.body)
+	require.Equal(h.t, a.status, p.Status)
+	require.Equal(h.t, http.StatusText(a.status), p.Title)
+	require.NotEmpty(h.t, p.Code)
+	require.NotEmpty(h.t, p.Detail)
+	require.True(h.t, store.ValidID("req", p.RequestID), p.RequestID)
+	require.Equal(h.t, p.RequestID, a.header.Get("X-Request-Id"))
+	h.headers(a)
+	return p
+}
+
+// headers checks what every answer has.
+func (h *house) headers(a answered) {
+	h.t.Helper()
+	require.Equal(h.t, "no-store", a.header.Get("Cache-Control"))
+	require.Equal(h.t, "nosniff", a.header.Get("X-Content-Type-Options"))
+	require.Equal(h.t, "default-src 'none'; frame-ancestors 'none'", a.header.Get("Content-Security-Policy"))
+	require.True(h.t, store.ValidID("req", a.header.Get("X-Request-Id")))
+}
+
+// refused asserts that err is a refusal with that status and code.
+func refused(t *testing.T, err error, status int, code string) *client.Error {
+	t.Helper()
+	var e *client.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, code, e.Code, "%v", err)
+	require.Equal(t, status, e.Status)
+	return e
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// buffer collects the log.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write adds to the log.
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String returns the log so far.
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// vaultState returns what the database holds of a credential and of everything that has a revision.
+func (h *house) vaultState(credential string) (string, error) {
+	var out []string
+	err := h.db.Read(context.Background(), func(tx *store.Tx) error {
+		for _, query := range []string{
+			`SELECT CAST(version AS TEXT) || '-' || CAST(revision AS TEXT) || name || description FROM credentials WHERE id = '` + credential + `'`,
+			`SELECT CAST(SUM(revision) AS TEXT) FROM trains`, `SELECT COALESCE(MAX(name), '') || CAST(COUNT(revoked_at) AS TEXT) FROM client_keys`,
+			`SELECT CAST(SUM(priority) AS TEXT) FROM train_links`, `SELECT CAST(COUNT(revoked_at) AS TEXT) FROM tokens`,
+		} {
+			var text string
+			if err := tx.Get(&text, query); err != nil {
+				return err
+			}
+			out = append(out, text)
+		}
+		return nil
+	})
+	return strings.Join(out, "|"), err
+}

@@ -1,0 +1,319 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+)
+
+// route is one operation.
+type route struct {
+	method, path string
+	id           string // operationId
+	summary      string
+	description  string
+	tag          string
+	// access says who may: [public], [signedIn], or permissions separated by spaces, all of which are needed.
+	access string
+	// status of success; 0 means 200, or 204 when there is no body. also is a second one with the same body, for the document.
+	status, also int
+	// maxBody in bytes; 0 means [smallBody].
+	maxBody int64
+	// ownRefusal, when set, records a refusal by the permission table. The rooms record theirs, so only operations on a room that takes no
+	// caller have it.
+	ownRefusal func(ctx context.Context, caller identity.Caller, verdict error) error
+}
+
+const (
+	public   = "none"
+	signedIn = "authenticated"
+
+	extensionPermission = "x-signalbox-permission"
+
+	smallBody  = 64 << 10
+	secretBody = 1 << 20 // bodies with secrets: certificates and keys are long
+
+	bodyTimeout = 30 * time.Second
+)
+
+// permissions returns what the caller needs, or an error when the access text is not known.
+func (r route) permissions() ([]identity.Permission, error) {
+	if r.access == public || r.access == signedIn {
+		return nil, nil
+	}
+	var out []identity.Permission
+	for _, name := range strings.Fields(r.access) {
+		p := identity.Permission(name)
+		if !p.Known() {
+			return nil, fmt.Errorf("api: %s %s needs a permission that is not in the table", r.method, r.path)
+		}
+		out = append(out, p)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("api: %s %s does not say which permission it needs", r.method, r.path)
+	}
+	return out, nil
+}
+
+// add registers an operation. The handler gets the caller as an argument; what it returns as an error becomes a problem document.
+func add[I, O any](s *service, r route, handle func(context.Context, identity.Caller, *I) (*O, error)) {
+	needs, err := r.permissions()
+	if err != nil {
+		s.broken = append(s.broken, err)
+		return
+	}
+	if r.maxBody == 0 {
+		r.maxBody = smallBody
+	}
+	op := huma.Operation{
+		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Description: r.description, Tags: []string{r.tag}, DefaultStatus: r.status,
+		MaxBodyBytes:     r.maxBody + 1, // never reached: enter reads the body
+		BodyReadTimeout:  -1,
+		SkipValidateBody: true, // enter does it
+		Extensions:       map[string]any{extensionPermission: r.access},
+		Security:         []map[string][]string{{schemeToken: {}}},
+		Responses: map[string]*huma.Response{"default": {
+			Description: "A refusal.", Content: map[string]*huma.MediaType{problemType: {Schema: s.problemSchema()}},
+		}},
+	}
+	if r.access == public {
+		op.Security = []map[string][]string{}
+	}
+	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) { s.enter(r, needs, ctx, next) }}
+	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
+		ex := exchangeOf(ctx)
+		out, err := handle(ctx, ex.caller, in)
+		if err == nil && ex.refusal != nil {
+			// The second line of defence: a room forgot to ask.
+			err = fmt.Errorf("api: %s let through what the permission table refuses", r.id)
+		}
+		if err != nil {
+			return nil, s.problem(ctx, ex, err)
+		}
+		return out, nil
+	})
+	if r.also != 0 {
+		op.Responses[strconv.Itoa(r.also)] = &huma.Response{Description: http.StatusText(r.also), Content: op.Responses[strconv.Itoa(r.status)].Content}
+	}
+}
+
+// enter takes a request to its operation: who asks, whether they may, whether query and body are what the operation takes.
+func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, next func(huma.Context)) {
+	req, w := humago.Unwrap(ctx)
+	ex := exchangeOf(req.Context())
+	ex.route = r.method + " " + r.path
+	ex.hasBody = ctx.Operation().RequestBody != nil
+	if r.access != public {
+		if err := s.authenticate(req, ex); err != nil {
+			s.refuse(w, req, err)
+			return
+		}
+	}
+	for _, p := range needs {
+		if ex.refusal = identity.Allow(ex.caller, p); ex.refusal != nil {
+			break
+		}
+	}
+	if ex.refusal != nil && r.ownRefusal != nil {
+		s.refuse(w, req, errors.Join(r.ownRefusal(req.Context(), ex.caller, ex.refusal), ex.refusal))
+		return
+	}
+	in, err := s.input(r, ctx, w, req)
+	if err != nil {
+		if ex.refusal != nil {
+			err = ex.refusal // who may not, need not hear what is wrong with the input
+		}
+		s.refuse(w, req, err)
+		return
+	}
+	next(in)
+}
+
+// authenticate finds out who asks.
+func (s *service) authenticate(r *http.Request, ex *exchange) error {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return identity.Allow(ex.caller, identity.TokenRead) // nobody may anything; this is how identity says it
+	}
+	scheme, bearer, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") {
+		return fault.New(fault.Unauthenticated, "unauthenticated", "Send one personal access token as Authorization: Bearer sbp_….")
+	}
+	ex.bearer = true
+	caller, err := s.Identity.Token(strings.TrimSpace(bearer))
+	if err == nil && caller.Kind == identity.KindAnonymous {
+		err = fault.New(fault.Unauthenticated, "unauthenticated", "This token is not accepted. Issue a new one and use that.")
+	}
+	if err != nil {
+		if fault.KindOf(err) == fault.Unauthenticated {
+			s.Identity.Failed(ex.ip, identity.FailedToken)
+		}
+		return err
+	}
+	// What identity knows is as old as the news from the database: a revocation elsewhere must be obeyed within a second.
+	if err := s.DB.Fresh(r.Context()); err != nil {
+		return err
+	}
+	caller.RequestID, caller.IP, caller.UserAgent = ex.caller.RequestID, ex.caller.IP, ex.caller.UserAgent
+	ex.caller = caller
+	return nil
+}
+
+// asked is huma's context under another name, so that embedding it does not hide its method Context.
+type asked = huma.Context
+
+// checked is the request as huma sees it after the door has looked at it: what huma would read loosely is there already.
+type checked struct {
+	asked
+	query url.Values
+	body  []byte
+}
+
+// Query returns the one value of a parameter.
+func (c *checked) Query(name string) string { return c.query.Get(name) }
+
+// Header hides Accept, which could make huma choose another format, and the parameters of Content-Type.
+func (c *checked) Header(name string) string {
+	switch http.CanonicalHeaderKey(name) {
+	case "Accept", "Content-Type":
+		return "application/json"
+	}
+	return c.asked.Header(name)
+}
+
+// BodyReader returns the body that was checked.
+func (c *checked) BodyReader() io.Reader { return bytes.NewReader(c.body) }
+
+func (s *service) input(r route, ctx huma.Context, w http.ResponseWriter, req *http.Request) (*checked, error) {
+	op := ctx.Operation()
+	query, err := readQuery(op, req.URL.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	in := &checked{asked: ctx, query: query}
+	if op.RequestBody == nil {
+		return in, noBody(req)
+	}
+	if in.body, err = readBody(w, req, r.maxBody); err != nil {
+		return nil, err
+	}
+	tree, err := parse(in.body)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "malformed_json", err.Error()+" Send one JSON object in UTF-8.")
+	}
+	c := checker{registry: s.huma.OpenAPI().Components.Schemas}
+	if f := c.check(op.RequestBody.Content["application/json"].Schema, tree); f != nil {
+		return nil, f
+	}
+	return in, nil
+}
+
+// readQuery refuses what is not in the operation's list, twice or empty: a filter that is silently ignored selects everything. Names are
+// not repeated in the refusal, since they may be a secret in the wrong place.
+func readQuery(op *huma.Operation, raw string) (url.Values, error) {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "malformed_request", "The query of the address is not well formed; escape special characters as %XX.")
+	}
+	var known []string
+	for _, p := range op.Parameters {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+	}
+	f := fault.New(fault.Unprocessable, "validation_failed", "A query parameter is not valid; see errors.")
+	unknown := false
+	for name, values := range query {
+		switch {
+		case !slices.Contains(known, name):
+			unknown = true
+		case len(values) > 1:
+			_ = f.With("query."+name, "must be given once")
+		case values[0] == "":
+			_ = f.With("query."+name, "must not be empty; leave it out instead")
+		case !plainText(values[0]):
+			_ = f.With("query."+name, "must be UTF-8 text without the character U+0000")
+		}
+	}
+	if unknown {
+		message := "has a parameter that this route does not take; it takes none"
+		if len(known) > 0 {
+			message = "has a parameter that this route does not take; it takes " + strings.Join(known, ", ")
+		}
+		_ = f.With("query", message)
+	}
+	if len(f.Fields) > 0 {
+		slices.SortFunc(f.Fields, func(a, b fault.Field) int { return strings.Compare(a.Pointer, b.Pointer) })
+		return nil, f
+	}
+	return query, nil
+}
+
+// readBody reads a JSON body of at most limit bytes within [bodyTimeout].
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, fault.New(fault.Invalid, "malformed_json", "This route needs a body: one JSON object in UTF-8.")
+	}
+	if !isJSON(r.Header) {
+		return nil, fault.New(fault.UnsupportedMedia, "unsupported_media", "Send the body as JSON in UTF-8, with the header Content-Type: application/json.")
+	}
+	tooLarge := fault.New(fault.TooLarge, "body_too_large", fmt.Sprintf("The body is over %d bytes, which is what this route takes.", limit))
+	if r.ContentLength > limit {
+		w.Header().Set("Connection", "close")
+		return nil, tooLarge
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer has a connection
+	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	switch {
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		return nil, fault.New(fault.Invalid, "malformed_request", "The body did not arrive whole or in time. Send it again.").Because(err)
+	case int64(len(body)) > limit:
+		w.Header().Set("Connection", "close")
+		return nil, tooLarge
+	case len(body) == 0:
+		return nil, fault.New(fault.Invalid, "malformed_json", "This route needs a body: one JSON object in UTF-8.")
+	}
+	return body, nil
+}
+
+func isJSON(h http.Header) bool {
+	values := h.Values("Content-Type")
+	if len(values) != 1 {
+		return false
+	}
+	kind, params, err := mime.ParseMediaType(values[0])
+	if err != nil || kind != "application/json" {
+		return false
+	}
+	charset, given := params["charset"]
+	return !given || strings.EqualFold(charset, "utf-8")
+}
+
+// noBody refuses a body where none is taken, rather than ignore what somebody meant.
+func noBody(r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n == 0 {
+		return nil
+	}
+	return fault.New(fault.Invalid, "malformed_request", "This route takes no body. Leave it out.")
+}

@@ -1,0 +1,225 @@
+package api_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/identity"
+)
+
+// body encodes the operation's sample, nil when it takes none.
+func (h *house) body(d *document, o operation, w world) []byte {
+	h.t.Helper()
+	if d.body(o) == nil {
+		return nil
+	}
+	s := w.sample(o)
+	require.NotNil(h.t, s, "%s takes a body, and world.sample has none for it", o.ID)
+	b, err := json.Marshal(s)
+	require.NoError(h.t, err)
+	return b
+}
+
+// needs returns the permissions that the document asks for.
+func (o operation) needs(t *testing.T) []identity.Permission {
+	t.Helper()
+	require.NotEmpty(t, o.Permission, "%s does not say which permission it needs", o)
+	if o.Permission == "none" || o.Permission == "authenticated" {
+		return nil
+	}
+	var out []identity.Permission
+	for name := range strings.FieldsSeq(o.Permission) {
+		out = append(out, identity.Permission(name))
+	}
+	return out
+}
+
+// TestInvariant14RouteByRole derives one table from the OpenAPI document, every operation by every kind of caller, and asks the real door.
+func TestInvariant14RouteByRole(t *testing.T) {
+	d := readDocument(t)
+	each(t, func(t *testing.T, h *house) {
+		roles := map[identity.Role]string{"wizard": h.withRole("wizard")} // an unknown role may nothing
+		for _, role := range identity.Roles() {
+			roles[role] = h.withRole(role)
+		}
+		scopeless, key := h.withoutScopes(), h.clientKey()
+		var all identity.Scopes
+		for _, row := range identity.Permissions() {
+			all = append(all, row.Permission)
+		}
+		tokens := map[string]string{} // by the scopes
+		scoped := func(scopes identity.Scopes) string {
+			id := strings.Join(texts(scopes), " ")
+			if tokens[id] == "" {
+				tokens[id] = h.with(scopes...)
+			}
+			return tokens[id]
+		}
+
+		for _, o := range d.operations(t) {
+			t.Run(o.String(), func(t *testing.T) {
+				h := h.in(t)
+				needs := o.needs(t)
+				open, signedIn := o.Permission == "none", o.Permission == "authenticated"
+				may := func(yes bool, no int) int {
+					if open || yes {
+						return 0
+					}
+					return no
+				}
+				type row struct {
+					who, token string
+					want       int // 0 for success, else the status of the refusal
+				}
+				table := []row{
+					{"administrator", h.token, 0},
+					{"no scope", scopeless, may(signedIn, 403)},
+					{"anonymous", "", may(false, 401)},
+					{"client key", key, may(false, 401)},
+					{"garbage", "garbage", may(false, 401)},
+					{"damaged token", h.token[:len(h.token)-3] + "000", may(false, 401)},
+				}
+				for role, token := range roles {
+					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
+					table = append(table, row{"role " + string(role), token, may(has, 403)})
+				}
+				if len(needs) > 0 {
+					table = append(table, row{"exactly the scopes", scoped(needs), 0})
+				}
+				for _, p := range needs {
+					rest := slices.DeleteFunc(slices.Clone(all), func(q identity.Permission) bool { return q == p })
+					table = append(table, row{"without " + string(p), scoped(rest), 403})
+				}
+				var left *world
+				for _, r := range table {
+					t.Run(r.who, func(t *testing.T) { left = h.in(t).ask(d, o, left, r.token, r.want) })
+				}
+			})
+		}
+	})
+}
+
+// ask sends the operation's sample and checks the answer: success leaves no doubt, a refusal changes nothing. It returns what the next
+// may use of the world.
+func (h *house) ask(d *document, o operation, left *world, token string, want int) *world {
+	h.t.Helper()
+	if left == nil {
+		fresh := h.world()
+		left = &fresh
+	}
+	w := *left
+	if want == 0 {
+		h.prepare(o, &w, token)
+	}
+	before := withoutRecords(h.counts())
+	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
+	if want == 0 && o.ID == "set-up" {
+		// Public, but it wants a link that works, and there is an administrator already; the story of set-up shows the success.
+		require.Contains(h.t, []int{401, 409}, a.status)
+		require.Contains(h.t, []string{"setup_refused", "already_set_up"}, h.problem(a).Code)
+		return left
+	}
+	if want == 0 {
+		require.Contains(h.t, o.success(), strconv.Itoa(a.status), "%s", a.body)
+		h.headers(a)
+		if o.method == "GET" {
+			return left
+		}
+		return nil
+	}
+	require.Equal(h.t, want, a.status, "%s", a.body)
+	p := h.problem(a)
+	if want == 401 {
+		require.Equal(h.t, "unauthenticated", p.Code)
+		require.NotEmpty(h.t, a.header.Get("WWW-Authenticate"))
+	} else {
+		require.Contains(h.t, []string{"forbidden", "scope_missing"}, p.Code)
+	}
+	require.NotContains(h.t, string(a.body), w.credential)
+	require.NotContains(h.t, string(a.body), w.trainSlug)
+	require.Equal(h.t, before, withoutRecords(h.counts()), "a refused request changed something")
+	return left
+}
+
+// in returns the house for a subtest.
+func (h *house) in(t *testing.T) *house {
+	own := *h
+	own.t = t
+	return &own
+}
+
+func texts(scopes identity.Scopes) []string {
+	out := make([]string, len(scopes))
+	for i, s := range scopes {
+		out[i] = string(s)
+	}
+	return out
+}
+
+// TestRefusedInputIsNotJudged: who may not, hears that and nothing of their input.
+func TestRefusedInputIsNotJudged(t *testing.T) {
+	d := readDocument(t)
+	each(t, func(t *testing.T, h *house) {
+		token, w := h.withoutScopes(), h.world()
+		for _, o := range d.operations(t) {
+			if len(o.needs(t)) == 0 {
+				continue
+			}
+			var body []byte
+			if d.body(o) != nil {
+				body = []byte(`{"`)
+			}
+			a := h.do(request{method: o.method, target: w.target(o) + "?unknown=1", token: token, body: body})
+			require.Equal(t, 403, a.status, "%s: %s", o, a.body)
+		}
+	})
+}
+
+// TestNotFoundLooksTheSame: a thing of another train, one that never was, and an id that cannot be one get the same answer.
+func TestNotFoundLooksTheSame(t *testing.T) {
+	d := readDocument(t)
+	each(t, func(t *testing.T, h *house) {
+		w, other := h.world(), h.world()
+		require.NoError(t, h.audit.Flush(t.Context()))
+		tried := 0
+		for _, o := range d.operations(t) {
+			var bodies []string
+			for _, change := range []struct{ name, value string }{
+				{"credential_id", other.credential}, {"key_id", other.key},
+				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
+				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
+				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},
+				{"key_id", "key_00000000000000000000000000"}, {"key_id", "planted"},
+			} {
+				target, ok := w.targetWith(o, change.name, change.value)
+				listed := o.ID == "list-audit-logs-by-credential" || o.ID == "list-audit-logs-by-user"
+				if !ok || listed && strings.HasSuffix(change.value, "0000") {
+					continue // a list of what nobody did is empty
+				}
+				tried++
+				a := h.do(request{method: o.method, target: target, token: h.token, body: h.body(d, o, w)})
+				require.Equal(t, 404, a.status, "%s with %s=%.40s: %s", o, change.name, change.value, a.body)
+				p := h.problem(a)
+				require.Equal(t, "not_found", p.Code)
+				require.Empty(t, p.Errors)
+				bodies = append(bodies, change.name+": "+p.Detail)
+				require.NotContains(t, string(a.body), "planted")
+			}
+			slices.Sort(bodies)
+			byName := map[string]bool{}
+			for _, b := range slices.Compact(bodies) {
+				name, _, _ := strings.Cut(b, ":")
+				require.False(t, byName[name], "%s tells malformed, unknown and others' ids apart: %q", o, bodies)
+				byName[name] = true
+			}
+		}
+		require.Greater(t, tried, 80)
+		require.NotContains(t, h.log.String(), "planted!")
+	})
+}

@@ -1,0 +1,122 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// world is one thing of every kind, for requests that must succeed.
+type world struct {
+	credential, trainSlug, key, revoked, token, event string
+	setup                                             string
+}
+
+// world makes the things. Each call makes fresh ones, since a request may use one up.
+func (h *house) world() world {
+	h.t.Helper()
+	ctx := h.t.Context()
+	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link"}
+	_, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "sk-ant-planted-second"}, "")
+	require.NoError(h.t, err)
+	_, err = h.client.CreateTrain(ctx, client.TrainDraft{TrainID: w.trainSlug})
+	require.NoError(h.t, err)
+	_, _, err = h.client.Link(ctx, w.trainSlug, client.LinkDraft{CredentialID: w.credential})
+	require.NoError(h.t, err)
+	key, err := h.client.IssueKey(ctx, w.trainSlug, client.KeyDraft{Name: "sample"})
+	require.NoError(h.t, err)
+	w.key = key.ID
+	w.token = store.NewID("tok")
+	w.event = h.events()[0].ID
+	return w
+}
+
+// prepare brings the world into the state in which the operation succeeds for the caller.
+func (h *house) prepare(o operation, w *world, token string) {
+	h.t.Helper()
+	switch o.ID {
+	case "revoke-token": // one's own
+		tok, err := h.as(token).IssueToken(h.t.Context(), client.TokenDraft{Name: "sample"})
+		require.NoError(h.t, err)
+		w.token = tok.ID
+	case "delete-train":
+		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
+		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
+	case "get-checkpoint", "prove-event":
+		require.NoError(h.t, h.audit.Flush(h.t.Context()))
+	case "link-credential":
+		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
+	}
+}
+
+// target fills the parameters of an operation's path.
+func (w world) target(o operation) string {
+	fill := map[string]string{
+		"{client_id}": "acme", "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
+	}
+	switch {
+	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
+		fill["{id}"] = w.credential
+	case strings.HasPrefix(o.path, "/api/credential-audit-logs/by-user/"):
+		fill["{id}"] = store.NewID("user")
+	case strings.HasPrefix(o.path, "/api/tokens/"):
+		fill["{id}"] = w.token
+	default:
+		fill["{id}"] = w.event
+	}
+	segments := strings.Split(o.path, "/")
+	for i, s := range segments {
+		if v, ok := fill[s]; ok {
+			segments[i] = url.PathEscape(v)
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// sample is a body that fits the operation's schema and, in this world, its meaning. An operation with a body and no sample here fails the
+// tests that are derived from the document.
+func (w world) sample(o operation) map[string]any {
+	text := map[string]string{
+		"create-credential": `{"type":"oauth","name":"n","provider":"p","description":"d","username":"u","base_url":"https://a.example.com","hosts":["a.example.com"],
+			"external_url":"https://b.example.com","internal_url":"https://c.example.com","port":1,"requires_vpn":true,"requires_2fa":true,"tags":["t"],"notes":"n","owner":"o",
+			"client_id":"c","service_id":"s","infrastructure_id":"i","plugin_name":"p","expires_at":"2090-01-01T00:00:00Z","rotate_every_days":1,
+			"oauth":{"expires_at":"2090-01-01T00:00:00Z","scopes":["s"],"client_id":"c","token_endpoint":"https://t.example.com","token_endpoint_auth_method":"none","token_request_format":"json"},
+			"secrets":{"access_token":"a"}}`,
+		"patch-credential":  `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
+		"rotate-credential": `{"secrets":{"api_key":"k"},"reason":"r"}`,
+		"reveal-credential": `{"field":"api_key","reason":"r"}`,
+		"create-train":      `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
+		"patch-train":       `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
+		"link-credential":   `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
+		"patch-link":        `{"alias":"a","priority":1}`,
+		"issue-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"patch-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"replace-key":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
+		"issue-token":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
+	}
+	text["put-credential"], text["put-train"] = text["patch-credential"], text["patch-train"]
+	if text[o.ID] == "" {
+		return nil
+	}
+	var out map[string]any
+	if err := json.Unmarshal([]byte(text[o.ID]), &out); err != nil {
+		panic(o.ID + ": " + err.Error())
+	}
+	return out
+}
+
+// targetWith fills the operation's path with one parameter replaced; false when the path has no such parameter.
+func (w world) targetWith(o operation, name, value string) (string, bool) {
+	if !strings.Contains(o.path, "{"+name+"}") {
+		return "", false
+	}
+	changed := o
+	changed.path = strings.ReplaceAll(o.path, "{"+name+"}", url.PathEscape(value))
+	return w.target(changed), true
+}

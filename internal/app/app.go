@@ -1,0 +1,197 @@
+// Package app puts the rooms of Signalbox together into a running server, and is the only one that knows all of them and reads the
+// process environment.
+//
+// Promise: a start that cannot be safe is refused with a sentence that says what to do: a wrong or missing root key, a data directory in
+// use, plain http on an address that is not loopback. SIGTERM drains: open streams go on, new requests are sent elsewhere, and what was
+// recorded is signed before the process ends.
+//
+// Limits: one process serves one data directory. TLS is ended by a proxy in front.
+//
+// Invariants: a root key is made only where no keyring exists; the operator token and the set-up link are made by a first start and by
+// nothing else; the log holds no query, header or body of a request, and of a path only words and ids of our own.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"signalbox.dev/signalbox/internal/api"
+	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/broker"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/vault"
+	"signalbox.dev/signalbox/internal/web"
+)
+
+// App is an opened Signalbox. Make it with [Open], serve with [App.Serve], end it with [App.Close].
+type App struct {
+	cfg      Config
+	log      *slog.Logger
+	version  string
+	instance string
+	started  time.Time
+	first    First
+	words    map[string]bool
+
+	db        *store.DB
+	ring      *keyring.Ring
+	identity  *identity.Room
+	audit     *audit.Log
+	vault     *vault.Room
+	trains    *train.Room
+	transport *http.Transport
+	broker    *broker.Broker
+	api, web  http.Handler
+	health    health
+
+	draining atomic.Bool
+	cut      chan struct{}
+	cutOnce  sync.Once
+	closing  sync.Once
+}
+
+// Open opens the data directory and the database of cfg and everything on top. On an empty data directory it makes what a first start
+// makes; [App.First] tells what that was.
+func Open(ctx context.Context, cfg Config) (*App, error) {
+	return open(ctx, cfg, true)
+}
+
+// open is Open; without serving, a first start makes no operator token and no set-up link.
+func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
+	a := &App{cfg: cfg, log: cfg.logger(), version: Version(), instance: store.NewID("ins"), started: time.Now(), cut: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	for _, w := range cfg.Warnings() {
+		a.log.Warn(w)
+	}
+	if err := makeDataDir(cfg.DataDir, a.log); err != nil {
+		return nil, err
+	}
+	if a.db, err = store.Open(ctx, cfg.storeConfig()); err != nil {
+		return nil, err
+	}
+	exists, err := keyring.Exists(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	pending, err := a.pendingFirstStart(exists)
+	if err != nil {
+		return nil, err
+	}
+	root, err := rootKey(cfg, exists)
+	if err != nil {
+		return nil, err
+	}
+	if a.ring, err = keyring.Open(ctx, keyring.Config{DB: a.db, Root: root, Log: a.log}); err != nil {
+		return nil, err
+	}
+	if err := a.openRooms(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.db.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.identity.Start(ctx); err != nil {
+		return nil, err
+	}
+	a.audit.Start(ctx)
+	if pending {
+		if err := a.firstStart(ctx, root, serving); err != nil {
+			return nil, fmt.Errorf("the first start could not be finished, and goes on at the next: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// openRooms makes the rooms and the doors, the lower floors first; they subscribe to the change feed in this order.
+func (a *App) openRooms(ctx context.Context) error {
+	policy, err := outbound.ParsePolicy(a.cfg.AllowPrivateUpstreams)
+	if err != nil {
+		return err
+	}
+	if a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys}); err != nil {
+		return err
+	}
+	if a.audit, err = audit.New(ctx, audit.Config{DB: a.db, Ring: a.ring, Log: a.log, Instance: a.instance, CheckpointFile: a.cfg.CheckpointFile}); err != nil {
+		return err
+	}
+	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
+		return err
+	}
+	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth}); err != nil {
+		return err
+	}
+	a.transport = outbound.NewTransport(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
+	a.broker, err = broker.New(broker.Config{
+		Trains: a.trains, Identity: a.identity, Transport: a.transport, Log: a.log, BodyLimit: a.cfg.BodyLimit,
+		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP,
+	})
+	if err != nil {
+		return err
+	}
+	a.api, err = api.New(api.Config{
+		DB: a.db, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+	})
+	if err != nil {
+		return err
+	}
+	document, err := api.OpenAPI()
+	if err != nil {
+		return err
+	}
+	if a.words, err = routeWords(document); err != nil {
+		return err
+	}
+	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log})
+	return err
+}
+
+// First tells what a first start has made.
+func (a *App) First() First { return a.first }
+
+// DataDir returns the data directory.
+func (a *App) DataDir() string { return a.cfg.DataDir }
+
+// Close writes and signs what waits and closes everything. It may be called more than once, and after an Open that failed half-way.
+func (a *App) Close() error {
+	var err error
+	a.closing.Do(func() {
+		if a.trains != nil {
+			a.trains.Close()
+		}
+		if a.identity != nil {
+			err = errors.Join(err, a.identity.Close())
+		}
+		if a.audit != nil {
+			a.audit.Close()
+		}
+		if a.transport != nil {
+			a.transport.CloseIdleConnections()
+		}
+		if a.db != nil {
+			err = errors.Join(err, a.db.Close())
+		}
+	})
+	return err
+}
+
+// rootKeyPath names the root key file, or is "" when the key came from elsewhere.
+func (c Config) rootKeyPath() string {
+	if !c.RootKey.IsZero() || c.isPostgres() {
+		return ""
+	}
+	return c.dataPath(RootKeyFile)
+}

@@ -1,0 +1,140 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+)
+
+const (
+	// healthTimeout bounds the checks of one question.
+	healthTimeout = 2 * time.Second
+	// healthKept is how long an answer counts, so that asking often costs nothing.
+	healthKept = 250 * time.Millisecond
+	// auditLag is how far the audit log may be behind before this instance says that it is not ready: lending goes on, but what it
+	// records is not being sealed into the log.
+	auditLag = 15 * time.Second
+)
+
+// readiness is the answer of /readyz.
+type readiness struct {
+	Status string            `json:"status"` // ready, not_ready or draining
+	Checks map[string]string `json:"checks,omitempty"`
+}
+
+// health keeps the latest answer.
+type health struct {
+	mu   sync.Mutex
+	last readiness
+	at   time.Time
+}
+
+// healthz says that the process lives and answers.
+func (a *App) healthz(w http.ResponseWriter, r *http.Request) {
+	answerHealth(w, r, http.StatusOK, readiness{Status: "ok"})
+}
+
+// readyz says whether requests should be sent here.
+func (a *App) readyz(w http.ResponseWriter, r *http.Request) {
+	if a.draining.Load() {
+		answerHealth(w, r, http.StatusServiceUnavailable, readiness{Status: "draining"})
+		return
+	}
+	got := a.ready(r.Context())
+	status := http.StatusOK
+	if got.Status != "ready" {
+		status = http.StatusServiceUnavailable
+	}
+	answerHealth(w, r, status, got)
+}
+
+func answerHealth(w http.ResponseWriter, r *http.Request, status int, body readiness) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // whoever asked may be gone
+}
+
+func (a *App) ready(ctx context.Context) readiness {
+	a.health.mu.Lock()
+	defer a.health.mu.Unlock()
+	if time.Since(a.health.at) < healthKept {
+		return a.health.last
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	checks := []struct {
+		name string
+		ask  func(context.Context) error
+	}{
+		{"database", a.db.Ping},
+		{"feed", a.db.Fresh},
+		{"keyring", func(context.Context) error { return a.ring.Ready() }},
+		{"audit", a.auditReady},
+	}
+	answers := make([]chan error, len(checks))
+	for i, c := range checks { // beside each other, and without waiting for one that hangs
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- c.ask(ctx) }()
+	}
+	out := readiness{Status: "ready", Checks: map[string]string{}}
+	for i, c := range checks {
+		var err error
+		select {
+		case err = <-answers[i]:
+		case <-ctx.Done():
+			err = errSlow
+		}
+		out.Checks[c.name] = "ok"
+		if err != nil {
+			out.Status = "not_ready"
+			out.Checks[c.name] = healthText(err)
+			a.log.Warn("not ready", "check", c.name, "cause", err)
+		}
+	}
+	// An answer that was cut short because whoever asked went away says nothing about us.
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		a.health.last, a.health.at = out, time.Now()
+	}
+	return out
+}
+
+var errSlow = errors.New("no answer in time")
+
+// healthText tells what is known to be free of database text; anybody may ask.
+func healthText(err error) string {
+	if f, ok := fault.As(err); ok {
+		return f.Detail
+	}
+	if errors.Is(err, errSlow) {
+		return "No answer within " + healthTimeout.String() + "."
+	}
+	return "It failed; the server's log has the cause."
+}
+
+func (a *App) auditReady(context.Context) error { return a.auditReadyAt(time.Now()) }
+
+// auditReadyAt fails when, at that time, no pass of the sequencer has succeeded for too long, by this or by another instance.
+func (a *App) auditReadyAt(now time.Time) error {
+	h := a.audit.Health()
+	since := h.Passed
+	if since.Before(a.started) {
+		since = a.started
+	}
+	if lag := now.Sub(since); lag > auditLag {
+		return fault.New(fault.Unavailable, "audit_unavailable", "The audit log has not been sequenced for "+lag.Truncate(time.Second).String()+"; events are safe and wait. See the server's log.").Because(h.Err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+)
+
+// Admin is the first administrator to be made.
+type Admin struct {
+	Email, Name string
+	Password    secret.Value
+	// TokenLife is how long the administrator's first token is valid.
+	TokenLife time.Duration
+}
+
+// Initialised is what [Init] has made.
+type Initialised struct {
+	User        identity.User
+	AccessToken secret.Value
+	ExpiresAt   time.Time
+	First       First
+}
+
+// Init makes the first administrator with a personal access token of all scopes, and before that, on an empty data directory, what is
+// needed to serve. It opens the data directory itself, so no server may run on it. Where there is an administrator the fault is
+// already_set_up, and nothing is changed.
+func Init(ctx context.Context, cfg Config, admin Admin) (_ Initialised, err error) {
+	a, err := open(ctx, cfg, false)
+	if err != nil {
+		return Initialised{}, err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	user, err := a.identity.CreateAdministrator(ctx, identity.System("init"), admin.Email, admin.Name, admin.Password)
+	if err != nil {
+		return Initialised{}, err
+	}
+	expires := time.Now().UTC().Add(admin.TokenLife).Truncate(time.Second)
+	_, token, err := a.identity.IssueToken(ctx, identity.System("init"), identity.TokenDraft{UserID: user.ID, Name: "init", ExpiresAt: &expires})
+	if err != nil {
+		return Initialised{}, err
+	}
+	if err := a.endFirstStart(); err != nil {
+		return Initialised{}, err
+	}
+	return Initialised{User: user, AccessToken: token, ExpiresAt: expires, First: a.first}, nil
+}

@@ -1,0 +1,284 @@
+package app
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/secret"
+)
+
+// Setting is one row of the table that configuration, command-line flags and the reference are derived from.
+type Setting struct {
+	// Name is the setting's name and, without Secret, its flag.
+	Name string
+	// Env are the variables that set it, the strongest first; each has a twin with _FILE that names a file to read it from.
+	Env []string
+	// Default is the text that counts when nothing is set; empty when Doc explains the default.
+	Default string
+	// Secret settings have no flag, because the command line is readable by every process of the machine, and are never printed.
+	Secret bool
+	// Switch settings are true or false; the flag alone means true.
+	Switch bool
+	// Kind is a word for the form of the value, for the help.
+	Kind string
+	// Use says which commands read it.
+	Use Use
+	// Doc is the sentence of the help and the reference.
+	Doc string
+
+	set func(*Config, string) error
+}
+
+// Use groups settings by the commands that read them.
+type Use int
+
+// The uses.
+const (
+	// UseData is for every command that opens the data directory or the database itself.
+	UseData Use = iota
+	// UseLog is for every command that writes a log.
+	UseLog
+	// UseServe is for commands that serve.
+	UseServe
+	// UseClient is for commands that speak to a running server.
+	UseClient
+)
+
+// Flag returns the name of the setting's flag without dashes, or "" when it has none.
+func (s *Setting) Flag() string {
+	if s.Secret {
+		return ""
+	}
+	return s.Name
+}
+
+// Settings returns the table of all settings, in the order of the reference.
+func Settings() []Setting {
+	return []Setting{
+		{
+			Name: "data-dir", Env: []string{"SIGNALBOX_DATA_DIR"}, Kind: "directory", Use: UseData,
+			Doc: "directory of the database, the root key and the checkpoints (default $XDG_DATA_HOME/signalbox, else ~/.local/share/signalbox)",
+			set: func(c *Config, s string) error { c.DataDir = s; return nil },
+		},
+		{
+			Name: "database-url", Env: []string{"SIGNALBOX_DATABASE_URL", "DATABASE_URL"}, Secret: true, Kind: "url", Use: UseData,
+			Doc: "PostgreSQL to use instead of SQLite in the data directory: postgres://user:password@host:5432/database",
+			set: func(c *Config, s string) error { c.DatabaseURL = secret.FromString(s); return nil },
+		},
+		{
+			Name: "root-key", Env: []string{"SIGNALBOX_ROOT_KEY"}, Secret: true, Kind: "base64", Use: UseData,
+			Doc: "the key that opens the keyring: 32 bytes in base64 (default the file root.key in the data directory; required with PostgreSQL)",
+			set: func(c *Config, s string) error { c.RootKey = secret.FromString(s); return nil },
+		},
+		{
+			Name: "checkpoint-file", Env: []string{"SIGNALBOX_CHECKPOINT_FILE"}, Kind: "file", Use: UseData,
+			Doc: "file to which signed audit checkpoints are appended; keep copies on another machine (default checkpoints.log in the data directory)",
+			set: func(c *Config, s string) error { c.CheckpointFile = s; return nil },
+		},
+		{
+			Name: "log-level", Env: []string{"SIGNALBOX_LOG_LEVEL"}, Default: "info", Kind: "level", Use: UseLog,
+			Doc: "least severe log lines to write: debug, info, warn or error",
+			set: func(c *Config, s string) error {
+				if err := c.LogLevel.UnmarshalText([]byte(s)); err != nil || c.LogLevel%4 != 0 || c.LogLevel < slog.LevelDebug || c.LogLevel > slog.LevelError {
+					return errors.New("must be debug, info, warn or error")
+				}
+				return nil
+			},
+		},
+		{
+			Name: "log-format", Env: []string{"SIGNALBOX_LOG_FORMAT"}, Default: "auto", Kind: "format", Use: UseLog,
+			Doc: "form of log lines: text, json, or auto, which is text on a terminal",
+			set: func(c *Config, s string) error {
+				c.LogFormat = strings.ToLower(s)
+				return oneOf(c.LogFormat, "auto", "text", "json")
+			},
+		},
+		{
+			Name: "listen", Env: []string{"SIGNALBOX_LISTEN"}, Default: "127.0.0.1:8420", Kind: "host:port", Use: UseServe,
+			Doc: "address and port to serve on; one that is not loopback needs --behind-tls-proxy",
+			set: func(c *Config, s string) error {
+				host, port, err := net.SplitHostPort(s)
+				if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || strings.ContainsAny(host, " /%") {
+					return errors.New("must be host:port, for example 127.0.0.1:8420")
+				}
+				c.Listen = s
+				return nil
+			},
+		},
+		{
+			Name: "behind-tls-proxy", Env: []string{"SIGNALBOX_BEHIND_TLS_PROXY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
+			Doc: "says that a proxy in front ends TLS, so that listening on another address than loopback is all right",
+			set: func(c *Config, s string) error { return setSwitch(&c.BehindTLSProxy, s) },
+		},
+		{
+			Name: "trusted-proxies", Env: []string{"SIGNALBOX_TRUSTED_PROXIES"}, Kind: "networks", Use: UseServe,
+			Doc: "addresses or networks, separated by commas, whose X-Forwarded-For is believed (default none)",
+			set: func(c *Config, s string) (err error) { c.TrustedProxies, err = parseNetworks(s); return err },
+		},
+		{
+			Name: "allow-private-upstreams", Env: []string{"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS"}, Kind: "hosts", Use: UseServe,
+			Doc: "upstreams that are private, loopback or plain http and may be called all the same: host, host:port or network, separated by commas",
+			set: func(c *Config, s string) error {
+				c.AllowPrivateUpstreams = splitList(s)
+				if _, err := outbound.ParsePolicy(c.AllowPrivateUpstreams); err != nil {
+					return errors.New("is not a list of hosts: " + err.Error())
+				}
+				return nil
+			},
+		},
+		{
+			Name: "drain-timeout", Env: []string{"SIGNALBOX_DRAIN_TIMEOUT"}, Default: "30s", Kind: "duration", Use: UseServe,
+			Doc: "how long open streams may go on after SIGTERM",
+			set: func(c *Config, s string) error { return setDuration(&c.DrainTimeout, s) },
+		},
+		{
+			Name: "upstream-timeout", Env: []string{"SIGNALBOX_UPSTREAM_TIMEOUT"}, Default: "10m", Kind: "duration", Use: UseServe,
+			Doc: "how long an upstream may take until its answer begins",
+			set: func(c *Config, s string) error {
+				if err := setDuration(&c.UpstreamTimeout, s); err != nil || c.UpstreamTimeout == 0 {
+					return errors.New("must be a duration over zero such as 90s or 10m")
+				}
+				return nil
+			},
+		},
+		{
+			Name: "body-limit", Env: []string{"SIGNALBOX_BODY_LIMIT"}, Default: "32MiB", Kind: "size", Use: UseServe,
+			Doc: "largest request body that is forwarded to an upstream, in bytes or with KiB, MiB or GiB",
+			set: func(c *Config, s string) (err error) { c.BodyLimit, err = parseSize(s); return err },
+		},
+		{
+			Name: "max-keys-per-train", Env: []string{"SIGNALBOX_MAX_KEYS_PER_TRAIN"}, Default: "10", Kind: "number", Use: UseServe,
+			Doc: "how many active client keys a train may have",
+			set: func(c *Config, s string) error { return setCount(&c.MaxKeysPerTrain, s, 1) },
+		},
+		{
+			Name: "max-keys", Env: []string{"SIGNALBOX_MAX_KEYS"}, Default: "0", Kind: "number", Use: UseServe,
+			Doc: "how many active client keys all trains may have together; 0 means any number",
+			set: func(c *Config, s string) error { return setCount(&c.MaxKeys, s, 0) },
+		},
+		{
+			Name: "enable-client-auth", Env: []string{"SIGNALBOX_ENABLE_CLIENT_AUTH", "ENABLE_CLIENT_AUTH"}, Default: "true", Switch: true, Kind: "switch", Use: UseServe,
+			Doc: "whether the LLM proxy asks for a client key; false is refused on an address that is not loopback",
+			set: func(c *Config, s string) error { return setSwitch(&c.ClientAuth, s) },
+		},
+		{
+			Name: "force-no-client-auth", Env: []string{"SIGNALBOX_FORCE_NO_CLIENT_AUTH"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
+			Doc: "allows --enable-client-auth=false on an address that is not loopback: whoever reaches it may use the default train's accounts",
+			set: func(c *Config, s string) error { return setSwitch(&c.ForceNoClientAuth, s) },
+		},
+		{
+			Name: "default-train", Env: []string{"SIGNALBOX_DEFAULT_TRAIN_ID", "DEFAULT_TRAIN_ID"}, Default: "default", Kind: "train", Use: UseServe,
+			Doc: "train of requests that name none while client keys are switched off",
+			set: func(c *Config, s string) error { c.DefaultTrain = s; return nil },
+		},
+		{
+			Name: "url", Env: []string{"SIGNALBOX_URL"}, Default: "http://127.0.0.1:8420", Kind: "url", Use: UseClient,
+			Doc: "the running server to speak to",
+			set: func(c *Config, s string) error {
+				u, err := url.Parse(s)
+				if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+					return errors.New("must be an http or https URL without user name and query, for example http://127.0.0.1:8420")
+				}
+				c.URL = strings.TrimRight(s, "/")
+				return nil
+			},
+		},
+		{
+			Name: "token", Env: []string{"SIGNALBOX_TOKEN"}, Secret: true, Kind: "token", Use: UseClient,
+			Doc: "personal access token (default the file operator.token in the data directory, when the server is on this machine)",
+			set: func(c *Config, s string) error { c.Token = secret.FromString(s); return nil },
+		},
+	}
+}
+
+func oneOf(s string, allowed ...string) error {
+	for _, a := range allowed {
+		if s == a {
+			return nil
+		}
+	}
+	return errors.New("must be one of: " + strings.Join(allowed, ", "))
+}
+
+// setSwitch takes few spellings on purpose: a switch that guards something must not be read out of a guess.
+func setSwitch(to *bool, s string) error {
+	switch strings.ToLower(s) {
+	case "true", "1", "yes", "on":
+		*to = true
+	case "false", "0", "no", "off":
+		*to = false
+	default:
+		return errors.New("must be true or false")
+	}
+	return nil
+}
+
+func setDuration(to *time.Duration, s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 || d > 24*time.Hour {
+		return errors.New("must be a duration up to a day such as 30s or 10m")
+	}
+	*to = d
+	return nil
+}
+
+func setCount(to *int, s string, least int) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > 1_000_000 {
+		return errors.New("must be a whole number from " + strconv.Itoa(least) + " to 1000000")
+	}
+	*to = n
+	return nil
+}
+
+func parseSize(s string) (int64, error) {
+	unit := int64(1)
+	digits := s
+	for _, u := range []struct {
+		suffix string
+		bytes  int64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}} {
+		if rest, ok := strings.CutSuffix(s, u.suffix); ok {
+			digits, unit = strings.TrimSpace(rest), u.bytes
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 1 || n > (4<<30)/unit {
+		return 0, errors.New("must be a size from 1 byte to 4GiB, such as 32MiB")
+	}
+	return n * unit, nil
+}
+
+func splitList(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+func parseNetworks(s string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, part := range splitList(s) {
+		if a, err := netip.ParseAddr(part); err == nil && a.Zone() == "" {
+			a = a.Unmap()
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(part)
+		if err != nil || p.Bits() == 0 {
+			return nil, errors.New("must hold addresses or networks such as 10.0.0.5 or 10.0.0.0/24, and not everybody")
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}

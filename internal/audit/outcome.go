@@ -1,0 +1,122 @@
+package audit
+
+import (
+	"bytes"
+	"time"
+
+	"signalbox.dev/signalbox/internal/store"
+)
+
+const (
+	// leaseDetail is the detail that an intent and its outcome share.
+	leaseDetail = "lease"
+	// OutcomeUnknown is shown for an intent that has no outcome after 15 minutes: the process died, or the outcome was lost while the
+	// database was away.
+	OutcomeUnknown = "unknown"
+	// pendingFor is how long an intent without an outcome counts as under way.
+	pendingFor = 15 * time.Minute
+	// outcomeWithin is how far after an intent its outcome is looked for.
+	outcomeWithin = 30 * time.Minute
+	// outcomeBudget bounds the batches that one call reads for outcomes, beyond those of its first intent.
+	outcomeBudget = 20_000
+	outcomePage   = 64
+)
+
+// outcomes finds what became of intents. Nothing leads from an intent to its outcome but the lease's name, so it reads the batches that
+// follow, each at most once a call; nearly always the outcome is in one of the next few.
+type outcomes struct {
+	tx     *store.Tx
+	known  map[string]string // lease → outcome
+	ranges []idRange         // what was read, the oldest range last
+	budget int
+}
+
+// idRange is a range of batch ids: after lo, up to hi.
+type idRange struct{ lo, hi string }
+
+func newOutcomes(tx *store.Tx) *outcomes {
+	return &outcomes{tx: tx, known: map[string]string{}, budget: outcomeBudget}
+}
+
+// settle sets the outcome that an intent shows. It must be called for newer events before older ones. It returns false when the budget
+// does not suffice, unless it is told to go on at any price.
+func (o *outcomes) settle(e *store.Event, anyway bool) (bool, error) {
+	if e.Action != store.LeaseGranted || e.Outcome != store.OutcomePending {
+		return true, nil
+	}
+	lease, ok := e.Details.Get(leaseDetail)
+	if !ok {
+		return true, nil
+	}
+	name := lease.Text()
+	at, ok := parseID(e.ID)
+	if !ok {
+		return true, nil
+	}
+	granted, _ := store.IDTime(sourcePrefix, at.source)
+	if _, have := o.known[name]; !have {
+		enough, err := o.read(at.source, store.IDFloor(sourcePrefix, granted.Add(outcomeWithin)), name, anyway)
+		if err != nil || !enough {
+			return false, err
+		}
+	}
+	if result, have := o.known[name]; have {
+		e.Outcome = result
+	} else if o.tx.Now().Sub(granted) >= pendingFor {
+		e.Outcome = OutcomeUnknown
+	}
+	return true, nil
+}
+
+// read reads batches after pos, up to stop, until it has met the lease. It skips what was read before.
+func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err error) {
+	from := pos
+	defer func() { o.ranges = append(o.ranges, idRange{from, pos}) }()
+	for pos < stop {
+		if n := len(o.ranges); n > 0 && o.ranges[n-1].lo <= pos {
+			pos = max(pos, o.ranges[n-1].hi)
+			o.ranges = o.ranges[:n-1]
+			continue
+		}
+		if o.budget <= 0 && !anyway {
+			return false, nil
+		}
+		limit := stop
+		if n := len(o.ranges); n > 0 && o.ranges[n-1].lo < stop {
+			limit = o.ranges[n-1].lo
+		}
+		var rows []recordRow
+		if err := o.tx.Select(&rows, `SELECT id, body FROM audit_batches WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3`, pos, limit, outcomePage); err != nil {
+			return false, err
+		}
+		o.budget -= len(rows) + 1
+		for _, row := range rows {
+			o.collect(row.Body)
+			pos = row.ID
+		}
+		if len(rows) < outcomePage {
+			pos = limit
+		}
+		if _, have := o.known[lease]; have {
+			return true, nil
+		}
+	}
+	return true, nil
+}
+
+// collect notes the outcomes in a batch.
+func (o *outcomes) collect(body []byte) {
+	mark := []byte(`"action":"` + string(store.LeaseOutcome) + `"`)
+	for line := range bytes.SplitSeq(body, newline) {
+		if !bytes.Contains(line, mark) {
+			continue
+		}
+		e, err := store.DecodeEvent(line)
+		if err != nil || e.Action != store.LeaseOutcome {
+			continue
+		}
+		if lease, ok := e.Details.Get(leaseDetail); ok {
+			o.known[lease.Text()] = e.Outcome
+		}
+	}
+}

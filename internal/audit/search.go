@@ -1,0 +1,168 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Query says which events to find. Empty fields do not restrict.
+type Query struct {
+	// From and To bound the time of the event: From ≤ at < To.
+	From, To time.Time
+	// Actor is the id of who acted, or on whose behalf.
+	Actor string
+	// Target is the id of what was acted on.
+	Target string
+	Action store.Action
+	// Outcome is compared with what is shown: for a lease.granted, what became of it.
+	Outcome   string
+	RequestID string
+	// Limit is the greatest number of events in the page: 0 means 100, more than 1000 is refused.
+	Limit int
+	// Cursor is Page.Next of the page before.
+	Cursor string
+}
+
+// Page is a part of the answer, newest event first.
+type Page struct {
+	Events []store.Event
+	// Next continues the search; it is empty at the end. A page may hold fewer events than asked for, even none, and have a Next: one
+	// call looks at a bounded number of records.
+	Next string
+}
+
+const (
+	maxLimit = 1000
+	// searchBudget bounds the batches that one search reads.
+	searchBudget = 20_000
+	// clockSlack is how far the time of an event may lie from the time in its id: one is the database's clock at the begin of a
+	// transaction, the other the instance's at the insert.
+	clockSlack = time.Minute
+)
+
+// Search finds events, newest first. A lease.granted shows the outcome of its lease.outcome, matched by the detail lease: while there is
+// none it shows "pending" for 15 minutes and "unknown" after that. An outcome that came more than half an hour after its intent is not
+// looked up; it is in the log as an event of its own.
+func (l *Log) Search(ctx context.Context, q Query) (Page, error) {
+	f, err := newFilter(q)
+	if err != nil {
+		return Page{}, err
+	}
+	var page Page
+	err = l.db.Read(ctx, func(tx *store.Tx) error {
+		page = Page{}
+		return f.fill(tx, &page)
+	})
+	return page, err
+}
+
+// filter is a checked query.
+type filter struct {
+	Query
+	start  place // only what is older is found
+	floor  string
+	needle [][]byte // what the bytes of a matching record contain
+}
+
+func newFilter(q Query) (*filter, error) {
+	f := &filter{Query: q}
+	bad := fault.New(fault.Unprocessable, "validation_failed", "The search cannot be done as asked; the errors say which parameter to change.")
+	if f.Limit == 0 {
+		f.Limit = defaultLimit
+	}
+	if f.Limit < 0 || f.Limit > maxLimit {
+		bad = bad.With("/limit", "must be 1 to 1000")
+	}
+	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
+		bad = bad.With("/from", "must be before the end of the time range")
+	}
+	if q.Action != "" && !knownAction(q.Action) {
+		bad = bad.With("/action", "is no audit action; the reference lists them")
+	}
+	f.start = place{source: sourcePrefix + "_7zzzzzzzzzzzzzzzzzzzzzzzzz", ordinal: maxOrdinal} // the greatest id
+	if !q.To.IsZero() {
+		f.start = place{source: store.IDFloor(sourcePrefix, q.To.Add(clockSlack)), ordinal: -1}
+	}
+	if q.Cursor != "" {
+		at, ok := parseID(q.Cursor)
+		if !ok {
+			bad = bad.With("/cursor", "is no cursor that this server gave out")
+		} else if at.older(f.start) {
+			f.start = at
+		}
+	}
+	if len(bad.Fields) > 0 {
+		return nil, bad
+	}
+	f.floor = store.IDFloor(sourcePrefix, q.From.Add(-clockSlack))
+	for _, s := range []string{q.Actor, q.Target, string(q.Action), q.RequestID} {
+		if s != "" && plain(s) {
+			f.needle = append(f.needle, []byte(`"`+s+`"`))
+		}
+	}
+	return f, nil
+}
+
+func knownAction(a store.Action) bool {
+	for _, row := range store.Actions() {
+		if row.Action == a {
+			return true
+		}
+	}
+	return false
+}
+
+// worth reports whether the bytes can hold a match; it spares decoding.
+func (f *filter) worth(b []byte) bool {
+	for _, n := range f.needle {
+		if !bytes.Contains(b, n) {
+			return false
+		}
+	}
+	return true
+}
+
+// match compares everything but the outcome.
+func (f *filter) match(e *store.Event) bool {
+	return (f.Actor == "" || e.Actor.ID == f.Actor || e.OnBehalf == f.Actor) &&
+		(f.Target == "" || e.Target.ID == f.Target) &&
+		(f.Action == "" || e.Action == f.Action) &&
+		(f.RequestID == "" || e.RequestID == f.RequestID) &&
+		(f.From.IsZero() || !e.At.Before(f.From)) && (f.To.IsZero() || e.At.Before(f.To))
+}
+
+// fill collects one page. It looks for one event more than fits, to know whether there is a next page.
+func (f *filter) fill(tx *store.Tx, page *Page) error {
+	found := newFinder(tx, f)
+	results := newOutcomes(tx)
+	last := f.start
+	for {
+		e, at, err := found.next()
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			if at != (place{}) { // the budget is spent; all down to here was looked at
+				page.Next = at.id()
+			}
+			return nil
+		}
+		// The first event is settled at any price, so that every call gets on.
+		settled, err := results.settle(e, last == f.start)
+		if err != nil {
+			return err
+		}
+		if !settled || len(page.Events) == f.Limit {
+			page.Next = last.id()
+			return nil
+		}
+		last = at
+		if f.Outcome == "" || e.Outcome == f.Outcome {
+			page.Events = append(page.Events, *e)
+		}
+	}
+}

@@ -1,0 +1,278 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"signalbox.dev/signalbox/internal/store"
+)
+
+const (
+	// maxSources bounds the rows of one transaction, and maxLeaves their leaves: on SQLite no request is recorded while it runs.
+	maxSources = 128
+	maxLeaves  = 4096
+)
+
+// drain sequences until nothing is pending.
+func (l *Log) drain(ctx context.Context) error {
+	swept := false
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		more, err := l.step(ctx)
+		if err == nil {
+			if !more {
+				return nil
+			}
+			continue
+		}
+		l.right = nil // the commit may or may not have happened
+		if errors.Is(err, errFenced) {
+			l.stepDown()
+		}
+		if !store.IsConflict(err) || swept {
+			return err
+		}
+		swept = true
+		if err := l.sweep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// step sequences up to maxSources records in one transaction and says whether more may wait.
+func (l *Log) step(ctx context.Context) (more bool, err error) {
+	if err := l.load(ctx); err != nil {
+		return false, err
+	}
+	rows, more, err := l.readPending(ctx)
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	next := l.right.clone()
+	var nodes []any
+	for i := range rows {
+		rows[i].First = next.size
+		for h := range bytesOf(rows[i].Hashes) {
+			next.add(h, func(level int, idx int64, h tlog.Hash) { nodes = append(nodes, level, idx, h[:]) })
+		}
+	}
+	leaves, ids := make([]any, 0, 4*len(rows)), make([]any, 0, len(rows))
+	for _, row := range rows {
+		leaves = append(leaves, row.First, row.Count, row.Source, row.Hashes)
+		ids = append(ids, row.Source)
+	}
+	err = l.db.Bookkeep(ctx, store.Sequence, func(tx *store.Tx) error {
+		if err := l.fence(tx); err != nil {
+			return err
+		}
+		if err := insertMany(tx, `INSERT INTO audit_leaves (first_leaf, count, source_id, hashes) VALUES `, 4, leaves); err != nil {
+			return err
+		}
+		if err := insertMany(tx, `INSERT INTO audit_nodes (level, idx, hash) VALUES `, 3, nodes); err != nil {
+			return err
+		}
+		return deletePending(tx, ids)
+	})
+	if err != nil {
+		return false, err
+	}
+	l.right, l.last = next, rows[len(rows)-1].First
+	l.health.Size = next.size
+	return more, nil
+}
+
+// load reads the right edge from the database when this instance does not know it.
+func (l *Log) load(ctx context.Context) error {
+	if l.right != nil {
+		return nil
+	}
+	return l.db.Read(ctx, func(tx *store.Tx) error {
+		size, last, err := readSize(tx)
+		if err != nil {
+			return err
+		}
+		var signed int64
+		if err := tx.Get(&signed, `SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints`); err != nil {
+			return err
+		}
+		right, err := readEdge(tx, size)
+		if err != nil {
+			return err
+		}
+		l.right, l.last, l.signed = right, last, signed
+		l.saw(size, signed)
+		return nil
+	})
+}
+
+// saw takes note of how long the log in the database is. It never becomes shorter by itself.
+func (l *Log) saw(size, signed int64) {
+	if size < l.health.Size {
+		l.log.Error("the audit log in the database is shorter than it was: it was cut or rolled back; run `signalbox audit verify` with an anchored checkpoint",
+			"leaves", size, "before", l.health.Size)
+	}
+	l.health.Size, l.health.Signed = size, signed
+}
+
+// readPending reads and hashes the oldest waiting records. Records never change, so this needs no place in the sequencing transaction.
+// A reference whose record is gone stays where it is; verification reports it.
+func (l *Log) readPending(ctx context.Context) (rows []leafRow, more bool, err error) {
+	err = l.db.Read(ctx, func(tx *store.Tx) error {
+		rows, more = make([]leafRow, 0, 16), false
+		found, err := tx.Query(`SELECT p.source_id, COALESCE(e.body, b.body) FROM audit_pending p
+			LEFT JOIN audit_events e ON e.id = p.source_id LEFT JOIN audit_batches b ON b.id = p.source_id
+			WHERE e.id IS NOT NULL OR b.id IS NOT NULL ORDER BY p.source_id LIMIT $1`, maxSources)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = found.Close() }()
+		var hash leafHasher
+		var total int64
+		for found.Next() {
+			var row leafRow
+			var body blob
+			if err := found.Scan(&row.Source, &body); err != nil {
+				return err
+			}
+			row.Hashes = hash.body(body)
+			row.Count = int64(len(row.Hashes) / tlog.HashSize)
+			rows = append(rows, row)
+			if total += row.Count; total >= maxLeaves {
+				more = true
+				return nil
+			}
+		}
+		more = len(rows) == maxSources
+		return found.Err()
+	})
+	return rows, more, err
+}
+
+// leafHasher hashes leaves with one buffer.
+type leafHasher struct{ buf []byte }
+
+// leaf returns tlog.RecordHash(leaf) without its allocations.
+func (h *leafHasher) leaf(leaf []byte) tlog.Hash {
+	h.buf = append(append(h.buf[:0], 0), leaf...)
+	return sha256.Sum256(h.buf)
+}
+
+// body returns the hashes of a body's leaves, one a line. A leaf has no line end in it, so an event is a body of one line.
+func (h *leafHasher) body(body []byte) []byte {
+	out := make([]byte, 0, tlog.HashSize*(1+bytes.Count(body, newline)))
+	for line := range bytes.SplitSeq(body, newline) {
+		sum := h.leaf(line)
+		out = append(out, sum[:]...)
+	}
+	return out
+}
+
+var newline = []byte{'\n'}
+
+// bytesOf iterates over the hashes of a row.
+func bytesOf(hashes []byte) func(func(tlog.Hash) bool) {
+	return func(yield func(tlog.Hash) bool) {
+		for ; len(hashes) >= tlog.HashSize; hashes = hashes[tlog.HashSize:] {
+			if !yield(tlog.Hash(hashes[:tlog.HashSize])) {
+				return
+			}
+		}
+	}
+}
+
+// blob receives bytes as the driver has them, without a copy. They are valid until the next row.
+type blob []byte
+
+// Scan implements the scanner of database/sql.
+func (b *blob) Scan(src any) error {
+	switch v := src.(type) {
+	case []byte:
+		*b = v
+	case string:
+		*b = []byte(v)
+	case nil:
+		*b = nil
+	default:
+		return fmt.Errorf("audit: a column of bytes holds a %T", src)
+	}
+	return nil
+}
+
+// insertMany inserts rows of cols values each. The rows of one statement are a power of two, so that a driver that keeps prepared
+// statements keeps a handful of them.
+func insertMany(tx *store.Tx, head string, cols int, args []any) error {
+	for len(args) > 0 {
+		n := maxSources
+		for n*cols > len(args) {
+			n /= 2
+		}
+		text := make([]byte, 0, len(head)+n*cols*5)
+		text = append(text, head...)
+		for i := range n * cols {
+			switch {
+			case i%cols > 0:
+				text = append(text, ',')
+			case i > 0:
+				text = append(text, "),("...)
+			default:
+				text = append(text, '(')
+			}
+			text = append(text, '$')
+			text = strconv.AppendInt(text, int64(i+1), 10)
+		}
+		text = append(text, ')')
+		if _, err := tx.Exec(string(text), args[:n*cols]...); err != nil {
+			return err
+		}
+		args = args[n*cols:]
+	}
+	return nil
+}
+
+// deletePending removes exactly the given references.
+func deletePending(tx *store.Tx, ids []any) error {
+	want := int64(len(ids))
+	n := 1
+	for n < len(ids) {
+		n *= 2
+	}
+	for len(ids) < n {
+		ids = append(ids, ids[0]) // few statement texts, as in insertMany
+	}
+	var text strings.Builder
+	text.WriteString(`DELETE FROM audit_pending WHERE source_id IN (`)
+	for i := range ids {
+		if i > 0 {
+			text.WriteByte(',')
+		}
+		text.WriteByte('$')
+		text.WriteString(strconv.Itoa(i + 1))
+	}
+	text.WriteByte(')')
+	got, err := tx.Exec(text.String(), ids...)
+	if err == nil && got != want {
+		err = fmt.Errorf("audit: %d of %d waiting references were gone", want-got, want)
+	}
+	return err
+}
+
+// sweep removes references to records that are leaves already. A commit whose fate was unknown can leave one behind when the second try
+// comes after the record was sequenced.
+func (l *Log) sweep(ctx context.Context) error {
+	return l.db.Bookkeep(ctx, store.Sequence, func(tx *store.Tx) error {
+		n, err := tx.Exec(`DELETE FROM audit_pending WHERE EXISTS (SELECT 1 FROM audit_leaves WHERE audit_leaves.source_id = audit_pending.source_id)`)
+		if err == nil && n > 0 {
+			l.log.Warn("records waited that are in the audit log already; their references were removed", "references", n)
+		}
+		return err
+	})
+}

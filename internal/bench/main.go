@@ -1,0 +1,77 @@
+// Command bench measures what Signalbox costs a request, as a ratio to a bare reverse proxy in the same run on the same machine.
+//
+// Promise: floor and Signalbox are measured alternately, in several rounds, against the same upstream and with the same load; a figure is
+// the median of the rounds' ratios. CPU is user and system time of the proxy's process alone, as the kernel accounts it.
+//
+// Limits: load, upstream and proxy share one machine, so absolute times say little; the upstream is a fixed answer without any work.
+//
+// Invariants: Signalbox runs as users run it (the built binary, durable audit, fsync on); no answer is counted that was not whole.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type options struct {
+	role     string
+	addr     string
+	target   string
+	engines  string
+	rounds   int
+	duration time.Duration
+	conns    string
+	only     string
+	postgres string
+	output   string
+	keep     bool
+	binary   string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.role, "role", "", "internal: upstream or floor")
+	flag.StringVar(&o.addr, "addr", "", "internal: address to listen on")
+	flag.StringVar(&o.target, "target", "", "internal: upstream of the floor")
+	flag.StringVar(&o.engines, "engines", "sqlite,postgres", "databases to measure")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the figure is the median")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
+	flag.StringVar(&o.conns, "conns", "1,32,256", "connections of the closed loop")
+	flag.StringVar(&o.only, "only", "", "part of a measurement's name; others are left out")
+	flag.StringVar(&o.postgres, "postgres", "", "URL of a PostgreSQL database to use; without it one is started")
+	flag.StringVar(&o.output, "output", "", "also write the table to this file, as Markdown")
+	flag.StringVar(&o.binary, "binary", "", "a built signalbox to measure instead of this tree's")
+	flag.BoolVar(&o.keep, "keep", false, "keep the data of the run")
+	flag.Parse()
+	var err error
+	switch o.role {
+	case "":
+		err = orchestrate(o)
+	case "upstream":
+		err = serveUpstream(o.addr)
+	case "floor":
+		err = serveFloor(o.addr, o.target)
+	default:
+		err = fmt.Errorf("no role %q", o.role)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func numbers(list string) ([]int, error) {
+	var out []int
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is no list of positive numbers", list)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// proxy is a process under measurement.
+type proxy struct {
+	name string
+	addr string
+	key  string
+	cmd  *exec.Cmd
+	log  string
+}
+
+// cpu returns the user and system time of the process.
+func (p *proxy) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+2:]))
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	sys, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+sys) * 10 * time.Millisecond // USER_HZ is 100 on Linux
+}
+
+// rss returns the resident memory of the process in bytes.
+func (p *proxy) rss() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+func (p *proxy) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() { _ = p.cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-done
+	}
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func start(name, dir, addr string, env []string, bin string, args ...string) (*proxy, error) {
+	p := &proxy{name: name, addr: addr, key: "none", log: filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".log")}
+	out, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	p.cmd = exec.Command(bin, args...)
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = out, out, append(os.Environ(), env...)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for range 400 {
+		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			_ = c.Close()
+			return p, nil
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(p.log)
+	p.stop()
+	return nil, fmt.Errorf("%s did not start:\n%s", name, text)
+}
+
+// startSignalbox starts the built binary as a user would, with one account, one train and one client key.
+func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
+	data := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	env := []string{"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1"}
+	if postgres != "" {
+		env = append(env, "DATABASE_URL="+postgres, "SIGNALBOX_ROOT_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	}
+	init := exec.Command(bin, "init", "--data-dir", data, "--admin-email", "bench@example.com", "--password-stdin", "--json")
+	init.Stdin, init.Env = strings.NewReader("a long enough passphrase\n"), append(os.Environ(), env...)
+	var stderr bytes.Buffer
+	init.Stderr = &stderr
+	out, err := init.Output()
+	if err != nil {
+		return nil, fmt.Errorf("signalbox init: %w: %s", err, stderr.Bytes())
+	}
+	var made struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal(out, &made); err != nil || made.AccessToken == "" {
+		return nil, fmt.Errorf("signalbox init printed no access_token: %s", out)
+	}
+	p, err := start(name, dir, addr, env, bin, "serve", "--data-dir", data, "--listen", addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.furnish(made.AccessToken, upstream); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *proxy) furnish(token, upstream string) error {
+	var cred struct {
+		Credential struct{ ID string } `json:"credential"`
+	}
+	if err := p.call(token, "/api/credentials", map[string]any{"type": "api_key", "name": "bench", "provider": "anthropic", "base_url": upstream,
+		"secrets": map[string]string{"api_key": "upstream-key"}}, &cred); err != nil {
+		return err
+	}
+	if err := p.call(token, "/api/trains", map[string]any{"train_id": "bench", "name": "Bench"}, nil); err != nil {
+		return err
+	}
+	if err := p.call(token, "/api/trains/bench/accounts", map[string]any{"credential_id": cred.Credential.ID}, nil); err != nil {
+		return err
+	}
+	var key struct {
+		APIKey struct {
+			APIKey string `json:"api_key"`
+		} `json:"api_key"`
+	}
+	if err := p.call(token, "/api/trains/bench/api-keys", map[string]any{"name": "bench"}, &key); err != nil {
+		return err
+	}
+	p.key = key.APIKey.APIKey
+	return nil
+}
+
+func (p *proxy) call(token, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.addr+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return errors.New(path + ": " + resp.Status)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}

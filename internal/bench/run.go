@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	openRate    = 500
+	slowStreams = 1000
+)
+
+func orchestrate(o options) error {
+	conns, err := numbers(o.conns)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "signalbox-bench-")
+	if err != nil {
+		return err
+	}
+	if !o.keep {
+		defer os.RemoveAll(dir)
+	}
+	bin := o.binary
+	if bin == "" {
+		bin = filepath.Join(dir, "signalbox")
+		build := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/signalbox")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build signalbox: %w", err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	upAddr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	upstream, err := start("upstream", dir, upAddr, nil, self, "-role", "upstream", "-addr", upAddr)
+	if err != nil {
+		return err
+	}
+	defer upstream.stop()
+	floorAddr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	floor, err := start("floor", dir, floorAddr, nil, self, "-role", "floor", "-addr", floorAddr, "-target", "http://"+upAddr)
+	if err != nil {
+		return err
+	}
+	defer floor.stop()
+
+	rep := &report{}
+	fsync, err := fsyncMedian(dir)
+	if err != nil {
+		return err
+	}
+	rep.line("Command: `make bench%s`. %s, %d cores, %s; fsync p50 %v; %d rounds of %v, floor and Signalbox alternating.",
+		argsText(o), runtime.Version(), runtime.NumCPU(), time.Now().UTC().Format("2006-01-02"), fsync.Round(time.Microsecond), o.rounds, o.duration)
+	for engine := range strings.SplitSeq(o.engines, ",") {
+		if err := measure(o, rep, floor, engine, dir, bin, "http://"+upAddr, conns); err != nil {
+			return fmt.Errorf("%s: %w", engine, err)
+		}
+	}
+	if o.output != "" {
+		return os.WriteFile(o.output, []byte(rep.String()), 0o644)
+	}
+	return nil
+}
+
+func argsText(o options) string {
+	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" {
+		return ""
+	}
+	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s\"", o.rounds, o.duration, o.conns)
+}
+
+func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream string, conns []int) error {
+	url := ""
+	switch engine {
+	case "sqlite":
+	case "postgres":
+		if url = o.postgres; url == "" {
+			var stop func()
+			var err error
+			if url, stop, err = startPostgres(dir); err != nil {
+				return err
+			}
+			defer stop()
+		}
+	default:
+		return fmt.Errorf("no engine %q", engine)
+	}
+	box, err := startSignalbox("signalbox "+engine, dir, bin, upstream, url)
+	if err != nil {
+		return err
+	}
+	defer box.stop()
+	time.Sleep(2 * time.Second)
+	rep.line("")
+	rep.line("### %s", engine)
+	rep.line("")
+	rep.line("Resident memory when idle: %.1f MB.", float64(box.rss())/1e6)
+	rep.line("")
+	rep.line("| load | CPU a request ÷ floor | floor µs | Signalbox µs | p50 added | p99 added | requests/s ÷ floor |")
+	rep.line("|---|---|---|---|---|---|---|")
+	for _, s := range shapes() {
+		for _, n := range conns {
+			name := fmt.Sprintf("%s, %d connections", s.name, n)
+			if !strings.Contains(name, o.only) {
+				continue
+			}
+			if err := pairs(o, rep, name, floor, box, func(p *proxy) (result, error) { return closed(p, s, n, o.duration) }); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range shapes() {
+		name := fmt.Sprintf("%s, %d requests/s open loop", s.name, openRate)
+		if !strings.Contains(name, o.only) {
+			continue
+		}
+		if err := pairs(o, rep, name, floor, box, func(p *proxy) (result, error) { return open(p, s, openRate, o.duration) }); err != nil {
+			return err
+		}
+	}
+	if name := fmt.Sprintf("%d slow streams", slowStreams); strings.Contains(name, o.only) {
+		floorBytes, _, err := slow(floor, slowStreams)
+		if err != nil {
+			return err
+		}
+		bytes, _, err := slow(box, slowStreams)
+		if err != nil {
+			return err
+		}
+		rep.line("")
+		rep.line("%d slow streams, open for 20 s: %.1f KB a stream (floor %.1f KB).", slowStreams, float64(bytes)/1e3, float64(floorBytes)/1e3)
+	}
+	return nil
+}
+
+// pairs measures floor and Signalbox alternately and reports the medians of the rounds' ratios and differences.
+func pairs(o options, rep *report, name string, floor, box *proxy, run func(*proxy) (result, error)) error {
+	var ratio, floorCPU, boxCPU, p50, p99, speed []float64
+	for round := range o.rounds {
+		first, second := floor, box
+		if round%2 == 1 {
+			first, second = box, floor
+		}
+		a, err := run(first)
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", name, first.name, err)
+		}
+		b, err := run(second)
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", name, second.name, err)
+		}
+		f, s := a, b
+		if first == box {
+			f, s = b, a
+		}
+		ratio = append(ratio, s.cpuPerRequest()/f.cpuPerRequest())
+		floorCPU = append(floorCPU, f.cpuPerRequest())
+		boxCPU = append(boxCPU, s.cpuPerRequest())
+		p50 = append(p50, float64((s.percentile(.5)-f.percentile(.5)).Microseconds())/1000)
+		p99 = append(p99, float64((s.percentile(.99)-f.percentile(.99)).Microseconds())/1000)
+		speed = append(speed, float64(s.requests)/s.wall.Seconds()/(float64(f.requests)/f.wall.Seconds()))
+	}
+	rep.line("| %s | **%.2f** (%.2f–%.2f) | %.0f | %.0f | %.2f ms | %.2f ms | %.2f |", name, median(ratio), slices.Min(ratio), slices.Max(ratio),
+		median(floorCPU), median(boxCPU), median(p50), median(p99), median(speed))
+	return nil
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	n := len(s)
+	if n%2 == 1 {
+		return s[n/2]
+	}
+	return (s[n/2-1] + s[n/2]) / 2
+}
+
+// fsyncMedian measures the disk: append 4 KiB and fdatasync, as a commit does.
+func fsyncMedian(dir string) (time.Duration, error) {
+	f, err := os.Create(filepath.Join(dir, "fsync"))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	block := make([]byte, 4096)
+	var took []float64
+	for range 300 {
+		if _, err := f.Write(block); err != nil {
+			return 0, err
+		}
+		t := time.Now()
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return 0, err
+		}
+		took = append(took, float64(time.Since(t)))
+	}
+	return time.Duration(median(took)), nil
+}
+
+type report struct{ strings.Builder }
+
+func (r *report) line(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	fmt.Println(text)
+	r.WriteString(text + "\n")
+}

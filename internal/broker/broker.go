@@ -1,0 +1,185 @@
+// Package broker holds the doors through which credentials are lent. This one is the LLM proxy under /v1.
+//
+// Promise: a request's body and an answer's body pass byte for byte and unbuffered; no credential of the caller goes upstream and none of
+// ours goes to the caller; the intent of each attempt is durable before a byte leaves; a failure before the answer's first byte goes on to
+// the next account of the train, after it never.
+//
+// Limits: the request body is held in memory once (bounded by BodyLimit each and by [MemoryBudget] together) until the upstream answers,
+// because fail-over needs it and because Go's transport may cut a stream whose upstream answers before the body was read
+// (golang/go #40747, #57786).
+//
+// Invariants: an error that we make has Anthropic's shape and says what to do next; no upstream or database text of a failure reaches a
+// client except the upstream's own answer; the proxy follows no redirect.
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/train"
+)
+
+// MemoryBudget bounds the bytes of all request bodies that are held at one moment.
+const MemoryBudget = 512 << 20
+
+// Config is what a broker is made of.
+type Config struct {
+	Trains   *train.Room
+	Identity *identity.Room
+	// Transport sends requests upstream; the guarded transport of package outbound.
+	Transport http.RoundTripper
+	Log       *slog.Logger
+	// BodyLimit is the largest request body in bytes; 0 means 32 MiB.
+	BodyLimit int64
+	// NoClientAuth lends without a client key to the train that the request or DefaultTrain names. The caller of New has made sure that
+	// only this machine can connect, or that the operator insisted.
+	NoClientAuth bool
+	DefaultTrain string
+	// ClientIP tells whose address a request has; nil means the peer's.
+	ClientIP func(*http.Request) string
+}
+
+// Broker is the handler of /v1.
+type Broker struct {
+	trains       *train.Room
+	identity     *identity.Room
+	transport    http.RoundTripper
+	log          *slog.Logger
+	bodyLimit    int64
+	noAuth       bool
+	defaultTrain string
+	clientIP     func(*http.Request) string
+
+	draining atomic.Bool
+	inFlight atomic.Int64
+	bodies   bodyStore
+}
+
+// New returns the broker.
+func New(cfg Config) (*Broker, error) {
+	if cfg.Trains == nil || cfg.Identity == nil || cfg.Transport == nil {
+		return nil, errors.New("broker: trains, identity and a transport are required")
+	}
+	b := &Broker{
+		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, log: cfg.Log, bodyLimit: cfg.BodyLimit,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP,
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.bodyLimit <= 0 {
+		b.bodyLimit = 32 << 20
+	}
+	if b.defaultTrain == "" {
+		b.defaultTrain = "default"
+	}
+	if b.clientIP == nil {
+		b.clientIP = peerIP
+	}
+	b.bodies.budget = MemoryBudget
+	return b, nil
+}
+
+// Drain makes every new request fail with an answer that a client retries elsewhere. Requests under way go on.
+func (b *Broker) Drain() { b.draining.Store(true) }
+
+// InFlight returns how many requests are under way.
+func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
+
+// ServeHTTP serves /v1.
+func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.inFlight.Add(1)
+	defer b.inFlight.Add(-1)
+	rid := store.NewID("req")
+	w.Header()["X-Request-Id"] = []string{rid}
+	if err := b.serve(w, r, rid); err != nil {
+		b.fail(w, r, rid, err)
+	}
+}
+
+// serve answers the request, or returns an error when nothing was answered.
+func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error {
+	if b.draining.Load() {
+		return fault.New(fault.Unavailable, "draining", "This Signalbox instance is shutting down. Send the request again: another instance, or this one after its restart, will serve it.").After(1)
+	}
+	if err := checkRoute(r); err != nil {
+		return err
+	}
+	caller, err := b.caller(r, rid)
+	if err != nil {
+		return err
+	}
+	body, err := b.bodies.read(w, r, b.bodyLimit)
+	if err != nil {
+		return err
+	}
+	defer body.release()
+	want := train.Want{
+		Train: trainHeader(r.Header), Account: r.Header.Get("MSL-Account"), Method: r.Method, Path: r.URL.Path, BodyBytes: int64(body.len()),
+	}
+	if r.Header.Get("Content-Encoding") == "" {
+		if want.Model, err = topLevelModel(body.bytes()); err != nil {
+			return err
+		}
+	}
+	return b.forward(w, r, rid, caller, want, body)
+}
+
+// caller finds out who asks, from memory.
+func (b *Broker) caller(r *http.Request, rid string) (identity.Caller, error) {
+	ip := b.clientIP(r)
+	caller, err := b.authenticate(r)
+	if err != nil {
+		b.identity.Failed(ip, "client key")
+		return identity.Caller{}, err
+	}
+	caller.RequestID, caller.IP, caller.UserAgent = rid, ip, r.UserAgent()
+	return caller, nil
+}
+
+func (b *Broker) authenticate(r *http.Request) (identity.Caller, error) {
+	keys := clientKeys(r.Header)
+	if len(keys) == 0 {
+		if b.noAuth {
+			name := trainHeader(r.Header)
+			if name == "" {
+				name = b.defaultTrain
+			}
+			return b.trains.Keyless(name)
+		}
+		return identity.Caller{}, unauthenticated("No Signalbox client key came with the request. Send one as \"Authorization: Bearer sbx_live_…\" or as x-api-key; signalbox connect claude-code prints the settings, signalbox key issue makes a key.")
+	}
+	var first error
+	for _, key := range keys {
+		caller, err := b.identity.Client(key)
+		if err == nil {
+			return caller, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return identity.Caller{}, first
+}
+
+func unauthenticated(detail string) error {
+	return fault.New(fault.Unauthenticated, "unauthenticated", detail)
+}
+
+func (b *Broker) logFailure(ctx context.Context, r *http.Request, rid string, f *fault.Error) {
+	level := slog.LevelInfo
+	if f.Kind == fault.Internal || f.Kind == fault.Unavailable {
+		level = slog.LevelWarn
+	}
+	args := []any{"request_id", rid, "method", r.Method, "path", logPath(r), "code", f.Code, "status", statusOf(f)}
+	if cause := errors.Unwrap(f); cause != nil {
+		args = append(args, "cause", cause.Error())
+	}
+	b.log.Log(ctx, level, "not lent", args...)
+}

@@ -1,0 +1,227 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/train"
+)
+
+const (
+	// keepMax is how much of a failed answer is kept to pass on when no other account is left.
+	keepMax = 256 << 10
+	// keepWait bounds the reading of it.
+	keepWait = 5 * time.Second
+	// streamBuffer is small because a stream holds it for minutes; replyBuffer serves short answers.
+	streamBuffer = 8 << 10
+	replyBuffer  = 32 << 10
+)
+
+var (
+	streamBuffers = sync.Pool{New: func() any { b := make([]byte, streamBuffer); return &b }}
+	replyBuffers  = sync.Pool{New: func() any { b := make([]byte, replyBuffer); return &b }}
+)
+
+// forward sends the request to one account after the other until one answers, and passes that answer on. It returns an error only when
+// nothing was sent to the client.
+func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, caller identity.Caller, want train.Want, body *body) error {
+	lease, err := b.trains.Lend(r.Context(), caller, want)
+	if err != nil {
+		return err
+	}
+	var kept *keptAnswer
+	var last error // why the last attempt got no answer, for the log
+	for {
+		started := time.Now()
+		resp, err := b.attempt(r, lease, body)
+		var failure train.Failure
+		switch {
+		case err == nil && !failover(resp.StatusCode):
+			return b.reply(w, r, lease, resp, body, started)
+		case err == nil:
+			kept = keep(resp)
+			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
+		default:
+			if refusal, final := b.settle(r, lease, err, started); final {
+				return refusal
+			}
+			kept, last = nil, outbound.Clean(err)
+			failure = train.Failure{Dial: true}
+		}
+		next, nerr := lease.Next(r.Context(), failure)
+		if nerr == nil {
+			lease = next
+			continue
+		}
+		if !errors.Is(nerr, train.ErrNoOther) {
+			return nerr // the right to lend ended, or nothing can be recorded
+		}
+		if kept != nil {
+			kept.send(w)
+			return nil
+		}
+		return fault.New(fault.Unavailable, "upstream_unreachable", "No account of this train reached its upstream; each one is cooling down for some seconds. Send the request again shortly. An operator finds the cause in the log under the request id.").After(5).Because(last)
+	}
+}
+
+// settle says what an attempt without an answer means. final is true when no other account may be tried.
+func (b *Broker) settle(r *http.Request, lease *train.Lease, err error, started time.Time) (_ error, final bool) {
+	spent := time.Since(started)
+	if r.Context().Err() != nil {
+		lease.Done(train.Outcome{Result: train.ClientCancelled, Duration: spent})
+		return r.Context().Err(), true
+	}
+	if cause := context.Cause(lease.Context()); cause != nil {
+		lease.Done(train.Outcome{Result: train.Revoked, Duration: spent})
+		return revoked(cause), true
+	}
+	if errors.Is(err, outbound.ErrRefused) {
+		lease.Done(train.Outcome{Result: train.Refused, Duration: spent})
+		return fault.New(fault.Unavailable, "upstream_unreachable", "The address of this account's upstream is private or reserved, and this Signalbox may not connect to such addresses. An operator can allow it by name with SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS.").Because(outbound.ErrRefused), true
+	}
+	if f, ok := fault.As(err); ok { // Apply refused, before anything was sent
+		lease.Done(train.Outcome{Result: train.Refused, Duration: spent})
+		return f, true
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() && spent > 15*time.Second {
+		// The upstream took the request and has worked on it; sending it to another account would pay twice for nothing.
+		lease.Done(train.Outcome{Result: train.UpstreamUnreachable, Duration: spent})
+		return fault.New(fault.Unavailable, "upstream_unreachable", "The upstream did not begin to answer in time. Send the request again, with stream true for long answers.").Because(outbound.Clean(err)), true
+	}
+	return nil, false
+}
+
+func revoked(cause error) error {
+	if f, ok := fault.As(cause); ok {
+		return f
+	}
+	return unauthenticated("The right to use this account ended while the request was under way: its key, link or credential was revoked or changed. Ask an operator, then send the request again.")
+}
+
+func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http.Response, error) {
+	out, err := outgoing(r, lease, body)
+	if err != nil {
+		return nil, err
+	}
+	return b.transport.RoundTrip(out)
+}
+
+// failover reports whether another account may do better. What the client did wrong no account can mend.
+func failover(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests || status >= 500
+}
+
+// reply passes an answer on.
+func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Lease, resp *http.Response, body *body, started time.Time) error {
+	outcome := train.Outcome{Result: train.OK, Status: resp.StatusCode, FirstByte: time.Since(started)}
+	if resp.StatusCode >= 400 {
+		outcome.Result = train.UpstreamError
+	}
+	defer func() {
+		_ = resp.Body.Close()
+		outcome.Duration = time.Since(started)
+		lease.Done(outcome)
+	}()
+	copyHeader(w.Header(), resp.Header)
+	if resp.ContentLength >= 0 {
+		w.Header()["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
+	}
+	body.release()
+	w.WriteHeader(resp.StatusCode)
+	var end ending
+	outcome.Bytes, end = pump(w, resp)
+	switch end {
+	case clean:
+		return nil
+	case clientGone:
+		outcome.Result = train.ClientCancelled
+		return nil
+	}
+	if r.Context().Err() != nil {
+		outcome.Result = train.ClientCancelled
+		return nil
+	}
+	outcome.Result = train.UpstreamBroke
+	text := wireCause{Type: "api_error", Message: "The upstream broke off its answer. What came so far is incomplete; send the request again."}
+	if cause := context.Cause(lease.Context()); cause != nil {
+		outcome.Result = train.Revoked
+		text = wireCause{Type: errorType(fault.Of(revoked(cause))), Message: fault.Of(revoked(cause)).Detail}
+	}
+	if end == brokenBetween {
+		sendEvent(w, text, w.Header().Get("X-Request-Id"))
+		return nil
+	}
+	abort(w)
+	return nil
+}
+
+// keptAnswer is a failed answer of an upstream, held while other accounts are tried.
+type keptAnswer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func keep(resp *http.Response) *keptAnswer {
+	// An upstream that trickles its refusal must not hold up the next account.
+	late := time.AfterFunc(keepWait, func() { _ = resp.Body.Close() })
+	defer late.Stop()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, keepMax)) // what came is what there is to pass on
+	_ = resp.Body.Close()
+	return &keptAnswer{status: resp.StatusCode, header: resp.Header, body: body}
+}
+
+func (k *keptAnswer) send(w http.ResponseWriter) {
+	copyHeader(w.Header(), k.header)
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(k.body))}
+	w.WriteHeader(k.status)
+	_, _ = w.Write(k.body) // a client that is gone needs no answer
+}
+
+// copyHeader passes the upstream's headers on, but for hop-by-hop headers and those that would speak for our own host.
+func copyHeader(dst, src http.Header) {
+	for name, values := range src {
+		switch name {
+		case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+			"Content-Length", "Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "X-Request-Id":
+			continue
+		}
+		dst[name] = values
+	}
+	for _, line := range src["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "Content-Type" {
+				delete(dst, name)
+			}
+		}
+	}
+}
+
+// retryAfter reads Retry-After as seconds or as a date (RFC 9110, section 10.2.3).
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if v == "" {
+		return 0
+	}
+	if secs, err := strconv.ParseFloat(v, 64); err == nil {
+		if !(secs > 0 && secs < 1e6) { // NaN is neither
+			return 0
+		}
+		return time.Duration(secs * float64(time.Second))
+	}
+	if at, err := http.ParseTime(v); err == nil && at.After(now) {
+		return at.Sub(now)
+	}
+	return 0
+}

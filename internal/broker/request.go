@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/train"
+)
+
+// checkRoute lets through what is proxied and nothing else. Paths are compared as they were sent, so an encoded slash or dot is just
+// another unknown path.
+func checkRoute(r *http.Request) error {
+	methods := allowed(r.URL.EscapedPath())
+	if methods == "" {
+		return fault.New(fault.NotFound, "not_found", "Signalbox proxies /v1/messages, /v1/messages/count_tokens and /v1/models; this path is none of them. Check the base URL: it ends before /v1.")
+	}
+	if r.Method != methods {
+		return fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path takes "+methods+" only.")
+	}
+	return nil
+}
+
+// allowed returns the method of a proxied path, or nothing.
+func allowed(path string) string {
+	switch path {
+	case "/v1/messages", "/v1/messages/count_tokens":
+		return http.MethodPost
+	case "/v1/models":
+		return http.MethodGet
+	}
+	if id, ok := strings.CutPrefix(path, "/v1/models/"); ok && isModelID(id) {
+		return http.MethodGet
+	}
+	return ""
+}
+
+func isModelID(id string) bool {
+	if id == "" || len(id) > 200 || strings.Contains(id, "..") || id == "." {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' || c == ':' || c == '@' {
+			continue
+		}
+		return false
+	}
+	return true
+}
+
+// clientKeys returns what may be a client key, ours first: some helpers send one key in both headers, some send a placeholder in one.
+func clientKeys(h http.Header) []string {
+	var keys []string
+	add := func(key string) {
+		if key = strings.TrimSpace(key); key == "" || len(keys) == 4 {
+			return
+		}
+		for _, have := range keys {
+			if have == key {
+				return
+			}
+		}
+		if strings.HasPrefix(key, "sbx_") {
+			keys = append([]string{key}, keys...)
+			return
+		}
+		keys = append(keys, key)
+	}
+	for _, v := range h["Authorization"] {
+		if len(v) > 7 && strings.EqualFold(v[:7], "Bearer ") {
+			add(v[7:])
+		}
+	}
+	for _, v := range h["X-Api-Key"] {
+		add(v)
+	}
+	return keys
+}
+
+func trainHeader(h http.Header) string {
+	if v := h["Msl-Train-Id"]; len(v) > 0 && v[0] != "" {
+		return v[0]
+	}
+	if v := h["Msl-Project-Id"]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// dropped are the request headers that never go upstream: credentials, our own, hop-by-hop headers (RFC 9110, section 7.6.1), and
+// what proxies before us add about the caller's network.
+func dropped(name string) bool {
+	switch name {
+	case "Authorization", "X-Api-Key", "Cookie", "Proxy-Authorization",
+		"Msl-Train-Id", "Msl-Project-Id", "Msl-Account",
+		"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
+		"Content-Length", "Host", "Accept-Encoding",
+		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Real-Ip", "Via":
+		return true
+	}
+	return false
+}
+
+// outgoing builds the request of one attempt. The header values are shared with the client's request and must not be changed in place.
+func outgoing(r *http.Request, lease *train.Lease, body *body) (*http.Request, error) {
+	base := lease.BaseURL()
+	target := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimSuffix(base.Path, "/") + r.URL.Path, RawQuery: r.URL.RawQuery}
+	header := make(http.Header, len(r.Header)+4)
+	for name, values := range r.Header {
+		if !dropped(name) {
+			header[name] = values
+		}
+	}
+	for _, line := range r.Header["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			delete(header, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	// The one header that we change: a compressed stream could not be passed on event by event and read for its end.
+	header["Accept-Encoding"] = []string{"identity"}
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = []string{""} // keeps net/http from naming itself
+	}
+	if _, ok := header["Anthropic-Version"]; !ok {
+		header["Anthropic-Version"] = []string{"2023-06-01"}
+	}
+	out := &http.Request{
+		Method: r.Method, URL: target, Host: base.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	if body.len() > 0 {
+		out.ContentLength = int64(body.len())
+		out.Body = body.reader()
+		out.GetBody = body.again
+	}
+	if err := lease.Apply(out); err != nil {
+		if out.Body != nil {
+			_ = out.Body.Close()
+		}
+		return nil, err
+	}
+	return out.WithContext(lease.Context()), nil
+}
+
+func peerIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// logPath is the path where it is one of ours; any other may hold what a user pasted there.
+func logPath(r *http.Request) string {
+	if allowed(r.URL.EscapedPath()) != "" {
+		return r.URL.Path
+	}
+	return "(unknown)"
+}

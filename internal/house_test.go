@@ -1,0 +1,195 @@
+package internal
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "signalbox.dev/signalbox"
+
+// floors is the table of docs/design/house.md: a package imports only packages on lower floors. A package that is in neither this
+// table nor in supports has no place in the house.
+var floors = map[string]int{
+	"cmd/signalbox":     10,
+	"internal/app":      9,
+	"internal/api":      8,
+	"internal/web":      8,
+	"internal/broker":   8,
+	"internal/demo":     8,
+	"internal/incident": 7,
+	"internal/train":    6,
+	"internal/oauth":    5,
+	"internal/vault":    4,
+	"internal/identity": 3,
+	"internal/audit":    3,
+	"internal/notify":   3,
+	"internal/keyring":  2,
+	"internal/store":    1,
+	"internal/outbound": 1, // its refusals are faults
+	"internal/secret":   0,
+	"internal/fault":    0,
+	"client":            0,
+}
+
+// supports are the packages that are never shipped; no shipped package may import them. They may import any floor.
+var supports = map[string]string{
+	"internal":                 "this test",
+	"internal/signalboxtest":   "a whole server on a temporary database, for story tests",
+	"internal/store/storetest": "databases of both engines for tests",
+	"internal/bench":           "the benchmark that `make bench` runs",
+}
+
+// sqlHomes may import a database driver in shipped code or in tests.
+var sqlHomes = map[string]string{
+	"internal/store":           "owns the pools and every dialect difference",
+	"internal/store/storetest": "creates and drops test databases",
+	"internal/signalboxtest":   "creates and drops test databases",
+}
+
+// environmentHomes may read or change the process environment.
+var environmentHomes = map[string]string{
+	"internal/app": "owns the configuration",
+}
+
+// dialHomes may open connections by themselves: any name, or only the listed ones.
+var dialHomes = map[string]allowance{
+	"internal/outbound": {why: "is the guarded client"},
+	"client": {
+		why:  "talks to the user's own server, which is often on loopback; its callers may pass their own http.Client",
+		only: []string{"net/http.DefaultClient", "net/http.Client"},
+	},
+}
+
+// allowance says why a package is exempt from a rule; with only, from that much of it.
+type allowance struct {
+	why  string
+	only []string
+}
+
+// revealers are the packages that take secrets out of a secret.Value (Reveal, Bytes).
+var revealers = map[string]string{
+	"internal/secret":   "seals and opens",
+	"internal/keyring":  "wraps data keys",
+	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
+	"internal/train":    "applies a lease to a request",
+	"internal/identity": "hashes and compares passwords and bearer secrets",
+	"internal/api":      "answers a reveal, and shows a new token or key once",
+	"internal/web":      "shows the first administrator their token, once",
+	"internal/store":    "opens the database by its URL",
+	"internal/outbound": "sends what it was handed",
+	"internal/app":      "reads the root key and the first password",
+	"internal/audit":    "signs checkpoints",
+	"internal/demo":     "plays the far side: the fake upstream checks the credential that reaches it",
+	"cmd/signalbox":     "prints what a person asked for",
+}
+
+// bookkeeping lists every call of store.DB.Bookkeep, the writes that need no audit event: the function, its purpose, and why nobody
+// needs to hear of it. A line whose function no longer calls Bookkeep must go.
+var bookkeeping = []bookkeeper{
+	{"internal/store.(*feed).loop", "cursor", "drops changes that every instance has long read"},
+	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
+}
+
+type bookkeeper struct{ site, purpose, why string }
+
+// stateWrites are the assignments to package-level variables that have no other way, as "package: variable".
+var stateWrites = map[string]string{
+	"internal/api: github.com/danielgtaylor/huma/v2.NewErrorWithContext": "huma has no other place for the shape of its errors",
+}
+
+// rules are the checks. Each has cases in house_proof_test.go that prove that it catches what it is for.
+var rules = []rule{
+	{"loads", loads},
+	{"has a floor", hasFloor},
+	{"imports lower floors only", importsLowerFloors},
+	{"ships no support package", shipsNoSupport},
+	{"ships no test library", shipsNoTestLibrary},
+	{"links no test library", linksNoTestLibrary},
+	{"only store knows SQL", onlyStoreKnowsSQL},
+	{"only app reads the environment", onlyAppReadsEnvironment},
+	{"only outbound dials", onlyOutboundDials},
+	{"bookkeeping is listed", bookkeepingIsListed},
+	{"revealers are listed", revealersAreListed},
+	{"no panic", noPanic},
+	{"exits in main only", exitsInMainOnly},
+	{"no init", noInit},
+	{"no package state", noPackageState},
+	{"small interfaces", smallInterfaces},
+	{"small files", smallFiles},
+	{"package comment", packageComment},
+	{"has tests", hasTests},
+	{"no cgo", noCgo},
+}
+
+type rule struct {
+	name  string
+	check func(*house) []finding
+}
+
+// finding is one breach: where, and what to do about it.
+type finding struct{ at, what string }
+
+func (f finding) String() string { return f.at + ": " + f.what }
+
+func found(at, format string, args ...any) finding {
+	return finding{at: at, what: fmt.Sprintf(format, args...)}
+}
+
+func TestHouse(t *testing.T) {
+	h := realHouse(t)
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			for _, f := range r.check(h) {
+				t.Error(f)
+			}
+		})
+	}
+}
+
+// TestFloorsAreTheDesign holds the table of this test and the table that people read together.
+func TestFloorsAreTheDesign(t *testing.T) {
+	text, err := os.ReadFile("../docs/design/house.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := designFloors(string(text))
+	for path, floor := range floors {
+		got, ok := written[path]
+		switch {
+		case !ok:
+			t.Errorf("docs/design/house.md does not name %s; the house test puts it on floor %d", path, floor)
+		case got != floor:
+			t.Errorf("docs/design/house.md puts %s on floor %d, the house test on floor %d", path, got, floor)
+		}
+	}
+	for path := range written {
+		if _, ok := floors[path]; !ok {
+			t.Errorf("docs/design/house.md gives %s a floor; the house test does not know it", path)
+		}
+	}
+}
+
+var designRow = regexp.MustCompile("(?m)^\\| *(\\d+) *\\| *`([^`]+)` *\\|")
+
+// designFloors reads the rows "| floor | `package` | …" of the design.
+func designFloors(text string) map[string]int {
+	out := map[string]int{}
+	for _, m := range designRow.FindAllStringSubmatch(text, -1) {
+		floor, err := strconv.Atoi(m[1])
+		if err == nil {
+			out[strings.TrimSpace(m[2])] = floor
+		}
+	}
+	return out
+}
+
+func TestDesignFloors(t *testing.T) {
+	got := designFloors("| Floor | Package | Owns |\n|---|---|---|\n| 10 | `cmd/signalbox` | x |\n| 0 | `client` | y `z` |\ntext `a`\n")
+	if len(got) != 2 || got["cmd/signalbox"] != 10 || got["client"] != 0 {
+		t.Fatalf("read %v", got)
+	}
+}

@@ -1,0 +1,59 @@
+package identity
+
+import "signalbox.dev/signalbox/internal/store"
+
+// Kind says what sort of caller asks.
+type Kind string
+
+// The kinds of caller.
+const (
+	KindAnonymous Kind = "anonymous"  // nobody that could be authenticated
+	KindPerson    Kind = "person"     // a person with a session
+	KindToken     Kind = "token"      // a personal access token, acting for its person
+	KindClientKey Kind = "client_key" // an agent's key, acting for its train
+	KindSystem    Kind = "system"     // Signalbox itself, and the command line on the server's own machine
+)
+
+// Caller is who asks. It is an argument of everything that checks or records, and never hidden in a context. The zero Caller may do nothing.
+type Caller struct {
+	Kind Kind
+	// ID and Name of the person, token, key or chore.
+	ID, Name string
+	// UserID and Role of the person behind a session or a token.
+	UserID string
+	Role   Role
+	// Scopes narrow what a token may do; they say nothing about other kinds.
+	Scopes Scopes
+	// TrainID is the train of a client key.
+	TrainID string
+	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person.
+	OnBehalf string
+	// RequestID, IP and UserAgent are filled by the door, for the record only.
+	RequestID, IP, UserAgent string
+}
+
+// System returns the caller of Signalbox's own chores; name says which ("init", "cooling", …).
+func System(name string) Caller { return Caller{Kind: KindSystem, ID: name, Name: name} }
+
+// Actor returns the caller as audit records name it.
+func (c Caller) Actor() store.Actor {
+	kind := c.Kind
+	if kind == "" {
+		kind = KindAnonymous
+	}
+	return store.Actor{Kind: string(kind), ID: c.ID, Name: c.Name}
+}
+
+// Event returns the beginning of an audit record of what the caller did to the target. Its outcome is ok unless it is changed.
+func (c Caller) Event(action store.Action, target store.Target) store.Event {
+	behalf := c.OnBehalf
+	if behalf == "" {
+		switch c.Kind {
+		case KindClientKey:
+			behalf = c.TrainID
+		case KindToken:
+			behalf = c.UserID
+		}
+	}
+	return store.Event{Actor: c.Actor(), OnBehalf: behalf, Action: action, Target: target, RequestID: c.RequestID, IP: c.IP, UserAgent: c.UserAgent}
+}

@@ -1,0 +1,150 @@
+// Package identity knows who asks: people, their personal access tokens, and the client keys of trains. It turns a bearer secret into a
+// [Caller] and says what a caller may do.
+//
+// Promise: [Room.Client] and [Room.Token] answer from memory, without a database, and refuse garbage by its checksum before any look-up. Of
+// a bearer secret only the SHA-256 is kept, of a password only the Argon2id hash; either is shown to nobody. A revocation is obeyed by this
+// instance when the call that revoked returns, and by the others when the change feed brings it, within a second; [store.DB.Fresh] says
+// whether the feed can be trusted, and the doors ask it. Whatever is unknown (a kind, role, scope or permission) is refused.
+//
+// Limits: the memory holds every key and token that is not revoked, some 300 bytes each, and every person. Expiry is compared with this
+// instance's clock, revocation with the database. A last use is written in batches and may be lost by a crash.
+//
+// Invariants: at most as many active client keys as the limits say, however many are issued at once, and at most twice as many while
+// replaced keys overlap; a first administrator is made only while there is none; a set-up link works once.
+package identity
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Config is what a [Room] needs. DB is required.
+type Config struct {
+	DB  *store.DB
+	Log *slog.Logger
+	// Clock tells the time outside transactions; nil means time.Now.
+	Clock func() time.Time
+	// MaxKeysPerTrain bounds the active client keys of a train that sets no limit of its own; 0 means 10.
+	MaxKeysPerTrain int
+	// MaxKeys bounds the active client keys of all trains together; 0 means no bound.
+	MaxKeys int
+	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
+	Every time.Duration
+}
+
+// Room holds the people and every bearer secret. Make it with [New] before the database is started, [Room.Start] it afterwards, and
+// [Room.Close] it before the database is closed.
+type Room struct {
+	cfg    Config
+	hasher hasher
+
+	loaded   atomic.Bool
+	keys     register
+	tokens   register
+	peopleMu sync.RWMutex
+	people   map[string]person
+
+	touches touches
+	guesses guesses
+
+	cancel context.CancelFunc
+	worker sync.WaitGroup
+	closed sync.Once
+}
+
+const (
+	defaultKeysPerTrain = 10
+	defaultEvery        = 10 * time.Second
+	// guessesEvery is how many rounds of the worker make one window of failed authentications.
+	guessesEvery = 6
+	// closing bounds the last flush.
+	closing = 5 * time.Second
+)
+
+// New returns a room that follows the changes of the database. It reads nothing yet: the memory is loaded when the database is started.
+func New(cfg Config) (*Room, error) {
+	if cfg.DB == nil {
+		return nil, errors.New("identity: a database is needed")
+	}
+	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 {
+		return nil, errors.New("identity: a limit cannot be negative")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.MaxKeysPerTrain == 0 {
+		cfg.MaxKeysPerTrain = defaultKeysPerTrain
+	}
+	if cfg.Every == 0 {
+		cfg.Every = defaultEvery
+	}
+	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}}
+	r.keys.replace(nil)
+	r.tokens.replace(nil)
+	r.guesses.sources = map[string]*tally{}
+	cfg.DB.Subscribe(r.follow)
+	return r, nil
+}
+
+// Start begins writing last uses and failed authentications in the background. It is called once.
+func (r *Room) Start(ctx context.Context) error {
+	if r.cancel != nil {
+		return errors.New("identity: started already")
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancel = cancel
+	r.worker.Go(func() { r.work(run) })
+	return nil
+}
+
+func (r *Room) work(ctx context.Context) {
+	tick := time.NewTicker(r.cfg.Every)
+	defer tick.Stop()
+	for round := 1; ; round++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := r.flushTouches(ctx)
+		if round%guessesEvery == 0 {
+			err = errors.Join(err, r.flushGuesses(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			// Not the error itself: it may be the database's own words. The store has logged its cause.
+			r.cfg.Log.Warn("last uses or failed authentications could not be written; they wait", "code", fault.Of(err).Code)
+		}
+	}
+}
+
+// Flush writes the last uses and the failed authentications that wait. What cannot be written waits further.
+func (r *Room) Flush(ctx context.Context) error {
+	return errors.Join(r.flushTouches(ctx), r.flushGuesses(ctx))
+}
+
+// Close stops the worker and writes what waits. Calls after the first do nothing.
+func (r *Room) Close() error {
+	var err error
+	r.closed.Do(func() {
+		if r.cancel != nil {
+			r.cancel()
+		}
+		r.worker.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), closing)
+		defer cancel()
+		err = r.Flush(ctx)
+	})
+	return err
+}
+
+func (r *Room) now() time.Time { return r.cfg.Clock() }

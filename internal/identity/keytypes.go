@@ -1,0 +1,111 @@
+package identity
+
+import (
+	"time"
+
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Status of a client key or a token.
+type Status string
+
+// The statuses.
+const (
+	StatusActive  Status = "active"
+	StatusExpired Status = "expired"
+	StatusRevoked Status = "revoked"
+)
+
+func status(expires, revoked *store.Time, now time.Time) Status {
+	switch {
+	case revoked != nil:
+		return StatusRevoked
+	case expires != nil && !now.Before(expires.Time()):
+		return StatusExpired
+	}
+	return StatusActive
+}
+
+// Key is a client key as it may be shown. Its secret is known only when it is issued.
+type Key struct {
+	ID         string
+	TrainID    string
+	Name       string
+	Preview    string // beginning and last four characters
+	Status     Status
+	CreatedBy  string // id of the person, or name of the chore
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
+	ExpiresAt  *time.Time
+	RevokedAt  *time.Time
+	ReplacedBy string // id of the successor, or empty
+}
+
+// Target returns the key as audit records name it.
+func (k Key) Target() store.Target {
+	return store.Target{Kind: "client_key", ID: k.ID, Name: k.Name}
+}
+
+// KeyDraft says what key to issue.
+type KeyDraft struct {
+	Name      string
+	ExpiresAt *time.Time // nil: never
+	CreatedBy string     // empty: the caller's person, or the caller itself
+	Limit     int        // active keys that the train may have; 0: Config.MaxKeysPerTrain
+}
+
+// KeyFilter narrows a list of keys.
+type KeyFilter struct {
+	Status Status // empty: all
+	Limit  int    // 0: 100; at most 1000
+	Cursor string // what the page before gave as next; empty: the newest keys
+	Skip   int
+}
+
+// KeyPatch says what to change; what is nil or false stays as it is.
+type KeyPatch struct {
+	Name      *string
+	SetExpiry bool       // whether ExpiresAt counts
+	ExpiresAt *time.Time // nil: never
+	Limit     int        // as in KeyDraft; it counts when an expired key comes back to life
+}
+
+// KeyReplacement says how a key is replaced.
+type KeyReplacement struct {
+	Name      string        // empty: the old key's name
+	ExpiresAt *time.Time    // of the successor; nil: never
+	CreatedBy string        // as in KeyDraft
+	Limit     int           // as in KeyDraft
+	Overlap   time.Duration // how long the old key stays valid, at most MaxOverlap; 0: it is revoked now
+}
+
+// MaxOverlap is the longest time for which a replaced key may stay valid.
+const MaxOverlap = 30 * 24 * time.Hour
+
+const keyColumns = `id, train_id, name, preview, created_by, created_at, last_used_at, expires_at, revoked_at, replaced_by`
+
+type keyRow struct {
+	ID         string      `db:"id"`
+	TrainID    string      `db:"train_id"`
+	Name       string      `db:"name"`
+	Preview    string      `db:"preview"`
+	CreatedBy  string      `db:"created_by"`
+	CreatedAt  store.Time  `db:"created_at"`
+	LastUsedAt *store.Time `db:"last_used_at"`
+	ExpiresAt  *store.Time `db:"expires_at"`
+	RevokedAt  *store.Time `db:"revoked_at"`
+	ReplacedBy *string     `db:"replaced_by"`
+}
+
+func (k *keyRow) status(now time.Time) Status { return status(k.ExpiresAt, k.RevokedAt, now) }
+
+func (r *Room) key(row keyRow, now time.Time) Key {
+	k := Key{
+		ID: row.ID, TrainID: row.TrainID, Name: row.Name, Preview: row.Preview, Status: row.status(now), CreatedBy: row.CreatedBy,
+		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.keys.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(),
+	}
+	if row.ReplacedBy != nil {
+		k.ReplacedBy = *row.ReplacedBy
+	}
+	return k
+}

@@ -1,0 +1,211 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// User is a person. Its password is not part of it.
+type User struct {
+	ID        string
+	Email     string // in lower case
+	Name      string
+	Role      Role
+	Active    bool
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Target returns the person as audit records name it.
+func (u User) Target() store.Target { return store.Target{Kind: "user", ID: u.ID, Name: u.Name} }
+
+// caller is the person as the one who acts, reached as c was.
+func (u User) caller(c Caller) Caller {
+	return Caller{Kind: KindPerson, ID: u.ID, Name: u.Name, UserID: u.ID, Role: u.Role, RequestID: c.RequestID, IP: c.IP, UserAgent: c.UserAgent}
+}
+
+const userColumns = `id, email, name, role, password_hash, active, created_at, updated_at`
+
+type userRow struct {
+	ID           string     `db:"id"`
+	Email        string     `db:"email"`
+	Name         string     `db:"name"`
+	Role         Role       `db:"role"`
+	PasswordHash string     `db:"password_hash"`
+	Active       int64      `db:"active"`
+	CreatedAt    store.Time `db:"created_at"`
+	UpdatedAt    store.Time `db:"updated_at"`
+}
+
+func (u userRow) user() User {
+	return User{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Active: u.Active == 1, CreatedAt: u.CreatedAt.Time(), UpdatedAt: u.UpdatedAt.Time()}
+}
+
+// HasAdministrator reports whether an administrator was ever made; a deactivated one counts, lest a set-up link take the place over.
+// [LocalOperator] does not: nobody can sign in as that.
+func (r *Room) HasAdministrator(ctx context.Context) (bool, error) {
+	var has bool
+	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		has, err = hasAdministrator(tx)
+		return err
+	})
+	return has, err
+}
+
+func hasAdministrator(tx *store.Tx) (bool, error) {
+	var n int
+	err := tx.Get(&n, `SELECT COUNT(*) FROM users WHERE role = $1 AND email <> $2`, string(Administrator), LocalOperator)
+	return n > 0, err
+}
+
+func alreadySetUp() error {
+	return fault.New(fault.Conflict, "already_set_up", "This Signalbox has an administrator already. Ask them for an account, or for a token.")
+}
+
+// CreateAdministrator makes the first administrator. Its faults are "forbidden", "validation_failed" and "already_set_up"; of several calls
+// at once, one succeeds.
+func (r *Room) CreateAdministrator(ctx context.Context, caller Caller, email, name string, password secret.Value) (User, error) {
+	if err := r.allow(ctx, caller, UserWrite, store.Target{Kind: "user"}); err != nil {
+		return User{}, err
+	}
+	row, err := newAdministrator(email, name, password)
+	if err != nil {
+		return User{}, err
+	}
+	// Known before the costly hash; what counts is asked again under the lock.
+	if has, err := r.HasAdministrator(ctx); err != nil {
+		return User{}, err
+	} else if has {
+		return User{}, alreadySetUp()
+	}
+	if row.PasswordHash, err = r.hasher.hash(ctx, password); err != nil {
+		return User{}, err
+	}
+	var user User
+	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) (err error) {
+		if err := lock(tx, "administrator"); err != nil {
+			return err
+		}
+		user, err = insertAdministrator(tx, caller, row)
+		return err
+	})
+	if err != nil {
+		return User{}, err
+	}
+	return user, nil
+}
+
+func newAdministrator(email, name string, password secret.Value) (userRow, error) {
+	var p problems
+	row := userRow{ID: store.NewID("user"), Email: p.email("/email", email), Name: p.name("/name", name), Role: Administrator, Active: 1}
+	p.password("/password", password)
+	if err := p.result(); err != nil {
+		return userRow{}, err
+	}
+	if row.Email == LocalOperator {
+		return userRow{}, personExists() // whether or not it was made yet: the set-up must make somebody else
+	}
+	return row, nil
+}
+
+func personExists() error {
+	return fault.New(fault.Conflict, "already_exists", "There is a person with this e-mail address already. Use another one.")
+}
+
+// insertAdministrator runs under the lock "administrator". It voids every set-up link: there is nothing left to set up.
+func insertAdministrator(tx *store.Tx, caller Caller, row userRow) (User, error) {
+	if has, err := hasAdministrator(tx); err != nil {
+		return User{}, err
+	} else if has {
+		return User{}, alreadySetUp()
+	}
+	row.CreatedAt = store.TimeOf(tx.Now())
+	row.UpdatedAt = row.CreatedAt
+	if err := insertUser(tx, caller, row); err != nil {
+		return User{}, err
+	}
+	if _, err := tx.Exec(`DELETE FROM setup_links`); err != nil {
+		return User{}, err
+	}
+	return row.user(), nil
+}
+
+// insertUser stores a person and records it.
+func insertUser(tx *store.Tx, caller Caller, row userRow) error {
+	if _, err := tx.Exec(`INSERT INTO users (`+userColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)`,
+		row.ID, row.Email, row.Name, string(row.Role), row.PasswordHash, row.Active, row.CreatedAt, row.UpdatedAt); err != nil {
+		if store.IsConflict(err) {
+			return personExists()
+		}
+		return err
+	}
+	tx.Change(store.TopicUser, row.ID)
+	user := row.user()
+	ev := caller.Event(store.UserCreate, user.Target())
+	ev.Details = store.Details{store.Str("role", string(user.Role))}
+	return tx.Record(ev)
+}
+
+// Login returns the person whom the e-mail address and the password belong to, and records the login. Any failure is the fault
+// "login_failed", takes the same work whether the person exists or not, and is counted for the caller's address.
+func (r *Room) Login(ctx context.Context, caller Caller, email string, password secret.Value) (User, error) {
+	failed := func() error {
+		r.Failed(caller.IP, FailedLogin)
+		return fault.New(fault.Unauthenticated, "login_failed", "The e-mail address and the password do not belong together. Check both and try again.")
+	}
+	row := userRow{}
+	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		return tx.Get(&row, `SELECT `+userColumns+` FROM users WHERE email = $1`, canonicalEmail(email))
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return User{}, err
+	}
+	if password.Len() > MaxPassword {
+		password = secret.Value{} // it cannot be right, and must not cost more than another
+	}
+	ok, err := r.hasher.verify(ctx, password, row.PasswordHash)
+	if err != nil {
+		return User{}, err
+	}
+	if !ok || row.Active != 1 {
+		return User{}, failed()
+	}
+	user := row.user()
+	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		return tx.Record(user.caller(caller).Event(store.IdentityLogin, user.Target()))
+	})
+	if err != nil {
+		return User{}, err
+	}
+	return user, nil
+}
+
+// allow is [Allow] for acts on people and tokens: a refusal is recorded. Nobody's is not, since anyone can cause it as often as they like.
+func (r *Room) allow(ctx context.Context, caller Caller, p Permission, target store.Target) error {
+	verdict := Allow(caller, p)
+	if verdict == nil {
+		return nil
+	}
+	return r.refused(ctx, caller, target, verdict)
+}
+
+// refused records the refusal and returns it.
+func (r *Room) refused(ctx context.Context, caller Caller, target store.Target, verdict error) error {
+	if caller.Kind == KindAnonymous || caller.Kind == "" {
+		return verdict
+	}
+	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		ev := caller.Event(store.IdentityRefused, target)
+		ev.Outcome, ev.Reason = store.OutcomeRefused, fault.Of(verdict).Code
+		return tx.Record(ev)
+	})
+	if err != nil {
+		return err
+	}
+	return verdict
+}

@@ -1,0 +1,303 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Token is a personal access token as it may be shown. Its secret is known only when it is issued.
+type Token struct {
+	ID         string
+	UserID     string
+	Name       string
+	Preview    string // beginning and last four characters
+	Scopes     Scopes
+	Status     Status
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
+	ExpiresAt  *time.Time
+	RevokedAt  *time.Time
+}
+
+// Target returns the token as audit records name it.
+func (t Token) Target() store.Target { return store.Target{Kind: "token", ID: t.ID, Name: t.Name} }
+
+// TokenDraft says what token to issue.
+type TokenDraft struct {
+	UserID    string // empty: the caller's person
+	Name      string
+	Scopes    Scopes     // none: all that the person's role has and, when a token asks, that token has
+	ExpiresAt *time.Time // nil: never
+}
+
+// TokenFilter narrows a list of tokens.
+type TokenFilter struct {
+	UserID string // empty: the caller's person
+	Status Status // empty: all
+	Limit  int    // 0: 100; at most 1000
+	Cursor string // what the page before gave as next; empty: the newest tokens
+	Skip   int
+}
+
+// MaxTokens is how many active tokens a person may have.
+const MaxTokens = 100
+
+const tokenColumns = `id, user_id, name, preview, scopes, created_at, last_used_at, expires_at, revoked_at`
+
+type tokenRow struct {
+	ID         string      `db:"id"`
+	UserID     string      `db:"user_id"`
+	Name       string      `db:"name"`
+	Preview    string      `db:"preview"`
+	Scopes     string      `db:"scopes"`
+	CreatedAt  store.Time  `db:"created_at"`
+	LastUsedAt *store.Time `db:"last_used_at"`
+	ExpiresAt  *store.Time `db:"expires_at"`
+	RevokedAt  *store.Time `db:"revoked_at"`
+}
+
+func (r *Room) token(row tokenRow, now time.Time) (Token, error) {
+	scopes, err := decodeScopes(row.Scopes)
+	return Token{
+		ID: row.ID, UserID: row.UserID, Name: row.Name, Preview: row.Preview, Scopes: scopes, Status: status(row.ExpiresAt, row.RevokedAt, now),
+		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.tokens.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(),
+	}, err
+}
+
+// IssueToken makes a personal access token and returns its secret, which is never known again. Nobody can issue a token that may do more than
+// they or its person may. Its faults are "forbidden", "scope_missing", "not_found" (no such person), "validation_failed" and
+// "state_conflict" (the person is deactivated or has [MaxTokens]).
+func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Token, secret.Value, error) {
+	none := secret.Value{}
+	if err := r.allowOn(ctx, caller, TokenWrite, UserWrite, &d.UserID); err != nil {
+		return Token{}, none, err
+	}
+	var verdict error
+	var token Token
+	var value secret.Value
+	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) (err error) {
+		// The lock on the person also makes the count below safe.
+		var row userRow
+		err = tx.Get(&row, `SELECT `+userColumns+` FROM users WHERE id = $1`+tx.ForUpdate(), d.UserID)
+		if errors.Is(err, store.ErrNotFound) {
+			return noPerson()
+		} else if err != nil {
+			return err
+		}
+		if row.Active != 1 {
+			return fault.New(fault.Conflict, "state_conflict", "This person is deactivated, so they get no token.")
+		}
+		draft := d
+		if draft.Name, draft.Scopes, err = validToken(caller, row.Role, d, tx.Now()); err != nil {
+			return err
+		}
+		if caller.Kind == KindToken {
+			for _, s := range draft.Scopes {
+				if !caller.Scopes.Has(s) {
+					verdict = fault.New(fault.Forbidden, "scope_missing", "A token cannot issue one that may do more than itself: it lacks the scope "+string(s)+". Use a token that has it, or ask for fewer scopes.")
+					ev := caller.Event(store.IdentityRefused, row.user().Target())
+					ev.Outcome, ev.Reason = store.OutcomeRefused, "scope_missing"
+					return tx.Record(ev)
+				}
+			}
+		}
+		var w store.Where
+		w.Add("user_id = ?", row.ID)
+		active(&w, tx.Now())
+		var n int
+		if err := tx.Get(&n, `SELECT COUNT(*) FROM tokens`+w.SQL(), w.Args()...); err != nil {
+			return err
+		}
+		if n >= MaxTokens {
+			return fault.New(fault.Conflict, "state_conflict", "This person has "+strconv.Itoa(MaxTokens)+" active tokens, and may not have more. Revoke some that are not used.")
+		}
+		token, value, err = r.insertToken(tx, caller, draft)
+		return err
+	})
+	if err == nil {
+		err = verdict
+	}
+	if err != nil {
+		return Token{}, none, err
+	}
+	return token, value, nil
+}
+
+// validToken returns the name and the scopes that the token gets.
+func validToken(caller Caller, role Role, d TokenDraft, now time.Time) (string, Scopes, error) {
+	var p problems
+	name := p.name("/name", d.Name)
+	p.expiry("/expires_at", d.ExpiresAt, now)
+	all := RoleScopes(role)
+	if len(d.Scopes) == 0 {
+		var scopes Scopes
+		for _, s := range all {
+			if caller.Kind != KindToken || caller.Scopes.Has(s) {
+				scopes = append(scopes, s)
+			}
+		}
+		return name, scopes, p.result()
+	}
+	var scopes Scopes
+	for i, s := range d.Scopes {
+		at := "/scopes/" + strconv.Itoa(i)
+		switch {
+		case !s.Known():
+			p.add(at, "is no scope that Signalbox knows")
+		case !all.Has(s):
+			p.add(at, "is beyond the person's role")
+		case !scopes.Has(s):
+			scopes = append(scopes, s)
+		}
+		if i >= len(permissions) {
+			p.add("/scopes", "has more entries than there are scopes")
+			break
+		}
+	}
+	return name, scopes, p.result()
+}
+
+func (r *Room) insertToken(tx *store.Tx, caller Caller, d TokenDraft) (Token, secret.Value, error) {
+	value := newBearer(tokenPrefix)
+	text := value.Reveal()
+	sum := digest(text)
+	scopes, err := encodeScopes(d.Scopes)
+	if err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	row := tokenRow{
+		ID: store.NewID("tok"), UserID: d.UserID, Name: d.Name, Preview: preview(tokenPrefix, text), Scopes: scopes, CreatedAt: store.TimeOf(tx.Now()), ExpiresAt: store.TimePtr(d.ExpiresAt),
+	}
+	if _, err := tx.Exec(`INSERT INTO tokens (id, user_id, name, preview, hash, scopes, created_at, expires_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)`,
+		row.ID, row.UserID, row.Name, row.Preview, sum[:], row.Scopes, row.CreatedAt, row.ExpiresAt); err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	tx.Change(store.TopicToken, row.ID)
+	t, err := r.token(row, tx.Now())
+	if err != nil {
+		return Token{}, secret.Value{}, err
+	}
+	return t, value, tx.Record(withToken(caller.Event(store.TokenIssue, t.Target()), t))
+}
+
+func withToken(ev store.Event, t Token) store.Event {
+	names := make([]string, 0, len(t.Scopes))
+	for _, s := range t.Scopes {
+		names = append(names, string(s))
+	}
+	ev.Details = append(ev.Details, store.Str("user", t.UserID), store.Str("preview", t.Preview), store.Strs("scopes", names))
+	if t.ExpiresAt != nil {
+		ev.Details = append(ev.Details, store.Str("expires_at", t.ExpiresAt.Format(store.TimeFormat)))
+	}
+	return ev
+}
+
+// ListTokens returns the tokens of a person, newest first, and the cursor of the next page (empty at the end). Those of others need
+// [UserRead].
+func (r *Room) ListTokens(ctx context.Context, caller Caller, f TokenFilter) (tokens []Token, next string, err error) {
+	if err := r.allowOn(ctx, caller, TokenRead, UserRead, &f.UserID); err != nil {
+		return nil, "", err
+	}
+	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		var w store.Where
+		w.Add("user_id = ?", f.UserID)
+		if err := narrow(&w, tx.Now(), "tok", f.Status, f.Cursor); err != nil {
+			return err
+		}
+		size := pageSize(f.Limit)
+		var rows []tokenRow
+		if err := tx.Select(&rows, `SELECT `+tokenColumns+` FROM tokens`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(size+1)+` OFFSET `+w.Arg(max(f.Skip, 0)), w.Args()...); err != nil {
+			return err
+		}
+		next = ""
+		if len(rows) > size {
+			rows = rows[:size]
+			next = rows[size-1].ID
+		}
+		tokens = make([]Token, 0, len(rows))
+		for _, row := range rows {
+			t, err := r.token(row, tx.Now())
+			if err != nil {
+				return err
+			}
+			tokens = append(tokens, t)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return tokens, next, nil
+}
+
+// RevokeToken ends a token at once and for good. A token that is revoked already, or is somebody else's while the caller lacks [UserWrite],
+// is the fault "not_found".
+func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error {
+	if err := r.allow(ctx, caller, TokenWrite, store.Target{Kind: "token", ID: id}); err != nil {
+		return err
+	}
+	var verdict error
+	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		var row tokenRow
+		err := tx.Get(&row, `SELECT `+tokenColumns+` FROM tokens WHERE id = $1`+tx.ForUpdate(), id)
+		if errors.Is(err, store.ErrNotFound) {
+			return noToken()
+		} else if err != nil {
+			return err
+		}
+		t, err := r.token(row, tx.Now())
+		if err != nil {
+			return err
+		}
+		if row.UserID != caller.UserID && Allow(caller, UserWrite) != nil {
+			verdict = noToken()
+			ev := caller.Event(store.IdentityRefused, t.Target())
+			ev.Outcome, ev.Reason = store.OutcomeRefused, "not_found"
+			return tx.Record(ev)
+		}
+		if row.RevokedAt != nil {
+			return noToken()
+		}
+		if _, err := tx.Exec(`UPDATE tokens SET revoked_at = $1 WHERE id = $2`, store.TimeOf(tx.Now()), row.ID); err != nil {
+			return err
+		}
+		tx.Change(store.TopicToken, row.ID)
+		return tx.Record(withToken(caller.Event(store.TokenRevoke, t.Target()), t))
+	})
+	if err == nil {
+		err = verdict
+	}
+	return err
+}
+
+// allowOn checks an act on a person's tokens: mine for one's own, others for those of anybody else. An empty userID becomes the caller's.
+func (r *Room) allowOn(ctx context.Context, caller Caller, mine, others Permission, userID *string) error {
+	if *userID == "" {
+		*userID = caller.UserID
+	}
+	target := store.Target{Kind: "user", ID: *userID}
+	if err := r.allow(ctx, caller, mine, target); err != nil {
+		return err
+	}
+	if *userID != caller.UserID {
+		return r.allow(ctx, caller, others, target)
+	}
+	if *userID == "" {
+		return noPerson()
+	}
+	return nil
+}
+
+func noPerson() error {
+	return fault.New(fault.NotFound, "not_found", "There is no such person.")
+}
+
+func noToken() error {
+	return fault.New(fault.NotFound, "not_found", "There is no such token, or it was revoked before. List your tokens to see their ids.")
+}

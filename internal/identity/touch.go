@@ -1,0 +1,111 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// touches are the last uses that wait to be written. A use costs two atomic stores, and a lock only at the first use since the last writing.
+type touches struct {
+	mu   sync.Mutex
+	list []*holder
+}
+
+func (t *touches) note(h *holder, at time.Time) {
+	h.used.Store(at.UnixMicro())
+	if h.waiting.Load() || !h.waiting.CompareAndSwap(false, true) {
+		return
+	}
+	t.mu.Lock()
+	t.list = append(t.list, h)
+	t.mu.Unlock()
+}
+
+func (t *touches) take() []*holder {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := t.list
+	t.list = nil
+	for _, h := range list {
+		h.waiting.Store(false) // before its use is read: a later use puts it on the list again
+	}
+	return list
+}
+
+// back puts holders that were not written on the list again.
+func (t *touches) back(list []*holder) {
+	for _, h := range list {
+		if h.waiting.CompareAndSwap(false, true) {
+			t.mu.Lock()
+			t.list = append(t.list, h)
+			t.mu.Unlock()
+		}
+	}
+}
+
+// Touch notes in memory that the client key was used now. It is written with the next batch. An unknown id is ignored.
+func (r *Room) Touch(id string) {
+	if h := r.keys.get(id); h != nil {
+		r.touches.note(h, r.now())
+	}
+}
+
+// touchBatch bounds the rows of one transaction, so that writing last uses holds up no commit for long.
+const touchBatch = 64
+
+func (r *Room) flushTouches(ctx context.Context) error {
+	keys, tokens := []*holder{}, []*holder{}
+	for _, h := range r.touches.take() {
+		if strings.HasPrefix(h.id, "tok_") {
+			tokens = append(tokens, h)
+		} else {
+			keys = append(keys, h)
+		}
+	}
+	return errors.Join(r.writeTouches(ctx, "client_keys", keys), r.writeTouches(ctx, "tokens", tokens))
+}
+
+func (r *Room) writeTouches(ctx context.Context, table string, list []*holder) error {
+	// In the order of the ids, so that two instances that write at once lock rows in the same order.
+	slices.SortFunc(list, func(a, b *holder) int { return strings.Compare(a.id, b.id) })
+	for batch := range slices.Chunk(list, touchBatch) {
+		var values strings.Builder
+		args := make([]any, 0, 2*len(batch))
+		for i, h := range batch {
+			if i > 0 {
+				values.WriteByte(',')
+			}
+			values.WriteString("(CAST($" + strconv.Itoa(len(args)+1) + " AS TEXT), CAST($" + strconv.Itoa(len(args)+2) + " AS BIGINT))")
+			args = append(args, h.id, h.used.Load())
+		}
+		err := r.cfg.DB.Bookkeep(ctx, store.Touch, func(tx *store.Tx) error {
+			// A holder that was reloaded meanwhile may be in the list twice, and another instance may know a later use.
+			_, err := tx.Exec(`UPDATE `+table+` SET last_used_at = u.at FROM (SELECT column1 AS id, MAX(column2) AS at FROM (VALUES `+values.String()+
+				`) AS v GROUP BY column1) AS u WHERE `+table+`.id = u.id AND (last_used_at IS NULL OR last_used_at < u.at)`, args...)
+			return err
+		})
+		if err != nil {
+			r.touches.back(list)
+			return err
+		}
+		list = list[len(batch):]
+	}
+	return nil
+}
+
+// lastUse is the later of what the database and the memory know.
+func lastUse(stored *store.Time, h *holder) *time.Time {
+	if h != nil {
+		if used := store.Time(h.used.Load()); used > 0 && (stored == nil || used > *stored) {
+			return used.Ptr()
+		}
+	}
+	return stored.Ptr()
+}

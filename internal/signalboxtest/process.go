@@ -1,0 +1,177 @@
+package signalboxtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
+)
+
+// Process is the real binary, run as a user runs it. It can be killed and started again on the same data and address.
+type Process struct {
+	URL     string
+	Token   string
+	DataDir string
+
+	bin, addr string
+	env       []string
+	store     store.Config
+	cmd       *exec.Cmd
+	log       *Buffer
+	planted   Planted
+}
+
+const processPassword = "a long enough passphrase"
+
+var build struct {
+	once sync.Once
+	path string
+	err  error
+	out  []byte
+}
+
+// Binary builds the command once a test binary and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	build.once.Do(func() {
+		dir, err := os.MkdirTemp("", "signalbox-bin-")
+		if err != nil {
+			build.err = err
+			return
+		}
+		build.path = filepath.Join(dir, "signalbox")
+		build.out, build.err = exec.Command("go", "build", "-o", build.path, "signalbox.dev/signalbox/cmd/signalbox").CombinedOutput()
+	})
+	require.NoError(t, build.err, "%s", build.out)
+	return build.path
+}
+
+// RemoveBinary removes what [Binary] built; TestMain calls it.
+func RemoveBinary() {
+	if build.path != "" {
+		_ = os.RemoveAll(filepath.Dir(build.path))
+	}
+}
+
+// NewProcess initialises a fresh database with the real binary. It is not running yet.
+func NewProcess(t testing.TB, e store.Engine, env ...string) *Process {
+	t.Helper()
+	cfg := storetest.Config(t, e)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &Process{addr: l.Addr().String(), DataDir: cfg.DataDir, bin: Binary(t), store: cfg, log: &Buffer{}}
+	require.NoError(t, l.Close())
+	p.URL = "http://" + p.addr
+	p.env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + p.DataDir, "SIGNALBOX_DATA_DIR=" + p.DataDir, "SIGNALBOX_ROOT_KEY=" + rootKey, "DATABASE_URL=" + cfg.PostgresURL.Reveal(),
+		"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_LOG_LEVEL=debug", "SIGNALBOX_LOG_FORMAT=json",
+	}, env...)
+	init := exec.Command(p.bin, "init", "--admin-email", "admin@example.com", "--password-stdin", "--json")
+	init.Env, init.Stdin = p.env, strings.NewReader(processPassword+"\n")
+	var stderr bytes.Buffer
+	init.Stderr = &stderr
+	out, err := init.Output()
+	require.NoError(t, err, "%s", stderr.String())
+	var made struct {
+		AccessToken string `json:"access_token"`
+	}
+	require.NoError(t, json.Unmarshal(out, &made), "%s", out)
+	require.NotEmpty(t, made.AccessToken)
+	p.Token = made.AccessToken
+	p.planted.Add("password", processPassword)
+	p.planted.Add("access token", p.Token)
+	p.planted.Add("root key", rootKey)
+	t.Cleanup(func() { p.signal(syscall.SIGKILL) })
+	return p
+}
+
+// Start starts the process and returns how long it took until it was ready to serve.
+func (p *Process) Start(t testing.TB) time.Duration {
+	t.Helper()
+	p.cmd = exec.Command(p.bin, "serve", "--listen", p.addr)
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.env, p.log, p.log
+	began := time.Now()
+	require.NoError(t, p.cmd.Start())
+	for time.Since(began) < 20*time.Second {
+		resp, err := http.Get(p.URL + "/readyz")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return time.Since(began)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	tail := p.log.Bytes()
+	t.Fatalf("the server is not ready:\n%s", tail[max(0, len(tail)-3000):])
+	return 0
+}
+
+func (p *Process) signal(s syscall.Signal) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(s)
+	_ = p.cmd.Wait()
+	p.cmd = nil
+}
+
+// Kill ends the process with SIGKILL, as a crash does.
+func (p *Process) Kill(t testing.TB) { t.Helper(); p.signal(syscall.SIGKILL) }
+
+// Signal sends a signal without waiting.
+func (p *Process) Signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(s))
+}
+
+// Wait waits for the process to end by itself and returns its error.
+func (p *Process) Wait() error {
+	err := p.cmd.Wait()
+	p.cmd = nil
+	return err
+}
+
+// Pid returns the id of the running process.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Admin returns a client with every scope.
+func (p *Process) Admin() *client.Client { return client.New(p.URL, p.Token) }
+
+// OpenReadOnly opens the database for looking, beside the process or after its end.
+func (p *Process) OpenReadOnly(t testing.TB) *store.DB {
+	t.Helper()
+	cfg := p.store
+	cfg.ReadOnly = true
+	return storetest.OpenConfig(t, cfg)
+}
+
+// CheckpointFile is where the process appends signed checkpoints.
+func (p *Process) CheckpointFile() string { return filepath.Join(p.DataDir, "checkpoints.log") }
+
+// Log returns what the process has written so far.
+func (p *Process) Log() []byte { return p.log.Bytes() }
+
+// Planted returns the secrets that the process was given.
+func (p *Process) Planted() *Planted { return &p.planted }
+
+// Secret plants a secret in this process's set.
+func (p *Process) Secret(t testing.TB, label string) secret.Value {
+	t.Helper()
+	return secret.FromString(p.planted.Secret(t, label))
+}

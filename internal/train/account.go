@@ -1,0 +1,107 @@
+package train
+
+import (
+	"sync/atomic"
+	"time"
+
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// account is a linked credential, opened. It is immutable but for its cool-down; a change makes a new one.
+type account struct {
+	vault.Material
+	name, id string // as in Material, nearer for sorting
+	// bearer says that the secret goes into Authorization; else it goes into x-api-key.
+	bearer bool
+	header secret.Value // the header's whole value
+	// obstacle says why the credential can never be lent as it is; "" when nothing stands in the way.
+	obstacle string
+	// baseBound says that the host of the base URL is among the hosts that the secret may go to.
+	baseBound bool
+	// cooling is shared by all versions of the credential; a cool-down says to which version it belongs.
+	cooling *atomic.Pointer[coolDown]
+}
+
+func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown]) *account {
+	if cooling == nil {
+		cooling = new(atomic.Pointer[coolDown])
+	}
+	a := &account{Material: m, name: m.Name, id: m.ID, cooling: cooling}
+	var value secret.Value
+	switch m.Type {
+	case vault.APIKey:
+		value = m.Secrets["api_key"]
+		a.header = value
+	case vault.OAuth:
+		value = m.Secrets["access_token"]
+		a.bearer, a.header = true, secret.FromString("Bearer "+value.Reveal())
+	}
+	switch {
+	case !a.isAccount():
+		a.obstacle = "it cannot serve an LLM provider"
+	case m.BaseURL == nil || m.BaseURL.Host == "":
+		a.obstacle = "it has no base_url"
+	case m.Damaged: // Usable says so
+	case value.IsZero():
+		a.obstacle = "its secret is empty"
+	case !sendable(value):
+		a.obstacle = "its secret holds characters that no HTTP header can carry"
+	}
+	a.baseBound = m.BaseURL != nil && m.Bound(m.BaseURL)
+	// The parts are not needed any more; a refresh or a reveal opens them anew.
+	a.Secrets = nil
+	return a
+}
+
+func (a *account) isAccount() bool { return a.AccountID != "" }
+
+// sendable reports whether a value can stand in a header (RFC 9110, section 5.5).
+func sendable(v secret.Value) bool {
+	b := v.Bytes()
+	for _, c := range b {
+		if c < 0x20 && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return len(b) > 0 && b[0] != ' ' && b[0] != '\t' && b[len(b)-1] != ' ' && b[len(b)-1] != '\t'
+}
+
+// barred says why the account cannot be lent at that moment, cool-downs aside; "" when it can.
+func (a *account) barred(now time.Time) string {
+	if a.obstacle != "" {
+		return a.obstacle
+	}
+	return a.Usable(now)
+}
+
+// withdrawn reports whether running streams must not go on with the account.
+func (a *account) withdrawn() bool { return a.State != vault.Active }
+
+// coolDown says until when an account is not used after a failure upstream. It is immutable.
+type coolDown struct {
+	version int64
+	until   time.Time
+	at      time.Time
+	status  int // the upstream's; 0 when it was not reached
+	reason  string
+	// stored says that the database has it; one that it could not take lives in memory until it ends.
+	stored bool
+}
+
+// coolsUntil returns the cool-down in force at that moment, or nil.
+func (a *account) coolsUntil(now time.Time) *coolDown {
+	c := a.cooling.Load()
+	if c == nil || c.version != a.Version || !c.until.After(now) {
+		return nil
+	}
+	return c
+}
+
+func (a *account) target() store.Target {
+	return store.Target{Kind: "credential", ID: a.id, Name: a.name}
+}
+
+// is reports whether a client names this account so.
+func (a *account) is(name string) bool { return a.id == name || a.AccountID == name || a.name == name }

@@ -1,0 +1,138 @@
+package train
+
+import (
+	"context"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// IssueKey issues a client key of a train and returns its secret, which is known only now. It needs keys:write. Over the train's limit it
+// is key_limit_reached. The draft's own limit is ignored: the train sets it.
+func (r *Room) IssueKey(ctx context.Context, caller identity.Caller, ref string, d identity.KeyDraft) (identity.Key, secret.Value, error) {
+	var key identity.Key
+	var value secret.Value
+	err := r.withKeys(ctx, caller, store.KeyIssue, ref, func(tx *store.Tx, t Train) (err error) {
+		d.Limit = t.KeyLimit
+		key, value, err = r.keys.IssueKey(tx, caller, t.ID, d)
+		return err
+	})
+	if err != nil {
+		return identity.Key{}, secret.Value{}, err
+	}
+	return key, value, nil
+}
+
+// ImportKey takes over a client key that another system issued, so that its holders need not change it. It needs keys:write.
+func (r *Room) ImportKey(ctx context.Context, caller identity.Caller, ref string, d identity.KeyDraft, value secret.Value) (identity.Key, error) {
+	var key identity.Key
+	err := r.withKeys(ctx, caller, store.KeyIssue, ref, func(tx *store.Tx, t Train) (err error) {
+		d.Limit = t.KeyLimit
+		key, err = r.keys.ImportKey(tx, caller, t.ID, d, value)
+		return err
+	})
+	return key, err
+}
+
+// ListKeys returns a train's client keys, and the cursor of the next page, "" at the end. It needs keys:read.
+func (r *Room) ListKeys(ctx context.Context, caller identity.Caller, ref string, f identity.KeyFilter) (keys []identity.Key, next string, err error) {
+	if err := identity.Allow(caller, identity.KeyRead); err != nil {
+		return nil, "", err
+	}
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		t, err := find(tx, ref, "")
+		if err != nil {
+			return err
+		}
+		keys, next, err = r.keys.ListKeys(tx, t.ID, f)
+		return err
+	})
+	return keys, next, err
+}
+
+// GetKey returns one client key; a key of another train is not_found. It needs keys:read.
+func (r *Room) GetKey(ctx context.Context, caller identity.Caller, ref, id string) (identity.Key, error) {
+	if err := identity.Allow(caller, identity.KeyRead); err != nil {
+		return identity.Key{}, err
+	}
+	var key identity.Key
+	err := r.db.Read(ctx, func(tx *store.Tx) error {
+		t, err := find(tx, ref, "")
+		if err != nil {
+			return err
+		}
+		key, err = r.keys.GetKey(tx, t.ID, id)
+		return err
+	})
+	return key, err
+}
+
+// UpdateKey changes a key's name or expiry. It needs keys:write.
+func (r *Room) UpdateKey(ctx context.Context, caller identity.Caller, ref, id string, p identity.KeyPatch) (identity.Key, error) {
+	var key identity.Key
+	err := r.withKeys(ctx, caller, store.KeyUpdate, ref, func(tx *store.Tx, t Train) (err error) {
+		key, err = r.keys.UpdateKey(tx, caller, t.ID, id, p)
+		return err
+	})
+	return key, err
+}
+
+// RevokeKey revokes a key and cuts its leases. It needs keys:write.
+func (r *Room) RevokeKey(ctx context.Context, caller identity.Caller, ref, id string) (identity.Key, error) {
+	var key identity.Key
+	err := r.withKeys(ctx, caller, store.KeyRevoke, ref, func(tx *store.Tx, t Train) (err error) {
+		key, err = r.keys.RevokeKey(tx, caller, t.ID, id)
+		return err
+	})
+	return key, err
+}
+
+// PurgeKey removes a revoked key from the list. It needs keys:write.
+func (r *Room) PurgeKey(ctx context.Context, caller identity.Caller, ref, id string) error {
+	return r.withKeys(ctx, caller, store.KeyPurge, ref, func(tx *store.Tx, t Train) error {
+		return r.keys.PurgeKey(tx, caller, t.ID, id)
+	})
+}
+
+// ReplaceKey issues the successor of a key, which itself stays valid for the overlap that is asked for. It needs keys:write.
+func (r *Room) ReplaceKey(ctx context.Context, caller identity.Caller, ref, id string, d identity.KeyReplacement) (identity.Key, secret.Value, error) {
+	var key identity.Key
+	var value secret.Value
+	err := r.withKeys(ctx, caller, store.KeyReplace, ref, func(tx *store.Tx, t Train) (err error) {
+		key, value, err = r.keys.ReplaceKey(tx, caller, t.ID, id, d)
+		return err
+	})
+	if err != nil {
+		return identity.Key{}, secret.Value{}, err
+	}
+	return key, value, nil
+}
+
+// withKeys runs an act on the keys of a train, whose row is locked so that the train cannot go meanwhile. Identity records the act.
+func (r *Room) withKeys(ctx context.Context, caller identity.Caller, act store.Action, ref string, fn func(*store.Tx, Train) error) error {
+	if err := r.allow(ctx, caller, act, named(ref), identity.KeyWrite); err != nil {
+		return err
+	}
+	return r.db.Write(ctx, func(tx *store.Tx) error {
+		t, err := find(tx, ref, tx.ForUpdate())
+		if err != nil {
+			return err
+		}
+		return fn(tx, t)
+	})
+}
+
+// dropKeys removes the keys of a train that is being deleted, and returns how many of them were active.
+func (r *Room) dropKeys(tx *store.Tx, caller identity.Caller, t Train, force bool) (int, error) {
+	if !force {
+		active, err := r.keys.ActiveKeys(tx, t.ID)
+		if err != nil {
+			return 0, err
+		}
+		if active > 0 {
+			return 0, errInUse()
+		}
+	}
+	return r.keys.DropKeys(tx, caller, t.ID)
+}

@@ -1,0 +1,167 @@
+package train
+
+import (
+	"context"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Want is what a request asks for.
+type Want struct {
+	Train   string // the train that the request names, by slug or id; "" when it names none
+	Account string // the linked account that the request names, by credential id, account id or name; "" when it names none
+	Method  string
+	Path    string // without the query, which may hold anything
+	Model   string
+	// BodyBytes is the size of the request's body.
+	BodyBytes int64
+}
+
+// Failure says why an attempt failed before the first byte of its answer went to the client.
+type Failure struct {
+	Status     int           // the upstream's status; 0 when there was none
+	RetryAfter time.Duration // what the upstream asked for; 0 when it asked for nothing
+	Dial       bool          // no connection, or no answer on it
+}
+
+// Result is how an attempt ended.
+type Result string
+
+// The results.
+const (
+	OK                  Result = "ok"
+	ClientCancelled     Result = "client_cancelled"
+	UpstreamError       Result = "upstream_error"
+	UpstreamUnreachable Result = "upstream_unreachable"
+	UpstreamBroke       Result = "upstream_broke"
+	Revoked             Result = "revoked"
+	Refused             Result = "refused"
+)
+
+// Outcome is what became of an attempt.
+type Outcome struct {
+	Result    Result
+	Status    int           // the upstream's; 0 when there was none
+	Bytes     int64         // of the answer's body, as sent to the client
+	FirstByte time.Duration // from the attempt's start to the first byte of the answer; 0 when there was none
+	Duration  time.Duration // from the attempt's start to its end; 0 means from the grant until now
+}
+
+// Lease is the right to use one credential for one attempt. Its methods may be called from several goroutines.
+type Lease struct {
+	room    *Room
+	trip    trip
+	account *account
+	id      string
+	granted time.Time
+
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	cause   atomic.Pointer[fault.Error] // why it was cut
+	settled atomic.Bool
+
+	part       *part
+	prev, next *Lease
+
+	facts [9]store.Detail // of the event being recorded, here so that they need no memory of their own
+}
+
+// open makes a lease and registers it; nothing is recorded yet.
+func (r *Room) open(ctx context.Context, t *trip, a *account) *Lease {
+	l := &Lease{room: r, trip: *t, account: a, id: store.NewID("lease"), granted: time.Now()}
+	l.trip.attempt++
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	r.leases.add(l)
+	return l
+}
+
+// intend makes the intent durable.
+func (l *Lease) intend(on *line) error {
+	w := &l.trip.want
+	ev := l.trip.caller.Event(store.LeaseGranted, l.account.target())
+	ev.Outcome = store.OutcomePending
+	l.facts = [...]store.Detail{
+		store.Str("lease", l.id), store.Str("train", on.Slug), store.Int("version", l.account.Version), store.Int("attempt", int64(l.trip.attempt)),
+		store.Str("method", clip(w.Method, 16)), store.Str("path", clip(w.Path, 256)), store.Str("model", clip(w.Model, 128)),
+		store.Str("host", l.account.BaseURL.Host), store.Int("body_bytes", w.BodyBytes),
+	}
+	ev.Details = l.facts[:]
+	// Not the request's context: a client that hangs up during the commit would leave an intent of which nobody knows whether it was
+	// used. The wait is bounded by the store.
+	_, err := l.room.db.Append(context.Background(), ev)
+	return err
+}
+
+// release takes back a lease that was never granted.
+func (l *Lease) release() {
+	if l.settled.CompareAndSwap(false, true) {
+		l.room.leases.remove(l)
+		l.cancel(nil)
+	}
+}
+
+// ID returns the lease's id, by which the audit log joins the intent and the outcome.
+func (l *Lease) ID() string { return l.id }
+
+// CredentialID returns the id of the credential that is lent.
+func (l *Lease) CredentialID() string { return l.account.id }
+
+// Attempt returns the number of this attempt at the request, from 1.
+func (l *Lease) Attempt() int { return l.trip.attempt }
+
+// Context returns the context under which the lease may be used. It ends with the context that [Room.Lend] was given, when the lease is
+// settled, and when the lease is cut: then [context.Cause] is a fault that says why, in words for the client.
+func (l *Lease) Context() context.Context { return l.ctx }
+
+// BaseURL returns a copy of the URL under which the account's upstream answers.
+func (l *Lease) BaseURL() *url.URL {
+	u := *l.account.BaseURL
+	return &u
+}
+
+// Done tells what became of the attempt and ends the lease. Only the first call counts, of Done and [Lease.Next] together.
+func (l *Lease) Done(o Outcome) {
+	if !l.settled.CompareAndSwap(false, true) {
+		return
+	}
+	if l.cause.Load() != nil && (o.Result == ClientCancelled || o.Result == UpstreamBroke || o.Result == UpstreamUnreachable) {
+		o.Result = Revoked // what the caller saw was the cut
+	}
+	l.settle(o)
+}
+
+// settle ends the lease. The caller has won the right to do so.
+func (l *Lease) settle(o Outcome) {
+	l.room.leases.remove(l)
+	l.cancel(nil)
+	if o.Duration <= 0 {
+		o.Duration = time.Since(l.granted)
+	}
+	ev := l.trip.caller.Event(store.LeaseOutcome, l.account.target())
+	ev.IP, ev.UserAgent = "", "" // the intent has them
+	ev.Outcome = o.Result.outcome()
+	if o.Result != OK {
+		ev.Reason = string(o.Result)
+	}
+	l.facts = [...]store.Detail{
+		store.Str("lease", l.id), store.Int("attempt", int64(l.trip.attempt)), store.Str("result", string(o.Result)), store.Int("status", int64(o.Status)),
+		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", o.FirstByte.Milliseconds()), store.Int("duration_ms", o.Duration.Milliseconds()), {}, {},
+	}
+	ev.Details = l.facts[:7]
+	l.room.db.AppendLater(ev)
+}
+
+// outcome is the result in the audit log's few words. A client that cancels has used the credential, and nothing failed.
+func (r Result) outcome() string {
+	switch r {
+	case OK, ClientCancelled:
+		return store.OutcomeOK
+	case Revoked, Refused:
+		return store.OutcomeRefused
+	}
+	return store.OutcomeFailed
+}

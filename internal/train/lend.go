@@ -1,0 +1,229 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+)
+
+var (
+	// ErrNoOther is returned by [Lease.Next] when no other account is to be tried: pass on what the last one answered.
+	ErrNoOther = errors.New("train: no other account is to be tried")
+	// ErrSettled is returned by [Lease.Next] for a lease whose outcome is already told.
+	ErrSettled = errors.New("train: the lease is settled")
+)
+
+// trip is one request on its way through the accounts of a train.
+type trip struct {
+	caller identity.Caller
+	want   Want
+	// attempt is the number of the attempt under way, from 1.
+	attempt int
+	// tried are the credentials that earlier attempts used.
+	tried []string
+	// hopped says that a rate limit was answered by going to another account. That is done once: a burst must not make every account of
+	// a train rest.
+	hopped bool
+}
+
+// Lend chooses an account of the caller's train, records the intent to use it and returns the lease once that intent is durable. The
+// lease's context ends with ctx; settle it with [Lease.Done] or [Lease.Next], whatever happens.
+//
+// Faults: unauthenticated, train_mismatch, train_disabled, account_not_linked, no_account, accounts_cooling (with RetryAfter),
+// database_unavailable, audit_unavailable, draining. When ctx ends first, its error.
+func (r *Room) Lend(ctx context.Context, caller identity.Caller, want Want) (*Lease, error) {
+	t := trip{caller: caller, want: want}
+	l, err := r.grant(ctx, &t)
+	if err != nil {
+		r.refuseLend(ctx, &t, err)
+	}
+	return l, err
+}
+
+// grant makes the next attempt of a trip.
+func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if r.closed.Load() {
+			return nil, errDraining()
+		}
+		if err := r.db.Fresh(ctx); err != nil {
+			return nil, err
+		}
+		line, a, err := r.choose(t)
+		if err != nil {
+			return nil, err
+		}
+		l := r.open(ctx, t, a)
+		// Registered first and looked at again then, so that a revocation either finds the lease or is seen here.
+		if f := r.dead(r.lines.Load(), l); f != nil {
+			l.release()
+			if lasting(f) {
+				return nil, f
+			}
+			continue
+		}
+		if err := l.intend(line); err != nil {
+			l.release()
+			return nil, err
+		}
+		t.attempt = l.trip.attempt
+		// The commit may have taken its time. What became known meanwhile counts.
+		if f := l.cause.Load(); f != nil {
+			l.Done(Outcome{Result: Revoked})
+			if lasting(f) {
+				return nil, f
+			}
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			l.Done(Outcome{Result: ClientCancelled})
+			return nil, err
+		}
+		if err := r.db.Fresh(ctx); err != nil {
+			l.Done(Outcome{Result: Refused})
+			return nil, err
+		}
+		if t.caller.Kind == identity.KindClientKey {
+			r.keys.Touch(t.caller.ID)
+		}
+		return l, nil
+	}
+}
+
+// lasting reports whether a lease that was cut leaves no other account to try.
+func lasting(f *fault.Error) bool { return f.Code != "no_account" }
+
+// choose finds the account of the next attempt.
+func (r *Room) choose(t *trip) (*line, *account, error) {
+	if !r.mayAsk(t.caller) {
+		return nil, nil, fault.New(fault.Unauthenticated, "unauthenticated",
+			"Credentials are lent to client keys only. Send the train's key (sbx_live_…); `signalbox key issue` makes one.")
+	}
+	l := r.lines.Load().lines[t.caller.TrainID]
+	switch {
+	case l == nil:
+		return nil, nil, errKeyEnded()
+	case t.want.Train != "" && t.want.Train != l.Slug && t.want.Train != l.ID:
+		return nil, nil, fault.New(fault.Forbidden, "train_mismatch",
+			"The request names another train than the one that its client key belongs to. Leave the train header out, or use that train's key.")
+	case l.closed():
+		return nil, nil, errTrainDisabled(l)
+	}
+	a, err := l.choose(t, r.now())
+	return l, a, err
+}
+
+// choose walks the accounts in rank order and returns the first that is usable, was not tried and does not cool.
+func (l *line) choose(t *trip, now time.Time) (*account, error) {
+	var accounts, cooling, named int
+	var earliest time.Time
+	for i := range l.rungs {
+		a := l.rungs[i].account
+		if !a.isAccount() {
+			continue
+		}
+		accounts++
+		if t.want.Account != "" {
+			if !a.is(t.want.Account) {
+				continue
+			}
+			named++
+		}
+		if slices.Contains(t.tried, a.id) || a.barred(now) != "" {
+			continue
+		}
+		c := a.coolsUntil(now)
+		if c == nil {
+			return a, nil
+		}
+		cooling++
+		if earliest.IsZero() || c.until.Before(earliest) {
+			earliest = c.until
+		}
+	}
+	switch {
+	case t.want.Account != "" && named == 0:
+		return nil, fault.New(fault.Forbidden, "account_not_linked",
+			"The account that the request names is not linked to the train "+l.Slug+". Leave the account header out, or have an operator link it: signalbox train link "+l.Slug+" ACCOUNT.")
+	case cooling > 0:
+		return nil, errCooling(l, t, cooling, earliest.Sub(now))
+	case accounts == 0:
+		return nil, fault.New(fault.Forbidden, "no_account",
+			"No account is linked to the train "+l.Slug+". An operator can link one: signalbox train link "+l.Slug+" ACCOUNT.")
+	case named > 0:
+		return nil, fault.New(fault.Forbidden, "no_account",
+			"The account that the request names cannot be used at the moment. `signalbox train explain "+l.Slug+"` says why.")
+	}
+	return nil, fault.New(fault.Forbidden, "no_account",
+		"None of the accounts linked to the train "+l.Slug+" can be used. `signalbox train explain "+l.Slug+"` says why for each.")
+}
+
+func errCooling(l *line, t *trip, n int, wait time.Duration) *fault.Error {
+	seconds := int((wait + time.Second - 1) / time.Second)
+	which := "All usable accounts of the train " + l.Slug + " are"
+	switch {
+	case t.want.Account != "":
+		which = "The account that the request names is"
+	case n == 1:
+		which = "The only usable account of the train " + l.Slug + " is"
+	}
+	return fault.New(fault.TooMany, "accounts_cooling",
+		which+" cooling down after failures upstream. Try again in "+strconv.Itoa(seconds)+" s; `signalbox train explain "+l.Slug+"` says why.").After(seconds)
+}
+
+// Next settles this lease as failed, lets its account rest if the failure is the account's, and grants a lease on the next usable one. A
+// rate limit (429) leads to another account once a request; every other failure until the list is through. Whatever the failure, it
+// returns [ErrNoOther] when nothing is left to try, and [ErrSettled] when the lease was settled before.
+func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
+	if !l.settled.CompareAndSwap(false, true) {
+		return nil, ErrSettled
+	}
+	out := Outcome{Result: UpstreamError, Status: f.Status}
+	cause := l.cause.Load()
+	switch {
+	case f.Status != 0:
+	case cause != nil:
+		out.Result = Revoked
+	case ctx.Err() != nil || l.ctx.Err() != nil:
+		out.Result = ClientCancelled
+	default:
+		out.Result = UpstreamUnreachable
+	}
+	l.settle(out)
+	if out.Result == UpstreamError || out.Result == UpstreamUnreachable {
+		l.room.cool(ctx, l.account, f)
+	}
+	if cause != nil && lasting(cause) {
+		return nil, cause
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if d, _ := f.rest(); d == 0 && cause == nil {
+		return nil, ErrNoOther
+	}
+	t := l.trip
+	t.tried = append(slices.Clone(t.tried), l.account.id)
+	if f.Status == 429 {
+		if t.hopped {
+			return nil, ErrNoOther
+		}
+		t.hopped = true
+	}
+	next, err := l.room.grant(ctx, &t)
+	if f, ok := fault.As(err); ok {
+		switch f.Code {
+		case "no_account", "accounts_cooling", "account_not_linked":
+			return nil, ErrNoOther
+		}
+	}
+	return next, err
+}

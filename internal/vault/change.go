@@ -1,0 +1,356 @@
+package vault
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Update merges a patch into a credential (RFC 7396). Secrets in the patch make a new version, in which the fields that it does not name
+// stay. With ifMatch (the If-Match header's text, or empty) it changes only the state that the caller has seen; otherwise the fault is
+// etag_mismatch.
+func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
+	return r.change(ctx, caller, id, "update", store.CredentialUpdate, func(tx *store.Tx, s *stored) error {
+		if !matches(ifMatch, s.ETag()) {
+			return fault.New(fault.Precondition, "etag_mismatch", "The credential changed since it was read. Read it again, then repeat the change on what it is now.")
+		}
+		return r.patch(tx, caller, s, p)
+	})
+}
+
+// Rotate stores a new version of the secret fields. Fields that are not named stay as they are.
+func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, secrets map[string]secret.Value, reason string) (Credential, error) {
+	p := Patch{Secrets: make(map[string]*secret.Value, len(secrets)), Reason: reason}
+	for name, v := range secrets {
+		p.Secrets[name] = &v
+	}
+	return r.change(ctx, caller, id, "rotate", store.CredentialRotate, func(tx *store.Tx, s *stored) error {
+		if len(secrets) == 0 {
+			return fault.New(fault.Unprocessable, "secret_missing", "A rotation needs at least one new secret. Give the fields that change; nothing was changed.").
+				With("/secrets", "needs at least one field")
+		}
+		return r.patch(tx, caller, s, p)
+	})
+}
+
+// Restore makes the secret fields of an earlier version current again, as a new version.
+func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n int64) (Credential, error) {
+	return r.change(ctx, caller, id, "restore", store.CredentialRotate, func(tx *store.Tx, s *stored) error {
+		all, err := versions(tx, *s)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(v Version) bool { return v.Number == n })
+		if i < 0 {
+			return fault.New(fault.NotFound, "not_found", "The credential has no such version. List its versions to find the number.")
+		}
+		if all[i].Current {
+			return fault.New(fault.Conflict, "state_conflict", "This version is the current one already. Choose an earlier one.")
+		}
+		secrets, err := r.open(tx, *s, n, all[i].SecretFields)
+		if err != nil {
+			return err
+		}
+		s.OAuth.ExpiresAt = all[i].TokenExpires
+		return r.newVersion(tx, caller, s, version{secrets: secrets, reason: "restored version " + strconv.FormatInt(n, 10), restoredFrom: n})
+	})
+}
+
+// Delete removes a credential and destroys the sealed material of all its versions.
+func (r *Room) Delete(ctx context.Context, caller identity.Caller, id string) error {
+	if err := r.allow(ctx, caller, identity.CredentialWrite, "delete", id); err != nil {
+		return err
+	}
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		s, err := load(tx, id, true)
+		if err != nil {
+			return err
+		}
+		// Versions, secrets, tags and links go with it (ON DELETE CASCADE).
+		if _, err := tx.Exec(`DELETE FROM credentials WHERE id = $1`, id); err != nil {
+			return err
+		}
+		ev := caller.Event(store.CredentialDelete, s.target())
+		ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("versions_destroyed", s.Version)}
+		if err := tx.Record(ev); err != nil {
+			return err
+		}
+		tx.Change(store.TopicCredential, id)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.db.Scrub(context.WithoutCancel(ctx))
+	return nil
+}
+
+// change is the frame of every act that changes one credential: permission, lock, the act, and what the caller sees afterwards.
+func (r *Room) change(ctx context.Context, caller identity.Caller, id, act string, action store.Action, fn func(*store.Tx, *stored) error) (Credential, error) {
+	if err := r.allow(ctx, caller, identity.CredentialWrite, act, id); err != nil {
+		return Credential{}, err
+	}
+	var out Credential
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		s, err := load(tx, id, true)
+		if err != nil {
+			return err
+		}
+		if err := fn(tx, &s); err != nil {
+			return err
+		}
+		out = s.computed(tx.Now())
+		return nil
+	})
+	if err != nil {
+		return Credential{}, r.settle(ctx, caller, action, err)
+	}
+	return out, nil
+}
+
+func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) error {
+	var bad problems
+	before, state := s.Meta, s.state
+	s.Meta = p.merge(cloneMeta(s.Meta))
+	p.State.apply(&s.state)
+	if !slices.Contains([]Status{Active, Disabled, Compromised}, s.state) {
+		bad.add("/status", "must be active, disabled or compromised; the other statuses come with time")
+	}
+	if s.row.account(before.Provider) != s.row.account(s.Provider) {
+		bad.add("/provider", "cannot make an account of another credential or the reverse; store a new credential instead")
+	}
+	if len(changedFields(before, s.Meta)) > 0 {
+		r.normalise(s.row, &s.Meta, &bad)
+	} else {
+		// Metadata that stays is not judged again: a credential whose upstream is no longer allowed must still be rotated or disabled.
+		s.Meta = before
+	}
+	checkNotes(p.Notes.value, &bad)
+	checkReason(p.Reason, false, &bad)
+	secrets, err := r.mergeSecrets(tx, *s, p.Secrets, &bad)
+	if err != nil {
+		return err
+	}
+	if err := bad.err(); err != nil {
+		return err
+	}
+	if err := s.free(tx); err != nil {
+		return err
+	}
+	if _, replaced := p.Secrets["access_token"]; replaced && s.row.OAuth && !p.OAuth.ExpiresAt.IsSet() {
+		s.OAuth.ExpiresAt = nil // the old token's expiry says nothing about the new one
+	}
+	fields := changedFields(before, s.Meta)
+	if len(p.Secrets) > 0 {
+		// The expiry comes with the new version; the old version keeps its own.
+		fields = slices.DeleteFunc(fields, func(name string) bool { return name == tokenExpiry })
+	}
+	if s.state != state {
+		fields = append(fields, "status")
+	}
+	if p.Notes.IsSet() {
+		fields = append(fields, "notes")
+	}
+	if len(fields) == 0 && len(p.Secrets) == 0 {
+		ev := caller.Event(store.CredentialView, s.target())
+		ev.Reason = "a patch that changes nothing"
+		return tx.Record(ev)
+	}
+	if len(fields) > 0 {
+		s.Revision++
+		s.UpdatedAt = tx.Now()
+		if err := r.writeMeta(tx, s, p.Notes, slices.Contains(fields, tokenExpiry)); err != nil {
+			return err
+		}
+		ev := caller.Event(store.CredentialUpdate, s.target())
+		ev.Fields = fields
+		ev.Details = store.Details{store.Int("revision", s.Revision)}
+		if err := tx.Record(ev); err != nil {
+			return err
+		}
+		tx.Change(store.TopicCredential, s.ID)
+	}
+	if len(p.Secrets) == 0 {
+		return nil
+	}
+	now := tx.Now()
+	s.LastRotatedAt = &now
+	return r.newVersion(tx, caller, s, version{secrets: secrets, reason: p.Reason})
+}
+
+// tokenExpiry is the one field of the metadata that belongs to a version.
+const tokenExpiry = "oauth.expires_at"
+
+// writeMeta stores changed metadata, and the token's expiry with the current version when that was changed.
+func (r *Room) writeMeta(tx *store.Tx, s *stored, notes Edit[secret.Value], expiry bool) error {
+	if notes.IsSet() {
+		box, err := r.sealNotes(s, notes.value)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`UPDATE credentials SET notes = $1, notes_version = $2 WHERE id = $3`, nullable(box), s.notesVersion, s.ID); err != nil {
+			return err
+		}
+	}
+	if expiry {
+		if _, err := tx.Exec(`UPDATE credential_versions SET token_expires_at = $1 WHERE credential_id = $2 AND version = $3`,
+			store.TimePtr(s.OAuth.ExpiresAt), s.ID, s.Version); err != nil {
+			return err
+		}
+	}
+	return s.update(tx)
+}
+
+// newVersion stores the next version and records it.
+func (r *Room) newVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
+	s.Version++
+	s.UpdatedAt = tx.Now()
+	if err := r.insertVersion(tx, caller, s, v); err != nil {
+		return err
+	}
+	if err := s.update(tx); err != nil {
+		return err
+	}
+	ev := caller.Event(store.CredentialRotate, s.target())
+	ev.Fields, ev.Reason = s.SecretFields, v.reason
+	ev.Details = store.Details{store.Int("version", s.Version)}
+	if v.restoredFrom != 0 {
+		ev.Details = append(ev.Details, store.Int("restored_from", v.restoredFrom))
+	}
+	if err := tx.Record(ev); err != nil {
+		return err
+	}
+	tx.Change(store.TopicCredential, s.ID)
+	return nil
+}
+
+// mergeSecrets returns the full set of fields of the next version. What the patch does not name is opened and sealed anew, because a
+// sealed field is bound to its version; a patch that names every field therefore also mends a damaged credential.
+func (r *Room) mergeSecrets(tx *store.Tx, s stored, patch map[string]*secret.Value, bad *problems) (map[string]secret.Value, error) {
+	if len(patch) == 0 {
+		return nil, nil
+	}
+	var keep []string
+	for _, name := range s.SecretFields {
+		if _, named := patch[name]; !named {
+			keep = append(keep, name)
+		}
+	}
+	merged, err := r.open(tx, s, s.Version, keep)
+	if err != nil {
+		return nil, err
+	}
+	for name, v := range patch {
+		if v != nil {
+			merged[name] = *v
+		}
+	}
+	checkSecrets(s.row, merged, bad)
+	return merged, nil
+}
+
+// open opens the named fields of a version.
+func (r *Room) open(tx *store.Tx, s stored, n int64, fields []string) (map[string]secret.Value, error) {
+	out := make(map[string]secret.Value, len(fields))
+	if len(fields) == 0 {
+		return out, nil
+	}
+	var rows []secretRow
+	if err := tx.Select(&rows, `SELECT credential_id, version, field, sealed FROM credential_secrets WHERE credential_id = $1 AND version = $2`, s.ID, n); err != nil {
+		return nil, err
+	}
+	for _, name := range fields {
+		i := slices.IndexFunc(rows, func(w secretRow) bool { return w.Field == name })
+		if i < 0 {
+			return nil, &damage{target: s.target(), field: name, version: n, cause: secret.ErrOpen}
+		}
+		v, err := r.openSecret(s, rows[i])
+		if err != nil {
+			return nil, err
+		}
+		out[name] = v
+	}
+	return out, nil
+}
+
+func (p Patch) merge(m Meta) Meta {
+	p.Name.apply(&m.Name)
+	p.AccountID.apply(&m.AccountID)
+	p.Provider.apply(&m.Provider)
+	p.Description.apply(&m.Description)
+	p.Username.apply(&m.Username)
+	p.BaseURL.apply(&m.BaseURL)
+	p.ExternalURL.apply(&m.ExternalURL)
+	p.InternalURL.apply(&m.InternalURL)
+	p.Port.apply(&m.Port)
+	p.RotateEvery.apply(&m.RotateEvery)
+	p.RequiresVPN.apply(&m.RequiresVPN)
+	p.Requires2FA.apply(&m.Requires2FA)
+	p.Tags.apply(&m.Tags)
+	p.Hosts.apply(&m.Hosts)
+	p.ExpiresAt.apply(&m.ExpiresAt)
+	p.Owner.apply(&m.Owner)
+	p.ClientID.apply(&m.ClientID)
+	p.ServiceID.apply(&m.ServiceID)
+	p.InfrastructureID.apply(&m.InfrastructureID)
+	p.PluginName.apply(&m.PluginName)
+	if p.OAuth.Clear {
+		m.OAuth = OAuthMeta{}
+	}
+	p.OAuth.ExpiresAt.apply(&m.OAuth.ExpiresAt)
+	p.OAuth.Scopes.apply(&m.OAuth.Scopes)
+	p.OAuth.ClientID.apply(&m.OAuth.ClientID)
+	p.OAuth.TokenEndpoint.apply(&m.OAuth.TokenEndpoint)
+	p.OAuth.AuthMethod.apply(&m.OAuth.AuthMethod)
+	p.OAuth.RequestFormat.apply(&m.OAuth.RequestFormat)
+	return m
+}
+
+// changedFields names what differs, as events name it.
+func changedFields(a, b Meta) []string {
+	var out []string
+	at, bt := a.texts(), b.texts()
+	for i := range at {
+		if *at[i].value != *bt[i].value {
+			out = append(out, at[i].name())
+		}
+	}
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"port", a.Port == b.Port}, {"rotate_every_days", a.RotateEvery == b.RotateEvery}, {"requires_vpn", a.RequiresVPN == b.RequiresVPN},
+		{"requires_2fa", a.Requires2FA == b.Requires2FA}, {"tags", slices.Equal(a.Tags, b.Tags)}, {"hosts", slices.Equal(a.Hosts, b.Hosts)},
+		{"expires_at", sameTime(a.ExpiresAt, b.ExpiresAt)}, {tokenExpiry, sameTime(a.OAuth.ExpiresAt, b.OAuth.ExpiresAt)},
+		{"oauth.scopes", slices.Equal(a.OAuth.Scopes, b.OAuth.Scopes)},
+	} {
+		if !f.same {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}
+
+func sameTime(a, b *time.Time) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Equal(*b)
+}
+
+// matches evaluates If-Match (RFC 9110, section 13.1.1): no condition, "*", or a list of strong tags.
+func matches(ifMatch, etag string) bool {
+	if ifMatch == "" {
+		return true
+	}
+	for tag := range strings.SplitSeq(ifMatch, ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag {
+			return true
+		}
+	}
+	return false
+}

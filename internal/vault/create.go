@@ -1,0 +1,158 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Create stores a credential with its first version. The faults are validation_failed, secret_missing and upstream_refused with the
+// fields that are wrong, already_exists for an account whose name or account id is taken, and the refusals of [identity.Allow].
+func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Credential, error) {
+	if err := r.allow(ctx, caller, identity.CredentialWrite, "create", ""); err != nil {
+		return Credential{}, err
+	}
+	row, ok := Lookup(d.Type)
+	if !ok {
+		return Credential{}, invalid("/type", "is not a credential type; the types are "+typeNames())
+	}
+	var p problems
+	meta := cloneMeta(d.Meta)
+	r.normalise(row, &meta, &p)
+	checkSecrets(row, d.Secrets, &p)
+	checkNotes(d.Notes, &p)
+	if err := p.err(); err != nil {
+		return Credential{}, err
+	}
+	var out Credential
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		now := tx.Now()
+		s := stored{row: row, state: Active}
+		s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: row.Type, Meta: meta, HasNotes: !d.Notes.IsZero(), Version: 1, Revision: 1,
+			CreatedAt: now, UpdatedAt: now}
+		if err := s.free(tx); err != nil {
+			return err
+		}
+		notes, err := r.sealNotes(&s, d.Notes)
+		if err != nil {
+			return err
+		}
+		if err := s.insert(tx, notes); err != nil {
+			return err
+		}
+		if err := r.insertVersion(tx, caller, &s, version{secrets: d.Secrets}); err != nil {
+			return err
+		}
+		ev := caller.Event(store.CredentialCreate, s.target())
+		ev.Fields = s.SecretFields
+		ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}
+		if err := tx.Record(ev); err != nil {
+			return err
+		}
+		tx.Change(store.TopicCredential, s.ID)
+		out = s.computed(now)
+		return nil
+	})
+	if err != nil {
+		return Credential{}, r.settle(ctx, caller, store.CredentialCreate, err)
+	}
+	return out, nil
+}
+
+// free returns the fault already_exists when another account has this one's name or id. Two transactions that pass here together are
+// told apart by the unique indexes.
+func (s stored) free(tx *store.Tx) error {
+	if s.AccountID == "" {
+		return nil
+	}
+	for _, q := range []struct{ sql, value, pointer, message string }{
+		{`SELECT id FROM credentials WHERE account_id IS NOT NULL AND name = $1 AND id <> $2`, s.Name, "/name", "is the name of another account"},
+		{`SELECT id FROM credentials WHERE account_id = $1 AND id <> $2`, s.AccountID, "/account_id", "is the account id of another account"},
+	} {
+		var id string
+		err := tx.Get(&id, q.sql, q.value, s.ID)
+		if err == nil {
+			return taken(q.pointer, q.message)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// computed returns what a caller may see, with what follows from the rest at that moment.
+func (s stored) computed(now time.Time) Credential {
+	c := s.Credential
+	c.Status = statusAt(s.state, c.ExpiresAt, now)
+	if s.row.OAuth {
+		c.Health = healthAt(c.OAuth.ExpiresAt, now)
+	}
+	return c
+}
+
+// sealNotes seals notes under the credential's present revision; no notes give NULL.
+func (r *Room) sealNotes(s *stored, notes secret.Value) ([]byte, error) {
+	s.HasNotes, s.notesVersion = !notes.IsZero(), s.Revision
+	if notes.IsZero() {
+		return nil, nil
+	}
+	return r.ring.Seal(sealPurpose, notes, notesAAD(s.ID, s.notesVersion))
+}
+
+// version is what a new version consists of.
+type version struct {
+	secrets      map[string]secret.Value
+	reason       string
+	restoredFrom int64
+}
+
+// insertVersion stores version s.Version, sealing each field to it, and fills the fields of s that follow from it.
+func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
+	s.SecretFields = s.row.sorted(slices.Collect(maps.Keys(v.secrets)))
+	s.Suffix = suffix(s.row, v.secrets)
+	fields, err := encodeList(s.SecretFields)
+	if err != nil {
+		return err
+	}
+	by := caller.Actor()
+	if _, err := tx.Exec(`INSERT INTO credential_versions (credential_id, version, fields, suffix, token_expires_at, reason, restored_from, created_by,
+		created_by_name, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now())); err != nil {
+		return err
+	}
+	for _, name := range s.SecretFields {
+		box, err := r.ring.Seal(sealPurpose, v.secrets[name], secretAAD(s.ID, name, s.Version))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`INSERT INTO credential_secrets (credential_id, version, field, sealed) VALUES ($1, $2, $3, $4)`,
+			s.ID, s.Version, name, box); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cloneMeta copies the metadata, so that bringing it into form never changes what the caller holds.
+func cloneMeta(m Meta) Meta {
+	m.Tags, m.Hosts, m.OAuth.Scopes = slices.Clone(m.Tags), slices.Clone(m.Hosts), slices.Clone(m.OAuth.Scopes)
+	return m
+}
+
+func typeNames() string {
+	var out string
+	for i, row := range Types() {
+		if i > 0 {
+			out += ", "
+		}
+		out += string(row.Type)
+	}
+	return out
+}

@@ -1,0 +1,259 @@
+package vault
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Get returns a credential's metadata with its notes, and records that it was read.
+func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Credential, error) {
+	if err := r.allow(ctx, caller, identity.CredentialRead, "view", id); err != nil {
+		return Credential{}, err
+	}
+	var s stored
+	var notes struct {
+		Sealed  []byte `db:"notes"`
+		Version int64  `db:"notes_version"`
+	}
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		var err error
+		if s, err = load(tx, id, false); err != nil {
+			return err
+		}
+		// The notes are read with their version, in one statement: they may be changed at this moment.
+		if err := tx.Get(&notes, `SELECT notes, notes_version FROM credentials WHERE id = $1`, id); errors.Is(err, store.ErrNotFound) {
+			return notFound()
+		} else if err != nil {
+			return err
+		}
+		return tx.Record(caller.Event(store.CredentialView, s.target()))
+	})
+	if err != nil {
+		return Credential{}, err
+	}
+	if s.HasNotes = notes.Sealed != nil; s.HasNotes {
+		v, err := r.ring.Open(sealPurpose, notes.Sealed, notesAAD(s.ID, notes.Version))
+		if err != nil {
+			return Credential{}, r.settle(ctx, caller, store.CredentialView, &damage{target: s.target(), field: "notes", version: notes.Version, cause: err})
+		}
+		s.Notes = v
+	}
+	return s.Credential, nil
+}
+
+// List returns the credentials that match, oldest first, and the cursor of the next page, empty at the end. A page is stable: what is
+// stored meanwhile comes at the end, and what is deleted moves nothing. One event tells of the list.
+func (r *Room) List(ctx context.Context, caller identity.Caller, f Filter) (items []Credential, next string, err error) {
+	if err := r.allow(ctx, caller, identity.CredentialRead, "list", ""); err != nil {
+		return nil, "", err
+	}
+	if f.Limit == 0 {
+		f.Limit = defaultPage
+	}
+	after, err := f.check()
+	if err != nil {
+		return nil, "", err
+	}
+	// Reading is kept out of the writing transaction: on SQLite there is one writer, and leases wait for it.
+	if err := r.db.Read(ctx, func(tx *store.Tx) error {
+		items, next = nil, ""
+		if f.IDs != nil && len(f.IDs) == 0 {
+			return nil
+		}
+		where := f.where(tx, after)
+		tail := ` ORDER BY c.id LIMIT ` + where.Arg(f.Limit+1) + ` OFFSET ` + where.Arg(f.Skip)
+		var rows []row
+		if err := tx.Select(&rows, selectRow+where.SQL()+tail, where.Args()...); err != nil {
+			return err
+		}
+		if len(rows) > f.Limit {
+			rows = rows[:f.Limit]
+			next = encodeCursor(rows[len(rows)-1].ID)
+		}
+		for _, w := range rows {
+			s, err := w.decode(tx.Now())
+			if err != nil {
+				return err
+			}
+			items = append(items, s.Credential)
+		}
+		return nil
+	}); err != nil {
+		return nil, "", err
+	}
+	ev := caller.Event(store.CredentialList, store.Target{Kind: targetKind})
+	ev.Details = store.Details{store.Int("count", int64(len(items)))}
+	if used := f.used(); len(used) > 0 {
+		ev.Details = append(ev.Details, store.Strs("filters", used))
+	}
+	if err := r.db.Write(ctx, func(tx *store.Tx) error { return tx.Record(ev) }); err != nil {
+		return nil, "", err
+	}
+	return items, next, nil
+}
+
+// Versions returns the versions of a credential's secret fields, newest first, and records that they were read.
+func (r *Room) Versions(ctx context.Context, caller identity.Caller, id string) ([]Version, error) {
+	if err := r.allow(ctx, caller, identity.CredentialRead, "versions", id); err != nil {
+		return nil, err
+	}
+	var out []Version
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		s, err := load(tx, id, false)
+		if err != nil {
+			return err
+		}
+		if out, err = versions(tx, s); err != nil {
+			return err
+		}
+		ev := caller.Event(store.CredentialView, s.target())
+		ev.Details = store.Details{store.Str("part", "versions")}
+		return tx.Record(ev)
+	})
+	return out, err
+}
+
+type versionRow struct {
+	Number       int64       `db:"version"`
+	Fields       string      `db:"fields"`
+	Suffix       string      `db:"suffix"`
+	TokenExpires *store.Time `db:"token_expires_at"`
+	Reason       string      `db:"reason"`
+	RestoredFrom int64       `db:"restored_from"`
+	By           string      `db:"created_by"`
+	ByName       string      `db:"created_by_name"`
+	CreatedAt    store.Time  `db:"created_at"`
+}
+
+func versions(tx *store.Tx, s stored) ([]Version, error) {
+	var rows []versionRow
+	if err := tx.Select(&rows, `SELECT version, fields, suffix, token_expires_at, reason, restored_from, created_by, created_by_name, created_at
+		FROM credential_versions WHERE credential_id = $1 ORDER BY version DESC`, s.ID); err != nil {
+		return nil, err
+	}
+	out := make([]Version, len(rows))
+	for i, w := range rows {
+		out[i] = Version{Number: w.Number, Current: w.Number == s.Version, Suffix: w.Suffix, TokenExpires: w.TokenExpires.Ptr(), Reason: w.Reason,
+			RestoredFrom: w.RestoredFrom, CreatedBy: w.By, CreatedByName: w.ByName, CreatedAt: w.CreatedAt.Time()}
+		if err := decodeList(w.Fields, &out[i].SecretFields); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// exact are the filters that compare one column.
+func (f Filter) exact() []struct{ name, column, value string } {
+	return []struct{ name, column, value string }{
+		{"type", "c.type", string(f.Type)}, {"provider", "c.provider", f.Provider}, {"client_id", "c.client_id", f.ClientID},
+		{"service_id", "c.service_id", f.ServiceID}, {"infrastructure_id", "c.infrastructure_id", f.InfrastructureID},
+		{"owner", "c.owner", f.Owner}, {"plugin_name", "c.plugin_name", f.PluginName},
+	}
+}
+
+// check returns the id after which the page begins.
+func (f Filter) check() (after string, err error) {
+	var p problems
+	if _, ok := Lookup(f.Type); f.Type != "" && !ok {
+		p.add("/type", "is not a credential type; the types are "+typeNames())
+	}
+	if f.Status != "" && !slices.Contains(Statuses(), f.Status) {
+		p.add("/status", "must be active, expiring, expired, disabled or compromised")
+	}
+	if f.Limit < 1 || f.Limit > maxPage {
+		p.add("/limit", "must be from 1 to "+number(maxPage))
+	}
+	if f.Skip < 0 {
+		p.add("/skip", "must not be negative")
+	}
+	p.add("/q", textProblem(strings.TrimSpace(f.Q), 200, false))
+	p.add("/tag", textProblem(f.Tag, maxTag, true))
+	for _, e := range f.exact() {
+		if !utf8.ValidString(e.value) || strings.ContainsRune(e.value, 0) {
+			p.add("/"+e.name, "must be UTF-8 text")
+		}
+	}
+	p.add("/expires_before", timeProblem(f.ExpiresBefore))
+	if f.Cursor != "" {
+		if after, err = decodeCursor(f.Cursor); err != nil {
+			p.add("/cursor", "is not a cursor that a list returned")
+		}
+	}
+	return after, p.err()
+}
+
+func (f Filter) where(tx *store.Tx, after string) *store.Where {
+	var w store.Where
+	for _, e := range f.exact() {
+		if e.value != "" {
+			w.Add(e.column+" = ?", e.value)
+		}
+	}
+	if f.Tag != "" {
+		w.Add(`EXISTS (SELECT 1 FROM credential_tags t WHERE t.credential_id = c.id AND t.tag = ?)`, f.Tag)
+	}
+	if f.ExpiresBefore != nil {
+		w.Add(`c.expires_at < ?`, store.TimeOf(*f.ExpiresBefore))
+	}
+	now, soon := store.TimeOf(tx.Now()), store.TimeOf(tx.Now().Add(ExpiringWithin))
+	switch f.Status { // the conditions are those of statusAt
+	case Active:
+		w.Add(`c.state = 'active' AND (c.expires_at IS NULL OR c.expires_at > ?)`, soon)
+	case Expiring:
+		w.Add(`c.state = 'active' AND c.expires_at > ? AND c.expires_at <= ?`, now, soon)
+	case Expired:
+		w.Add(`c.state = 'active' AND c.expires_at <= ?`, now)
+	case Disabled, Compromised:
+		w.Add(`c.state = ?`, string(f.Status))
+	}
+	for _, word := range strings.Fields(strings.ToLower(f.Q)) {
+		w.Add(`c.search LIKE ? ESCAPE '\'`, store.Like(word))
+	}
+	if f.IDs != nil {
+		ids := make([]any, len(f.IDs))
+		for i, id := range f.IDs {
+			ids[i] = id
+		}
+		w.Add(`c.id IN (?`+strings.Repeat(", ?", len(ids)-1)+`)`, ids...)
+	}
+	if after != "" {
+		w.Add(`c.id > ?`, after)
+	}
+	return &w
+}
+
+// used returns the names of the filters in use, for the record. What they were compared with may be anything, so it is not recorded.
+func (f Filter) used() []string {
+	var out []string
+	for _, e := range f.exact() {
+		if e.value != "" {
+			out = append(out, e.name)
+		}
+	}
+	for _, o := range []struct {
+		name string
+		in   bool
+	}{{"tag", f.Tag != ""}, {"status", f.Status != ""}, {"expires_before", f.ExpiresBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
+		if o.in {
+			out = append(out, o.name)
+		}
+	}
+	return out
+}
+
+func encodeCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
+
+func decodeCursor(s string) (string, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || !store.ValidID(credentialPrefix, string(b)) {
+		return "", errors.New("not a cursor")
+	}
+	return string(b), nil
+}

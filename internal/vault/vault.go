@@ -1,0 +1,147 @@
+// Package vault stores credentials: readable metadata, sealed secret fields, and their versions.
+//
+// Promise: a secret field lies in the database only sealed, bound to its credential, field and version; it leaves by an authorised
+// reveal that was recorded before it was decrypted, or as [Material] for lending. Every change is a recorded act and adds a version;
+// deleting a credential destroys the sealed material of all of them.
+//
+// Limits: search covers readable metadata only. On PostgreSQL deleted rows stay in the files, sealed, until vacuum removes them.
+//
+// Invariants: an unknown type, state or field is refused; an account's name and account id are unique among accounts; no error text
+// holds a value that was given; whoever may not act learns nothing about whether the credential exists.
+package vault
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Sealer is the part of the keyring that the vault needs.
+type Sealer interface {
+	Seal(purpose string, v secret.Value, aad secret.AAD) ([]byte, error)
+	Open(purpose string, sealed []byte, aad secret.AAD) (secret.Value, error)
+}
+
+// Config is what the vault needs.
+type Config struct {
+	DB   *store.DB
+	Ring Sealer
+	Log  *slog.Logger
+	// CheckURL refuses a URL that Signalbox would not call. Its error must be a fault that does not quote the URL.
+	CheckURL func(*url.URL) error
+}
+
+// Room is the vault. Make it with [New]. It is safe for concurrent use.
+type Room struct {
+	db    *store.DB
+	ring  Sealer
+	log   *slog.Logger
+	check func(*url.URL) error
+}
+
+// New returns the vault on a database and a keyring.
+func New(cfg Config) (*Room, error) {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.CheckURL == nil {
+		return nil, errors.New("vault: a database, a keyring and a check of URLs are needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Room{db: cfg.DB, ring: cfg.Ring, log: cfg.Log, check: cfg.CheckURL}, nil
+}
+
+// Names of this room in the database and in records.
+const (
+	credentialPrefix = "cred"
+	targetKind       = "credential"
+	sealPurpose      = "credential"
+)
+
+// allow returns nil when the caller may do this, and otherwise the refusal, after it was recorded. Nobody at all is turned away without
+// a record: unknown callers must not be able to fill the log.
+func (r *Room) allow(ctx context.Context, caller identity.Caller, p identity.Permission, act, id string) error {
+	refusal := identity.Allow(caller, p)
+	if refusal == nil || fault.KindOf(refusal) == fault.Unauthenticated {
+		return refusal
+	}
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		target := store.Target{Kind: targetKind}
+		if id != "" {
+			// The record names what exists; the caller is told the same either way.
+			switch s, err := load(tx, id, false); {
+			case err == nil:
+				target = s.target()
+			case fault.KindOf(err) != fault.NotFound:
+				return err
+			case store.ValidID(credentialPrefix, id):
+				target.ID = id
+			}
+		}
+		return tx.Record(refused(caller, target, act, refusal))
+	})
+	if err != nil {
+		return err
+	}
+	return refusal
+}
+
+func refused(caller identity.Caller, target store.Target, act string, refusal error) store.Event {
+	ev := caller.Event(store.CredentialRefused, target)
+	ev.Outcome = store.OutcomeRefused
+	if f, ok := fault.As(refusal); ok {
+		ev.Reason = f.Code
+	}
+	ev.Details = store.Details{store.Str("act", act)}
+	return ev
+}
+
+// damage is sealed material that does not open where it lies.
+type damage struct {
+	target  store.Target
+	field   string
+	version int64
+	cause   error
+}
+
+func (d *damage) Error() string { return "a sealed field of " + d.target.ID + " does not open" }
+func (d *damage) Unwrap() error { return d.cause }
+
+// settle records the failure when err says that sealed material did not open, and turns what the database says into faults.
+func (r *Room) settle(ctx context.Context, caller identity.Caller, action store.Action, err error) error {
+	if store.IsConflict(err) {
+		return taken("/name", "is the name or account id of another account").Because(err)
+	}
+	var d *damage
+	if !errors.As(err, &d) {
+		return err
+	}
+	out := fault.New(fault.Internal, "internal",
+		"The sealed secret does not open where it lies: it was changed outside Signalbox, or its row was moved. Nothing was handed out and the failure is recorded. Store the secret anew (rotate with every field), or restore the database from a backup.").Because(d)
+	ev := caller.Event(action, d.target)
+	ev.Outcome, ev.Reason = store.OutcomeFailed, "the sealed field does not open"
+	ev.Details = store.Details{store.Str("field", d.field), store.Int("version", d.version)}
+	// The failure is recorded even if the caller has gone away meanwhile.
+	if rerr := r.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Record(ev) }); rerr != nil {
+		return errors.Join(rerr, out)
+	}
+	return out
+}
+
+func (r *Room) openSecret(s stored, row secretRow) (secret.Value, error) {
+	v, err := r.ring.Open(sealPurpose, row.Sealed, secretAAD(s.ID, row.Field, row.Version))
+	if err != nil {
+		return secret.Value{}, &damage{target: s.target(), field: row.Field, version: row.Version, cause: err}
+	}
+	return v, nil
+}
+
+func taken(pointer, message string) *fault.Error {
+	return fault.New(fault.Conflict, "already_exists", "Another account has this name or account id. Choose another, or change the other account first; nothing was changed.").
+		With(pointer, message)
+}

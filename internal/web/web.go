@@ -1,0 +1,204 @@
+// Package web serves the pages that people open in a browser: in this version the one-time set-up page and a front page.
+//
+// Promise: every page is plain HTML that works without JavaScript, under a Content-Security-Policy that allows nothing from elsewhere and
+// nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once,
+// and in no log line.
+//
+// Limits: there is no dashboard and no sign-in yet; the work is done over the command line and the REST API.
+//
+// Invariants: every answer carries the security headers and Cache-Control: no-store, the embedded assets excepted; an unknown path is 404.
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+//go:embed assets/style.css assets/icon.svg pages/*.html
+var files embed.FS
+
+// Config is what the pages need.
+type Config struct {
+	Identity *identity.Room
+	// ClientIP says where a request came from, for the record; nil leaves that out.
+	ClientIP func(*http.Request) string
+	Log      *slog.Logger
+}
+
+// site is the handler. Its fields do not change after New.
+type site struct {
+	Config
+	pages *template.Template
+	build string // changes with the assets, so that browsers may keep them
+}
+
+// New returns the handler of everything outside /api, /v1 and the health checks.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Identity == nil {
+		return nil, errors.New("web: no identity given")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.ClientIP == nil {
+		cfg.ClientIP = func(*http.Request) string { return "" }
+	}
+	pages, err := template.ParseFS(files, "pages/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("web: parse the pages: %w", err)
+	}
+	s := &site{Config: cfg, pages: pages}
+	if s.build, err = digest(); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.home)
+	mux.HandleFunc("GET /setup", s.setupForm)
+	mux.HandleFunc("POST /setup", s.setup)
+	mux.HandleFunc("GET /assets/{file}", s.asset)
+	mux.HandleFunc("/", s.elsewhere)
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(s.crossOrigin))
+	return s.dress(guard.Handler(mux)), nil
+}
+
+// digest names the state of the assets.
+func digest() (string, error) {
+	sum := sha256.New()
+	err := fs.WalkDir(files, "assets", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(files, path)
+		_, _ = sum.Write(b) // a hash never fails
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:6]), err
+}
+
+// asset serves one embedded file. Browsers may keep it; the pages name it by the digest.
+func (s *site) asset(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	b, err := fs.ReadFile(files, "assets/"+name)
+	if err != nil {
+		s.elsewhere(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=86400")
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
+}
+
+type requestID struct{}
+
+// dress sets what every answer carries. Referrer-Policy is same-origin rather than no-referrer because with the latter browsers send
+// "Origin: null", and a form could not be told from one on another site where Sec-Fetch-Site is missing.
+func (s *site) dress(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := store.NewID("req")
+		h := w.Header()
+		h.Set("X-Request-ID", id)
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestID{}, id)))
+	})
+}
+
+func requestIDOf(r *http.Request) string {
+	id, _ := r.Context().Value(requestID{}).(string)
+	return id
+}
+
+// page is what every template gets.
+type page struct {
+	Title string
+	Build string
+}
+
+func (s *site) page(title string) page { return page{Title: title, Build: s.build} }
+
+// show writes a whole page or, when its template fails, a plain error.
+func (s *site) show(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+	var b bytes.Buffer
+	if err := s.pages.ExecuteTemplate(&b, name, data); err != nil {
+		s.Log.Error("a page could not be made", "request_id", requestIDOf(r), "page", name, "cause", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // a browser that is gone needs no page
+}
+
+// notice is a page with a sentence and perhaps a command.
+type notice struct {
+	page
+	Text, Command, RequestID string
+}
+
+func (s *site) notice(w http.ResponseWriter, r *http.Request, status int, title, text, command string) {
+	s.show(w, r, status, "notice", notice{page: s.page(title), Text: text, Command: command})
+}
+
+// fail shows what went wrong in the fault's own words; the cause goes to the log.
+func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	f := fault.Of(err)
+	if f.Kind == fault.Internal || f.Kind == fault.Unavailable {
+		s.Log.Error("a page failed", "request_id", requestIDOf(r), "code", f.Code, "cause", f.Unwrap())
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
+	}
+	status := f.Kind.Status()
+	if status == http.StatusUnauthorized { // RFC 9110 wants a challenge with 401, and a page has none
+		status = http.StatusForbidden
+	}
+	s.show(w, r, status, "notice", notice{page: s.page("That did not work"), Text: f.Detail, RequestID: requestIDOf(r)})
+}
+
+func (s *site) home(w http.ResponseWriter, r *http.Request) {
+	has, err := s.Identity.HasAdministrator(r.Context())
+	switch {
+	case err != nil:
+		s.fail(w, r, err)
+	case !has:
+		http.Redirect(w, r, "/setup", http.StatusSeeOther)
+	default:
+		s.show(w, r, http.StatusOK, "home", s.page("Signalbox is running"))
+	}
+}
+
+// elsewhere answers unknown paths, and known ones asked with another method.
+func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
+	allow := map[string]string{"/": "GET, HEAD", "/setup": "GET, HEAD, POST"}[r.URL.Path]
+	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", allow)
+		s.notice(w, r, http.StatusMethodNotAllowed, "Not like this", "This page cannot be asked for in that way.", "")
+		return
+	}
+	s.notice(w, r, http.StatusNotFound, "There is nothing here", "Signalbox has no page at this address. The REST API is under /api, and agents use /v1.", "")
+}
+
+func (s *site) crossOrigin(w http.ResponseWriter, r *http.Request) {
+	s.Log.Warn("a form from another site was refused", "request_id", requestIDOf(r))
+	s.notice(w, r, http.StatusForbidden, "Refused", "This form was sent from another site, so nothing was done. Open the set-up link itself and fill in the form there.", "")
+}

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# scripts/generate.sh writes every generated file; with --check it changes nothing and fails when one of them, or go.mod, is not current.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
+
+check=
+case ${1:-} in
+--check) check=1 ;;
+'') ;;
+*) die "usage: scripts/generate.sh [--check]" ;;
+esac
+need_go
+
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-generate.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+# Each generated file with the command that prints it. A new one is a line here, in both lists.
+files=(docs/reference/openapi.json)
+print() {
+  case $1 in
+  docs/reference/openapi.json) go run ./cmd/signalbox openapi ;;
+  *) die "scripts/generate.sh does not know how to make $1" ;;
+  esac
+}
+
+stale=0
+for file in "${files[@]}"; do
+  print "$file" >"$scratch/new" || die "the command that prints $file failed"
+  [[ -s $scratch/new ]] || die "the command that prints $file printed nothing"
+  if [[ -z $check ]]; then
+    mkdir -p "$(dirname "$file")"
+    cp "$scratch/new" "$file"
+    say "   wrote $file"
+    continue
+  fi
+  if ! git ls-files --error-unmatch "$file" >/dev/null 2>&1; then
+    say "$file is not tracked by git; write it with 'make generate' and add it"
+    stale=1
+  elif ! diff -u "$file" "$scratch/new" >"$scratch/diff"; then
+    head -n 40 "$scratch/diff"
+    say "$file is not current (what it says: -, what it should say: +); mend it with: make generate"
+    stale=1
+  fi
+done
+
+if [[ -n $check ]]; then
+  if ! go mod tidy -diff >"$scratch/diff" 2>"$scratch/errors"; then
+    grep -v '^go: downloading' "$scratch/errors" || true
+    head -n 40 "$scratch/diff"
+    say "go.mod or go.sum is not current; mend them with: go mod tidy"
+    stale=1
+  fi
+fi
+exit "$stale"

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# scripts/test.sh is the whole gate: it passes in a fresh clone or names the stage that failed. It installs what is missing and skips
+# nothing. It runs without standard input and needs the network only for packages and modules that are not there yet.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib.sh
+source scripts/postgres.sh
+
+STAGE_LOGS=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-test.XXXXXX")
+STAGE_FAILED=
+
+finish() {
+  postgres_stop
+  [[ -n $STAGE_FAILED ]] || rm -rf "$STAGE_LOGS"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Packages whose code is used by many goroutines at once; the race detector costs too much to run it on everything.
+concurrent=(store audit identity train broker outbound vault)
+
+tools() {
+  need_go
+  need gcc gcc libc6-dev # the race detector links C
+  need git git # the generated files are compared with what git tracks
+  need curl curl # the commands of the README
+  say "   $(go version), $(gcc -dumpfullversion -dumpversion | sed 's/^/gcc /')"
+}
+
+staticcheck() { go tool -modfile=tools/go.mod staticcheck ./...; }
+
+house() { go test -count=1 -timeout 5m ./internal; }
+
+tests() { go test -count=1 -timeout 30m ./...; }
+
+race() { CGO_ENABLED=1 go test -race -short -count=1 -timeout 20m "${concurrent[@]/#/./internal/}"; }
+
+say "== tools"
+tools
+postgres_start
+
+stage gofmt check_format
+stage vet go vet ./...
+stage staticcheck staticcheck
+stage house house
+stage verify scripts/generate.sh --check
+stage tests tests
+stage race race
+
+say "All stages passed in $(elapsed "$SECONDS")."
