@@ -60,7 +60,10 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return usage("%s needs one of: %s", cmd.CommandPath(), strings.Join(below, ", "))
 	}
-	cmd.SuggestionsMinimumDistance = 2
+	cmd.SuggestionsMinimumDistance = 1 // letters that may differ
+	if len(args[0]) > 5 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
 	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
 		return usage("there is no command %q; did you mean %s?", cmd.CommandPath()+" "+args[0], strings.Join(like, " or "))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -27,6 +28,19 @@ func (s *shell) withLog(cmd *cobra.Command) (app.Config, error) {
 	return cfg, nil
 }
 
+// withQuietLog is withLog for commands whose own words are to be read: without --log-level only warnings are logged.
+func (s *shell) withQuietLog(cmd *cobra.Command) (app.Config, error) {
+	cfg, err := s.config(cmd)
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.Origin("log-level") == "default" {
+		cfg.LogLevel = slog.LevelWarn
+	}
+	cfg.Log = app.NewLog(s.err, term.IsTerminal(int(s.err.Fd())), cfg)
+	return cfg, nil
+}
+
 // greeting is what serve tells about itself.
 type greeting struct {
 	URL      string `json:"url"`
@@ -43,7 +57,8 @@ func (s *shell) serveCommand() *cobra.Command {
 		Use: "serve", Short: "Run the server", Args: words(),
 		Long: "Runs the server until SIGINT or SIGTERM. On an empty data directory it works at once: it makes the directory, the root key, the database, the train " +
 			"default and a token for commands on this machine, and prints a one-time link to make the first administrator.\n\n" +
-			"Each flag has an environment variable, SIGNALBOX_ and its name in capitals, and one with _FILE that names a file to read the value from.",
+			"Each flag has an environment variable, SIGNALBOX_ and its name in capitals. What is secret has only that: " + secretVariables() + ". " +
+			"Each variable has a twin with _FILE, which names a file to read the value from.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals, stop := watchSignals()
 			defer stop()
@@ -66,6 +81,17 @@ func (s *shell) serveCommand() *cobra.Command {
 	}
 	settingFlags(cmd, app.UseData, app.UseLog, app.UseServe)
 	return cmd
+}
+
+// secretVariables lists the variables of the settings that have no flag.
+func secretVariables() string {
+	var out []string
+	for _, setting := range app.Settings() {
+		if setting.Secret && setting.Use == app.UseData {
+			out = append(out, strings.Join(setting.Env, " or ")+" ("+setting.Doc+")")
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 // watchSignals counts the signals from now on. While it does, none of them ends the process by itself.
@@ -166,7 +192,7 @@ func (s *shell) initCommand() *cobra.Command {
 			if admin.Name == "" {
 				admin.Name, _, _ = strings.Cut(admin.Email, "@")
 			}
-			cfg, err := s.withLog(cmd)
+			cfg, err := s.withQuietLog(cmd)
 			if err != nil {
 				return err
 			}
@@ -213,15 +239,9 @@ func (s *shell) devCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signals, stop := watchSignals()
 			defer stop()
-			cfg, err := s.withLog(cmd)
+			cfg, err := s.withQuietLog(cmd)
 			if err != nil {
 				return err
-			}
-			if cfg.Origin("log-level") == "default" {
-				if err := cfg.LogLevel.UnmarshalText([]byte("warn")); err != nil { // what is printed here is to be read
-					return err
-				}
-				cfg.Log = app.NewLog(s.err, term.IsTerminal(int(s.err.Fd())), cfg)
 			}
 			l, err := app.Listen(cfg)
 			if err != nil && cfg.Origin("listen") == "default" { // a Signalbox that works may hold the usual port

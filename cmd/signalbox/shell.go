@@ -170,7 +170,7 @@ func addSetting(cmd *cobra.Command, setting app.Setting) {
 		return
 	}
 	doc := setting.Doc
-	if setting.Default != "" && !setting.Switch {
+	if setting.Default != "" && setting.Default != "false" {
 		doc += " (default " + setting.Default + ")"
 	}
 	flag := cmd.Flags().VarPF(&settingFlag{setting: setting}, setting.Flag(), "", doc)

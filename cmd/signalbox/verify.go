@@ -45,7 +45,7 @@ func (s *shell) auditVerify() *cobra.Command {
 			"Only what a checkpoint outside the database covers is proof against somebody who holds the database and the root key; give copies of the checkpoint " +
 			"file from another machine with --checkpoint.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := s.withLog(cmd)
+			cfg, err := s.withQuietLog(cmd)
 			if err != nil {
 				return err
 			}

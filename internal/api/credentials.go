@@ -29,11 +29,11 @@ func credentialOut(c vault.Credential, err error) (*credentialAnswer, error) {
 	return &credentialAnswer{ETag: c.ETag(), Body: credentialBody{shownCredential(c)}}, nil
 }
 
-type credentialQuery struct {
+// CredentialQuery is the part of a query that every list of credentials has.
+type CredentialQuery struct {
 	Page
 	Type             credentialType   `query:"type"`
 	Provider         string           `query:"provider" maxLength:"100"`
-	ClientID         string           `query:"client_id" maxLength:"100"`
 	ServiceID        string           `query:"service_id" maxLength:"100"`
 	InfrastructureID string           `query:"infrastructure_id" maxLength:"100"`
 	TrainID          string           `query:"train_id" maxLength:"64" doc:"Only what is linked to this train (slug or id); this also needs trains:read."`
@@ -76,9 +76,23 @@ func (s *service) addCredentials() {
 		description: "As a new version.", tag: tag, access: string(identity.CredentialWrite)}, s.restoreCredential)
 }
 
-func (s *service) listCredentials(ctx context.Context, caller identity.Caller, in *credentialQuery) (*credentialPage, error) {
+func (s *service) listCredentials(ctx context.Context, caller identity.Caller, in *struct {
+	CredentialQuery
+	ClientID string `query:"client_id" maxLength:"100"`
+}) (*credentialPage, error) {
+	return s.credentials(ctx, caller, in.ClientID, in.CredentialQuery)
+}
+
+func (s *service) listCredentialsByClient(ctx context.Context, caller identity.Caller, in *struct {
+	Client string `path:"client_id"`
+	CredentialQuery
+}) (*credentialPage, error) {
+	return s.credentials(ctx, caller, in.Client, in.CredentialQuery)
+}
+
+func (s *service) credentials(ctx context.Context, caller identity.Caller, clientID string, in CredentialQuery) (*credentialPage, error) {
 	f := vault.Filter{
-		Type: vault.Type(in.Type), Provider: in.Provider, ClientID: in.ClientID, ServiceID: in.ServiceID, InfrastructureID: in.InfrastructureID,
+		Type: vault.Type(in.Type), Provider: in.Provider, ClientID: clientID, ServiceID: in.ServiceID, InfrastructureID: in.InfrastructureID,
 		Owner: in.Owner, PluginName: in.PluginName, Tag: in.Tag, Status: vault.Status(in.Status), ExpiresBefore: instant(in.ExpiresBefore), Q: in.Q,
 		Limit: in.Limit, Cursor: in.Cursor, Skip: in.Skip,
 	}
@@ -101,24 +115,6 @@ func (s *service) listCredentials(ctx context.Context, caller identity.Caller, i
 		out.Credentials[i] = shownCredential(c)
 	}
 	return &credentialPage{out}, nil
-}
-
-func (s *service) listCredentialsByClient(ctx context.Context, caller identity.Caller, in *struct {
-	Page
-	Client        string           `path:"client_id"`
-	Type          credentialType   `query:"type"`
-	Provider      string           `query:"provider" maxLength:"100"`
-	ServiceID     string           `query:"service_id" maxLength:"100"`
-	Owner         string           `query:"owner" maxLength:"200"`
-	Tag           string           `query:"tag" maxLength:"100"`
-	Status        credentialStatus `query:"status"`
-	ExpiresBefore time.Time        `query:"expires_before"`
-	Q             string           `query:"q" maxLength:"200" doc:"Words that must occur in the metadata."`
-}) (*credentialPage, error) {
-	return s.listCredentials(ctx, caller, &credentialQuery{
-		Page: in.Page, Type: in.Type, Provider: in.Provider, ClientID: in.Client, ServiceID: in.ServiceID, Owner: in.Owner, Tag: in.Tag,
-		Status: in.Status, ExpiresBefore: in.ExpiresBefore, Q: in.Q,
-	})
 }
 
 func (s *service) createCredential(ctx context.Context, caller identity.Caller, in *struct{ Body credentialDraft }) (*credentialAnswer, error) {

@@ -55,6 +55,7 @@ func each(t *testing.T, fn func(t *testing.T, h *house)) {
 	t.Helper()
 	for _, e := range storetest.Engines() {
 		t.Run(string(e), func(t *testing.T) {
+			t.Parallel() // the time goes into waiting for the disk
 			h := newHouse(t, e)
 			h.setUp()
 			fn(t, h)

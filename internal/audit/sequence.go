@@ -74,10 +74,10 @@ func (l *Log) step(ctx context.Context) (more bool, err error) {
 		if err := l.fence(tx); err != nil {
 			return err
 		}
-		if err := insertMany(tx, `INSERT INTO audit_leaves (first_leaf, count, source_id, hashes) VALUES `, 4, leaves); err != nil {
+		if err := tx.InsertMany(`audit_leaves (first_leaf, count, source_id, hashes)`, 4, leaves); err != nil {
 			return err
 		}
-		if err := insertMany(tx, `INSERT INTO audit_nodes (level, idx, hash) VALUES `, 3, nodes); err != nil {
+		if err := tx.InsertMany(`audit_nodes (level, idx, hash)`, 3, nodes); err != nil {
 			return err
 		}
 		return deletePending(tx, ids)
@@ -207,37 +207,6 @@ func (b *blob) Scan(src any) error {
 	return nil
 }
 
-// insertMany inserts rows of cols values each. The rows of one statement are a power of two, so that a driver that keeps prepared
-// statements keeps a handful of them.
-func insertMany(tx *store.Tx, head string, cols int, args []any) error {
-	for len(args) > 0 {
-		n := maxSources
-		for n*cols > len(args) {
-			n /= 2
-		}
-		text := make([]byte, 0, len(head)+n*cols*5)
-		text = append(text, head...)
-		for i := range n * cols {
-			switch {
-			case i%cols > 0:
-				text = append(text, ',')
-			case i > 0:
-				text = append(text, "),("...)
-			default:
-				text = append(text, '(')
-			}
-			text = append(text, '$')
-			text = strconv.AppendInt(text, int64(i+1), 10)
-		}
-		text = append(text, ')')
-		if _, err := tx.Exec(string(text), args[:n*cols]...); err != nil {
-			return err
-		}
-		args = args[n*cols:]
-	}
-	return nil
-}
-
 // deletePending removes exactly the given references.
 func deletePending(tx *store.Tx, ids []any) error {
 	want := int64(len(ids))
@@ -246,7 +215,7 @@ func deletePending(tx *store.Tx, ids []any) error {
 		n *= 2
 	}
 	for len(ids) < n {
-		ids = append(ids, ids[0]) // few statement texts, as in insertMany
+		ids = append(ids, ids[0]) // few statement texts: a driver keeps a prepared statement of each
 	}
 	var text strings.Builder
 	text.WriteString(`DELETE FROM audit_pending WHERE source_id IN (`)

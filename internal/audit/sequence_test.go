@@ -306,7 +306,7 @@ func TestCrashLeavesNoGap(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			var killer sync.WaitGroup
-			delay := time.Duration(r.IntN(15_000)) * time.Microsecond
+			delay := time.Duration(r.IntN(30_000)) * time.Microsecond
 			killer.Go(func() {
 				time.Sleep(delay)
 				if b.db.Engine() == store.Postgres && i%2 == 0 {

@@ -104,6 +104,7 @@ func (p *peer) do(req []byte, want int) error {
 // result of one measurement.
 type result struct {
 	requests int
+	broken   int // answers that were not whole; only the floor may have any
 	wall     time.Duration
 	cpu      time.Duration
 	lat      []time.Duration
@@ -130,8 +131,12 @@ func closed(p *proxy, s shape, conns int, d time.Duration) (result, error) {
 		if peers[i], err = dial(p.addr); err != nil {
 			return result{}, err
 		}
-		defer peers[i].conn.Close()
 	}
+	defer func() {
+		for _, pe := range peers {
+			_ = pe.conn.Close()
+		}
+	}()
 	run := func(d time.Duration) (result, error) {
 		var res result
 		var mu sync.Mutex
@@ -139,16 +144,26 @@ func closed(p *proxy, s shape, conns int, d time.Duration) (result, error) {
 		var wg sync.WaitGroup
 		cpu, start := p.cpu(), time.Now()
 		stop := start.Add(d)
-		for _, pe := range peers {
+		for i, pe := range peers {
 			wg.Go(func() {
 				var lat []time.Duration
 				for time.Now().Before(stop) {
 					t := time.Now()
 					if err := pe.do(req, s.want); err != nil {
+						_ = pe.conn.Close()
+						again, derr := dial(p.addr)
 						mu.Lock()
-						first = errors.Join(first, err)
+						res.broken++
+						if !p.mayBreak || derr != nil {
+							first = errors.Join(first, err, derr)
+						}
+						failed := first != nil
 						mu.Unlock()
-						return
+						if failed {
+							return
+						}
+						pe, peers[i] = again, again
+						continue
 					}
 					lat = append(lat, time.Since(t))
 				}
@@ -194,7 +209,10 @@ func open(p *proxy, s shape, rate int, d time.Duration) (result, error) {
 			took := time.Since(due)
 			mu.Lock()
 			if err != nil {
-				first = errors.Join(first, err)
+				res.broken++
+				if !p.mayBreak {
+					first = errors.Join(first, err)
+				}
 			} else {
 				res.lat = append(res.lat, took)
 			}

@@ -24,6 +24,8 @@ type proxy struct {
 	key  string
 	cmd  *exec.Cmd
 	log  string
+	// mayBreak says that broken answers are counted and not fatal: httputil.ReverseProxy cuts a stream now and then (golang/go #40747).
+	mayBreak bool
 }
 
 // cpu returns the user and system time of the process.

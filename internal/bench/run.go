@@ -32,7 +32,7 @@ func orchestrate(o options) error {
 	bin := o.binary
 	if bin == "" {
 		bin = filepath.Join(dir, "signalbox")
-		build := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/signalbox")
+		build := exec.Command("go", "build", "-o", bin, "./cmd/signalbox")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build signalbox: %w", err)
@@ -60,6 +60,7 @@ func orchestrate(o options) error {
 		return err
 	}
 	defer floor.stop()
+	floor.mayBreak = true
 
 	rep := &report{}
 	fsync, err := fsyncMedian(dir)
@@ -113,8 +114,8 @@ func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream st
 	rep.line("")
 	rep.line("Resident memory when idle: %.1f MB.", float64(box.rss())/1e6)
 	rep.line("")
-	rep.line("| load | CPU a request ÷ floor | floor µs | Signalbox µs | p50 added | p99 added | requests/s ÷ floor |")
-	rep.line("|---|---|---|---|---|---|---|")
+	rep.line("| load | CPU a request ÷ floor | floor µs | Signalbox µs | p50 added | p99 added | requests/s ÷ floor | cut by the floor |")
+	rep.line("|---|---|---|---|---|---|---|---|")
 	for _, s := range shapes() {
 		for _, n := range conns {
 			name := fmt.Sprintf("%s, %d connections", s.name, n)
@@ -152,6 +153,7 @@ func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream st
 
 // pairs measures floor and Signalbox alternately and reports the medians of the rounds' ratios and differences.
 func pairs(o options, rep *report, name string, floor, box *proxy, run func(*proxy) (result, error)) error {
+	broken := 0
 	var ratio, floorCPU, boxCPU, p50, p99, speed []float64
 	for round := range o.rounds {
 		first, second := floor, box
@@ -170,6 +172,7 @@ func pairs(o options, rep *report, name string, floor, box *proxy, run func(*pro
 		if first == box {
 			f, s = b, a
 		}
+		broken += f.broken
 		ratio = append(ratio, s.cpuPerRequest()/f.cpuPerRequest())
 		floorCPU = append(floorCPU, f.cpuPerRequest())
 		boxCPU = append(boxCPU, s.cpuPerRequest())
@@ -177,8 +180,8 @@ func pairs(o options, rep *report, name string, floor, box *proxy, run func(*pro
 		p99 = append(p99, float64((s.percentile(.99)-f.percentile(.99)).Microseconds())/1000)
 		speed = append(speed, float64(s.requests)/s.wall.Seconds()/(float64(f.requests)/f.wall.Seconds()))
 	}
-	rep.line("| %s | **%.2f** (%.2f–%.2f) | %.0f | %.0f | %.2f ms | %.2f ms | %.2f |", name, median(ratio), slices.Min(ratio), slices.Max(ratio),
-		median(floorCPU), median(boxCPU), median(p50), median(p99), median(speed))
+	rep.line("| %s | **%.2f** (%.2f–%.2f) | %.0f | %.0f | %.2f ms | %.2f ms | %.2f | %d |", name, median(ratio), slices.Min(ratio), slices.Max(ratio),
+		median(floorCPU), median(boxCPU), median(p50), median(p99), median(speed), broken)
 	return nil
 }
 

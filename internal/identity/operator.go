@@ -30,7 +30,7 @@ func (r *Room) OperatorToken(ctx context.Context, caller Caller) (secret.Value, 
 		if err := r.revokeAll(tx, caller, id); err != nil {
 			return err
 		}
-		_, value, err = r.insertToken(tx, caller, TokenDraft{UserID: id, Name: "local operator", Scopes: RoleScopes(Administrator)})
+		_, value, err = r.insertToken(tx, caller, TokenDraft{UserID: id, Name: "operator.token", Scopes: RoleScopes(Administrator)})
 		return err
 	})
 	if err != nil {

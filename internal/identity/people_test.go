@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -224,8 +225,8 @@ func TestLogin(t *testing.T) {
 	})
 }
 
-// TestLoginTakesTheSameWorkForUnknownPeople compares medians of interleaved rounds. The work is some 30 ms of Argon2id; without it the answer
-// would come in well under 1 ms, so a factor of two tells the one from the other even on a busy machine.
+// TestLoginTakesTheSameWorkForUnknownPeople compares the fastest of interleaved rounds, which a busy machine disturbs least. The work is some
+// 30 ms of Argon2id; without it the answer would come in a hundredth of that.
 func TestLoginTakesTheSameWorkForUnknownPeople(t *testing.T) {
 	h := newHouse(t, storetest.Config(t, store.SQLite), newClock(), nil)
 	h.admin()
@@ -240,10 +241,11 @@ func TestLoginTakesTheSameWorkForUnknownPeople(t *testing.T) {
 			requireFault(t, "login_failed", err)
 		}
 	}
-	known := median(took[0])
+	known := slices.Min(took[0])
 	for i := 1; i < len(who); i++ {
-		ratio := float64(median(took[i])) / float64(known)
-		require.InDelta(t, 1, ratio, 0.5, "known %v, %s %v", known, who[i], median(took[i]))
+		ratio := float64(slices.Min(took[i])) / float64(known)
+		require.Greater(t, ratio, 0.5, "known %v, %s %v", known, who[i], took[i])
+		require.Less(t, ratio, 2.0, "known %v, %s %v", known, who[i], took[i])
 	}
 }
 

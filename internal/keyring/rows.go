@@ -26,15 +26,15 @@ const (
 )
 
 type keyRow struct {
-	Version   int64  `db:"version"`
-	RootKeyID string `db:"root_key_id"`
-	Wrapped   []byte `db:"wrapped"`
-	State     string `db:"state"`
+	Version   int64
+	RootKeyID string
+	Wrapped   []byte
+	State     string
 }
 
 type checkRow struct {
-	RootKeyID string `db:"root_key_id"`
-	Sealed    []byte `db:"sealed"`
+	RootKeyID string
+	Sealed    []byte
 }
 
 // kept is the keyring as it lies in the database.
@@ -43,13 +43,31 @@ type kept struct {
 	checks []checkRow
 }
 
+// load reads the whole keyring in one statement, hence as it was at one moment: another instance may be making it just now, and its keys
+// without its check would look like damage.
 func load(ctx context.Context, db *store.DB) (kept, error) {
 	var k kept
 	err := db.Read(ctx, func(tx *store.Tx) error {
-		if err := tx.Select(&k.keys, `SELECT version, root_key_id, wrapped, state FROM keyring_keys ORDER BY version`); err != nil {
+		k = kept{}
+		var rows []struct {
+			Check     int64  `db:"is_check"`
+			Version   int64  `db:"version"`
+			RootKeyID string `db:"root_key_id"`
+			Box       []byte `db:"box"`
+			State     string `db:"state"`
+		}
+		if err := tx.Select(&rows, `SELECT 0 AS is_check, version, root_key_id, wrapped AS box, state FROM keyring_keys
+			UNION ALL SELECT 1, 0, root_key_id, sealed, '' FROM keyring_checks ORDER BY 1, 2, 3`); err != nil {
 			return err
 		}
-		return tx.Select(&k.checks, `SELECT root_key_id, sealed FROM keyring_checks ORDER BY root_key_id`)
+		for _, w := range rows {
+			if w.Check == 1 {
+				k.checks = append(k.checks, checkRow{w.RootKeyID, w.Box})
+			} else {
+				k.keys = append(k.keys, keyRow{w.Version, w.RootKeyID, w.Box, w.State})
+			}
+		}
+		return nil
 	})
 	return k, err
 }

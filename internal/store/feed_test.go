@@ -106,7 +106,7 @@ func TestLateCommitIsHeard(t *testing.T) {
 	require.False(t, h.has("early"))
 
 	require.NoError(t, tx.Commit(ctx))
-	require.Eventually(t, func() bool { return h.has("early") }, time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return h.has("early") }, 5*time.Second, 10*time.Millisecond)
 	var naive int
 	require.NoError(t, writer.Read(ctx, func(tx *store.Tx) error {
 		return tx.Get(&naive, `SELECT count(*) FROM changes WHERE id > $1`, cursor)

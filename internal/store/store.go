@@ -129,8 +129,8 @@ func (db *DB) openSQLite(ctx context.Context) error {
 			return err
 		}
 	}
-	connect := func(extra string, conns int) (*sqlx.DB, error) {
-		pool, err := sqlx.Open("sqlite", "file:"+uriPath(path)+"?"+sqlitePragmas+extra)
+	connect := func(patience, extra string, conns int) (*sqlx.DB, error) {
+		pool, err := sqlx.Open("sqlite", "file:"+uriPath(path)+"?_pragma=busy_timeout("+patience+")&"+sqlitePragmas+extra)
 		if err != nil {
 			return nil, err
 		}
@@ -140,20 +140,23 @@ func (db *DB) openSQLite(ctx context.Context) error {
 	}
 	var err error
 	if !db.cfg.ReadOnly {
-		if db.write, err = connect("&_txlock=immediate", 1); err != nil {
+		if db.write, err = connect("5000", "&_txlock=immediate", 1); err != nil {
 			return err
 		}
 		if err := db.write.PingContext(ctx); err != nil {
 			return fmt.Errorf("open the database %s: %w", path, err)
 		}
+		if db.wal.pool, err = connect(walPatience, "", 1); err != nil {
+			return err
+		}
 	}
-	db.read, err = connect("&_pragma=query_only(1)", 8)
+	db.read, err = connect("5000", "&_pragma=query_only(1)", 8)
 	return err
 }
 
 // Pragmas belong into the DSN: one run by hand on a pool misses its other connections. FULL, because acknowledged writes must survive a
 // power cut; group commit pays for it. Checkpoints are run by walKeeper, off the commit path.
-const sqlitePragmas = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)" +
+const sqlitePragmas = "_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)" +
 	"&_pragma=secure_delete(1)&_pragma=wal_autocheckpoint(0)&_pragma=journal_size_limit(67108864)&_pragma=temp_store(2)"
 
 func (db *DB) openPostgres(ctx context.Context) error {
@@ -225,8 +228,10 @@ func (db *DB) closePools() error {
 	if db.write != nil {
 		errs = append(errs, db.write.Close())
 	}
-	if db.news != nil {
-		errs = append(errs, db.news.Close())
+	for _, pool := range []*sqlx.DB{db.news, db.wal.pool} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
 	}
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())

@@ -3,17 +3,27 @@ package store
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 )
 
 // walKeeper moves SQLite's write-ahead log into the database file beside the commits. Inside a commit, as SQLite does it by default, it
 // would make one request in some hundred pay for all.
 type walKeeper struct {
+	// pool is one connection with a short patience: a reader that takes long must not hold up the writers through a checkpoint.
+	pool    *sqlx.DB
+	scrub   atomic.Bool // the log holds pages that must go
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup
 }
 
-const walInterval = time.Second
+const (
+	walInterval = time.Second
+	// walPatience is how long, in milliseconds, a checkpoint waits for readers and the writer.
+	walPatience = "200"
+)
 
 func (w *walKeeper) start(db *DB) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -26,8 +36,12 @@ func (w *walKeeper) start(db *DB) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				db.checkpointWAL(ctx, "PASSIVE")
 			}
+			if w.scrub.Load() {
+				db.Scrub(ctx)
+				continue
+			}
+			db.checkpointWAL(ctx, "PASSIVE")
 		}
 	})
 }
@@ -39,21 +53,25 @@ func (w *walKeeper) close() {
 	w.stopped.Wait()
 }
 
-// Scrub empties SQLite's write-ahead log after sealed material was destroyed, so that the old pages do not lie on in it. It has no effect
-// on PostgreSQL, whose vacuum does that in its own time.
+// Scrub empties SQLite's write-ahead log after sealed material was destroyed, so that the old pages do not lie on in it. When a reader is in
+// the way it is tried again each second until it succeeds. It has no effect on PostgreSQL, whose vacuum does that in its own time.
 func (db *DB) Scrub(ctx context.Context) {
-	if db.engine == SQLite {
-		db.checkpointWAL(ctx, "TRUNCATE")
+	if db.engine == SQLite && db.wal.pool != nil {
+		db.wal.scrub.Store(true)
+		if db.checkpointWAL(ctx, "TRUNCATE") {
+			db.wal.scrub.Store(false)
+		}
 	}
 }
 
-func (db *DB) checkpointWAL(ctx context.Context, mode string) {
+// checkpointWAL reports whether the checkpoint is complete.
+func (db *DB) checkpointWAL(ctx context.Context, mode string) bool {
 	var busy, size, moved int
-	pool := db.read
-	if mode == "TRUNCATE" {
-		pool = db.write // it needs the writer's place
+	if err := db.wal.pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &size, &moved); err != nil {
+		if ctx.Err() == nil {
+			db.cfg.Log.Warn("the write-ahead log could not be moved into the database", "cause", redactCause(err))
+		}
+		return false
 	}
-	if err := pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &size, &moved); err != nil && ctx.Err() == nil {
-		db.cfg.Log.Warn("the write-ahead log could not be moved into the database", "cause", redactCause(err))
-	}
+	return busy == 0
 }

@@ -67,6 +67,7 @@ func fill(y *yard, caller identity.Caller) int {
 
 // TestNothingIsLentUnrecorded: while the audit log cannot be written nothing is lent, and the reason is legible.
 func TestNothingIsLentUnrecorded(t *testing.T) {
+	t.Parallel()
 	for _, b := range breakages() {
 		t.Run(b.name, func(t *testing.T) {
 			each(t, func(t *testing.T, y *yard) {

@@ -116,6 +116,7 @@ func TestRotationEndsTheCoolDown(t *testing.T) {
 
 // TestCoolDownIsShared by instances on one database.
 func TestCoolDownIsShared(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, store.Postgres)
 	one, two := s.open(t), s.open(t)
 	caller, _, _ := one.line()

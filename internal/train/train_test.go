@@ -99,6 +99,7 @@ func TestUntrustedTextIsClipped(t *testing.T) {
 
 // TestChangesArriveByTheFeed: each kind of change made by one instance is what the other lends by, soon after.
 func TestChangesArriveByTheFeed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, store.Postgres)
 	one, two := s.open(t), s.open(t)
 	one.train("web", train.Priority)

@@ -130,17 +130,18 @@ type versionRow struct {
 	By           string      `db:"created_by"`
 	ByName       string      `db:"created_by_name"`
 	CreatedAt    store.Time  `db:"created_at"`
+	Current      int64       `db:"current"`
 }
 
 func versions(tx *store.Tx, s stored) ([]Version, error) {
 	var rows []versionRow
-	if err := tx.Select(&rows, `SELECT version, fields, suffix, token_expires_at, reason, restored_from, created_by, created_by_name, created_at
-		FROM credential_versions WHERE credential_id = $1 ORDER BY version DESC`, s.ID); err != nil {
+	if err := tx.Select(&rows, `SELECT v.version, v.fields, v.suffix, v.token_expires_at, v.reason, v.restored_from, v.created_by, v.created_by_name,
+		v.created_at, c.version AS current FROM credential_versions v JOIN credentials c ON c.id = v.credential_id WHERE c.id = $1 ORDER BY v.version DESC`, s.ID); err != nil {
 		return nil, err
 	}
 	out := make([]Version, len(rows))
 	for i, w := range rows {
-		out[i] = Version{Number: w.Number, Current: w.Number == s.Version, Suffix: w.Suffix, TokenExpires: w.TokenExpires.Ptr(), Reason: w.Reason,
+		out[i] = Version{Number: w.Number, Current: w.Number == w.Current, Suffix: w.Suffix, TokenExpires: w.TokenExpires.Ptr(), Reason: w.Reason,
 			RestoredFrom: w.RestoredFrom, CreatedBy: w.By, CreatedByName: w.ByName, CreatedAt: w.CreatedAt.Time()}
 		if err := decodeList(w.Fields, &out[i].SecretFields); err != nil {
 			return nil, err
@@ -251,9 +252,10 @@ func (f Filter) used() []string {
 func encodeCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
 
 func decodeCursor(s string) (string, error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || !store.ValidID(credentialPrefix, string(b)) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	id := string(b)
+	if err != nil || !store.ValidID(credentialPrefix, id) || encodeCursor(id) != s { // the decoder passes over line ends
 		return "", errors.New("not a cursor")
 	}
-	return string(b), nil
+	return id, nil
 }

@@ -125,6 +125,7 @@ func FuzzCursor(f *testing.F) {
 	f.Add("")
 	f.Add(encodeCursor("cred_01m80ewr6sf938n0h0pxj1dc0r"))
 	f.Add("Y3JlZF8wMQ==")
+	f.Add(encodeCursor("cred_01m80ewr6sf938n0h0pxj1dc0r") + "\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		id, err := decodeCursor(s)
 		if err != nil {

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"signalbox.dev/signalbox/internal/app"
+)
+
+// terminal is a pseudo-terminal with a command on its other side.
+type terminal struct {
+	*process
+	keys   *os.File
+	screen *buffer
+}
+
+// onTerminal starts signalbox with a terminal as all of its streams.
+func onTerminal(t *testing.T, env []string, args ...string) *terminal {
+	t.Helper()
+	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetPointerInt(int(keys.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(keys.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	p := &process{t: t, cmd: exec.Command("signalbox", args...), done: make(chan error, 1)}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TERM=xterm"}, env...)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = tty, tty, tty
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, p.cmd.Start())
+	require.NoError(t, tty.Close())
+	x := &terminal{process: p, keys: keys, screen: &buffer{}}
+	go func() { _, _ = io.Copy(x.screen, keys) }()
+	go func() { p.done <- p.cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = keys.Close()
+	})
+	return x
+}
+
+// sees waits until the screen holds a text.
+func (x *terminal) sees(text string) {
+	x.t.Helper()
+	require.Eventually(x.t, func() bool { return strings.Contains(x.screen.String(), text) }, 5*time.Second, 5*time.Millisecond, x.screen.String())
+}
+
+func (x *terminal) types(text string) {
+	x.t.Helper()
+	_, err := x.keys.WriteString(text)
+	require.NoError(x.t, err)
+}
+
+func TestPromptsDoNotEcho(t *testing.T) {
+	_, told := dev(t)
+	env := []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir, "NO_COLOR=1"}
+
+	x := onTerminal(t, env, "account", "add", "typed", "--train", "web")
+	x.sees("API key of the anthropic account (not shown): ")
+	x.types(" " + plantedKey + "\n")
+	require.Zero(t, x.wait(5*time.Second), x.screen.String())
+	x.sees("Stored account typed")
+	require.NotContains(t, x.screen.String(), plantedKey)
+
+	x = onTerminal(t, env, "cred", "reveal", "typed", "--reason", "test")
+	require.Zero(t, x.wait(5*time.Second))
+	x.sees(plantedKey)
+	require.NotContains(t, x.screen.String(), " "+plantedKey, "space around a key comes from copying")
+
+	x = onTerminal(t, env, "account", "add", "empty", "--train", "web")
+	x.sees("not shown")
+	x.types("\n")
+	require.Equal(t, 2, x.wait(5*time.Second))
+
+	x = onTerminal(t, env, "cred", "rm", "typed")
+	x.sees("Delete api_key typed with all its versions, for good? [y/N] ")
+	x.types("n\n")
+	require.Equal(t, 1, x.wait(5*time.Second))
+	x.sees("nothing was done")
+	x = onTerminal(t, env, "cred", "rm", "typed")
+	x.sees("[y/N] ")
+	x.types("y\n")
+	require.Zero(t, x.wait(5*time.Second))
+}
+
+func TestInterruptAtAPromptGivesTheEchoBack(t *testing.T) {
+	_, told := dev(t)
+	x := onTerminal(t, []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}, "account", "add", "--train", "web")
+	x.sees("not shown")
+	state, err := unix.IoctlGetTermios(int(x.keys.Fd()), unix.TCGETS)
+	require.NoError(t, err)
+	require.Zero(t, state.Lflag&unix.ECHO)
+	x.types("\x03") // Ctrl-C
+	require.Equal(t, 1, x.wait(5*time.Second))
+	state, err = unix.IoctlGetTermios(int(x.keys.Fd()), unix.TCGETS)
+	require.NoError(t, err)
+	require.NotZero(t, state.Lflag&unix.ECHO)
+	x.sees("interrupted")
+}
+
+func TestPasswordIsAskedForTwice(t *testing.T) {
+	x := onTerminal(t, nil, "init", "--admin-email", "ada@example.com", "--data-dir", t.TempDir()+"/data")
+	x.sees("Password of ada@example.com (not shown): ")
+	x.types("planted-password-1\n")
+	x.sees("again (not shown): ")
+	x.types("planted-password-2\n")
+	x.sees("The two entries differ. Once more.")
+	require.Eventually(t, func() bool { return strings.Count(x.screen.String(), "Password of ada@example.com (not shown): ") == 2 }, 5*time.Second, 5*time.Millisecond)
+	x.types("planted-password-3\n")
+	require.Eventually(t, func() bool { return strings.Count(x.screen.String(), "again (not shown): ") == 2 }, 5*time.Second, 5*time.Millisecond)
+	x.types("planted-password-3\n")
+	require.Zero(t, x.wait(10*time.Second), x.screen.String())
+	x.sees("sbp_")
+	require.NotContains(t, x.screen.String(), "planted-password")
+}
+
+func TestColoursGoToATerminalOnly(t *testing.T) {
+	_, told := dev(t)
+	env := []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}
+	coloured := onTerminal(t, env, "account", "list")
+	require.Zero(t, coloured.wait(5*time.Second))
+	coloured.sees("\x1b[1mNAME\x1b[0m")
+	coloured.sees("\x1b[32mactive\x1b[0m")
+	plain := onTerminal(t, append(env, "NO_COLOR=1"), "account", "list")
+	require.Zero(t, plain.wait(5*time.Second))
+	plain.sees("team-beta")
+	piped := start(t, env, "account", "list")
+	require.Zero(t, piped.wait(5*time.Second))
+	require.NotContains(t, plain.screen.String()+piped.out.String(), "\x1b")
+	require.Equal(t, piped.out.String(), strings.ReplaceAll(plain.screen.String(), "\r\n", "\n"), "the words are the same everywhere")
+}
+
+// TestNoFlagTakesASecret walks the whole tree: the command line of a process is readable by others on its machine.
+func TestNoFlagTakesASecret(t *testing.T) {
+	harmless := map[string]string{
+		"secret-stdin": "a field's name", "secret-file": "a field's name and a path", "api-key-stdin": "a switch", "password-stdin": "a switch",
+		"token-endpoint": "a URL", "token-auth-method": "a method", "token-request-format": "a format", "token-expires": "a time", "token-life": "a span",
+		"key-limit": "a number", "max-keys": "a number", "max-keys-per-train": "a number", "notes-file": "a path",
+	}
+	s := &shell{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: app.Environ{}}
+	commands := 0
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		commands++
+		require.NotEmpty(t, c.Short, c.CommandPath())
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			require.NotEmpty(t, f.Usage, c.CommandPath()+" --"+f.Name)
+			for _, word := range []string{"secret", "password", "token", "key", "passphrase", "private", "notes"} {
+				if strings.Contains(f.Name, word) {
+					require.Contains(t, harmless, f.Name, c.CommandPath())
+				}
+			}
+		})
+		for _, below := range c.Commands() {
+			walk(below)
+		}
+	}
+	walk(s.root())
+	require.Greater(t, commands, 40)
+}
+
+func TestPrintable(t *testing.T) {
+	require.Equal(t, "a\ufffd[31mb\ufffd\ufffdc\nd\te\ufffd é", printable("a\x1b[31mb\x07\u009bc\nd\te\u202e é"))
+}
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{"http://127.0.0.1:8420": "http://127.0.0.1:8420", "a b": "'a b'", "$(x)": "'$(x)'", "it's": `'it'\''s'`, "": "''"} {
+		require.Equal(t, want, quote(in))
+		out, err := exec.Command("sh", "-c", "printf %s "+quote(in)).Output()
+		require.NoError(t, err)
+		require.Equal(t, in, string(out))
+	}
+}
+
+func TestSpans(t *testing.T) {
+	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1h30m": 90 * time.Minute, "0d": 0} {
+		got, err := parseSpan(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, text := range []string{"", "soon", "-1h", "-1d", "1.5d", "99999d", "d", "1w"} {
+		_, err := parseSpan(text)
+		require.Error(t, err, text)
+		require.Equal(t, 2, problem(err).exit)
+	}
+}

@@ -1,0 +1,282 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+)
+
+const planted = "planted-7q2x"
+
+// stand is a door with operations of the test's own.
+type stand struct {
+	*service
+	server *httptest.Server
+	log    *bytes.Buffer
+}
+
+func newStand(t *testing.T, register func(*service)) *stand {
+	t.Helper()
+	log := &bytes.Buffer{}
+	s := &service{Config: Config{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
+	s.router = &router{lost: s.lost, wrong: s.wrong}
+	s.huma = humago.New(s.router, s.humaConfig())
+	register(s)
+	server := httptest.NewServer(&door{s})
+	t.Cleanup(server.Close)
+	return &stand{service: s, server: server, log: log}
+}
+
+// handling is a stand with one public operation.
+func handling(t *testing.T, handle func(context.Context) error) *stand {
+	return newStand(t, func(s *service) {
+		add(s, route{method: "GET", path: "/api/x", id: "x", summary: "x", access: public}, func(ctx context.Context, _ identity.Caller, _ *struct{}) (*struct {
+			Body string
+		}, error) {
+			return &struct{ Body string }{planted}, handle(ctx)
+		})
+	})
+}
+
+func (s *stand) get(t *testing.T, target string) (*http.Response, string) {
+	t.Helper()
+	resp, err := http.Get(s.server.URL + target)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp, string(b)
+}
+
+// TestPlainErrorIsHidden: huma would put a handler's error text into the body.
+func TestPlainErrorIsHidden(t *testing.T) {
+	s := handling(t, func(context.Context) error { return fmt.Errorf("query %s: %w", planted, errors.New(planted)) })
+	resp, body := s.get(t, "/api/x")
+	require.Equal(t, 500, resp.StatusCode)
+	require.Equal(t, problemType, resp.Header.Get("Content-Type"))
+	require.NotContains(t, body, planted)
+	require.Contains(t, body, `"code":"internal"`)
+	require.Contains(t, s.log.String(), planted, "the cause is for the log")
+	require.Contains(t, s.log.String(), resp.Header.Get("X-Request-Id"))
+}
+
+func TestFaultIsAnswered(t *testing.T) {
+	s := handling(t, func(context.Context) error {
+		return fault.New(fault.Unavailable, "database_unavailable", "Wait.").After(7).Because(errors.New(planted)).With("/limit", "is bad")
+	})
+	resp, body := s.get(t, "/api/x")
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, "7", resp.Header.Get("Retry-After"))
+	require.Contains(t, body, `"pointer":"query.limit"`, "an operation without a body has no JSON pointers")
+	require.NotContains(t, body, planted)
+}
+
+// TestPanicIsHidden: a panic is a clean refusal, without its text anywhere unless it is the runtime's own.
+func TestPanicIsHidden(t *testing.T) {
+	var none []string
+	for name, c := range map[string]struct {
+		panics func()
+		logged string
+	}{
+		"text":    {func() { panic(planted) }, "string"},
+		"error":   {func() { panic(errors.New(planted)) }, "*errors.errorString"},
+		"runtime": {func() { _ = none[len(planted)] }, "index out of range"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := handling(t, func(context.Context) error { c.panics(); return nil })
+			resp, body := s.get(t, "/api/x")
+			require.Equal(t, 500, resp.StatusCode)
+			require.Equal(t, problemType, resp.Header.Get("Content-Type"))
+			require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
+			require.Contains(t, body, resp.Header.Get("X-Request-Id"))
+			require.NotContains(t, body, planted)
+			require.NotContains(t, s.log.String(), planted)
+			require.Contains(t, s.log.String(), c.logged)
+			require.Contains(t, s.log.String(), "GET /api/x")
+		})
+	}
+}
+
+// TestHalfAnAnswerIsNoAnswer: when encoding fails after the status was chosen, the client gets a refusal and not a truncated success.
+func TestHalfAnAnswerIsNoAnswer(t *testing.T) {
+	s := newStand(t, func(s *service) {
+		add(s, route{method: "GET", path: "/api/x", id: "x", summary: "x", access: public}, func(context.Context, identity.Caller, *struct{}) (*struct {
+			ETag string `header:"ETag"`
+			Body map[string]any
+		}, error) {
+			return &struct {
+				ETag string `header:"ETag"`
+				Body map[string]any
+			}{"tag", map[string]any{"a": planted, "z": func() {}}}, nil
+		})
+	})
+	resp, body := s.get(t, "/api/x")
+	require.Equal(t, 500, resp.StatusCode)
+	require.Equal(t, problemType, resp.Header.Get("Content-Type"))
+	require.Empty(t, resp.Header.Get("ETag"))
+	require.NotContains(t, body, planted)
+	require.NotContains(t, body, "marshaling")
+}
+
+// TestForgottenCheck: when a room lets through what the table refuses, nothing of it goes out.
+func TestForgottenCheck(t *testing.T) {
+	s := handling(t, func(ctx context.Context) error {
+		exchangeOf(ctx).refusal = fault.New(fault.Forbidden, "forbidden", "no")
+		return nil
+	})
+	resp, body := s.get(t, "/api/x")
+	require.Equal(t, 500, resp.StatusCode)
+	require.NotContains(t, body, planted)
+	require.Contains(t, s.log.String(), "permission table refuses")
+}
+
+// TestRouteWithoutPermission: it cannot be registered.
+func TestRouteWithoutPermission(t *testing.T) {
+	for _, access := range []string{"", " ", "credentials:reed", "credentials:read unknown", "none credentials:read"} {
+		s := newStand(t, func(s *service) {
+			add(s, route{method: "GET", path: "/api/x", id: "x", summary: "x", access: access}, func(context.Context, identity.Caller, *struct{}) (*struct{}, error) {
+				return nil, nil
+			})
+		})
+		require.Len(t, s.broken, 1, access)
+		require.Empty(t, s.router.entries, "it was registered all the same")
+	}
+}
+
+// TestUnsentBodyLength: a body whose length is not announced is capped all the same.
+func TestUnsentBodyLength(t *testing.T) {
+	s := newStand(t, func(s *service) {
+		add(s, route{method: "POST", path: "/api/x", id: "x", summary: "x", access: public, maxBody: 1000}, func(_ context.Context, _ identity.Caller, in *struct {
+			Body struct {
+				Text string `json:"text" maxLength:"2000"`
+			}
+		}) (*struct{}, error) {
+			return nil, nil
+		})
+		add(s, route{method: "DELETE", path: "/api/x", id: "y", summary: "y", access: public}, func(context.Context, identity.Caller, *struct{}) (*struct{}, error) { return nil, nil })
+	})
+	send := func(method string, n int) int {
+		body := io.MultiReader(strings.NewReader(`{"text":"`), strings.NewReader(strings.Repeat("a", n)), strings.NewReader(`"}`))
+		req, err := http.NewRequest(method, s.server.URL+"/api/x", body)
+		require.NoError(t, err)
+		require.EqualValues(t, 0, req.ContentLength)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	require.Equal(t, 204, send("POST", 1000-len(`{"text":""}`)), "exactly the limit")
+	require.Equal(t, 413, send("POST", 1001-len(`{"text":""}`)))
+	require.Equal(t, 413, send("POST", 100_000))
+	require.Equal(t, 400, send("DELETE", 1))
+}
+
+// TestRequestID: ours always; an id that an outer handler of ours has set is kept, one that the client sent is not.
+func TestRequestID(t *testing.T) {
+	d := &door{handling(t, func(context.Context) error { return nil }).service}
+	for sent, keep := range map[string]bool{"req_01jd0000000000000000000000": true, "planted": false, "": false} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/api/x", nil)
+		r.Header.Set("X-Request-ID", "req_01jd0000000000000000000001")
+		w.Header().Set("X-Request-ID", sent)
+		d.ServeHTTP(w, r)
+		got := w.Header().Get("X-Request-ID")
+		require.Equal(t, keep, got == sent, sent)
+		require.NotEqual(t, "req_01jd0000000000000000000001", got)
+	}
+}
+
+// TestParameterErrors: huma's own errors of parameters come out as ours, without the value.
+func TestParameterErrors(t *testing.T) {
+	s := newStand(t, func(s *service) {
+		add(s, route{method: "GET", path: "/api/x", id: "x", summary: "x", access: public}, func(context.Context, identity.Caller, *struct {
+			N int    `query:"n" minimum:"1"`
+			S string `query:"s" enum:"a,b"`
+		}) (*struct{}, error) {
+			return nil, nil
+		})
+	})
+	resp, body := s.get(t, "/api/x?n="+planted+"&s="+planted)
+	require.Equal(t, 422, resp.StatusCode)
+	require.NotContains(t, body, planted)
+	var p struct {
+		Code   string
+		Errors []struct{ Pointer, Message string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(body), &p))
+	require.Equal(t, "validation_failed", p.Code)
+	require.Len(t, p.Errors, 2)
+	require.Equal(t, "query.n", p.Errors[0].Pointer)
+	require.Equal(t, "query.s", p.Errors[1].Pointer)
+}
+
+// TestUnmarshalHidesInput: should a body pass the schema and not its type, encoding/json's text, which quotes it, stays inside.
+func TestUnmarshalHidesInput(t *testing.T) {
+	var v struct{ A int8 }
+	err := unmarshal([]byte(`{"A":999}`), &v)
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "999")
+}
+
+func TestParse(t *testing.T) {
+	for text, ok := range map[string]bool{
+		`{}`: true, ` {"a":[1,"x",true,null,{"b":1.5e3}]} `: true, `{"a":1,"b":1}`: true, `"x"`: true,
+		`{"a":"\ud83d\udd11"}`: true, `{"a":"\\ud83d"}`: true, `{"a":"\\\\udd11"}`: true, `{"a":"\"\\"}`: true,
+		`{"a":1,"a":1}`: false, `{"a":1,"\u0061":1}`: false, `{"b":{"a":1,"a":2}}`: false, `[{"a":1},{"a":1}]`: true,
+		`{"a":"\ud83d"}`: false, `{"a":"\ud83dx"}`: false, `{"a":"\udd11\ud83d"}`: false, `{"a":"\ud83d\u0041"}`: false, `{"\ud83d":1}`: false, `{"a":"\\\ud83d"}`: false,
+		"{\"a\":\"\xff\"}": false, "": false, `{}{}`: false, `{} x`: false, `{"a":}`: false,
+		strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth):     true,
+		strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1): false,
+	} {
+		_, err := parse([]byte(text))
+		require.Equal(t, ok, err == nil, "%s: %v", text, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{`{"a":[1,{"b":"\ud83d\udd11"}]}`, `{"a":1,"a":2}`, `[[[]]]`, `"\ud800"`, `{"\u0061":1,"a":2}`, `1e999`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		tree, err := parse(body)
+		if err != nil {
+			return
+		}
+		if !json.Valid(body) || !utf8.Valid(body) {
+			t.Fatalf("took what is no JSON: %q", body)
+		}
+		// What was read is what every other reader reads: writing it out and reading that gives the same.
+		again, err := json.Marshal(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.UseNumber()
+		var want any
+		if err := dec.Decode(&want); err != nil {
+			t.Fatal(err)
+		}
+		other, err := json.Marshal(want)
+		if err != nil || !bytes.Equal(again, other) {
+			t.Fatalf("read %s, others read %s", again, other)
+		}
+		if bytes.Contains(again, []byte("\ufffd")) && !bytes.Contains(body, []byte("\ufffd")) && !bytes.Contains(bytes.ToLower(body), []byte(`\ufffd`)) {
+			t.Fatalf("a character was replaced: %q", body)
+		}
+	})
+}
