@@ -92,6 +92,12 @@ var revealers = map[string]string{
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).loop", "cursor", "drops changes that every instance has long read"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
+	{"internal/audit.(*Log).step", "sequence", "moves references to recorded events into the log"},
+	{"internal/audit.(*Log).sweep", "sequence", "takes back references that a batch had left behind"},
+	{"internal/audit.(*Log).sign", "sequence", "signs the size and root that the log has"},
+	{"internal/audit.(*Log).enrol", "election", "makes the sequencer's election row"},
+	{"internal/audit.(*Log).stand", "election", "takes over a term that has lapsed"},
+	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 
 type bookkeeper struct{ site, purpose, why string }

@@ -75,7 +75,7 @@ func (o object) encode() (json.RawMessage, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		key, err := json.Marshal(m.key)
+		key, err := jsonText(m.key)
 		if err != nil {
 			return nil, err
 		}
@@ -85,6 +85,15 @@ func (o object) encode() (json.RawMessage, error) {
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil
+}
+
+// jsonText is a JSON string without the escapes that only HTML needs.
+func jsonText(s string) (json.RawMessage, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(s)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // mergeClaudeSettings sets variables in the member env of Claude Code's settings (docs.claude.com/en/docs/claude-code/settings) and leaves
@@ -99,7 +108,7 @@ func mergeClaudeSettings(old []byte, vars [][2]string) ([]byte, error) {
 		return nil, errors.New("its member env is no JSON object; mend it or move the file away")
 	}
 	for _, v := range vars {
-		text, err := json.Marshal(v[1])
+		text, err := jsonText(v[1])
 		if err != nil {
 			return nil, err
 		}

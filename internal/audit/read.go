@@ -97,18 +97,16 @@ func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]Entry, error)
 	var entries []Entry
 	err := l.db.Read(ctx, func(tx *store.Tx) error {
 		entries = entries[:0]
-		rows, err := tx.Query(`SELECT l.first_leaf, l.source_id, COALESCE(e.body, b.body) FROM audit_leaves l
-			LEFT JOIN audit_events e ON e.id = l.source_id LEFT JOIN audit_batches b ON b.id = l.source_id
-			WHERE l.first_leaf >= (SELECT COALESCE(MAX(first_leaf), 0) FROM audit_leaves WHERE first_leaf <= $1) ORDER BY l.first_leaf LIMIT $2`, after+1, limit+1)
+		rows, err := tx.Query(`SELECT x.first_leaf, `+recordBody+` FROM audit_leaves x
+			WHERE x.first_leaf >= (SELECT COALESCE(MAX(first_leaf), 0) FROM audit_leaves WHERE first_leaf <= $1) ORDER BY x.first_leaf LIMIT $2`, after+1, limit+1)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = rows.Close() }()
 		for rows.Next() {
 			var first int64
-			var source string
 			var body blob
-			if err := rows.Scan(&first, &source, &body); err != nil {
+			if err := rows.Scan(&first, &body); err != nil {
 				return err
 			}
 			if body == nil {

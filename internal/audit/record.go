@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 
@@ -63,7 +62,7 @@ type glance struct{ id, at, action, actor, target, behalf, request []byte }
 // look reads those fields from a leaf without decoding the rest. It knows the order in which package store writes a record; where the
 // bytes are not of that form, or an id holds an escape, it decodes the record in full.
 func look(leaf []byte) (glance, bool) {
-	s := scanner{rest: leaf}
+	s := scanner{text: leaf}
 	var g glance
 	s.lit(`{"id":`)
 	g.id = s.str()
@@ -95,15 +94,17 @@ func look(leaf []byte) (glance, bool) {
 
 // scanner walks over a record. After the first surprise it is bad and every further step returns nothing.
 type scanner struct {
-	rest []byte
+	text []byte
+	i    int
 	bad  bool
 }
 
 func (s *scanner) has(text string) bool {
-	if s.bad || len(s.rest) < len(text) || string(s.rest[:len(text)]) != text {
+	end := s.i + len(text)
+	if s.bad || len(s.text) < end || string(s.text[s.i:end]) != text {
 		return false
 	}
-	s.rest = s.rest[len(text):]
+	s.i = end
 	return true
 }
 
@@ -115,8 +116,8 @@ func (s *scanner) lit(text string) {
 
 // str takes a JSON string that holds no escape.
 func (s *scanner) str() []byte {
-	raw := s.quoted()
-	if bytes.IndexByte(raw, '\\') >= 0 {
+	raw, plain := s.quoted()
+	if !plain {
 		s.bad = true
 		return nil
 	}
@@ -125,23 +126,26 @@ func (s *scanner) str() []byte {
 
 func (s *scanner) skip() { s.quoted() }
 
-func (s *scanner) quoted() []byte {
+// quoted takes a JSON string and says whether it stands for itself.
+func (s *scanner) quoted() (raw []byte, plain bool) {
 	s.lit(`"`)
 	if s.bad {
-		return nil
+		return nil, false
 	}
-	for i := 0; i < len(s.rest); i++ {
-		switch s.rest[i] {
+	plain = true
+	for start := s.i; s.i < len(s.text); s.i++ {
+		switch s.text[s.i] {
 		case '\\':
-			i++
+			plain = false
+			s.i++
 		case '"':
-			raw := s.rest[:i]
-			s.rest = s.rest[i+1:]
-			return raw
+			raw = s.text[start:s.i]
+			s.i++
+			return raw, plain
 		}
 	}
 	s.bad = true
-	return nil
+	return nil, false
 }
 
 // field takes an optional field.

@@ -55,7 +55,7 @@ func (l *Log) step(ctx context.Context) (more bool, err error) {
 	}
 	rows, more, err := l.readPending(ctx)
 	if err != nil || len(rows) == 0 {
-		return false, err
+		return more, err
 	}
 	next := l.right.clone()
 	var nodes []any
@@ -123,14 +123,17 @@ func (l *Log) saw(size, signed int64) {
 	l.health.Size, l.health.Signed = size, signed
 }
 
+// recordBody is the body of the record that x.source_id names, NULL when it is gone. It is a lookup for each row wherever it stands: a
+// join would let PostgreSQL read whole tables of records when its statistics are old.
+const recordBody = `COALESCE((SELECT b.body FROM audit_batches b WHERE b.id = x.source_id), (SELECT e.body FROM audit_events e WHERE e.id = x.source_id))`
+
 // readPending reads and hashes the oldest waiting records. Records never change, so this needs no place in the sequencing transaction.
-// A reference whose record is gone stays where it is; verification reports it.
+// A reference whose record is gone stays where it is, for verification to report; the next reading looks past it.
 func (l *Log) readPending(ctx context.Context) (rows []leafRow, more bool, err error) {
+	limit := maxSources + l.ghosts
 	err = l.db.Read(ctx, func(tx *store.Tx) error {
-		rows, more = make([]leafRow, 0, 16), false
-		found, err := tx.Query(`SELECT p.source_id, COALESCE(e.body, b.body) FROM audit_pending p
-			LEFT JOIN audit_events e ON e.id = p.source_id LEFT JOIN audit_batches b ON b.id = p.source_id
-			WHERE e.id IS NOT NULL OR b.id IS NOT NULL ORDER BY p.source_id LIMIT $1`, maxSources)
+		rows, more, l.ghosts = make([]leafRow, 0, 16), false, 0
+		found, err := tx.Query(`SELECT x.source_id, `+recordBody+` FROM audit_pending x ORDER BY x.source_id LIMIT $1`, limit)
 		if err != nil {
 			return err
 		}
@@ -143,15 +146,19 @@ func (l *Log) readPending(ctx context.Context) (rows []leafRow, more bool, err e
 			if err := found.Scan(&row.Source, &body); err != nil {
 				return err
 			}
+			if body == nil {
+				l.ghosts++
+				continue
+			}
 			row.Hashes = hash.body(body)
 			row.Count = int64(len(row.Hashes) / tlog.HashSize)
 			rows = append(rows, row)
-			if total += row.Count; total >= maxLeaves {
+			if total += row.Count; total >= maxLeaves || len(rows) == maxSources {
 				more = true
 				return nil
 			}
 		}
-		more = len(rows) == maxSources
+		more = len(rows)+l.ghosts == limit
 		return found.Err()
 	})
 	return rows, more, err

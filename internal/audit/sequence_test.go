@@ -268,16 +268,21 @@ func TestLostRecordDoesNotStopTheLog(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		ghost := store.IDFloor(sourcePrefix, time.UnixMilli(1))
 		x := b.attack(t)
-		_, err := x.Exec(`INSERT INTO audit_pending (source_id) VALUES ('` + ghost + `')`)
-		require.NoError(t, err)
-		b.fill(t, 2)
+		const ghosts = 2*maxSources + 3
+		for i := range ghosts {
+			_, err := x.Exec(`INSERT INTO audit_pending (source_id) VALUES ('` + store.IDFloor(sourcePrefix, time.UnixMilli(int64(1+i))) + `')`)
+			require.NoError(t, err)
+		}
+		b.fill(t, 60)
 		b.flush(t)
 		r := b.verify(t, b.notes(t)...)
 		f, ok := r.First()
 		require.True(t, ok)
 		require.Equal(t, Deleted, f.Kind)
 		require.Equal(t, ghost, f.ID)
-		require.EqualValues(t, 1, r.Found)
+		require.EqualValues(t, min(ghosts, maxFindings), r.Found)
+		require.EqualValues(t, ghosts, r.Pending)
+		require.Len(t, b.leaves(t), len(records(t, b.db)))
 	})
 }
 

@@ -114,9 +114,9 @@ func (v *verification) survey(ctx context.Context) error {
 	err := v.db.Read(ctx, func(tx *store.Tx) error {
 		return tx.Get(c, `SELECT COALESCE((SELECT first_leaf + count FROM audit_leaves ORDER BY first_leaf DESC LIMIT 1), 0) AS size,
 			(SELECT COUNT(*) FROM audit_leaves) AS leaves, (SELECT COUNT(*) FROM audit_events) AS events, (SELECT COUNT(*) FROM audit_batches) AS batches,
-			(SELECT COUNT(*) FROM audit_pending p WHERE NOT EXISTS (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id)) AS waiting,
-			(SELECT COALESCE(CAST(SUM(COALESCE(b.count, 1)) AS BIGINT), 0) FROM audit_pending p LEFT JOIN audit_batches b ON b.id = p.source_id
-				WHERE NOT EXISTS (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id)) AS pending`)
+			(SELECT COUNT(*) FROM audit_pending p WHERE (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id LIMIT 1) IS NULL) AS waiting,
+			(SELECT COALESCE(CAST(SUM(COALESCE((SELECT b.count FROM audit_batches b WHERE b.id = p.source_id LIMIT 1), 1)) AS BIGINT), 0) FROM audit_pending p
+				WHERE (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id LIMIT 1) IS NULL) AS pending`)
 	})
 	v.report.Size, v.report.Pending = c.Size, c.Pending
 	for _, n := range c.nodes {

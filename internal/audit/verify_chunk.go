@@ -41,8 +41,12 @@ type swap struct {
 const chunkQuery = `SELECT l.first_leaf, l.count, l.source_id, l.hashes,
 	e.at || '` + "\n" + `' || e.action || '` + "\n" + `' || e.actor_id || '` + "\n" + `' || e.target_id || '` + "\n" + `' || e.on_behalf_of || '` + "\n" + `' || e.request_id,
 	b.at || '` + "\n" + `' || b.count, COALESCE(e.body, b.body)
-	FROM audit_leaves l LEFT JOIN audit_events e ON e.id = l.source_id LEFT JOIN audit_batches b ON b.id = l.source_id
+	FROM audit_leaves l LEFT JOIN audit_events e ON e.id = l.source_id AND e.id >= $3 AND e.id <= $4
+	LEFT JOIN audit_batches b ON b.id = l.source_id AND b.id >= $3 AND b.id <= $4
 	WHERE l.first_leaf >= $1 AND l.first_leaf < $2 ORDER BY l.first_leaf`
+
+// chunkBounds gives chunkQuery the range of ids, without which PostgreSQL reads the whole tables of records for each chunk.
+const chunkBounds = `SELECT MIN(source_id) AS lo, MAX(source_id) AS hi FROM audit_leaves WHERE first_leaf >= $1 AND first_leaf < $2`
 
 // chunkRow is one row of chunkQuery. Its byte fields are the driver's.
 type chunkRow struct {
@@ -58,7 +62,11 @@ func checkChunk(ctx context.Context, db *store.DB, lo, hi int64) (*chunk, error)
 	err := db.Read(ctx, func(tx *store.Tx) error {
 		c = &chunk{}
 		s := chunkCheck{chunk: c, refs: map[string]map[int64]int64{}}
-		rows, err := tx.Query(chunkQuery, lo, hi)
+		var bounds struct{ Lo, Hi *string }
+		if err := tx.Get(&bounds, chunkBounds, lo, hi); err != nil {
+			return err
+		}
+		rows, err := tx.Query(chunkQuery, lo, hi, bounds.Lo, bounds.Hi)
 		if err != nil {
 			return err
 		}

@@ -16,8 +16,8 @@ func (v *verification) checkLoose(ctx context.Context) error {
 	var gone, twice []string
 	if err := v.db.Read(ctx, func(tx *store.Tx) error {
 		gone, twice = nil, nil
-		if err := tx.Select(&gone, `SELECT p.source_id FROM audit_pending p WHERE NOT EXISTS (SELECT 1 FROM audit_events e WHERE e.id = p.source_id)
-			AND NOT EXISTS (SELECT 1 FROM audit_batches b WHERE b.id = p.source_id) ORDER BY p.source_id LIMIT $1`, maxFindings); err != nil {
+		if err := tx.Select(&gone, `SELECT p.source_id FROM audit_pending p WHERE (SELECT 1 FROM audit_events e WHERE e.id = p.source_id LIMIT 1) IS NULL
+			AND (SELECT 1 FROM audit_batches b WHERE b.id = p.source_id LIMIT 1) IS NULL ORDER BY p.source_id LIMIT $1`, maxFindings); err != nil {
 			return err
 		}
 		return tx.Select(&twice, `SELECT source_id FROM audit_leaves GROUP BY source_id HAVING COUNT(*) > 1 LIMIT $1`, maxFindings)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,9 @@ func (tx *Tx) storeChanges() error {
 }
 
 func (f *feed) start(ctx context.Context) error {
+	if f.cancel != nil {
+		return errors.New("store: the database was started already")
+	}
 	if f.db.engine == Postgres {
 		// The position is taken before the caches load, so that a commit in between is told twice rather than never.
 		f.pollMu.Lock()

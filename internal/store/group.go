@@ -161,7 +161,7 @@ func (g *group) arm(d time.Duration) {
 	})
 }
 
-// LostOutcomes returns how many outcomes were dropped since the start because the database was away for too long.
+// LostOutcomes returns how many outcomes were dropped since the start, because the database was away for too long or would not take them.
 func (db *DB) LostOutcomes() int64 {
 	db.group.mu.Lock()
 	defer db.group.mu.Unlock()
@@ -264,6 +264,11 @@ func (g *group) commit(batch []*entry) (again []*entry) {
 
 func (g *group) fail(en *entry, err error) {
 	en.id, en.err = "", auditUnavailable(err)
+	if en.turn == nil {
+		g.mu.Lock()
+		g.lost++
+		g.mu.Unlock()
+	}
 }
 
 // store writes one batch under one id. While the fate of the commit is unknown it tries again with the same id.

@@ -196,12 +196,15 @@ func (db *DB) openPostgres(ctx context.Context) error {
 // Engine returns the engine in use.
 func (db *DB) Engine() Engine { return db.engine }
 
-// Start begins following changes. It must be called after the subscribers have subscribed and before anything is served.
+// Start begins following changes. It must be called after the subscribers have subscribed and before anything is served, once.
 func (db *DB) Start(ctx context.Context) error {
+	if err := db.feed.start(ctx); err != nil {
+		return err
+	}
 	if db.engine == SQLite {
 		db.wal.start(db)
 	}
-	return db.feed.start(ctx)
+	return nil
 }
 
 // Close commits what waits in the group commit, stops the feed and closes the connections.

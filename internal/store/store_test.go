@@ -202,3 +202,11 @@ func TestBindsByNumber(t *testing.T) {
 		require.Equal(t, "first", got.B)
 	})
 }
+
+func TestStartTwiceIsAnError(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		require.NoError(t, db.Start(t.Context()))
+		require.ErrorContains(t, db.Start(t.Context()), "already")
+		require.NoError(t, db.Close())
+	})
+}

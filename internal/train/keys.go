@@ -72,6 +72,7 @@ func (r *Room) GetKey(ctx context.Context, caller identity.Caller, ref, id strin
 func (r *Room) UpdateKey(ctx context.Context, caller identity.Caller, ref, id string, p identity.KeyPatch) (identity.Key, error) {
 	var key identity.Key
 	err := r.withKeys(ctx, caller, store.KeyUpdate, ref, func(tx *store.Tx, t Train) (err error) {
+		p.Limit = t.KeyLimit
 		key, err = r.keys.UpdateKey(tx, caller, t.ID, id, p)
 		return err
 	})
@@ -100,6 +101,7 @@ func (r *Room) ReplaceKey(ctx context.Context, caller identity.Caller, ref, id s
 	var key identity.Key
 	var value secret.Value
 	err := r.withKeys(ctx, caller, store.KeyReplace, ref, func(tx *store.Tx, t Train) (err error) {
+		d.Limit = t.KeyLimit
 		key, value, err = r.keys.ReplaceKey(tx, caller, t.ID, id, d)
 		return err
 	})

@@ -92,7 +92,16 @@ func TestKeyLimitOfATrain(t *testing.T) {
 		require.True(t, v.IsZero())
 		_, err = y.RevokeKey(t.Context(), y.admin, "web", key.ID)
 		require.NoError(t, err)
+		_, third := y.key("web")
+
+		// Nor do an expired key that comes back to life, or a successor that lets the old one live on.
+		past, soon := y.clock.Now().Add(time.Minute), y.clock.Now().Add(time.Hour)
+		_, err = y.UpdateKey(t.Context(), y.admin, "web", third.ID, identity.KeyPatch{SetExpiry: true, ExpiresAt: &past})
+		require.NoError(t, err)
+		y.clock.Add(2 * time.Minute)
 		y.key("web")
+		_, err = y.UpdateKey(t.Context(), y.admin, "web", third.ID, identity.KeyPatch{SetExpiry: true, ExpiresAt: &soon})
+		requireFault(t, "key_limit_reached", err)
 
 		y.train("plain", train.Hash)
 		for range 10 {
