@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
 // process is a running signalbox.
@@ -123,20 +126,28 @@ func message(t *testing.T, told trial, model string, stream bool) *http.Response
 }
 
 func TestStartIsReadyInTwoSeconds(t *testing.T) {
-	address, data := freePort(t), filepath.Join(t.TempDir(), "data")
-	base := "http://" + address
-	for _, round := range []string{"first start", "after kill -9", "after SIGTERM"} {
-		p := start(t, nil, "serve", "--listen", address, "--data-dir", data)
-		took := readyIn(t, base, p)
-		t.Logf("%s: ready in %s", round, took)
-		require.Less(t, took, 2*time.Second, round)
-		if round == "first start" {
-			p.signal(syscall.SIGKILL)
-			require.Equal(t, -1, p.wait(5*time.Second))
-			continue
-		}
-		p.signal(syscall.SIGTERM)
-		require.Zero(t, p.wait(5*time.Second))
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			var env []string
+			if engine == store.Postgres {
+				env = []string{"DATABASE_URL=" + storetest.PostgresURL(t), "SIGNALBOX_ROOT_KEY=BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="}
+			}
+			address, data := freePort(t), filepath.Join(t.TempDir(), "data")
+			base := "http://" + address
+			for _, round := range []string{"first start", "after kill -9", "after SIGTERM"} {
+				p := start(t, env, "serve", "--listen", address, "--data-dir", data)
+				took := readyIn(t, base, p)
+				t.Logf("%s: ready in %s", round, took)
+				require.Less(t, took, 2*time.Second, round)
+				if round == "first start" {
+					p.signal(syscall.SIGKILL)
+					require.Equal(t, -1, p.wait(5*time.Second))
+					continue
+				}
+				p.signal(syscall.SIGTERM)
+				require.Zero(t, p.wait(5*time.Second))
+			}
+		})
 	}
 }
 

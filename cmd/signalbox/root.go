@@ -15,6 +15,7 @@ func (s *shell) root() *cobra.Command {
 		Short: "Keeps the credentials of AI agents and their teams, and lends them out on record",
 		Long: "Signalbox keeps every credential that AI agents and their teams use, lends them out without handing them over, and records every use.\n\n" +
 			"Begin with:\n  signalbox serve                  # in one terminal\n  signalbox account add            # in another: store an account\n  signalbox connect claude-code    # a client key, and what to paste",
+		Version:           app.Version(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},

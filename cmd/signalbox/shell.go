@@ -218,6 +218,9 @@ func (s *shell) client(cmd *cobra.Command) (*client.Client, app.Config, error) {
 		}
 		return nil, cfg, fault.New(fault.Unauthenticated, "unauthenticated", detail)
 	}
+	if strings.HasPrefix(cfg.URL, "http:") && !app.IsLocal(cfg.URL) {
+		s.note("Warning: %s is not encrypted, so the token can be read on the way. Use the server's https address.", cfg.URL)
+	}
 	return client.New(cfg.URL, token.Reveal(), client.WithUserAgent("signalbox-cli/"+app.Version())), cfg, nil
 }
 

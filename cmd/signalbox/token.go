@@ -7,6 +7,7 @@ import (
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/app"
+	"signalbox.dev/signalbox/internal/identity"
 )
 
 func (s *shell) tokenCommand() *cobra.Command {
@@ -55,11 +56,19 @@ func (s *shell) tokenList() *cobra.Command {
 		return s.show(map[string]any{"tokens": tokens}, func() {
 			t := table{head: []string{"NAME", "TOKEN", "STATUS", "ISSUED", "LAST USED", "EXPIRES", "SCOPES", "ID"}}
 			for _, k := range tokens {
-				t.add(k.Name, k.Preview, k.Status, moment(k.CreatedAt), orDash(momentOf(k.LastUsedAt)), orDash(momentOf(k.ExpiresAt)), strings.Join(k.Scopes, " "), k.ID)
+				t.add(k.Name, k.Preview, k.Status, moment(k.CreatedAt), orDash(momentOf(k.LastUsedAt)), orDash(momentOf(k.ExpiresAt)), scopesText(k.Scopes), k.ID)
 			}
 			s.print(t, "No tokens. Issue one with: signalbox token issue NAME")
 		})
 	})
+}
+
+// scopesText lists the scopes, or says that they are all there are.
+func scopesText(scopes []string) string {
+	if len(scopes) == len(identity.Permissions()) {
+		return "all"
+	}
+	return strings.Join(scopes, " ")
 }
 
 func (s *shell) tokenRevoke() *cobra.Command {

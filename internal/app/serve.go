@@ -24,6 +24,8 @@ const (
 	pollDrain = 20 * time.Millisecond
 	// lastAnswers is what short requests get to finish in after the last stream.
 	lastAnswers = 2 * time.Second
+	// lastOutcomes is what streams that were cut get to record their outcome in.
+	lastOutcomes = time.Second
 	// closing bounds what is written to the database at the end.
 	closing = 10 * time.Second
 )
@@ -96,6 +98,9 @@ func (a *App) drain(server *http.Server) {
 		}
 	}
 	_ = server.Close() // cuts what is left; its error tells of connections that are gone anyway
+	for limit := time.Now().Add(lastOutcomes); a.broker.InFlight() > 0 && time.Now().Before(limit); {
+		time.Sleep(pollDrain)
+	}
 }
 
 // record writes an event of this instance's life.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
@@ -193,7 +196,15 @@ func TestRootKeyIsNeverMadeForAKeyringThatExists(t *testing.T) {
 }
 
 func TestPostgresNeedsAConfiguredRootKey(t *testing.T) {
-	url := storetest.PostgresURL(t)
+	for _, engine := range storetest.Engines() {
+		if engine == store.Postgres {
+			postgresNeedsAConfiguredRootKey(t, storetest.PostgresURL(t))
+		}
+	}
+}
+
+func postgresNeedsAConfiguredRootKey(t *testing.T, url string) {
+	t.Helper()
 	without := config(t, "DATABASE_URL", url)
 	text := refusesToOpen(t, without)
 	require.Contains(t, text, "SIGNALBOX_ROOT_KEY")
@@ -242,10 +253,10 @@ func TestADataDirectoryThatOthersMayReadIsToldOf(t *testing.T) {
 }
 
 func TestInit(t *testing.T) {
-	for _, engine := range []string{"sqlite", "postgres"} {
-		t.Run(engine, func(t *testing.T) {
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
 			var env []string
-			if engine == "postgres" {
+			if engine == store.Postgres {
 				env = []string{"DATABASE_URL", storetest.PostgresURL(t), "SIGNALBOX_ROOT_KEY", rootText(3)}
 			}
 			log := &logBuffer{}
@@ -313,4 +324,27 @@ func TestDevRemovesItsData(t *testing.T) {
 	require.NotContains(t, log.String(), d.Key.Reveal())
 	require.NoError(t, d.Close())
 	require.NoDirExists(t, d.DataDir())
+}
+
+func TestCloseLeavesNothingRunning(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	cfg := config(t)
+	a, err := app.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	l, err := app.Listen(cfg)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- a.Serve(ctx, l) }()
+	client := &http.Client{Transport: &http.Transport{}}
+	require.Eventually(t, func() bool {
+		resp, err := client.Get(app.LocalURL(l.Addr()) + "/readyz")
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	}, 5*time.Second, 10*time.Millisecond)
+	client.CloseIdleConnections()
+	cancel()
+	require.NoError(t, <-served)
+	require.NoError(t, a.Close())
+	require.NoError(t, a.Close(), "closing twice is fine")
+	goleak.VerifyNone(t, before)
 }

@@ -34,7 +34,7 @@ func TestTopLevelModel(t *testing.T) {
 
 func TestDuplicateModelIsRefused(t *testing.T) {
 	for _, body := range []string{
-		`{"model":"a","model":"b"}`, `{"model":"a","x":{"y":[1,2]},"model":"a"}`, `{"model":"a","mod\u0065l":"b"}`, `{"\u006dodel":1,"model":2}`,
+		`{"model":"a","model":"b"}`, `{"model":"a","x":{"y":[1,2]},"model":"a"}`, `{"model":"a","mod\u0065l":"b"}`, `{"\u006dodel":1,"model":2}`, `{"model":"a","m\u006fdel":"b"}`, `{"model":"a","x":"model","mode\u006C":"b"}`,
 	} {
 		_, err := topLevelModel([]byte(body))
 		f, ok := fault.As(err)

@@ -26,13 +26,12 @@ import (
 
 // acked is what the server has acknowledged, over all its lives.
 type acked struct {
-	mu       sync.Mutex
-	secrets  map[string]string // credential id → its secret's last acknowledged value
-	unsure   map[string]bool   // credentials whose last write got no answer
-	deleted  []string
-	revoked  []string // client keys that must stay dead
-	lent     []string // request ids of answered uses
-	requests int
+	mu      sync.Mutex
+	secrets map[string]string // credential id → its secret's last acknowledged value
+	unsure  map[string]bool   // credentials whose last write got no answer
+	deleted []string
+	revoked []string // client keys that must stay dead
+	lent    []string // request ids of answered uses
 }
 
 // TestInvariant08AcknowledgedWritesSurviveKill kills the real binary with SIGKILL at random moments under load, and starts it again.

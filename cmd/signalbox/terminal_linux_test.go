@@ -10,12 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
-
-	"signalbox.dev/signalbox/internal/app"
 )
 
 // terminal is a pseudo-terminal with a command on its other side.
@@ -140,59 +136,4 @@ func TestColoursGoToATerminalOnly(t *testing.T) {
 	require.Zero(t, piped.wait(5*time.Second))
 	require.NotContains(t, plain.screen.String()+piped.out.String(), "\x1b")
 	require.Equal(t, piped.out.String(), strings.ReplaceAll(plain.screen.String(), "\r\n", "\n"), "the words are the same everywhere")
-}
-
-// TestNoFlagTakesASecret walks the whole tree: the command line of a process is readable by others on its machine.
-func TestNoFlagTakesASecret(t *testing.T) {
-	harmless := map[string]string{
-		"secret-stdin": "a field's name", "secret-file": "a field's name and a path", "api-key-stdin": "a switch", "password-stdin": "a switch",
-		"token-endpoint": "a URL", "token-auth-method": "a method", "token-request-format": "a format", "token-expires": "a time", "token-life": "a span",
-		"key-limit": "a number", "max-keys": "a number", "max-keys-per-train": "a number", "notes-file": "a path", "allow-private-upstreams": "hosts",
-	}
-	s := &shell{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: app.Environ{}}
-	commands := 0
-	var walk func(*cobra.Command)
-	walk = func(c *cobra.Command) {
-		commands++
-		require.NotEmpty(t, c.Short, c.CommandPath())
-		c.Flags().VisitAll(func(f *pflag.Flag) {
-			require.NotEmpty(t, f.Usage, c.CommandPath()+" --"+f.Name)
-			for _, word := range []string{"secret", "password", "token", "key", "passphrase", "private", "notes"} {
-				if strings.Contains(f.Name, word) {
-					require.Contains(t, harmless, f.Name, c.CommandPath())
-				}
-			}
-		})
-		for _, below := range c.Commands() {
-			walk(below)
-		}
-	}
-	walk(s.root())
-	require.Greater(t, commands, 40)
-}
-
-func TestPrintable(t *testing.T) {
-	require.Equal(t, "a\ufffd[31mb\ufffd\ufffdc\nd\te\ufffd é", printable("a\x1b[31mb\x07\u009bc\nd\te\u202e é"))
-}
-
-func TestQuote(t *testing.T) {
-	for in, want := range map[string]string{"http://127.0.0.1:8420": "http://127.0.0.1:8420", "a b": "'a b'", "$(x)": "'$(x)'", "it's": `'it'\''s'`, "": "''"} {
-		require.Equal(t, want, quote(in))
-		out, err := exec.Command("sh", "-c", "printf %s "+quote(in)).Output()
-		require.NoError(t, err)
-		require.Equal(t, in, string(out))
-	}
-}
-
-func TestSpans(t *testing.T) {
-	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1h30m": 90 * time.Minute, "0d": 0} {
-		got, err := parseSpan(text)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	for _, text := range []string{"", "soon", "-1h", "-1d", "1.5d", "99999d", "d", "1w"} {
-		_, err := parseSpan(text)
-		require.Error(t, err, text)
-		require.Equal(t, 2, problem(err).exit)
-	}
 }
