@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// FieldError is one thing wrong with a request: a JSON pointer (RFC 6901) into its body, or "query/…", "path/…", "header/…", and a sentence.
-// It never holds the rejected value.
+// FieldError is one thing wrong with a request: where, and a sentence. It never holds the rejected value.
 type FieldError struct {
-	Pointer string `json:"pointer"`
+	Pointer string `json:"pointer" doc:"A JSON pointer (RFC 6901) into the body, or query.NAME, path.NAME or header.NAME."`
 	Message string `json:"message"`
 }
 

@@ -151,8 +151,28 @@ func TestStartIsReadyInTwoSeconds(t *testing.T) {
 	}
 }
 
+// TestKillDuringTheFirstStart cuts the first start off at different moments: the next start finishes it, and the command line gets in.
+func TestKillDuringTheFirstStart(t *testing.T) {
+	for delay := 5 * time.Millisecond; delay <= 75*time.Millisecond; delay += 7 * time.Millisecond {
+		address, data := freePort(t), filepath.Join(t.TempDir(), "data")
+		p := start(t, nil, "serve", "--listen", address, "--data-dir", data)
+		time.Sleep(delay)
+		p.signal(syscall.SIGKILL)
+		p.wait(5 * time.Second)
+		again := start(t, nil, "serve", "--listen", address, "--data-dir", data)
+		readyIn(t, "http://"+address, again)
+		for _, args := range [][]string{{"whoami"}, {"train", "show", "default"}} {
+			c := start(t, []string{"SIGNALBOX_URL=http://" + address, "SIGNALBOX_DATA_DIR=" + data}, args...)
+			require.Zero(t, c.wait(5*time.Second), "killed after %s: %s", delay, c.err.String())
+		}
+		require.NoFileExists(t, filepath.Join(data, "first-start"))
+		again.signal(syscall.SIGKILL)
+		again.wait(5 * time.Second)
+	}
+}
+
 func TestSIGTERMLetsOpenStreamsFinish(t *testing.T) {
-	p, told := dev(t)
+	p, told := dev(t, "--log-level", "debug")                  // at debug, because there successes are logged too
 	stream := message(t, told, "fake-stream-40-slow-50", true) // two seconds
 	require.Equal(t, http.StatusOK, stream.StatusCode)
 	lines := bufio.NewReader(stream.Body)
@@ -184,6 +204,15 @@ func TestSIGTERMLetsOpenStreamsFinish(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 40, strings.Count(string(rest), "event: content_block_delta\n"))
 	require.Contains(t, string(rest), "event: message_stop\n")
+	require.Zero(t, p.wait(5*time.Second))
+	require.NoDirExists(t, told.DataDir)
+	require.Regexp(t, `"msg":"request",.*"path":"/v1/messages","status":200`, p.err.String())
+	require.False(t, strings.Contains(p.err.String(), told.APIKey))
+}
+
+func TestDevEndsWithItsTerminal(t *testing.T) {
+	p, told := dev(t)
+	p.signal(syscall.SIGHUP)
 	require.Zero(t, p.wait(5*time.Second))
 	require.NoDirExists(t, told.DataDir)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,7 +96,7 @@ func secretVariables() string {
 // watchSignals counts the signals from now on. While it does, none of them ends the process by itself.
 func watchSignals() (signals chan os.Signal, stop func()) {
 	signals = make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, endings()...)
 	return signals, func() { signal.Stop(signals) }
 }
 

@@ -36,7 +36,7 @@ func system() *shell {
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, s *shell) int {
 	// The first signal ends the command in order; the second one, unless the command listens for it, ends the process as usual.
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, endings()...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	s.json = slices.Contains(args, "--json") // for errors of a command line that is not even parsed
@@ -50,6 +50,15 @@ func run(ctx context.Context, args []string, s *shell) int {
 		return 0
 	}
 	return s.fail(cmd, err)
+}
+
+// endings are the signals that end a command in order. A closed terminal is one, unless whoever started us (nohup) wants it ignored.
+func endings() []os.Signal {
+	out := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		out = append(out, syscall.SIGHUP)
+	}
+	return out
 }
 
 // usageError is a command line that cannot be carried out as it is.

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -51,7 +52,8 @@ type service struct {
 	huma     huma.API
 	router   *router
 	document []byte
-	broken   []error // of registration
+	broken   []error       // of registration
+	patience time.Duration // for a body to arrive
 }
 
 // New returns the handler of /api. It answers everything outside /api as an unknown route.
@@ -83,7 +85,7 @@ const documentVersion = "1"
 
 // build registers every operation. It touches no room.
 func build(cfg Config) (s *service, err error) {
-	s = &service{Config: cfg}
+	s = &service{Config: cfg, patience: bodyPatience}
 	defer func() {
 		// huma panics on a shape that it cannot describe.
 		if p := recover(); p != nil {

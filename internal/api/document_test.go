@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -252,4 +254,53 @@ func TestDocumentHasNoSecrets(t *testing.T) {
 		}
 	}
 	walk("", tree)
+}
+
+// conforms checks that a value that the server sent is what the document says: no other fields, none missing, each of its type.
+func (d *document) conforms(t *testing.T, at string, s *schema, v any) {
+	t.Helper()
+	s = d.resolve(s)
+	kind, nullable := s.kind()
+	if v == nil {
+		require.True(t, nullable, "%s is null", at)
+		return
+	}
+	switch kind {
+	case "object":
+		m, ok := v.(map[string]any)
+		require.True(t, ok, "%s is no object", at)
+		for _, name := range s.Required {
+			require.Contains(t, m, name, at)
+		}
+		for name, e := range m {
+			p := s.Properties[name]
+			if p == nil && string(s.Additional) != "false" {
+				continue
+			}
+			require.NotNil(t, p, "%s/%s is not in the document", at, name)
+			d.conforms(t, at+"/"+name, p, e)
+		}
+	case "array":
+		l, ok := v.([]any)
+		require.True(t, ok, "%s is no list", at)
+		for i, e := range l {
+			d.conforms(t, fmt.Sprintf("%s/%d", at, i), s.Items, e)
+		}
+	case "string":
+		text, ok := v.(string)
+		require.True(t, ok, "%s is no text", at)
+		if s.Format == "date-time" {
+			at, err := time.Parse(time.RFC3339Nano, text)
+			require.NoError(t, err)
+			require.Equal(t, time.UTC, at.Location(), "%s is not in UTC", text)
+			require.Equal(t, at, at.Truncate(time.Microsecond))
+		}
+	case "integer":
+		n, ok := v.(float64)
+		require.True(t, ok && n == math.Trunc(n), "%s is no whole number", at)
+	case "boolean":
+		require.IsType(t, true, v, at)
+	default:
+		require.Nil(t, s.Types, "%s has an unexpected type", at)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,6 +46,7 @@ type house struct {
 	server   *httptest.Server
 	log      *buffer
 	tables   []string
+	deaf     *atomic.Bool // a cache of this instance cannot follow
 
 	user   client.User
 	token  string // of the administrator, all scopes
@@ -65,14 +68,25 @@ func each(t *testing.T, fn func(t *testing.T, h *house)) {
 
 func newHouse(t *testing.T, e store.Engine) *house {
 	t.Helper()
-	ctx := context.Background()
-	h := &house{t: t, engine: e, log: &buffer{}}
-	logger := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cfg := storetest.Config(t, e)
-	cfg.Log = logger
-	h.db = storetest.OpenConfig(t, cfg)
 	root, err := secret.NewRootKey()
 	require.NoError(t, err)
+	return newInstance(t, e, storetest.Config(t, e), root)
+}
+
+// newInstance starts one more instance on the database of cfg.
+func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.RootKey) *house {
+	t.Helper()
+	ctx := context.Background()
+	h := &house{t: t, engine: e, log: &buffer{}, deaf: &atomic.Bool{}}
+	logger := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cfg.Log = logger
+	h.db = storetest.OpenConfig(t, cfg)
+	h.db.Subscribe(func(context.Context, []store.Change) error {
+		if h.deaf.Load() {
+			return errors.New("deaf")
+		}
+		return nil
+	})
 	ring, err := keyring.Open(ctx, keyring.Config{DB: h.db, Root: root, Log: logger})
 	require.NoError(t, err)
 	h.identity, err = identity.New(identity.Config{DB: h.db, Log: logger})

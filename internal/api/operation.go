@@ -48,7 +48,7 @@ const (
 	smallBody  = 64 << 10
 	secretBody = 1 << 20 // bodies with secrets: certificates and keys are long
 
-	bodyTimeout = 30 * time.Second
+	bodyPatience = 30 * time.Second
 )
 
 // permissions returns what the caller needs, or an error when the access text is not known.
@@ -209,7 +209,7 @@ func (s *service) input(r route, ctx huma.Context, w http.ResponseWriter, req *h
 	if op.RequestBody == nil {
 		return in, noBody(req)
 	}
-	if in.body, err = readBody(w, req, r.maxBody); err != nil {
+	if in.body, err = readBody(w, req, r.maxBody, s.patience); err != nil {
 		return nil, err
 	}
 	tree, err := parse(in.body)
@@ -264,8 +264,8 @@ func readQuery(op *huma.Operation, raw string) (url.Values, error) {
 	return query, nil
 }
 
-// readBody reads a JSON body of at most limit bytes within [bodyTimeout].
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+// readBody reads a JSON body of at most limit bytes, which must arrive in time.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, patience time.Duration) ([]byte, error) {
 	if r.ContentLength == 0 {
 		return nil, fault.New(fault.Invalid, "malformed_json", "This route needs a body: one JSON object in UTF-8.")
 	}
@@ -278,7 +278,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, tooLarge
 	}
 	conn := http.NewResponseController(w)
-	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer has a connection
+	_ = conn.SetReadDeadline(time.Now().Add(patience)) // not every writer has a connection
+	// Left in force, the deadline would cancel the request while the operation works: the server reads ahead.
 	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	switch {

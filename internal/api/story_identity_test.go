@@ -13,6 +13,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
@@ -283,4 +284,38 @@ func (h *house) clientKey() string {
 	key, err := h.client.IssueKey(h.t.Context(), slug, client.KeyDraft{Name: "key"})
 	require.NoError(h.t, err)
 	return key.APIKey
+}
+
+// TestNoNewsNoService: an instance whose caches may be behind accepts no token, for it cannot know which are revoked.
+func TestNoNewsNoService(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.deaf.Store(true)
+		h.write(func(tx *store.Tx) error {
+			tx.Change(store.TopicTrain, "any")
+			return nil
+		})
+		_, err := h.client.WhoAmI(t.Context())
+		e := refused(t, err, 503, "database_unavailable")
+		require.Positive(t, e.RetryAfter)
+	})
+}
+
+// TestRevocationReachesOtherInstances: a token that one instance revoked is refused by the next within a second.
+func TestRevocationReachesOtherInstances(t *testing.T) {
+	root, err := secret.NewRootKey()
+	require.NoError(t, err)
+	cfg := storetest.Config(t, store.Postgres)
+	h := newInstance(t, store.Postgres, cfg, root)
+	h.setUp()
+	other := newInstance(t, store.Postgres, cfg, root)
+	for range 3 {
+		tok, err := h.client.IssueToken(t.Context(), client.TokenDraft{Name: "short-lived"})
+		require.NoError(t, err)
+		there := other.as(tok.Secret)
+		require.Eventually(t, func() bool { _, err := there.WhoAmI(t.Context()); return err == nil }, 2*time.Second, 10*time.Millisecond)
+		require.NoError(t, h.client.RevokeToken(t.Context(), tok.ID))
+		require.Eventually(t, func() bool { _, err := there.WhoAmI(t.Context()); return err != nil }, time.Second, 10*time.Millisecond)
+		_, err = there.WhoAmI(t.Context())
+		refused(t, err, 401, "unauthenticated")
+	}
 }

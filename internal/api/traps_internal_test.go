@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -33,7 +34,7 @@ type stand struct {
 func newStand(t *testing.T, register func(*service)) *stand {
 	t.Helper()
 	log := &bytes.Buffer{}
-	s := &service{Config: Config{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
+	s := &service{patience: 100 * time.Millisecond, Config: Config{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
 	s.router = &router{lost: s.lost, wrong: s.wrong}
 	s.huma = humago.New(s.router, s.humaConfig())
 	register(s)
@@ -185,6 +186,36 @@ func TestUnsentBodyLength(t *testing.T) {
 	require.Equal(t, 413, send("POST", 1001-len(`{"text":""}`)))
 	require.Equal(t, 413, send("POST", 100_000))
 	require.Equal(t, 400, send("DELETE", 1))
+}
+
+// TestSlowBody: a body must arrive in time, and an operation that takes longer than that is not cut off.
+func TestSlowBody(t *testing.T) {
+	cut := make(chan error, 1)
+	s := newStand(t, func(s *service) {
+		add(s, route{method: "POST", path: "/api/x", id: "x", summary: "x", access: public}, func(ctx context.Context, _ identity.Caller, _ *struct{ Body struct{} }) (*struct{}, error) {
+			time.Sleep(3 * s.patience)
+			cut <- ctx.Err()
+			return nil, nil
+		})
+	})
+	send := func(body io.Reader) (int, string) {
+		resp, err := http.Post(s.server.URL+"/api/x", "application/json", body)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(b)
+	}
+	status, _ := send(strings.NewReader(`{}`))
+	require.Equal(t, 204, status)
+	require.NoError(t, <-cut)
+
+	r, w := io.Pipe()
+	defer func() { _ = w.Close() }()
+	go func() { _, _ = io.WriteString(w, `{"`) }()
+	status, body := send(r)
+	require.Equal(t, 400, status)
+	require.Contains(t, body, "malformed_request")
 }
 
 // TestRequestID: ours always; an id that an outer handler of ours has set is kept, one that the client sent is not.

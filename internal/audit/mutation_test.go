@@ -218,6 +218,7 @@ var mutations = []mutation{
 		i, a := th.row()
 		j, b := th.row()
 		for i == j || a.Count != b.Count {
+			i, a = th.row()
 			j, b = th.row()
 		}
 		th.exec(`DELETE FROM audit_leaves WHERE first_leaf = $1 OR first_leaf = $2`, a.First, b.First)

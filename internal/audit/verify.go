@@ -80,48 +80,38 @@ func (v *verification) readAnchors(signed []string) error {
 	return nil
 }
 
-// census is what there is, counted in one snapshot: records and references move from waiting to the log in one transaction, so the sums
-// agree at every moment.
+// census is what there was at the start. What the log is compared with was counted before the log was measured, so that a healthy log
+// that grows meanwhile is never behind it.
 type census struct {
-	Size    int64 `db:"size"`
-	Leaves  int64 `db:"leaves"`
-	Events  int64 `db:"events"`
-	Batches int64 `db:"batches"`
-	Waiting int64 `db:"waiting"`
-	Pending int64 `db:"pending"`
-	// signedTo and nodes were read before, so that a healthy log that grows meanwhile is never behind them.
+	size     int64 // of the log, in leaves
 	signedTo int64
-	nodes    []nodeCount
 }
 
-type nodeCount struct {
+type nodeTop struct {
 	Level int   `db:"level"`
 	Top   int64 `db:"top"`
-	Count int64 `db:"count"`
 }
 
 func (v *verification) survey(ctx context.Context) error {
-	c := &v.census
+	var nodes []nodeTop
 	if err := v.db.Read(ctx, func(tx *store.Tx) error {
-		c.nodes = nil
-		if err := tx.Get(&c.signedTo, `SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints`); err != nil {
+		nodes = nil
+		if err := tx.Get(&v.census.signedTo, `SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints`); err != nil {
 			return err
 		}
-		return tx.Select(&c.nodes, `SELECT level, MAX(idx) AS top, COUNT(*) AS count FROM audit_nodes GROUP BY level ORDER BY level`)
+		return tx.Select(&nodes, `SELECT level, MAX(idx) AS top FROM audit_nodes GROUP BY level ORDER BY level`)
 	}); err != nil {
 		return err
 	}
 	err := v.db.Read(ctx, func(tx *store.Tx) error {
-		return tx.Get(c, `SELECT COALESCE((SELECT first_leaf + count FROM audit_leaves ORDER BY first_leaf DESC LIMIT 1), 0) AS size,
-			(SELECT COUNT(*) FROM audit_leaves) AS leaves, (SELECT COUNT(*) FROM audit_events) AS events, (SELECT COUNT(*) FROM audit_batches) AS batches,
-			(SELECT COUNT(*) FROM audit_pending p WHERE (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id LIMIT 1) IS NULL) AS waiting,
-			(SELECT COALESCE(CAST(SUM(COALESCE((SELECT b.count FROM audit_batches b WHERE b.id = p.source_id LIMIT 1), 1)) AS BIGINT), 0) FROM audit_pending p
-				WHERE (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id LIMIT 1) IS NULL) AS pending`)
+		var err error
+		v.census.size, _, err = readSize(tx)
+		return err
 	})
-	v.report.Size, v.report.Pending = c.Size, c.Pending
-	for _, n := range c.nodes {
-		if n.Level%nodeStep != 0 || n.Level <= 0 || n.Level > 62 || (n.Top+1)<<n.Level > c.Size {
-			v.findings.aside(Cut, "the tree has a stored node (level %d, number %d) beyond the %d leaves of the log", n.Level, n.Top, c.Size)
+	v.report.Size = v.census.size
+	for _, n := range nodes {
+		if n.Level%nodeStep != 0 || n.Level <= 0 || n.Level > 62 || (n.Top+1)<<n.Level > v.census.size {
+			v.findings.aside(Cut, "the tree has a stored node (level %d, number %d) beyond the %d leaves of the log", n.Level, n.Top, v.census.size)
 		}
 	}
 	return err
@@ -192,14 +182,14 @@ func (v *verification) readLog(ctx context.Context) error {
 		defer close(order)
 		defer close(todo)
 		for lo := int64(-1 << 62); ; {
-			first, err := nextRow(ctx, v.db, lo, v.census.Size)
+			first, err := nextRow(ctx, v.db, lo, v.census.size)
 			if errors.Is(err, store.ErrNotFound) {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			j := job{first, min(first+chunkLeaves, v.census.Size), make(chan *chunk, 1)}
+			j := job{first, min(first+chunkLeaves, v.census.size), make(chan *chunk, 1)}
 			for _, to := range []chan job{order, todo} {
 				select {
 				case to <- j:
@@ -256,7 +246,7 @@ func (v *verification) take(ctx context.Context, c *chunk) error {
 		return err
 	}
 	if v.progress != nil {
-		v.progress(v.weave.edge.size, v.census.Size)
+		v.progress(v.weave.edge.size, v.census.size)
 	}
 	return nil
 }
@@ -265,9 +255,6 @@ func (v *verification) take(ctx context.Context, c *chunk) error {
 func (v *verification) conclude(ctx context.Context) error {
 	if err := v.weave.finish(ctx); err != nil {
 		return err
-	}
-	if v.rows != v.census.Leaves {
-		v.findings.aside(Edited, "%d rows of the log have no leaf index that is a number in order", v.census.Leaves-v.rows)
 	}
 	v.reordered()
 	if err := v.explainOrder(ctx); err != nil {

@@ -133,7 +133,7 @@ func (c *nodeCursor) fill(ctx context.Context) error {
 	err := c.v.db.Read(ctx, func(tx *store.Tx) error {
 		c.ready = nil
 		return tx.Select(&c.ready, `SELECT idx, hash FROM audit_nodes WHERE level = $1 AND idx > $2 AND idx < $3 ORDER BY idx LIMIT $4`,
-			c.level, after, c.v.census.Size>>c.level, nodePage)
+			c.level, after, c.v.census.size>>c.level, nodePage)
 	})
 	c.ended = len(c.ready) < nodePage
 	if len(c.ready) > 0 {

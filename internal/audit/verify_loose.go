@@ -13,28 +13,29 @@ import (
 
 // checkLoose looks for records outside the log: each must be a leaf or wait to become one, once.
 func (v *verification) checkLoose(ctx context.Context) error {
-	var gone, twice []string
+	if err := v.checkWaiting(ctx); err != nil {
+		return err
+	}
+	if err := v.checkTwice(ctx); err != nil {
+		return err
+	}
+	var c struct{ Records, Later, Waiting, Pending int64 }
 	if err := v.db.Read(ctx, func(tx *store.Tx) error {
-		gone, twice = nil, nil
-		if err := tx.Select(&gone, `SELECT p.source_id FROM audit_pending p WHERE (SELECT 1 FROM audit_events e WHERE e.id = p.source_id LIMIT 1) IS NULL
-			AND (SELECT 1 FROM audit_batches b WHERE b.id = p.source_id LIMIT 1) IS NULL ORDER BY p.source_id LIMIT $1`, maxFindings); err != nil {
-			return err
-		}
-		return tx.Select(&twice, `SELECT source_id FROM audit_leaves GROUP BY source_id HAVING COUNT(*) > 1 LIMIT $1`, maxFindings)
+		// A record and its place come and go in one transaction, so in one snapshot the sums agree.
+		return tx.Get(&c, `SELECT (SELECT COUNT(*) FROM audit_events) + (SELECT COUNT(*) FROM audit_batches) AS records,
+			(SELECT COUNT(*) FROM audit_leaves WHERE first_leaf >= $1) AS later, COUNT(*) AS waiting,
+			COALESCE(CAST(SUM(COALESCE((SELECT b.count FROM audit_batches b WHERE b.id = p.source_id LIMIT 1), 1)) AS BIGINT), 0) AS pending
+			FROM audit_pending p WHERE (SELECT 1 FROM audit_leaves l WHERE l.source_id = p.source_id LIMIT 1) IS NULL`, v.census.size)
 	}); err != nil {
 		return err
 	}
-	for _, id := range gone {
-		v.findings.add(Deleted, -1, -1, id, "the record waited to be sequenced and is gone")
-	}
-	for _, id := range twice {
-		v.findings.add(Reordered, -1, -1, id, "the record is in the log twice")
-	}
-	c := v.census
-	if c.Events+c.Batches == c.Leaves+c.Waiting && v.findings.total == 0 {
+	v.report.Pending = c.Pending
+	places := v.rows + c.Later + c.Waiting
+	if c.Records == places && v.findings.total == 0 {
 		return nil
 	}
 	// The sums differ, or a record that is gone may hide one too many: look for it one by one.
+	listed := 0
 	for _, table := range []string{"audit_events", "audit_batches"} {
 		var ids []string
 		if err := v.db.Read(ctx, func(tx *store.Tx) error {
@@ -47,9 +48,46 @@ func (v *verification) checkLoose(ctx context.Context) error {
 		for _, id := range ids {
 			v.findings.add(Unreferenced, -1, -1, id, "the record is neither in the log nor waits to be sequenced")
 		}
+		listed += len(ids)
 	}
-	if v.findings.total == 0 {
-		v.findings.aside(Unreferenced, "there are %d records for %d places in the log and in the queue", c.Events+c.Batches, c.Leaves+c.Waiting)
+	if listed == 0 && v.findings.total == 0 {
+		v.findings.aside(Unreferenced, "there are %d records for %d places in the log and in the queue", c.Records, places)
+	}
+	return nil
+}
+
+// checkWaiting looks for references whose record is gone.
+func (v *verification) checkWaiting(ctx context.Context) error {
+	var gone []string
+	err := v.db.Read(ctx, func(tx *store.Tx) error {
+		gone = nil
+		return tx.Select(&gone, `SELECT p.source_id FROM audit_pending p WHERE (SELECT 1 FROM audit_events e WHERE e.id = p.source_id LIMIT 1) IS NULL
+			AND (SELECT 1 FROM audit_batches b WHERE b.id = p.source_id LIMIT 1) IS NULL ORDER BY p.source_id LIMIT $1`, maxFindings)
+	})
+	for _, id := range gone {
+		v.findings.add(Deleted, -1, -1, id, "the record waited to be sequenced and is gone")
+	}
+	return err
+}
+
+// checkTwice looks for records that are in the log more than once. A source that is greater than all before it cannot be.
+func (v *verification) checkTwice(ctx context.Context) error {
+	for late := range slices.Chunk(v.weave.late, maxSources) {
+		var w store.Where
+		marks := make([]string, len(late))
+		for i, id := range late {
+			marks[i] = w.Arg(id)
+		}
+		var twice []string
+		if err := v.db.Read(ctx, func(tx *store.Tx) error {
+			twice = nil
+			return tx.Select(&twice, `SELECT source_id FROM audit_leaves WHERE source_id IN (`+strings.Join(marks, ",")+`) GROUP BY source_id HAVING COUNT(*) > 1`, w.Args()...)
+		}); err != nil {
+			return err
+		}
+		for _, id := range twice {
+			v.findings.add(Reordered, -1, -1, id, "the record is in the log twice")
+		}
 	}
 	return nil
 }

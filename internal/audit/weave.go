@@ -26,6 +26,9 @@ type weave struct {
 	doubts                 []span  // stored nodes that differ, until a checkpoint decides who is right
 	edited                 []int64 // leaves whose records are known to hash to something else
 	fork                   *forkMark
+
+	newest string   // the greatest source so far
+	late   []string // sources that are not greater than all before: only they can be in the log twice
 }
 
 // span is a range of leaves [lo, hi) with the level of the node over it.
@@ -60,6 +63,11 @@ func (w *weave) chunk(ctx context.Context, c *chunk) error {
 	for _, row := range c.rows {
 		hashes := c.hashes[at : at+row.count]
 		at += row.count
+		if row.source > w.newest {
+			w.newest = row.source
+		} else {
+			w.late = append(w.late, row.source)
+		}
 		if row.first != w.edge.size && !w.broken {
 			w.breakAt(row)
 		}

@@ -132,6 +132,14 @@ func fill(token string, change ...string) url.Values {
 	return form
 }
 
+// miscopied changes the last letter of a token.
+func miscopied(token string) string {
+	if cut, ok := strings.CutSuffix(token, "x"); ok {
+		return cut + "y"
+	}
+	return token[:len(token)-1] + "x"
+}
+
 func (s *site) hasAdministrator() bool {
 	s.Helper()
 	has, err := s.rooms.HasAdministrator(s.Context())
@@ -200,7 +208,7 @@ func TestSetUpRefusesWhatIsWrongAndKeepsWhatWasTyped(t *testing.T) {
 			"huge password":  {fill(token, "password", strings.Repeat("x", 1025)), http.StatusUnprocessableEntity, "Must have 12 to 1024 bytes"},
 			"bad e-mail":     {fill(token, "email", "nobody"), http.StatusUnprocessableEntity, "Must be an e-mail address"},
 			"no name":        {fill(token, "name", " "), http.StatusUnprocessableEntity, "Must not be empty"},
-			"wrong token":    {fill(token[:len(token)-1] + "x"), http.StatusForbidden, "This link does not work"},
+			"wrong token":    {fill(miscopied(token)), http.StatusForbidden, "This link does not work"},
 			"no token":       {fill(""), http.StatusForbidden, "This link does not work"},
 			"other token":    {fill("sbp_" + token), http.StatusForbidden, "This link does not work"},
 			"huge form":      {fill(token, "name", strings.Repeat("n", 20<<10)), http.StatusRequestEntityTooLarge, "too large"},
