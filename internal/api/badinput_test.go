@@ -41,7 +41,7 @@ func TestBadInputOnEveryRoute(t *testing.T) {
 				h := h.in(t)
 				before, logged := h.counts(), len(h.log.String())
 				state := h.state(w)
-				cases := badQueries(o)
+				cases := badQueries(t, o)
 				if d.body(o) == nil {
 					cases = append(cases, bad{name: "a body", body: []byte(`{"a":"` + planted + `"}`), want: 400, code: "malformed_request"})
 				} else {
@@ -73,7 +73,7 @@ func (h *house) refuses(o operation, w world, c bad) {
 	target := w.target(o) + c.target
 	body := c.body
 	if body == nil && o.RequestBody != nil {
-		b, err := json.Marshal(w.sample(o))
+		b, err := json.Marshal(w.sample(h.t, o))
 		require.NoError(h.t, err)
 		body = b
 	}
@@ -96,7 +96,8 @@ func (h *house) refuses(o operation, w world, c bad) {
 	}
 }
 
-func badQueries(o operation) []bad {
+func badQueries(t *testing.T, o operation) []bad {
+	t.Helper()
 	unprocessable := func(name, query string) bad {
 		return bad{name: name, target: "?" + query, want: 422, code: "validation_failed"}
 	}
@@ -128,7 +129,7 @@ func badQueries(o operation) []bad {
 			for _, v := range []string{planted, "1.5", "1e3", "99999999999999999999", "0x10", "true"} {
 				add(v, v)
 			}
-			require1(p.Schema.Minimum != nil)
+			require.NotNil(t, p.Schema.Minimum, p.Name)
 			add("too small", strconv.FormatFloat(*p.Schema.Minimum-1, 'f', -1, 64))
 			if p.Schema.Maximum != nil {
 				add("too large", strconv.FormatFloat(*p.Schema.Maximum+1, 'f', -1, 64))
@@ -142,16 +143,9 @@ func badQueries(o operation) []bad {
 	return out
 }
 
-// require1 stops a test whose own assumption about the document is wrong.
-func require1(ok bool) {
-	if !ok {
-		panic("a number without a bound")
-	}
-}
-
 func (d *document) badBodies(t *testing.T, o operation, w world) []bad {
 	t.Helper()
-	sample := w.sample(o)
+	sample := w.sample(t, o)
 	require.NotNil(t, sample, "%s takes a body, and world.sample has none for it", o.ID)
 	valid, err := json.Marshal(sample)
 	require.NoError(t, err)

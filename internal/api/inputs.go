@@ -116,13 +116,10 @@ func (edit[T]) Schema(r huma.Registry) *huma.Schema {
 	return &s
 }
 
-// vault returns the edit as the vault knows it.
+// vault returns the edit as the vault knows it; there, too, null is the zero value.
 func (e edit[T]) vault() vault.Edit[T] {
-	switch {
-	case !e.set:
+	if !e.set {
 		return vault.Edit[T]{}
-	case e.null:
-		return vault.Clear[T]()
 	}
 	return vault.To(e.value)
 }
@@ -136,46 +133,31 @@ func (e edit[T]) pointer() *T {
 	return &v
 }
 
-// textEdit returns the edit of a text whose values are listed.
-func textEdit[T ~string](e edit[T]) vault.Edit[string] {
+// mapped returns an edit whose value the vault knows under another type.
+func mapped[T, U any](e edit[T], convert func(T) U) vault.Edit[U] {
 	switch {
 	case !e.set:
-		return vault.Edit[string]{}
+		return vault.Edit[U]{}
 	case e.null:
-		return vault.Clear[string]()
+		return vault.Clear[U]()
 	}
-	return vault.To(string(e.value))
+	return vault.To(convert(e.value))
+}
+
+func textEdit[T ~string](e edit[T]) vault.Edit[string] {
+	return mapped(e, func(v T) string { return string(v) })
 }
 
 func timeEdit(e edit[time.Time]) vault.Edit[*time.Time] {
-	switch {
-	case !e.set:
-		return vault.Edit[*time.Time]{}
-	case e.null:
-		return vault.Clear[*time.Time]()
-	}
-	t := e.value
-	return vault.To(&t)
+	return mapped(e, func(v time.Time) *time.Time { return &v })
 }
 
 func secretEdit(e edit[hidden]) vault.Edit[secret.Value] {
-	switch {
-	case !e.set:
-		return vault.Edit[secret.Value]{}
-	case e.null:
-		return vault.Clear[secret.Value]()
-	}
-	return vault.To(e.value.Value)
+	return mapped(e, func(v hidden) secret.Value { return v.Value })
 }
 
 func listEdit(e edit[texts]) vault.Edit[[]string] {
-	switch {
-	case !e.set:
-		return vault.Edit[[]string]{}
-	case e.null:
-		return vault.Clear[[]string]()
-	}
-	return vault.To([]string(e.value))
+	return mapped(e, func(v texts) []string { return v })
 }
 
 // texts is a list of short texts.

@@ -18,7 +18,7 @@ func (h *house) body(d *document, o operation, w world) []byte {
 	if d.body(o) == nil {
 		return nil
 	}
-	s := w.sample(o)
+	s := w.sample(h.t, o)
 	require.NotNil(h.t, s, "%s takes a body, and world.sample has none for it", o.ID)
 	b, err := json.Marshal(s)
 	require.NoError(h.t, err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"testing"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,8 +14,8 @@ import (
 
 // world is one thing of every kind, for requests that must succeed.
 type world struct {
-	credential, trainSlug, key, revoked, token, event string
-	setup                                             string
+	credential, trainSlug, key, token, event string
+	setup                                    string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -80,7 +81,8 @@ func (w world) target(o operation) string {
 
 // sample is a body that fits the operation's schema and, in this world, its meaning. An operation with a body and no sample here fails the
 // tests that are derived from the document.
-func (w world) sample(o operation) map[string]any {
+func (w world) sample(t *testing.T, o operation) map[string]any {
+	t.Helper()
 	text := map[string]string{
 		"create-credential": `{"type":"oauth","name":"n","provider":"p","description":"d","username":"u","base_url":"https://a.example.com","hosts":["a.example.com"],
 			"external_url":"https://b.example.com","internal_url":"https://c.example.com","port":1,"requires_vpn":true,"requires_2fa":true,"tags":["t"],"notes":"n","owner":"o",
@@ -105,9 +107,7 @@ func (w world) sample(o operation) map[string]any {
 		return nil
 	}
 	var out map[string]any
-	if err := json.Unmarshal([]byte(text[o.ID]), &out); err != nil {
-		panic(o.ID + ": " + err.Error())
-	}
+	require.NoError(t, json.Unmarshal([]byte(text[o.ID]), &out), o.ID)
 	return out
 }
 

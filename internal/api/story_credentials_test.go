@@ -221,7 +221,7 @@ func TestCredentialPages(t *testing.T) {
 	})
 }
 
-// TestNoStore: what reveals is never kept by a cache, and names no secret in a header.
+// TestNoStoreOnReveal: what reveals is never kept by a cache, and names no secret in a header.
 func TestNoStoreOnReveal(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		made, err := h.client.CreateCredential(t.Context(), client.CredentialDraft{Type: "password", Name: "x", Secrets: map[string]string{"password": "planted-reveal"}})

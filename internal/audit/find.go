@@ -22,7 +22,7 @@ type candidate struct {
 func newFinder(tx *store.Tx, f *filter) *finder {
 	return &finder{
 		events:  eventStream{tx: tx, f: f, below: f.start.source},
-		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: searchBudget, minutes: minuteList{above: -1}},
+		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget, minutes: minuteList{above: -1}},
 	}
 }
 

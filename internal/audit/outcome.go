@@ -26,16 +26,19 @@ const (
 // follow, each at most once a call; nearly always the outcome is in one of the next few.
 type outcomes struct {
 	tx     *store.Tx
-	known  map[string]string // lease → outcome
+	known  map[string]result // by lease
 	ranges []idRange         // what was read, the oldest range last
 	budget int
 }
 
+// result is an outcome and the batch that it is in.
+type result struct{ source, outcome string }
+
 // idRange is a range of batch ids: after lo, up to hi.
 type idRange struct{ lo, hi string }
 
-func newOutcomes(tx *store.Tx) *outcomes {
-	return &outcomes{tx: tx, known: map[string]string{}, budget: outcomeBudget}
+func newOutcomes(tx *store.Tx, budget int) *outcomes {
+	return &outcomes{tx: tx, known: map[string]result{}, budget: budget}
 }
 
 // settle sets the outcome that an intent shows. It must be called for newer events before older ones. It returns false when the budget
@@ -54,14 +57,16 @@ func (o *outcomes) settle(e *store.Event, anyway bool) (bool, error) {
 		return true, nil
 	}
 	granted, _ := store.IDTime(sourcePrefix, at.source)
+	stop := store.IDFloor(sourcePrefix, granted.Add(outcomeWithin))
 	if _, have := o.known[name]; !have {
-		enough, err := o.read(at.source, store.IDFloor(sourcePrefix, granted.Add(outcomeWithin)), name, anyway)
+		enough, err := o.read(at.source, stop, name, anyway)
 		if err != nil || !enough {
 			return false, err
 		}
 	}
-	if result, have := o.known[name]; have {
-		e.Outcome = result
+	// A later outcome may have been met on the way to another one; what is shown must not depend on that.
+	if r, have := o.known[name]; have && r.source <= stop {
+		e.Outcome = r.outcome
 	} else if o.tx.Now().Sub(granted) >= pendingFor {
 		e.Outcome = OutcomeUnknown
 	}
@@ -91,7 +96,7 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 		}
 		o.budget -= len(rows) + 1
 		for _, row := range rows {
-			o.collect(row.Body)
+			o.collect(row)
 			pos = row.ID
 		}
 		if len(rows) < outcomePage {
@@ -105,9 +110,9 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 }
 
 // collect notes the outcomes in a batch.
-func (o *outcomes) collect(body []byte) {
+func (o *outcomes) collect(row recordRow) {
 	mark := []byte(`"action":"` + string(store.LeaseOutcome) + `"`)
-	for line := range bytes.SplitSeq(body, newline) {
+	for line := range bytes.SplitSeq(row.Body, newline) {
 		if !bytes.Contains(line, mark) {
 			continue
 		}
@@ -116,7 +121,7 @@ func (o *outcomes) collect(body []byte) {
 			continue
 		}
 		if lease, ok := e.Details.Get(leaseDetail); ok {
-			o.known[lease.Text()] = e.Outcome
+			o.known[lease.Text()] = result{row.ID, e.Outcome}
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (l *Log) Get(ctx context.Context, id string) (Entry, error) {
 		if entry.Leaf, err = leafOf(tx, at); err != nil {
 			return err
 		}
-		_, err = newOutcomes(tx).settle(&entry.Event, true)
+		_, err = newOutcomes(tx, outcomeBudget).settle(&entry.Event, true)
 		return err
 	})
 	return entry, err

@@ -66,10 +66,12 @@ type filter struct {
 	start  place // only what is older is found
 	floor  string
 	needle [][]byte // what the bytes of a matching record contain
+	// How many batches may be read to find events, and to find the outcomes of intents.
+	budget, outcomeBudget int
 }
 
 func newFilter(q Query) (*filter, error) {
-	f := &filter{Query: q}
+	f := &filter{Query: q, budget: searchBudget, outcomeBudget: outcomeBudget}
 	bad := fault.New(fault.Unprocessable, "validation_failed", "The search cannot be done as asked; the errors say which parameter to change.")
 	if f.Limit == 0 {
 		f.Limit = defaultLimit
@@ -138,7 +140,7 @@ func (f *filter) match(e *store.Event) bool {
 // fill collects one page. It looks for one event more than fits, to know whether there is a next page.
 func (f *filter) fill(tx *store.Tx, page *Page) error {
 	found := newFinder(tx, f)
-	results := newOutcomes(tx)
+	results := newOutcomes(tx, f.outcomeBudget)
 	last := f.start
 	for {
 		e, at, err := found.next()

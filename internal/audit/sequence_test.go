@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -311,7 +312,7 @@ func TestCrashLeavesNoGap(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			var killer sync.WaitGroup
-			delay := time.Duration(r.IntN(30_000)) * time.Microsecond
+			delay := time.Duration(100e3 * math.Pow(300, r.Float64())) // 0.1 to 30 ms, the short ones as often as the long
 			killer.Go(func() {
 				time.Sleep(delay)
 				if b.db.Engine() == store.Postgres && i%2 == 0 {

@@ -263,8 +263,12 @@ func (tx *Tx) Record(e Event) error {
 
 func auditUnavailable(err error) error {
 	if isRetry(err) {
-		return err
+		return err // the transaction is run again
 	}
+	return auditFault(err)
+}
+
+func auditFault(err error) error {
 	f := fault.New(fault.Unavailable, "audit_unavailable",
 		"Signalbox lends and changes nothing that it cannot record, and the audit log cannot be written: the database "+reason(err)+
 			". Nothing was done; an operator must see to the database, then try again.").Because(redactCause(err))

@@ -54,17 +54,30 @@ type feed struct {
 	subs  []Subscriber
 	dirty bool
 
-	pollMu sync.Mutex
-	safe   uint64              // every transaction below it is done and seen
-	seen   map[string]struct{} // ids of rows at or above safe that were dispatched
-	last   atomic.Pointer[time.Time]
-	bad    atomic.Bool // dirty, readable without the lock
+	polling chan struct{}       // holds one token; who has it owns what follows
+	safe    uint64              // every transaction below it is done and seen
+	seen    map[string]struct{} // ids of rows at or above safe that were dispatched
+	server  string              // the server that safe belongs to
+	last    atomic.Pointer[time.Time]
+	bad     atomic.Pointer[time.Time] // since when a subscriber could not follow; nil: they all do
 
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup
 }
 
-func newFeed(db *DB) *feed { return &feed{db: db, seen: map[string]struct{}{}} }
+func newFeed(db *DB) *feed {
+	return &feed{db: db, seen: map[string]struct{}{}, polling: make(chan struct{}, 1)}
+}
+
+// viaNews marks the context of subscribers: their reads use the feed's own connections.
+type viaNews struct{}
+
+const (
+	// reloadLimit bounds what a subscriber may take for one change, and for everything.
+	reloadLimit = 30 * time.Second
+	// trimEvery is how often old change rows are dropped.
+	trimEvery = feedKeep / 10
+)
 
 // Subscribe adds a subscriber. It must be called before [DB.Start].
 func (db *DB) Subscribe(fn Subscriber) {
@@ -103,19 +116,18 @@ func (f *feed) start(ctx context.Context) error {
 	}
 	if f.db.engine == Postgres {
 		// The position is taken before the caches load, so that a commit in between is told twice rather than never.
-		f.pollMu.Lock()
-		err := f.position(ctx)
-		f.pollMu.Unlock()
-		if err != nil {
+		if err := f.restart(ctx); err != nil {
 			return err
 		}
-	}
-	if err := f.dispatch(ctx, []Change{{Topic: TopicReset}}); err != nil {
+	} else if err := f.dispatch(ctx, []Change{{Topic: TopicReset}}); err != nil {
 		return err
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.cancel = cancel
 	f.stopped.Go(func() { f.loop(run) })
+	if f.db.engine == Postgres {
+		f.stopped.Go(func() { f.trim(run) })
+	}
 	return nil
 }
 
@@ -129,14 +141,13 @@ func (f *feed) close() {
 func (f *feed) loop(ctx context.Context) {
 	tick := time.NewTicker(feedInterval)
 	defer tick.Stop()
-	var trimmed time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if f.bad.Load() {
+		if f.bad.Load() != nil {
 			if err := f.dispatch(ctx, []Change{{Topic: TopicReset}}); err != nil && ctx.Err() == nil {
 				f.db.cfg.Log.Error("the caches cannot be loaded; nothing is served until they are", "cause", redactCause(err))
 			}
@@ -147,28 +158,61 @@ func (f *feed) loop(ctx context.Context) {
 		if err := f.poll(ctx); err != nil && ctx.Err() == nil {
 			f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
 		}
-		if time.Since(trimmed) > feedKeep/10 {
-			trimmed = time.Now()
-			_ = f.db.Bookkeep(ctx, Cursor, func(tx *Tx) error {
-				_, err := tx.Exec(`DELETE FROM changes WHERE at < $1`, TimeOf(tx.Now().Add(-feedKeep)))
-				return err
-			})
+	}
+}
+
+// trim drops old change rows, beside the feed: it uses the common connections and may have to wait for one.
+func (f *feed) trim(ctx context.Context) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		limited, cancel := context.WithTimeout(ctx, reloadLimit)
+		err := f.db.Bookkeep(limited, Cursor, func(tx *Tx) error {
+			_, err := tx.Exec(`DELETE FROM changes WHERE at < $1`, TimeOf(tx.Now().Add(-feedKeep)))
+			return err
+		})
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			f.db.cfg.Log.Warn("old change rows could not be dropped", "cause", redactCause(err))
 		}
 	}
 }
 
-// position starts the feed at this moment. The caller holds pollMu.
-func (f *feed) position(ctx context.Context) error {
+// newsRow is one line of an answer of the database: the oldest transaction still open, which server says so, and rows of one snapshot.
+type newsRow struct {
+	Xmin    string  `db:"xmin"`
+	Server  string  `db:"server"`
+	ID      *string `db:"id"`
+	Topic   *string `db:"topic"`
+	Subject *string `db:"subject"`
+}
+
+// A server is known by the moment at which it started: transaction numbers of another one, after a fail-over or a restore, may be smaller.
+const newsColumns = `SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, pg_postmaster_start_time()::text AS server`
+
+// restart takes a new position and reloads everything. Until that is done the news stay as old as they are.
+func (f *feed) restart(ctx context.Context) error {
 	started := time.Now()
-	var xmin string
-	if err := f.db.news.GetContext(ctx, &xmin, `SELECT pg_snapshot_xmin(pg_current_snapshot())::text`); err != nil {
+	var row newsRow
+	limited, cancel := context.WithTimeout(ctx, feedStale)
+	defer cancel()
+	if err := f.db.news.GetContext(limited, &row, newsColumns); err != nil {
 		return unavailable(err)
 	}
-	safe, err := strconv.ParseUint(xmin, 10, 64)
+	safe, err := strconv.ParseUint(row.Xmin, 10, 64)
 	if err != nil {
+		return errors.New("store: PostgreSQL told no transaction number")
+	}
+	// A caller that goes away must not leave the caches half-way: that would stop everybody's service.
+	if err := f.dispatch(context.WithoutCancel(ctx), []Change{{Topic: TopicReset}}); err != nil {
 		return err
 	}
-	f.safe = safe
+	f.safe, f.server = safe, row.Server
 	clear(f.seen)
 	f.last.Store(&started)
 	return nil
@@ -176,29 +220,31 @@ func (f *feed) position(ctx context.Context) error {
 
 // poll reads the news once and tells the subscribers. The age of the feed counts from the moment before the question was asked.
 func (f *feed) poll(ctx context.Context) error {
-	f.pollMu.Lock()
-	defer f.pollMu.Unlock()
-	if f.db.Age() > feedKeep/2 {
-		// Rows that this instance has not read may have been trimmed.
-		if err := f.position(ctx); err != nil {
-			return err
-		}
-		return f.dispatch(ctx, []Change{{Topic: TopicReset}})
+	select {
+	case f.polling <- struct{}{}:
+		defer func() { <-f.polling }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, feedStale)
+	if f.silence() > feedKeep/2 {
+		return f.restart(ctx) // rows that this instance has not read may have been trimmed
+	}
+	limited, cancel := context.WithTimeout(ctx, feedStale)
 	defer cancel()
 	started := time.Now()
-	var rows []struct {
-		Xmin    string  `db:"xmin"`
-		ID      *string `db:"id"`
-		Topic   *string `db:"topic"`
-		Subject *string `db:"subject"`
-	}
+	var rows []newsRow
 	// One statement, hence one snapshot: xmin and the rows belong together.
-	err := f.db.news.SelectContext(ctx, &rows, `SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, c.id, c.topic, c.subject
+	err := f.db.news.SelectContext(limited, &rows, newsColumns+`, c.id, c.topic, c.subject
 		FROM (SELECT 1) AS one LEFT JOIN changes c ON c.xid >= $1::text::xid8`, strconv.FormatUint(f.safe, 10))
 	if err != nil {
 		return err
+	}
+	safe, err := strconv.ParseUint(rows[0].Xmin, 10, 64)
+	if err != nil {
+		return errors.New("store: PostgreSQL told no transaction number")
+	}
+	if safe < f.safe || rows[0].Server != f.server {
+		return f.restart(ctx)
 	}
 	var fresh []Change
 	seen := make(map[string]struct{}, len(rows))
@@ -212,15 +258,12 @@ func (f *feed) poll(ctx context.Context) error {
 		}
 	}
 	if len(fresh) > 0 {
-		if err := f.dispatch(ctx, fresh); err != nil {
+		if err := f.dispatch(context.WithoutCancel(ctx), fresh); err != nil {
 			return err
 		}
 	}
 	// Only what the next poll can read again must be remembered, and that is what this one read.
-	f.seen = seen
-	if safe, err := strconv.ParseUint(rows[0].Xmin, 10, 64); err == nil && safe > f.safe {
-		f.safe = safe
-	}
+	f.seen, f.safe = seen, safe
 	f.last.Store(&started)
 	return nil
 }
@@ -235,47 +278,63 @@ func (f *feed) dispatchOwn(ctx context.Context, changes []Change) {
 func (f *feed) dispatch(ctx context.Context, changes []Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, viaNews{}, true), reloadLimit)
+	defer cancel()
 	if f.dirty && changes[0].Topic != TopicReset {
 		changes = []Change{{Topic: TopicReset}}
 	}
 	for _, sub := range f.subs {
 		if err := sub(ctx, changes); err != nil {
 			f.dirty = true
-			f.bad.Store(true)
+			now := time.Now()
+			f.bad.CompareAndSwap(nil, &now)
 			return err
 		}
 	}
 	if changes[0].Topic == TopicReset {
 		f.dirty = false
-		f.bad.Store(false)
+		f.bad.Store(nil)
 	}
 	return nil
 }
 
-// Age returns how old the news from the database are: zero on SQLite. It takes the larger of monotonic and wall time, since the
-// monotonic clock stands still while a machine sleeps.
+// Age returns how old the news are that the caches go by: on SQLite zero, unless a subscriber could not follow a change.
 func (db *DB) Age() time.Duration {
-	if db.engine == SQLite {
+	age := db.feed.silence()
+	if bad := db.feed.bad.Load(); bad != nil {
+		age = max(age, since(*bad))
+	}
+	return age
+}
+
+// silence returns how long ago the database was last asked with success.
+func (f *feed) silence() time.Duration {
+	if f.db.engine == SQLite {
 		return 0
 	}
-	last := db.feed.last.Load()
+	last := f.last.Load()
 	if last == nil {
 		return 24 * time.Hour
 	}
+	return since(*last)
+}
+
+// since takes the larger of monotonic and wall time: the monotonic clock stands still while a machine sleeps.
+func since(t time.Time) time.Duration {
 	now := time.Now()
-	return max(now.Sub(*last), now.Round(0).Sub(last.Round(0)))
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }
 
 // Fresh returns nil when the caches can be trusted: the news are at most a second old and every subscriber has them. After a pause of the
 // process it asks the database once before it gives up. On the way of every request, it reads no row when warm.
 func (db *DB) Fresh(ctx context.Context) error {
-	if !db.feed.bad.Load() && db.Age() <= feedStale {
+	if db.feed.bad.Load() == nil && db.feed.silence() <= feedStale {
 		return nil
 	}
-	if db.engine == Postgres && !db.feed.bad.Load() {
+	if db.engine == Postgres && db.feed.bad.Load() == nil {
 		wait, cancel := context.WithTimeout(ctx, feedWait)
 		defer cancel()
-		if err := db.feed.poll(wait); err == nil && db.Age() <= feedStale && !db.feed.bad.Load() {
+		if err := db.feed.poll(wait); err == nil && db.feed.silence() <= feedStale && db.feed.bad.Load() == nil {
 			return nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,13 +30,15 @@ const (
 type group struct {
 	db *DB
 
-	mu      sync.Mutex
-	queue   []*entry
-	leading bool
-	timer   *time.Timer
-	closed  bool
-	lost    int64
-	done    sync.WaitGroup
+	mu       sync.Mutex
+	intents  []*entry
+	outcomes []*entry
+	stuck    []*batch // whose fate is unknown, or that did not fit: stored again under the same id, and before newer outcomes
+	leading  bool
+	timer    *time.Timer
+	closed   bool
+	lost     int64
+	done     sync.WaitGroup
 
 	// Only the leader touches what follows.
 	refs      map[string]int64 // subject → newest minute that has a search reference
@@ -92,9 +95,9 @@ func (db *DB) Append(ctx context.Context, e Event) (string, error) {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
-		return "", auditUnavailable(errors.New("closed"))
+		return "", auditFault(errors.New("closed"))
 	}
-	g.queue = append(g.queue, en)
+	g.intents = append(g.intents, en)
 	lead := !g.leading
 	if lead {
 		g.leading = true
@@ -133,11 +136,11 @@ func (db *DB) AppendLater(e Event) {
 	g := db.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed || len(g.queue) >= groupBacklog {
+	if g.closed || len(g.outcomes) >= groupBacklog {
 		g.lost++
 		return
 	}
-	g.queue = append(g.queue, en)
+	g.outcomes = append(g.outcomes, en)
 	if !g.leading && g.timer == nil {
 		g.arm(groupLinger)
 	}
@@ -150,7 +153,7 @@ func (g *group) arm(d time.Duration) {
 		defer g.done.Done()
 		g.mu.Lock()
 		g.timer = nil
-		lead := !g.leading && len(g.queue) > 0
+		lead := !g.leading && len(g.intents)+len(g.outcomes)+len(g.stuck) > 0
 		if lead {
 			g.leading = true
 		}
@@ -182,88 +185,180 @@ func newEntry(db *DB, e Event) (*entry, error) {
 	return en, nil
 }
 
+// batch is the events of one commit. It keeps its id through every try: where a lost answer hid a commit that stands, the next try changes
+// nothing.
+type batch struct {
+	id      string
+	at      int64
+	body    []byte
+	refs    []string
+	entries []*entry
+}
+
 // lead commits what waits, once, and then hands the duty to a waiter whose event came meanwhile, so that nobody's request pays for more
 // than one commit after its own.
 func (g *group) lead() {
 	g.mu.Lock()
-	batch := g.queue
-	if len(batch) > groupMax {
-		g.queue = append([]*entry(nil), batch[groupMax:]...)
-		batch = batch[:groupMax:groupMax]
-	} else {
-		g.queue = nil
+	entries := g.take()
+	var late *batch
+	if len(entries) == 0 && len(g.stuck) > 0 {
+		late = g.stuck[0]
 	}
 	if g.timer != nil && g.timer.Stop() {
 		g.timer = nil
 		g.done.Done()
 	}
 	g.mu.Unlock()
+	defer g.handOn(entries) // also when the driver panics: the duty must not be lost
 
-	again := g.commit(batch)
+	if late != nil {
+		g.retry(late)
+		return
+	}
+	g.commit(entries)
+}
 
+// take returns the entries of the next commit: intents first, since somebody waits for them, then outcomes. While a batch is stuck, younger
+// outcomes wait behind it, so that an intent never pays for what the database would not take. The caller holds mu.
+func (g *group) take() []*entry {
+	n := min(len(g.intents), groupMax)
+	entries := append([]*entry(nil), g.intents[:n]...)
+	g.intents = remove(g.intents, n)
+	if len(g.stuck) == 0 {
+		n = min(len(g.outcomes), groupMax-n)
+		entries = append(entries, g.outcomes[:n]...)
+		g.outcomes = remove(g.outcomes, n)
+	}
+	return entries
+}
+
+// remove drops the first n entries without keeping them in memory.
+func remove(list []*entry, n int) []*entry {
+	if n == len(list) {
+		return nil
+	}
+	return append([]*entry(nil), list[n:]...)
+}
+
+// handOn settles the entries of a commit and finds the next leader.
+func (g *group) handOn(entries []*entry) {
 	g.mu.Lock()
 	var next *entry
-	for _, en := range g.queue {
-		if en.turn != nil {
-			next = en
-			break
-		}
-	}
-	if len(again) > 0 && !g.closed {
-		g.queue = append(again, g.queue...)
-	}
-	if next == nil {
+	if len(g.intents) > 0 {
+		next = g.intents[0]
+	} else {
 		g.leading = false
-		if len(g.queue) > 0 && g.timer == nil && !g.closed {
+		if g.timer == nil && !g.closed && len(g.outcomes)+len(g.stuck) > 0 {
 			pause := groupLinger
-			if len(again) > 0 {
+			if len(g.stuck) > 0 {
 				pause = groupPause
 			}
 			g.arm(pause)
 		}
 	}
 	g.mu.Unlock()
-	for _, en := range batch {
-		if en.turn != nil {
-			en.turn <- true
+	for _, en := range entries {
+		if en.turn == nil {
+			continue
 		}
+		if en.id == "" && en.err == nil { // the leader did not come to it
+			en.err = auditFault(errors.New("the commit broke off"))
+		}
+		en.turn <- true
 	}
 	if next != nil {
 		next.turn <- false
 	}
 }
 
-// commit stores one batch and settles its entries. It returns the outcomes that must be tried again later.
-func (g *group) commit(batch []*entry) (again []*entry) {
-	if len(batch) == 0 {
-		return nil
-	}
-	err := g.store(batch)
-	if err != nil && !isUnavailable(err) && len(batch) > 1 {
-		// One event that the database will not take must not take the others with it.
-		for _, en := range batch {
-			if err := g.store([]*entry{en}); err != nil {
-				g.fail(en, err)
+// retry stores a stuck batch once more.
+func (g *group) retry(late *batch) {
+	err := g.storeOnce(late, time.Second)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case err == nil:
+		g.stuck = g.stuck[1:]
+	case !isUnavailable(err) && !isRetry(err):
+		g.stuck = g.stuck[1:]
+		for _, en := range late.entries {
+			if en.turn == nil {
+				g.lost++
 			}
 		}
-		return nil
+		g.db.cfg.Log.Error("outcomes were refused by the database and are lost", "cause", redactCause(err))
 	}
-	if err == nil {
-		return nil
+}
+
+// commit stores the entries as one batch and gives each its id or its error.
+func (g *group) commit(entries []*entry) {
+	if len(entries) == 0 {
+		return
 	}
-	g.db.cfg.Log.Error("the audit log cannot be written", "cause", redactCause(err))
-	for _, en := range batch {
-		if en.turn == nil && isUnavailable(err) {
-			again = append(again, en)
+	b := g.newBatch(entries)
+	ambiguous, err := g.store(b)
+	switch {
+	case err == nil:
+		for i, en := range entries {
+			en.id = b.id + "_" + strconv.Itoa(i)
+		}
+	case isUnavailable(err) || isRetry(err):
+		g.db.cfg.Log.Error("the audit log cannot be written", "cause", redactCause(err))
+		g.keep(b, err)
+	case ambiguous || len(entries) == 1:
+		for _, en := range entries {
+			g.fail(en, err)
+		}
+	default:
+		g.oneByOne(entries)
+	}
+}
+
+// oneByOne stores each entry alone: one event that the database will not take must not take the others with it. The batch was rolled back
+// for certain.
+func (g *group) oneByOne(entries []*entry) {
+	for i, en := range entries {
+		b := g.newBatch([]*entry{en})
+		switch _, err := g.store(b); {
+		case err == nil:
+			en.id = b.id + "_0"
+		case isUnavailable(err):
+			g.keep(b, err)
+			for _, rest := range entries[i+1:] {
+				if rest.turn != nil {
+					g.fail(rest, err)
+					continue
+				}
+				g.mu.Lock()
+				g.outcomes = append(g.outcomes, rest)
+				g.mu.Unlock()
+			}
+			return
+		default:
+			g.fail(en, err)
+		}
+	}
+}
+
+// keep tells the intents of a batch that they may not be used, and holds the whole batch back for its outcomes.
+func (g *group) keep(b *batch, err error) {
+	outcomes := false
+	for _, en := range b.entries {
+		if en.turn == nil {
+			outcomes = true
 			continue
 		}
 		g.fail(en, err)
 	}
-	return again
+	if outcomes {
+		g.mu.Lock()
+		g.stuck = append(g.stuck, b)
+		g.mu.Unlock()
+	}
 }
 
 func (g *group) fail(en *entry, err error) {
-	en.id, en.err = "", auditUnavailable(err)
+	en.id, en.err = "", auditFault(err)
 	if en.turn == nil {
 		g.mu.Lock()
 		g.lost++
@@ -271,46 +366,57 @@ func (g *group) fail(en *entry, err error) {
 	}
 }
 
-// store writes one batch under one id. While the fate of the commit is unknown it tries again with the same id.
-func (g *group) store(batch []*entry) error {
+func (g *group) newBatch(entries []*entry) *batch {
 	at := time.Now()
-	id := newIDAt("evt", at)
+	b := &batch{id: newIDAt("evt", at), at: int64(TimeOf(at)), entries: entries}
 	size := 0
-	for _, en := range batch {
+	for _, en := range entries {
 		size += len(en.tail) + 56
 	}
-	body := make([]byte, 0, size)
-	for i, en := range batch {
-		en.id = id + "_" + strconv.Itoa(i)
+	b.body = make([]byte, 0, size)
+	for i, en := range entries {
 		if i > 0 {
-			body = append(body, '\n')
+			b.body = append(b.body, '\n')
 		}
-		body = append(body, `{"id":"`...)
-		body = append(body, en.id...)
-		body = append(body, `",`...)
-		body = append(body, en.tail...)
+		b.body = append(b.body, `{"id":"`...)
+		b.body = append(b.body, b.id...)
+		b.body = append(b.body, '_')
+		b.body = strconv.AppendInt(b.body, int64(i), 10)
+		b.body = append(b.body, `",`...)
+		b.body = append(b.body, en.tail...)
 	}
-	now := int64(TimeOf(at))
-	refs := g.newRefs(batch, now/minute)
-	deadline := at.Add(groupRetry)
+	b.refs = g.newRefs(entries, b.at/minute)
+	return b
+}
+
+// store writes one batch. While the fate of the commit is unknown, or when PostgreSQL broke it off, it tries again with the same id.
+// ambiguous says that the batch may lie there although the last try failed.
+func (g *group) store(b *batch) (ambiguous bool, err error) {
+	deadline := time.Now().Add(groupRetry)
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
-		var err error
-		if g.db.engine == Postgres {
-			err = g.storePostgres(id, now, len(batch), body, refs)
-		} else {
-			err = g.storeSQLite(id, now, len(batch), body, refs)
+		err = g.storeOnce(b, groupRetry)
+		retry := err != nil && isRetry(err)
+		if err == nil || !isUnavailable(err) && !retry || isFull(err) || time.Now().Add(wait).After(deadline) {
+			return ambiguous, err
 		}
-		if err == nil {
-			for _, s := range refs {
-				g.refs[s] = now / minute
-			}
-			return nil
-		}
-		if !isUnavailable(err) || isFull(err) || time.Now().Add(wait).After(deadline) {
-			return err
-		}
+		ambiguous = ambiguous || !retry
 		time.Sleep(wait)
 	}
+}
+
+func (g *group) storeOnce(b *batch, timeout time.Duration) error {
+	var err error
+	if g.db.engine == Postgres {
+		err = g.storePostgres(b, timeout)
+	} else {
+		err = g.storeSQLite(b)
+	}
+	if err == nil && b.at/minute == g.refMinute {
+		for _, s := range b.refs {
+			g.refs[s] = g.refMinute
+		}
+	}
+	return err
 }
 
 // newRefs returns the subjects that have no search reference for this minute yet. One reference a subject and minute instead of one a
@@ -335,24 +441,26 @@ func (g *group) newRefs(batch []*entry, now int64) []string {
 			refs = append(refs, s)
 		}
 	}
+	slices.Sort(refs) // one order on every instance, or two of them lock each other out
 	return refs
 }
 
-func (g *group) storePostgres(id string, at int64, count int, body []byte, refs []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), groupRetry)
+func (g *group) storePostgres(b *batch, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	g.db.open.Add(1)
 	defer g.db.open.Add(-1)
+	refs := b.refs
 	if refs == nil {
 		refs = []string{}
 	}
-	_, err := g.db.write.DB.ExecContext(ctx, insertAll, id, at, count, body, refs, at/minute)
+	_, err := g.db.write.DB.ExecContext(ctx, insertAll, b.id, b.at, len(b.entries), b.body, refs, b.at/minute)
 	return err
 }
 
 // storeSQLite uses a context without a deadline on purpose: with one, the driver starts a goroutine for each statement. The statements
 // are bounded by busy_timeout.
-func (g *group) storeSQLite(id string, at int64, count int, body []byte, refs []string) error {
+func (g *group) storeSQLite(b *batch) error {
 	g.db.open.Add(1)
 	defer g.db.open.Add(-1)
 	tx, err := g.db.write.DB.Begin()
@@ -361,14 +469,14 @@ func (g *group) storeSQLite(id string, at int64, count int, body []byte, refs []
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after the commit
 	ctx := context.Background()
-	if _, err := tx.StmtContext(ctx, g.insert[0]).Exec(id, at, count, body); err != nil {
+	if _, err := tx.StmtContext(ctx, g.insert[0]).Exec(b.id, b.at, len(b.entries), b.body); err != nil {
 		return err
 	}
-	if _, err := tx.StmtContext(ctx, g.insert[1]).Exec(id); err != nil {
+	if _, err := tx.StmtContext(ctx, g.insert[1]).Exec(b.id); err != nil {
 		return err
 	}
-	for _, s := range refs {
-		if _, err := tx.StmtContext(ctx, g.insert[2]).Exec(s, at/minute); err != nil {
+	for _, s := range b.refs {
+		if _, err := tx.StmtContext(ctx, g.insert[2]).Exec(s, b.at/minute); err != nil {
 			return err
 		}
 	}
@@ -382,7 +490,7 @@ func (g *group) close() {
 	g.mu.Unlock()
 	for deadline := time.Now().Add(2 * groupRetry); time.Now().Before(deadline); {
 		g.mu.Lock()
-		busy, left := g.leading, len(g.queue)
+		busy, left := g.leading, len(g.intents)+len(g.outcomes)+len(g.stuck)
 		if !busy && left > 0 {
 			g.leading = true
 		}
@@ -395,13 +503,28 @@ func (g *group) close() {
 			continue
 		}
 		g.lead()
+		if g.isStuck() {
+			time.Sleep(groupPause / 5)
+		}
 	}
+	g.mu.Lock()
+	for _, b := range g.stuck {
+		g.lost += int64(len(b.entries))
+	}
+	g.lost += int64(len(g.outcomes))
+	g.mu.Unlock()
 	g.done.Wait()
 	for _, stmt := range g.insert {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
 	}
+}
+
+func (g *group) isStuck() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.stuck) > 0
 }
 
 // isFull reports whether waiting a few seconds cannot help.

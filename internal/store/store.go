@@ -190,6 +190,13 @@ func (db *DB) openPostgres(ctx context.Context) error {
 	if version < 150000 {
 		return fmt.Errorf("PostgreSQL 15 or later is needed, this server is %d", version/10000)
 	}
+	var durable string
+	if err := main.GetContext(ctx, &durable, "SELECT current_setting('synchronous_commit')"); err != nil {
+		return unavailable(err)
+	}
+	if durable == "off" {
+		return errors.New("PostgreSQL is set to synchronous_commit = off, so that it forgets acknowledged writes in a crash; set it to on for Signalbox's role: ALTER ROLE … SET synchronous_commit = on")
+	}
 	return nil
 }
 

@@ -44,7 +44,11 @@ type inTx struct{}
 // Read runs fn in a read-only transaction.
 func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 	db.reads.Add(1)
-	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: db.engine == Postgres}, false, fn, nil)
+	pool := db.read
+	if db.engine == Postgres && ctx.Value(viaNews{}) != nil {
+		pool = db.news // subscribers: a busy pool must not keep an instance from hearing of a revocation
+	}
+	return db.run(ctx, pool, &sql.TxOptions{ReadOnly: db.engine == Postgres}, false, fn, nil)
 }
 
 // Write runs fn in a transaction that commits only if fn recorded at least one event. An error of fn rolls everything back, its events

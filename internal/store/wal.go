@@ -14,7 +14,8 @@ import (
 type walKeeper struct {
 	// pool is one connection with a short patience: a reader that takes long must not hold up the writers through a checkpoint.
 	pool    *sqlx.DB
-	scrub   atomic.Bool // the log holds pages that must go
+	wanted  atomic.Int64 // scrubs asked for
+	done    atomic.Int64 // the last of them that is done
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup
 }
@@ -37,8 +38,8 @@ func (w *walKeeper) start(db *DB) {
 				return
 			case <-tick.C:
 			}
-			if w.scrub.Load() {
-				db.Scrub(ctx)
+			if w.wanted.Load() > w.done.Load() {
+				db.scrub(ctx)
 				continue
 			}
 			db.checkpointWAL(ctx, "PASSIVE")
@@ -57,10 +58,17 @@ func (w *walKeeper) close() {
 // the way it is tried again each second until it succeeds. It has no effect on PostgreSQL, whose vacuum does that in its own time.
 func (db *DB) Scrub(ctx context.Context) {
 	if db.engine == SQLite && db.wal.pool != nil {
-		db.wal.scrub.Store(true)
-		if db.checkpointWAL(ctx, "TRUNCATE") {
-			db.wal.scrub.Store(false)
-		}
+		db.wal.wanted.Add(1)
+		db.scrub(ctx)
+	}
+}
+
+func (db *DB) scrub(ctx context.Context) {
+	upTo := db.wal.wanted.Load()
+	if !db.checkpointWAL(ctx, "TRUNCATE") {
+		return
+	}
+	for done := db.wal.done.Load(); done < upTo && !db.wal.done.CompareAndSwap(done, upTo); done = db.wal.done.Load() {
 	}
 }
 
