@@ -20,6 +20,8 @@ const (
 	bodyRate = 1 << 10
 	// bodyChunk is the first buffer of a body of unknown length.
 	bodyChunk = 16 << 10
+	// bodyFirst is the largest first buffer of a body of announced length: real prompts fit.
+	bodyFirst = 128 << 10
 	// poolMax is the largest buffer that is kept for the next request.
 	poolMax = 1 << 20
 )
@@ -130,7 +132,8 @@ func (s *bodyStore) read(w http.ResponseWriter, r *http.Request, limit int64) (_
 			b.release()
 		}
 	}()
-	want := r.ContentLength
+	// What is announced is not yet sent: the budget is charged as the body comes, or announcements alone could use it up.
+	want := min(r.ContentLength, bodyFirst)
 	if want < 0 {
 		want = bodyChunk
 	}
@@ -172,6 +175,9 @@ func (s *bodyStore) fill(b *body, w http.ResponseWriter, r *http.Request, limit 
 				return tooLarge(limit)
 			}
 			grown := min(2*cap(b.buf), int(limit)+1)
+			if r.ContentLength > 0 {
+				grown = min(grown, int(r.ContentLength))
+			}
 			if err := s.reserve(b, int64(grown-cap(b.buf))); err != nil {
 				return err
 			}

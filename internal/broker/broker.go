@@ -17,6 +17,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -123,7 +124,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 	want := train.Want{
 		Train: trainHeader(r.Header), Account: r.Header.Get("MSL-Account"), Method: r.Method, Path: r.URL.Path, BodyBytes: int64(body.len()),
 	}
-	if r.Header.Get("Content-Encoding") == "" {
+	if coding := r.Header.Get("Content-Encoding"); coding == "" || strings.EqualFold(coding, "identity") {
 		if want.Model, err = topLevelModel(body.bytes()); err != nil {
 			return err
 		}
@@ -136,7 +137,9 @@ func (b *Broker) caller(r *http.Request, rid string) (identity.Caller, error) {
 	ip := b.clientIP(r)
 	caller, err := b.authenticate(r)
 	if err != nil {
-		b.identity.Failed(ip, "client key")
+		if fault.KindOf(err) == fault.Unauthenticated {
+			b.identity.Failed(ip, identity.FailedKey)
+		}
 		return identity.Caller{}, err
 	}
 	caller.RequestID, caller.IP, caller.UserAgent = rid, ip, r.UserAgent()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 )
@@ -43,11 +44,17 @@ func statusOf(f *fault.Error) int {
 	return f.Kind.Status()
 }
 
+// leftover is how long the rest of a refused request's body may take.
+const leftover = 3 * time.Second
+
 // fail answers with err in Anthropic's shape. Nothing of another answer may have been sent.
 func (b *Broker) fail(w http.ResponseWriter, r *http.Request, rid string, err error) {
 	if r.Context().Err() != nil {
-		return // the client is gone
+		abort(w) // the client is gone, or has closed its half: an empty 200 would be a lie
+		return
 	}
+	// net/http reads what is left of the body before it answers, and a client may announce a body and never send it.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leftover))
 	f := fault.Of(err)
 	h := w.Header()
 	if f.Kind == fault.Unauthenticated {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -20,6 +22,8 @@ import (
 const (
 	// keepMax is how much of a failed answer is kept to pass on when no other account is left.
 	keepMax = 256 << 10
+	// cutPatience is how long a write may take once the lease is cut.
+	cutPatience = 500 * time.Millisecond
 	// keepWait bounds the reading of it.
 	keepWait = 5 * time.Second
 	// streamBuffer is small because a stream holds it for minutes; replyBuffer serves short answers.
@@ -46,6 +50,10 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 		resp, err := b.attempt(r, lease, body)
 		var failure train.Failure
 		switch {
+		case err == nil && resp.StatusCode < http.StatusOK: // 101, or no status at all: nothing that can be passed on
+			_ = resp.Body.Close()
+			last = errNoAnswer
+			failure = train.Failure{Dial: true}
 		case err == nil && !failover(resp.StatusCode):
 			return b.reply(w, r, lease, resp, body, started)
 		case err == nil:
@@ -55,7 +63,7 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 			if refusal, final := b.settle(r, lease, err, started); final {
 				return refusal
 			}
-			kept, last = nil, outbound.Clean(err)
+			last = outbound.Clean(err)
 			failure = train.Failure{Dial: true}
 		}
 		next, nerr := lease.Next(r.Context(), failure)
@@ -94,12 +102,43 @@ func (b *Broker) settle(r *http.Request, lease *train.Lease, err error, started 
 		return f, true
 	}
 	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() && spent > 15*time.Second {
-		// The upstream took the request and has worked on it; sending it to another account would pay twice for nothing.
+	switch {
+	case outbound.NotSent(err), strings.Contains(err.Error(), "TLS handshake"):
+		return nil, false
+	case errors.As(err, &timeout) && timeout.Timeout():
+		// The upstream took the request and may be working on it; sending it to another account would pay twice for nothing.
 		lease.Done(train.Outcome{Result: train.UpstreamUnreachable, Duration: spent})
 		return fault.New(fault.Unavailable, "upstream_unreachable", "The upstream did not begin to answer in time. Send the request again, with stream true for long answers.").Because(outbound.Clean(err)), true
+	case !brokenLine(err):
+		// Something about this very request: its headers are more than the upstream takes, for instance. No account is to blame, and none
+		// may rest for it.
+		lease.Done(train.Outcome{Result: train.Refused, Duration: spent})
+		return fault.New(fault.Invalid, "malformed_request", "The request could not be sent to the upstream as it is. Fewer or shorter headers may help; an operator finds the cause in the log under the request id.").Because(outbound.Clean(err)), true
 	}
 	return nil, false
+}
+
+var errNoAnswer = errors.New("the upstream's answer has no status that can be passed on")
+
+// brokenLine reports whether the connection or the upstream broke, as opposed to a request that cannot be sent.
+func brokenLine(err error) bool {
+	var network net.Error
+	var system syscall.Errno
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) || errors.Is(err, http.ErrSchemeMismatch) {
+		return true // it speaks no TLS
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network) || errors.As(err, &system) {
+		return true
+	}
+	// net/http keeps the types of these to itself.
+	text := err.Error()
+	for _, of := range [...]string{"transport connection broken", "server closed", "malformed HTTP", "stream error", "GOAWAY", "client connection", "connection error"} {
+		if strings.Contains(text, of) {
+			return true
+		}
+	}
+	return false
 }
 
 func revoked(cause error) error {
@@ -139,13 +178,23 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 	}
 	body.release()
 	w.WriteHeader(resp.StatusCode)
+	// A client that does not read must not outlive its right: once the lease is cut, a write that is stuck gets a moment and then fails.
+	stop := context.AfterFunc(lease.Context(), func() {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(cutPatience))
+	})
+	defer stop()
 	var end ending
 	outcome.Bytes, end = pump(w, resp)
+	stop()
 	switch end {
 	case clean:
 		return nil
 	case clientGone:
 		outcome.Result = train.ClientCancelled
+		if r.Context().Err() == nil && context.Cause(lease.Context()) != nil {
+			outcome.Result = train.Revoked // the write was given up because the lease was cut
+			abort(w)
+		}
 		return nil
 	}
 	if r.Context().Err() != nil {
@@ -160,6 +209,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 	}
 	if end == brokenBetween {
 		sendEvent(w, text, w.Header().Get("X-Request-Id"))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the connection may serve another request
 		return nil
 	}
 	abort(w)
@@ -201,7 +251,8 @@ func copyHeader(dst, src http.Header) {
 	}
 	for _, line := range src["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
-			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "Content-Type" {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if _, theirs := src[name]; theirs && name != "Content-Type" && name != "X-Request-Id" {
 				delete(dst, name)
 			}
 		}

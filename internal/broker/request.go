@@ -134,7 +134,11 @@ func outgoing(r *http.Request, lease *train.Lease, body *body) (*http.Request, e
 	if body.len() > 0 {
 		out.ContentLength = int64(body.len())
 		out.Body = body.reader()
-		out.GetBody = body.again
+		// net/http sends a request again by itself when the connection turns out to be closed: always where nothing was written, and where
+		// the client vouches for repetition also after that. The latter would be a second use under one intent.
+		if _, vouched := r.Header["Idempotency-Key"]; !vouched {
+			out.GetBody = body.again
+		}
 	}
 	if err := lease.Apply(out); err != nil {
 		if out.Body != nil {
@@ -153,10 +157,13 @@ func peerIP(r *http.Request) string {
 	return host
 }
 
-// logPath is the path where it is one of ours; any other may hold what a user pasted there.
+// logPath is the path where it is one of ours; any other, and a model's name, may be what a user pasted there.
 func logPath(r *http.Request) string {
-	if allowed(r.URL.EscapedPath()) != "" {
-		return r.URL.Path
+	switch path := r.URL.EscapedPath(); {
+	case strings.HasPrefix(path, "/v1/models/"):
+		return "/v1/models/…"
+	case allowed(path) != "":
+		return path
 	}
 	return "(unknown)"
 }

@@ -109,6 +109,10 @@ func sendEvent(w http.ResponseWriter, cause wireCause, rid string) {
 // abort breaks the connection off, so that a client cannot take a cut answer for a whole one.
 func abort(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		// A reset, not an end: to an HTTP/1.0 client the end of the connection is the end of the answer.
+		if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
+			_ = tcp.SetLinger(0)
+		}
 		_ = conn.Close()
 		return
 	}
