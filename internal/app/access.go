@@ -26,16 +26,29 @@ func (a *App) handler() http.Handler {
 				return
 			}
 			a.broker.ServeHTTP(w, r)
-		case path == "/healthz":
-			a.healthz(w, r)
-		case path == "/readyz":
-			a.readyz(w, r)
-		case strings.HasPrefix(path, "/api/") || path == "/api":
-			a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
 		default:
-			a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
+			// A refusal waits for the rest of the body, which a client may announce and never send. The broker sees to itself: its
+			// answers last as long as they last.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(shortRequest))
+			a.short(w, r)
 		}
 	})
+}
+
+// shortRequest is how long a request that is no stream may take to come whole.
+const shortRequest = time.Minute
+
+func (a *App) short(w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
+	case path == "/healthz":
+		a.healthz(w, r)
+	case path == "/readyz":
+		a.readyz(w, r)
+	case strings.HasPrefix(path, "/api/") || path == "/api":
+		a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
+	default:
+		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
+	}
 }
 
 // logged writes one line a request: never the query, a header or a body, and of the path only words of our own and ids.

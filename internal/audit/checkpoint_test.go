@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +24,18 @@ func testSigner(t testing.TB) (note.Signer, string) {
 	private, public, err := note.GenerateKey(nil, originPrefix+store.NewID("log"))
 	require.NoError(t, err)
 	s, err := note.NewSigner(private)
+	require.NoError(t, err)
+	return s, public
+}
+
+// fixedSigner is the same key in every process: fuzzing compares what its workers do.
+func fixedSigner(t testing.TB) (note.Signer, string) {
+	t.Helper()
+	seed := make([]byte, ed25519.SeedSize)
+	public, err := note.NewEd25519VerifierKey(originPrefix+store.IDFloor("log", time.UnixMilli(1)), ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
+	require.NoError(t, err)
+	parts := strings.Split(public, "+")
+	s, err := note.NewSigner("PRIVATE+KEY+" + parts[0] + "+" + parts[1] + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, seed...)))
 	require.NoError(t, err)
 	return s, public
 }
@@ -232,7 +246,7 @@ func TestParseAnchors(t *testing.T) {
 }
 
 func FuzzCheckpoint(f *testing.F) {
-	s, public := testSigner(f)
+	s, public := fixedSigner(f)
 	good := testCheckpoint(f, s)
 	f.Add(good.Note)
 	f.Add(good.Note + "\n" + good.Note)

@@ -54,7 +54,7 @@ func TestEveryRecordCanBeProved(t *testing.T) {
 // proofFixture is a proof over a small log that needs no database.
 func proofFixture(t testing.TB, n, leaf int) (Proof, []string) {
 	t.Helper()
-	s, public := testSigner(t)
+	s, public := fixedSigner(t)
 	var leaves []string
 	for i := range n {
 		leaves = append(leaves, fmt.Sprintf(`{"id":"evt_%026d"}`, i))

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"context"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -32,7 +33,13 @@ func (r *Room) watch() {
 			}
 			// One interval early, so that the promise holds at its end.
 			if r.age() > cutOffAfter-2*watchEvery {
-				r.cutSilent()
+				// After a pause of the process, or a jump of the clock, the news are only as old as nobody has asked.
+				ask, cancel := context.WithTimeout(context.Background(), watchEvery)
+				err := r.db.Fresh(ask)
+				cancel()
+				if err != nil || r.age() > cutOffAfter-2*watchEvery {
+					r.cutSilent()
+				}
 				continue
 			}
 			if n%expiryTicks == 0 {
