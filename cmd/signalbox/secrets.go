@@ -118,10 +118,13 @@ func (s *shell) ask(ctx context.Context, what, flag string) (secret.Value, error
 	if !term.IsTerminal(fd) {
 		return secret.Value{}, usage("there is no terminal to ask for the %s; give it on standard input with %s", what, flag)
 	}
-	before, err := term.GetState(fd)
+	// The echo is off before the prompt shows, so that what a quick hand (or a program) types at once is not shown either. Reading sets
+	// the terminal's other modes as a line needs them.
+	before, err := term.MakeRaw(fd)
 	if err != nil {
 		return secret.Value{}, err
 	}
+	defer func() { _ = term.Restore(fd, before) }()
 	fmt.Fprintf(s.err, "%s (not shown): ", what)
 	type typed struct {
 		b   []byte
@@ -139,6 +142,7 @@ func (s *shell) ask(ctx context.Context, what, flag string) (secret.Value, error
 		fmt.Fprintln(s.err)
 		return secret.Value{}, ctx.Err()
 	case got := <-line:
+		_ = term.Restore(fd, before)
 		fmt.Fprintln(s.err)
 		if errors.Is(got.err, io.EOF) {
 			return secret.Value{}, usage("nothing was typed")
