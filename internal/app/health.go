@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/store"
 )
 
 const (
@@ -56,6 +57,7 @@ func (a *App) readyz(w http.ResponseWriter, r *http.Request) {
 func answerHealth(w http.ResponseWriter, r *http.Request, status int, body readiness) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	h.Set("X-Request-Id", store.NewID("req"))
 	h.Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
