@@ -86,6 +86,8 @@ func (a *anchorFile) extend(ctx context.Context, db *store.DB, log *slog.Logger)
 	if a.path == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
+	defer cancel()
 	if err := a.append(ctx, db, log); err != nil {
 		a.ready = false // a write that failed may have left half a note
 		if _, ok := fault.As(err); ok {

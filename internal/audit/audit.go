@@ -44,8 +44,8 @@ type Config struct {
 const (
 	defaultEvery     = 200 * time.Millisecond
 	defaultSignEvery = 10 * time.Second
-	// passDeadline bounds one pass, so that a database that hangs does not hang the sequencer with it.
-	passDeadline = 30 * time.Second
+	// stepDeadline bounds each step of a pass, so that a database that hangs does not hang the sequencer with it.
+	stepDeadline = 10 * time.Second
 	// closeDeadline bounds the last pass when the process ends.
 	closeDeadline = 5 * time.Second
 	// complainEvery is the least time between two log lines about the same lasting failure.
@@ -62,7 +62,7 @@ type Log struct {
 	every     time.Duration
 	signEvery time.Duration
 
-	mu       sync.Mutex // held during a pass; guards what follows
+	mu       sync.Mutex // held during a pass; guards what follows, up to moaned
 	epoch    int64      // of our term as the sequencer; 0 when another instance is or may be
 	lapsed   int        // passes in a row that found the other's term over
 	right    *edge      // nil when it must be read from the database first
@@ -71,8 +71,10 @@ type Log struct {
 	ghosts   int        // waiting references whose record is gone
 	signedAt time.Time
 	anchors  anchorFile
-	health   Health
 	moaned   time.Time
+
+	healthMu sync.Mutex // apart from mu, so that nobody who asks waits for a pass
+	health   Health
 
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup
@@ -166,7 +168,7 @@ func (l *Log) Close() {
 		err = l.sign(ctx)
 	}
 	if err == nil {
-		err = l.anchors.extend(ctx, l.db, l.log)
+		err = l.anchor(ctx)
 	}
 	if err == nil {
 		err = l.resign(ctx)
@@ -194,7 +196,7 @@ func (l *Log) Flush(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return l.anchors.extend(ctx, l.db, l.log)
+		return l.anchor(ctx)
 	}
 	return errFenced
 }
@@ -206,19 +208,22 @@ const flushTries = 10
 func (l *Log) pass(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, passDeadline)
-	defer cancel()
 	err := l.work(ctx)
 	if errors.Is(err, errFenced) {
 		l.log.Info("another instance sequences the audit log now")
 		err = nil
 	}
-	if ctx.Err() == context.Canceled {
+	if ctx.Err() != nil {
 		return
 	}
-	l.health.Leading, l.health.Err = l.epoch != 0, err
+	leading := l.epoch != 0
+	l.tell(func(h *Health) {
+		h.Leading, h.Err = leading, err
+		if err == nil {
+			h.Passed = time.Now()
+		}
+	})
 	if err == nil {
-		l.health.Passed = time.Now()
 		l.moaned = time.Time{}
 		return
 	}
@@ -254,17 +259,28 @@ func (l *Log) work(ctx context.Context) error {
 	}
 	l.signedAt = time.Now()
 	// A checkpoint file that cannot be written does not stop the log; what it lacks is appended once it can.
-	err := l.anchors.extend(ctx, l.db, l.log)
-	l.health.Anchored, l.health.AnchorErr = l.anchors.last, err
-	if err != nil && ctx.Err() == nil {
+	if err := l.anchor(ctx); err != nil && ctx.Err() == nil {
 		l.log.Error("checkpoints cannot be anchored", "cause", err)
 	}
 	return nil
 }
 
+// anchor extends the checkpoint file.
+func (l *Log) anchor(ctx context.Context) error {
+	err := l.anchors.extend(ctx, l.db, l.log)
+	l.tell(func(h *Health) { h.Anchored, h.AnchorErr = l.anchors.last, err })
+	return err
+}
+
 // Health tells how far the log has come.
 func (l *Log) Health() Health {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.healthMu.Lock()
+	defer l.healthMu.Unlock()
 	return l.health
+}
+
+func (l *Log) tell(change func(*Health)) {
+	l.healthMu.Lock()
+	defer l.healthMu.Unlock()
+	change(&l.health)
 }

@@ -96,6 +96,22 @@ func BenchmarkSequence(b *testing.B) {
 	}
 }
 
+// BenchmarkIdle measures a pass that finds nothing to do.
+func BenchmarkIdle(b *testing.B) {
+	for _, engine := range storetest.Engines() {
+		b.Run(string(engine), func(b *testing.B) {
+			x := newBox(b, engine)
+			x.flush(b)
+			x.log.signedAt = time.Now()
+			began := cpu(b)
+			for b.Loop() {
+				x.log.pass(b.Context())
+			}
+			b.ReportMetric(float64((cpu(b)-began).Microseconds())/float64(b.N), "cpu-µs/pass")
+		})
+	}
+}
+
 // BenchmarkVerify measures the verification of a log, by default of 100,000 records (SIGNALBOX_BENCH_RECORDS).
 func BenchmarkVerify(b *testing.B) {
 	total := 100_000

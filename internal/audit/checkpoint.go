@@ -123,6 +123,8 @@ func (c Checkpoint) check(known note.Verifiers) error {
 
 // sign adds a checkpoint when leaves came since the last one.
 func (l *Log) sign(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
+	defer cancel()
 	if err := l.load(ctx); err != nil {
 		return err
 	}
@@ -149,7 +151,7 @@ func (l *Log) sign(ctx context.Context) error {
 		return err
 	}
 	l.signed = l.right.size
-	l.health.Signed = l.signed
+	l.tell(func(h *Health) { h.Signed = l.signed })
 	return nil
 }
 

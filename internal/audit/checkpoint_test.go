@@ -107,31 +107,38 @@ func TestSignerIsMadeOnceAndSealed(t *testing.T) {
 }
 
 func TestInstancesAgreeOnOneSigner(t *testing.T) {
-	cfg := storetest.Config(t, store.Postgres)
-	root, err := secret.NewRootKey()
-	require.NoError(t, err)
-	keys := make(chan string, 6)
-	first := storetest.OpenConfig(t, cfg)
-	ring, err := keyring.Open(t.Context(), keyring.Config{DB: first, Root: root})
-	require.NoError(t, err)
-	for range cap(keys) {
-		db := storetest.OpenConfig(t, cfg)
-		go func() {
-			l, err := New(t.Context(), Config{DB: db, Ring: ring})
-			if err != nil {
-				keys <- err.Error()
-				return
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			cfg := storetest.Config(t, engine)
+			root, err := secret.NewRootKey()
+			require.NoError(t, err)
+			first := storetest.OpenConfig(t, cfg)
+			ring, err := keyring.Open(t.Context(), keyring.Config{DB: first, Root: root})
+			require.NoError(t, err)
+			keys := make(chan string, 6)
+			for range cap(keys) {
+				db := first // SQLite has one process only
+				if engine == store.Postgres {
+					db = storetest.OpenConfig(t, cfg)
+				}
+				go func() {
+					l, err := New(t.Context(), Config{DB: db, Ring: ring})
+					if err != nil {
+						keys <- err.Error()
+						return
+					}
+					keys <- l.Verifier()
+				}()
 			}
-			keys <- l.Verifier()
-		}()
+			want := <-keys
+			require.Contains(t, want, originPrefix)
+			for range cap(keys) - 1 {
+				require.Equal(t, want, <-keys)
+			}
+			_, err = New(t.Context(), Config{DB: first})
+			require.ErrorContains(t, err, "keyring")
+		})
 	}
-	want := <-keys
-	require.Contains(t, want, originPrefix)
-	for range cap(keys) - 1 {
-		require.Equal(t, want, <-keys)
-	}
-	_, err = New(t.Context(), Config{DB: first})
-	require.ErrorContains(t, err, "keyring")
 }
 
 func TestAnchorFile(t *testing.T) {

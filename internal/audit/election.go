@@ -52,6 +52,8 @@ func (l *Log) stand(ctx context.Context, why standFor) error {
 	if l.epoch != 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
+	defer cancel()
 	var row electionRow
 	var now time.Time
 	err := l.db.Read(ctx, func(tx *store.Tx) error {

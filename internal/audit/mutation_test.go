@@ -473,8 +473,11 @@ func (th *thief) cut(i int) {
 
 func TestInvariant11MutationsAreFound(t *testing.T) {
 	rounds := 250
-	if soak() {
+	switch {
+	case soak():
 		rounds = 5000
+	case testing.Short(): // each kind once
+		rounds = len(mutations)
 	}
 	for _, engine := range storetest.Engines() {
 		t.Run(string(engine), func(t *testing.T) {

@@ -185,7 +185,7 @@ func TestEdgeAndNodesAgreeWithTlog(t *testing.T) {
 			require.NoError(t, err)
 		}
 		for e.size < 1100 {
-			n := min(1+r.Int64N(90), 1100-e.size)
+			n := min(1+r.Int64N(20), 1100-e.size)
 			var hashes []byte
 			first := e.size
 			for range n {
@@ -213,7 +213,7 @@ func TestEdgeAndNodesAgreeWithTlog(t *testing.T) {
 			}))
 		}
 		b.unguard(t, x)
-		put(`DELETE FROM audit_leaves WHERE first_leaf > 1000 AND first_leaf < 1060`)
+		put(`DELETE FROM audit_leaves WHERE first_leaf > 1030 AND first_leaf < 1080`)
 		err := b.db.Read(t.Context(), func(tx *store.Tx) error {
 			_, err := readEdge(tx, 1100)
 			return err

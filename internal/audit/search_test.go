@@ -132,7 +132,11 @@ func newPast(t testing.TB, b *box, r *rand.Rand) *past {
 	ago := func(d time.Duration) time.Time { return p.now.Add(-d).Truncate(time.Millisecond) }
 	lease := 0
 	for range 150 {
-		at := ago(time.Minute + time.Duration(r.Int64N(int64(4*time.Hour))))
+		age := time.Minute + time.Duration(r.Int64N(int64(4*time.Hour)))
+		if age > pendingFor-5*time.Minute && age < pendingFor+time.Minute {
+			age += 10 * time.Minute // or an intent would become unknown while the test runs
+		}
+		at := ago(age)
 		if r.IntN(3) == 0 {
 			p.act(at)
 			continue
@@ -183,8 +187,11 @@ func TestSearchFindsWhatBruteForceFinds(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		r := rand.New(rand.NewPCG(seed(t), 1))
 		p := newPast(t, b, r)
-		found := 0
-		for range 60 {
+		found, queries := 0, 60
+		if testing.Short() {
+			queries = 15
+		}
+		for range queries {
 			q := p.query()
 			q.Limit = []int{0, 1, 2, 7, 1000}[r.IntN(5)]
 			want := p.find(q)
@@ -214,7 +221,7 @@ func TestSearchFindsWhatBruteForceFinds(t *testing.T) {
 			found += len(got)
 		}
 		t.Logf("%d found", found)
-		require.Greater(t, found, 100)
+		require.Positive(t, found)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -29,6 +30,7 @@ func (l *Log) drain(ctx context.Context) error {
 		}
 		more, err := l.step(ctx)
 		if err == nil {
+			l.tell(func(h *Health) { h.Passed = time.Now() })
 			if !more {
 				return nil
 			}
@@ -50,6 +52,8 @@ func (l *Log) drain(ctx context.Context) error {
 
 // step sequences up to maxSources records in one transaction and says whether more may wait.
 func (l *Log) step(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
+	defer cancel()
 	if err := l.load(ctx); err != nil {
 		return false, err
 	}
@@ -86,7 +90,7 @@ func (l *Log) step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	l.right, l.last = next, rows[len(rows)-1].First
-	l.health.Size = next.size
+	l.tell(func(h *Health) { h.Size = next.size })
 	return more, nil
 }
 
@@ -116,11 +120,13 @@ func (l *Log) load(ctx context.Context) error {
 
 // saw takes note of how long the log in the database is. It never becomes shorter by itself.
 func (l *Log) saw(size, signed int64) {
-	if size < l.health.Size {
-		l.log.Error("the audit log in the database is shorter than it was: it was cut or rolled back; run `signalbox audit verify` with an anchored checkpoint",
-			"leaves", size, "before", l.health.Size)
-	}
-	l.health.Size, l.health.Signed = size, signed
+	l.tell(func(h *Health) {
+		if size < h.Size {
+			l.log.Error("the audit log in the database is shorter than it was: it was cut or rolled back; run `signalbox audit verify` with an anchored checkpoint",
+				"leaves", size, "before", h.Size)
+		}
+		h.Size, h.Signed = size, signed
+	})
 }
 
 // recordBody is the body of the record that x.source_id names, NULL when it is gone. It is a lookup for each row wherever it stands: a

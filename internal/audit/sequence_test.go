@@ -337,10 +337,14 @@ func TestCrashLeavesNoGap(t *testing.T) {
 // A large backlog, with batches of many records, goes through in bounded transactions.
 func TestBacklog(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
-		for i := range 8 {
+		rounds := 8
+		if testing.Short() {
+			rounds = 2
+		}
+		for i := range rounds {
 			b.lend(t, i*300, 300)
 		}
-		b.fill(t, 150)
+		b.fill(t, 20*rounds)
 		b.flush(t)
 		b.requireWhole(t)
 	})

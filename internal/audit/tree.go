@@ -27,8 +27,8 @@ type edge struct {
 
 func (e *edge) clone() *edge { return &edge{size: e.size, nodes: slices.Clone(e.nodes)} }
 
-// add appends a leaf and hands each completed node of a stored level to store.
-func (e *edge) add(h tlog.Hash, store func(level int, idx int64, h tlog.Hash)) {
+// add appends a leaf and hands out each completed node of a stored level.
+func (e *edge) add(h tlog.Hash, completed func(level int, idx int64, h tlog.Hash)) {
 	level := 0
 	for n := e.size; n&1 == 1; n >>= 1 {
 		last := len(e.nodes) - 1
@@ -36,7 +36,7 @@ func (e *edge) add(h tlog.Hash, store func(level int, idx int64, h tlog.Hash)) {
 		e.nodes = e.nodes[:last]
 		level++
 		if level%nodeStep == 0 {
-			store(level, e.size>>level, h)
+			completed(level, e.size>>level, h)
 		}
 	}
 	e.nodes = append(e.nodes, h)
