@@ -118,10 +118,12 @@ func (s *shell) ask(ctx context.Context, what, flag string) (secret.Value, error
 	if !term.IsTerminal(fd) {
 		return secret.Value{}, usage("there is no terminal to ask for the %s; give it on standard input with %s", what, flag)
 	}
-	// The echo is off before the prompt shows, so that what a quick hand (or a program) types at once is not shown either. Reading sets
-	// the terminal's other modes as a line needs them.
-	before, err := term.MakeRaw(fd)
+	before, err := term.GetState(fd)
 	if err != nil {
+		return secret.Value{}, err
+	}
+	// The echo is off before the prompt shows, so that what a quick hand (or a program) types at once is not shown either.
+	if err := echoOff(fd); err != nil {
 		return secret.Value{}, err
 	}
 	defer func() { _ = term.Restore(fd, before) }()

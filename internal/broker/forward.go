@@ -179,13 +179,18 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 	body.release()
 	w.WriteHeader(resp.StatusCode)
 	// A client that does not read must not outlive its right: once the lease is cut, a write that is stuck gets a moment and then fails.
+	hurried := make(chan struct{})
 	stop := context.AfterFunc(lease.Context(), func() {
+		defer close(hurried)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(cutPatience))
 	})
-	defer stop()
 	var end ending
 	outcome.Bytes, end = pump(w, resp)
-	stop()
+	if !stop() {
+		<-hurried
+		// The connection may serve another request.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	}
 	switch end {
 	case clean:
 		return nil
@@ -208,9 +213,12 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		text = wireCause{Type: errorType(fault.Of(revoked(cause))), Message: fault.Of(revoked(cause)).Detail}
 	}
 	if end == brokenBetween {
-		sendEvent(w, text, w.Header().Get("X-Request-Id"))
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the connection may serve another request
-		return nil
+		line := http.NewResponseController(w)
+		_ = line.SetWriteDeadline(time.Now().Add(cutPatience)) // the client may not be reading
+		if sendEvent(w, text, w.Header().Get("X-Request-Id")) == nil {
+			_ = line.SetWriteDeadline(time.Time{})
+			return nil
+		}
 	}
 	abort(w)
 	return nil

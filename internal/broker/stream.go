@@ -95,15 +95,15 @@ func isEventStream(h http.Header) bool {
 }
 
 // sendEvent ends an event stream in the shape in which the upstream itself reports an error on the way.
-func sendEvent(w http.ResponseWriter, cause wireCause, rid string) {
+func sendEvent(w http.ResponseWriter, cause wireCause, rid string) error {
 	data, err := json.Marshal(wireError{Type: "error", Error: cause, RequestID: rid})
 	if err != nil {
-		return
+		return err
 	}
-	_, _ = w.Write([]byte("event: error\ndata: " + string(data) + "\n\n"))
-	if f, ok := w.(http.Flusher); ok {
-		f.Flush()
+	if _, err := w.Write([]byte("event: error\ndata: " + string(data) + "\n\n")); err != nil {
+		return err
 	}
+	return http.NewResponseController(w).Flush()
 }
 
 // abort breaks the connection off, so that a client cannot take a cut answer for a whole one.
