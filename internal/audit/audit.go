@@ -16,11 +16,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -94,7 +96,7 @@ type Health struct {
 	AnchorErr error
 	// Passed is when a pass last succeeded, by this instance or, as far as it can see, by the one that leads.
 	Passed time.Time
-	// Err is why the last pass failed; nil when it succeeded. It holds no database text.
+	// Err is why the last pass failed, for the log; nil when it succeeded.
 	Err error
 }
 
@@ -105,7 +107,7 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	l := &Log{
 		db: cfg.DB, log: cfg.Log, every: cfg.Every, signEvery: cfg.SignEvery, last: -1,
-		holder:  cfg.Instance,
+		holder:  strings.TrimPrefix(cfg.Instance+"/"+store.NewID("ins"), "/"), // no two processes share it, whatever they are called
 		anchors: anchorFile{path: cfg.CheckpointFile},
 	}
 	if l.log == nil {
@@ -117,15 +119,14 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 	if l.signEvery <= 0 {
 		l.signEvery = defaultSignEvery
 	}
-	if l.holder == "" {
-		l.holder = store.NewID("ins")
-	}
 	if err := l.enrol(ctx); err != nil {
 		return nil, err
 	}
 	var err error
-	l.signer, l.verifier, err = openSigner(ctx, cfg.DB, cfg.Ring)
-	return l, err
+	if l.signer, l.verifier, err = openSigner(ctx, cfg.DB, cfg.Ring); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Verifier returns the public key of the checkpoints in the form of golang.org/x/mod/sumdb/note.
@@ -163,7 +164,7 @@ func (l *Log) Close() {
 	if l.epoch == 0 {
 		return
 	}
-	err := l.drain(ctx)
+	err := l.drain(ctx, thorough)
 	if err == nil {
 		err = l.sign(ctx)
 	}
@@ -186,7 +187,7 @@ func (l *Log) Flush(ctx context.Context) error {
 		if err := l.stand(ctx, standNow); err != nil {
 			return err
 		}
-		err := l.drain(ctx)
+		err := l.drain(ctx, thorough)
 		if err == nil {
 			err = l.sign(ctx)
 		}
@@ -196,9 +197,10 @@ func (l *Log) Flush(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.tell(func(h *Health) { h.Leading, h.Passed, h.Err = true, time.Now(), nil })
 		return l.anchor(ctx)
 	}
-	return errFenced
+	return fault.New(fault.Conflict, "state_conflict", "Other instances took the audit log over again and again; it is being sequenced, but not by this one.").Because(errFenced)
 }
 
 // flushTries bounds how often Flush takes the election over when other instances take it back.
@@ -245,7 +247,7 @@ func (l *Log) work(ctx context.Context) error {
 		}
 	}
 	if l.epoch != 0 {
-		if err := l.drain(ctx); err != nil {
+		if err := l.drain(ctx, reach(due)); err != nil {
 			return err
 		}
 		if due {

@@ -20,7 +20,7 @@ type standFor int
 const (
 	// standForRecords: when records wait and the leader has done nothing about them.
 	standForRecords standFor = iota
-	// standForSigning: likewise, or when leaves have stayed unsigned for too long.
+	// standForSigning: likewise, however old the records are, or when leaves have stayed unsigned for too long.
 	standForSigning
 	// standNow: at once. It is safe at any time, because whoever loses the election cannot write.
 	standNow
@@ -54,14 +54,18 @@ func (l *Log) stand(ctx context.Context, why standFor) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
 	defer cancel()
+	far := recent
+	if why == standForSigning {
+		far = thorough
+	}
 	var row electionRow
 	var now time.Time
 	err := l.db.Read(ctx, func(tx *store.Tx) error {
 		now = tx.Now()
-		return tx.Get(&row, `SELECT holder, epoch, until, size, (SELECT COUNT(*) FROM (SELECT 1 FROM audit_pending LIMIT 1) AS p) AS pending,
+		return tx.Get(&row, `SELECT holder, epoch, until, size, (SELECT COUNT(*) FROM (SELECT 1 FROM audit_pending WHERE source_id >= $2 LIMIT 1) AS p) AS pending,
 			size - COALESCE((SELECT MAX(size) FROM audit_checkpoints), 0) AS unsigned
 			FROM elections, (SELECT COALESCE((SELECT first_leaf + count FROM audit_leaves ORDER BY first_leaf DESC LIMIT 1), 0) AS size) AS s
-			WHERE name = $1`, electionName)
+			WHERE name = $1`, electionName, far.floor())
 	})
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ func TestEveryRecordCanBeProved(t *testing.T) {
 			}
 			_, err := b.log.Prove(t.Context(), id)
 			require.Equal(t, fault.Conflict, fault.KindOf(err), "not sequenced yet")
-			require.NoError(t, b.log.drain(t.Context()))
+			require.NoError(t, b.log.drain(t.Context(), recent))
 			_, err = b.log.Prove(t.Context(), id)
 			require.Equal(t, fault.Conflict, fault.KindOf(err), "not signed yet")
 		}

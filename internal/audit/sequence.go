@@ -21,14 +21,36 @@ const (
 	maxLeaves  = 4096
 )
 
+// reach says how far back to look for what waits.
+type reach bool
+
+const (
+	// recent looks at the last minute, where nearly everything is. On PostgreSQL the references that were removed lie in the way until
+	// vacuum takes them, which a long transaction elsewhere can hold up for hours.
+	recent reach = false
+	// thorough looks at everything, and finds what committed very late or on a clock that is slow.
+	thorough reach = true
+)
+
+// floor returns the smallest id to look at.
+func (r reach) floor() string {
+	if r == thorough {
+		return store.IDFloor(sourcePrefix, time.UnixMilli(0))
+	}
+	return store.IDFloor(sourcePrefix, time.Now().Add(-time.Minute))
+}
+
 // drain sequences until nothing is pending.
-func (l *Log) drain(ctx context.Context) error {
+func (l *Log) drain(ctx context.Context, far reach) error {
+	if l.right == nil {
+		far = thorough // this instance has just taken over
+	}
 	swept := false
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		more, err := l.step(ctx)
+		more, err := l.step(ctx, far)
 		if err == nil {
 			l.tell(func(h *Health) { h.Passed = time.Now() })
 			if !more {
@@ -51,13 +73,13 @@ func (l *Log) drain(ctx context.Context) error {
 }
 
 // step sequences up to maxSources records in one transaction and says whether more may wait.
-func (l *Log) step(ctx context.Context) (more bool, err error) {
+func (l *Log) step(ctx context.Context, far reach) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
 	defer cancel()
 	if err := l.load(ctx); err != nil {
 		return false, err
 	}
-	rows, more, err := l.readPending(ctx)
+	rows, more, err := l.readPending(ctx, far)
 	if err != nil || len(rows) == 0 {
 		return more, err
 	}
@@ -135,11 +157,11 @@ const recordBody = `COALESCE((SELECT b.body FROM audit_batches b WHERE b.id = x.
 
 // readPending reads and hashes the oldest waiting records. Records never change, so this needs no place in the sequencing transaction.
 // A reference whose record is gone stays where it is, for verification to report; the next reading looks past it.
-func (l *Log) readPending(ctx context.Context) (rows []leafRow, more bool, err error) {
+func (l *Log) readPending(ctx context.Context, far reach) (rows []leafRow, more bool, err error) {
 	limit := maxSources + l.ghosts
 	err = l.db.Read(ctx, func(tx *store.Tx) error {
 		rows, more, l.ghosts = make([]leafRow, 0, 16), false, 0
-		found, err := tx.Query(`SELECT x.source_id, `+recordBody+` FROM audit_pending x ORDER BY x.source_id LIMIT $1`, limit)
+		found, err := tx.Query(`SELECT x.source_id, `+recordBody+` FROM audit_pending x WHERE x.source_id >= $1 ORDER BY x.source_id LIMIT $2`, far.floor(), limit)
 		if err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func TestVerifyTellsWhatIsCovered(t *testing.T) {
 		b.flush(t)
 		b.fill(t, 2)
 		require.NoError(t, b.log.stand(ctx, standNow))
-		require.NoError(t, b.log.drain(ctx))
+		require.NoError(t, b.log.drain(ctx, recent))
 		b.fill(t, 2)
 		var seen []int64
 		r, err := Verify(ctx, b.db, VerifyOptions{Anchors: anchored, Progress: func(done, total int64) { seen = append(seen, done, total) }})
