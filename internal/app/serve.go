@@ -46,6 +46,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		_ = l.Close()
 		return fmt.Errorf("record the start: %w", err)
 	}
+	defer paceHeap()()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	a.log.Info("serving", "listen", l.Addr().String(), "engine", a.db.Engine(), "version", a.version)

@@ -54,7 +54,7 @@ func (b *box) stuff(t testing.TB, x *sqlx.DB, sources, n int) {
 			exec(`INSERT INTO audit_events (id, at, action, actor_id, target_id, on_behalf_of, request_id, body) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)`,
 				id, us, string(g.action), string(g.actor), string(g.target), string(g.behalf), string(g.request), []byte(body))
 		}
-		exec(`INSERT INTO audit_pending (source_id) VALUES ($1)`, id)
+		exec(`INSERT INTO audit_pending (source_id) VALUES ($1) ON CONFLICT DO NOTHING`, id)
 		if n > 0 {
 			for _, subject := range []string{"key_01jd0000000000000000000000", "train_01jd0000000000000000000000", "cred_01jd0000000000000000000000"} {
 				exec(`INSERT INTO audit_refs (subject, minute) VALUES ($1,$2) ON CONFLICT DO NOTHING`, subject, us/minuteMicros)

@@ -102,21 +102,27 @@ func (b *box) attack(t testing.TB) *sqlx.DB {
 	return x
 }
 
-// unguard removes the triggers that refuse changes to records.
-func (b *box) unguard(t testing.TB, x *sqlx.DB) {
+// unguard removes the triggers of the audit's tables. The function it returns puts those back that do not guard.
+func (b *box) unguard(t testing.TB, x *sqlx.DB) (rearm func()) {
 	t.Helper()
 	if b.db.Engine() == store.Postgres {
 		for _, table := range auditTables {
 			_, err := x.Exec(`ALTER TABLE ` + table + ` DISABLE TRIGGER ALL`)
 			require.NoError(t, err)
 		}
-		return
+		return func() {}
 	}
 	var names []string
 	require.NoError(t, x.Select(&names, `SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name LIKE 'audit_%'`))
+	var ddl string
+	require.NoError(t, x.Get(&ddl, `SELECT sql FROM sqlite_master WHERE name = 'audit_batches_wait'`))
 	require.NotEmpty(t, names)
 	for _, name := range names {
 		_, err := x.Exec(`DROP TRIGGER ` + name)
+		require.NoError(t, err)
+	}
+	return func() {
+		_, err := x.Exec(ddl)
 		require.NoError(t, err)
 	}
 }

@@ -31,11 +31,12 @@ type thief struct {
 	waiting []string
 	size    int64
 	touched map[string]bool
+	rearm   func()
 }
 
 func newThief(t *testing.T, b *box, r *rand.Rand) *thief {
 	th := &thief{t: t, b: b, x: b.attack(t), r: r, bodies: map[string][]byte{}, batches: map[string]bool{}, notes: b.notes(t), touched: map[string]bool{}}
-	b.unguard(t, th.x)
+	th.rearm = b.unguard(t, th.x)
 	require.NoError(t, th.x.Select(&th.rows, `SELECT first_leaf, count, source_id, hashes FROM audit_leaves ORDER BY first_leaf`))
 	require.NoError(t, th.x.Select(&th.points, `SELECT size, at, note FROM audit_checkpoints ORDER BY size`))
 	require.NoError(t, th.x.Select(&th.waiting, `SELECT source_id FROM audit_pending ORDER BY source_id`))

@@ -113,6 +113,7 @@ func TestRolledBackLogThatGoesOnIsAFork(t *testing.T) {
 		require.Equal(t, Cut, f.Kind)
 		require.Equal(t, back, f.Leaf)
 
+		th.rearm()
 		b.log = b.another(t, b.db, "after the restore")
 		for range 5 {
 			b.fill(t, 2)

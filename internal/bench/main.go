@@ -26,6 +26,7 @@ type options struct {
 	duration time.Duration
 	conns    string
 	only     string
+	journal  string
 	postgres string
 	output   string
 	keep     bool
@@ -37,6 +38,7 @@ func main() {
 	flag.StringVar(&o.role, "role", "", "internal: upstream or floor")
 	flag.StringVar(&o.addr, "addr", "", "internal: address to listen on")
 	flag.StringVar(&o.target, "target", "", "internal: upstream of the floor")
+	flag.StringVar(&o.journal, "journal", "", "internal: file of a floor that is durable")
 	flag.StringVar(&o.engines, "engines", "sqlite,postgres", "databases to measure")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the figure is the median")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
@@ -54,7 +56,7 @@ func main() {
 	case "upstream":
 		err = serveUpstream(o.addr)
 	case "floor":
-		err = serveFloor(o.addr, o.target)
+		err = serveFloor(o.addr, o.target, o.journal)
 	default:
 		err = fmt.Errorf("no role %q", o.role)
 	}

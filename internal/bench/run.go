@@ -51,16 +51,19 @@ func orchestrate(o options) error {
 		return err
 	}
 	defer upstream.stop()
-	floorAddr, err := freeAddr()
-	if err != nil {
-		return err
+	var floor [2]*proxy // bare, and durable
+	for i, args := range [][]string{nil, {"-journal", filepath.Join(dir, "journal")}} {
+		addr, err := freeAddr()
+		if err != nil {
+			return err
+		}
+		floor[i], err = start(fmt.Sprintf("floor %d", i), dir, addr, nil, self, append([]string{"-role", "floor", "-addr", addr, "-target", "http://" + upAddr}, args...)...)
+		if err != nil {
+			return err
+		}
+		defer floor[i].stop()
+		floor[i].mayBreak = true
 	}
-	floor, err := start("floor", dir, floorAddr, nil, self, "-role", "floor", "-addr", floorAddr, "-target", "http://"+upAddr)
-	if err != nil {
-		return err
-	}
-	defer floor.stop()
-	floor.mayBreak = true
 
 	rep := &report{}
 	fsync, err := fsyncMedian(dir)
@@ -87,7 +90,7 @@ func argsText(o options) string {
 	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s\"", o.rounds, o.duration, o.conns)
 }
 
-func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream string, conns []int) error {
+func measure(o options, rep *report, floor [2]*proxy, engine, dir, bin, upstream string, conns []int) error {
 	url := ""
 	switch engine {
 	case "sqlite":
@@ -114,15 +117,15 @@ func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream st
 	rep.line("")
 	rep.line("Resident memory when idle: %.1f MB.", float64(box.rss())/1e6)
 	rep.line("")
-	rep.line("| load | CPU a request ÷ floor | floor µs | Signalbox µs | p50 added | p99 added | requests/s ÷ floor | cut by the floor |")
-	rep.line("|---|---|---|---|---|---|---|---|")
+	rep.line("| load | CPU a request ÷ floor | ÷ durable floor | floor µs | durable floor µs | Signalbox µs | p50 added | p99 added | requests/s ÷ floor | cut by the floor |")
+	rep.line("|---|---|---|---|---|---|---|---|---|---|")
 	for _, s := range shapes() {
 		for _, n := range conns {
 			name := fmt.Sprintf("%s, %d connections", s.name, n)
 			if !strings.Contains(name, o.only) {
 				continue
 			}
-			if err := pairs(o, rep, name, floor, box, func(p *proxy) (result, error) { return closed(p, s, n, o.duration) }); err != nil {
+			if err := pairs(o, rep, name, floor, box, n == 1, func(p *proxy) (result, error) { return closed(p, s, n, o.duration) }); err != nil {
 				return err
 			}
 		}
@@ -132,12 +135,12 @@ func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream st
 		if !strings.Contains(name, o.only) {
 			continue
 		}
-		if err := pairs(o, rep, name, floor, box, func(p *proxy) (result, error) { return open(p, s, openRate, o.duration) }); err != nil {
+		if err := pairs(o, rep, name, floor, box, true, func(p *proxy) (result, error) { return open(p, s, openRate, o.duration) }); err != nil {
 			return err
 		}
 	}
 	if name := fmt.Sprintf("%d slow streams", slowStreams); strings.Contains(name, o.only) {
-		floorBytes, _, err := slow(floor, slowStreams)
+		floorBytes, _, err := slow(floor[0], slowStreams)
 		if err != nil {
 			return err
 		}
@@ -151,37 +154,46 @@ func measure(o options, rep *report, floor *proxy, engine, dir, bin, upstream st
 	return nil
 }
 
-// pairs measures floor and Signalbox alternately and reports the medians of the rounds' ratios and differences.
-func pairs(o options, rep *report, name string, floor, box *proxy, run func(*proxy) (result, error)) error {
+// pairs measures the floors and Signalbox alternately and reports the medians of the rounds' ratios and differences. The durable floor is
+// measured where requests come one by one: it shares no commits, so with many at once it would say nothing.
+func pairs(o options, rep *report, name string, floor [2]*proxy, box *proxy, alone bool, run func(*proxy) (result, error)) error {
 	broken := 0
-	var ratio, floorCPU, boxCPU, p50, p99, speed []float64
+	var ratio, durable, floorCPU, durableCPU, boxCPU, p50, p99, speed []float64
 	for round := range o.rounds {
-		first, second := floor, box
+		turn := []*proxy{floor[0], box}
+		if alone {
+			turn = []*proxy{floor[0], floor[1], box}
+		}
 		if round%2 == 1 {
-			first, second = box, floor
+			slices.Reverse(turn)
 		}
-		a, err := run(first)
-		if err != nil {
-			return fmt.Errorf("%s, %s: %w", name, first.name, err)
+		got := map[*proxy]result{}
+		for _, p := range turn {
+			r, err := run(p)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", name, p.name, err)
+			}
+			got[p] = r
 		}
-		b, err := run(second)
-		if err != nil {
-			return fmt.Errorf("%s, %s: %w", name, second.name, err)
-		}
-		f, s := a, b
-		if first == box {
-			f, s = b, a
-		}
+		f, s := got[floor[0]], got[box]
 		broken += f.broken
 		ratio = append(ratio, s.cpuPerRequest()/f.cpuPerRequest())
 		floorCPU = append(floorCPU, f.cpuPerRequest())
 		boxCPU = append(boxCPU, s.cpuPerRequest())
+		if d, ok := got[floor[1]]; ok {
+			durable = append(durable, s.cpuPerRequest()/d.cpuPerRequest())
+			durableCPU = append(durableCPU, d.cpuPerRequest())
+		}
 		p50 = append(p50, float64((s.percentile(.5)-f.percentile(.5)).Microseconds())/1000)
 		p99 = append(p99, float64((s.percentile(.99)-f.percentile(.99)).Microseconds())/1000)
 		speed = append(speed, float64(s.requests)/s.wall.Seconds()/(float64(f.requests)/f.wall.Seconds()))
 	}
-	rep.line("| %s | **%.2f** (%.2f–%.2f) | %.0f | %.0f | %.2f ms | %.2f ms | %.2f | %d |", name, median(ratio), slices.Min(ratio), slices.Max(ratio),
-		median(floorCPU), median(boxCPU), median(p50), median(p99), median(speed), broken)
+	beside, besideCPU := "–", "–"
+	if alone {
+		beside, besideCPU = fmt.Sprintf("%.2f", median(durable)), fmt.Sprintf("%.0f", median(durableCPU))
+	}
+	rep.line("| %s | **%.2f** (%.2f–%.2f) | %s | %.0f | %s | %.0f | %.2f ms | %.2f ms | %.2f | %d |", name, median(ratio), slices.Min(ratio), slices.Max(ratio),
+		beside, median(floorCPU), besideCPU, median(boxCPU), median(p50), median(p99), median(speed), broken)
 	return nil
 }
 

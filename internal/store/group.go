@@ -43,7 +43,7 @@ type group struct {
 	// Only the leader touches what follows.
 	refs      map[string]int64 // subject → newest minute that has a search reference
 	refMinute int64
-	insert    [3]*sql.Stmt
+	insert    [2]*sql.Stmt // of SQLite: a batch, a search reference
 }
 
 type entry struct {
@@ -59,8 +59,8 @@ type entry struct {
 func newGroup(db *DB) *group { return &group{db: db, refs: map[string]int64{}} }
 
 const (
+	// On SQLite a trigger inserts the reference for the sequencer, so that a batch is one statement here too.
 	insertBatch = `INSERT INTO audit_batches (id, at, count, body) VALUES ($1,$2,$3,$4) ON CONFLICT DO NOTHING`
-	insertWait  = `INSERT INTO audit_pending (source_id) VALUES ($1) ON CONFLICT DO NOTHING`
 	insertRef   = `INSERT INTO audit_refs (subject, minute) VALUES ($1,$2) ON CONFLICT DO NOTHING`
 	// One statement is one round trip and its own transaction. A second try with the same id inserts no second pending row: the first
 	// CTE returns nothing then.
@@ -73,7 +73,7 @@ func (g *group) prepare(ctx context.Context) error {
 	if g.db.engine != SQLite || g.db.write == nil {
 		return nil
 	}
-	for i, q := range [...]string{insertBatch, insertWait, insertRef} {
+	for i, q := range [...]string{insertBatch, insertRef} {
 		stmt, err := g.db.write.DB.PrepareContext(ctx, q)
 		if err != nil {
 			return err
@@ -463,6 +463,10 @@ func (g *group) storePostgres(b *batch, timeout time.Duration) error {
 func (g *group) storeSQLite(b *batch) error {
 	g.db.open.Add(1)
 	defer g.db.open.Add(-1)
+	if len(b.refs) == 0 { // as nearly always: a transaction of its own, without the goroutine that database/sql starts for each
+		_, err := g.insert[0].Exec(b.id, b.at, len(b.entries), b.body)
+		return err
+	}
 	tx, err := g.db.write.DB.Begin()
 	if err != nil {
 		return err
@@ -472,11 +476,8 @@ func (g *group) storeSQLite(b *batch) error {
 	if _, err := tx.StmtContext(ctx, g.insert[0]).Exec(b.id, b.at, len(b.entries), b.body); err != nil {
 		return err
 	}
-	if _, err := tx.StmtContext(ctx, g.insert[1]).Exec(b.id); err != nil {
-		return err
-	}
 	for _, s := range b.refs {
-		if _, err := tx.StmtContext(ctx, g.insert[2]).Exec(s, b.at/minute); err != nil {
+		if _, err := tx.StmtContext(ctx, g.insert[1]).Exec(s, b.at/minute); err != nil {
 			return err
 		}
 	}
