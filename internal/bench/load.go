@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http/httputil"
 	"slices"
@@ -38,6 +39,18 @@ func shapes() []shape {
 func (s shape) bytes(addr, key string) []byte {
 	return []byte("POST /v1/messages" + s.query + " HTTP/1.1\r\nHost: " + addr + "\r\nContent-Type: application/json\r\nAnthropic-Version: 2023-06-01\r\n" +
 		"User-Agent: bench/1\r\nX-Api-Key: " + key + "\r\nContent-Length: " + strconv.Itoa(len(s.body)) + "\r\n\r\n" + s.body)
+}
+
+// requests returns one request for each key of the proxy.
+func (s shape) requests(p *proxy) [][]byte {
+	if len(p.keys) == 0 {
+		return [][]byte{s.bytes(p.addr, p.key)}
+	}
+	out := make([][]byte, len(p.keys))
+	for i, key := range p.keys {
+		out[i] = s.bytes(p.addr, key)
+	}
+	return out
 }
 
 // peer is one connection; it speaks just enough HTTP/1.1 that the load costs little beside the proxy.
@@ -124,7 +137,7 @@ func (r result) percentile(p float64) time.Duration {
 
 // closed keeps conns requests under way for d.
 func closed(p *proxy, s shape, conns int, d time.Duration) (result, error) {
-	req := s.bytes(p.addr, p.key)
+	reqs := s.requests(p)
 	peers := make([]*peer, conns)
 	for i := range peers {
 		var err error
@@ -149,7 +162,7 @@ func closed(p *proxy, s shape, conns int, d time.Duration) (result, error) {
 				var lat []time.Duration
 				for time.Now().Before(stop) {
 					t := time.Now()
-					if err := pe.do(req, s.want); err != nil {
+					if err := pe.do(reqs[rand.IntN(len(reqs))], s.want); err != nil {
 						_ = pe.conn.Close()
 						again, derr := dial(p.addr)
 						mu.Lock()

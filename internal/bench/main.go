@@ -26,6 +26,8 @@ type options struct {
 	duration time.Duration
 	conns    string
 	only     string
+	grow     string
+	log      bool
 	journal  string
 	postgres string
 	output   string
@@ -43,6 +45,8 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the figure is the median")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.StringVar(&o.conns, "conns", "1,32,256", "connections of the closed loop")
+	flag.StringVar(&o.grow, "grow", "10,1000,100000", "trains, keys and credentials of the instances that are compared; empty leaves it out")
+	flag.BoolVar(&o.log, "log", true, "measure the audit log by itself")
 	flag.StringVar(&o.only, "only", "", "part of a measurement's name; others are left out")
 	flag.StringVar(&o.postgres, "postgres", "", "URL of a PostgreSQL database to use; without it one is started")
 	flag.StringVar(&o.output, "output", "", "also write the table to this file, as Markdown")

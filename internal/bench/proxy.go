@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -17,13 +18,22 @@ import (
 	"time"
 )
 
+// rootKey is of databases that are thrown away.
+const rootKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
 // proxy is a process under measurement.
 type proxy struct {
 	name string
 	addr string
 	key  string
+	keys []string // of many trains; empty when all requests use key
+	ids  []string // of many credentials
 	cmd  *exec.Cmd
-	log  string
+	// client has connections for every worker of grow.
+	client *http.Client
+	log    string
+	// token and upstream are what more is made with.
+	token, upstream string
 	// mayBreak says that broken answers are counted and not fatal: httputil.ReverseProxy cuts a stream now and then (golang/go #40747).
 	mayBreak bool
 }
@@ -71,7 +81,7 @@ func freeAddr() (string, error) {
 }
 
 func start(name, dir, addr string, env []string, bin string, args ...string) (*proxy, error) {
-	p := &proxy{name: name, addr: addr, key: "none", log: filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".log")}
+	p := &proxy{name: name, addr: addr, key: "none", client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, log: filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".log")}
 	out, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
@@ -106,7 +116,7 @@ func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	}
 	env := []string{"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1"}
 	if postgres != "" {
-		env = append(env, "DATABASE_URL="+postgres, "SIGNALBOX_ROOT_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+		env = append(env, "DATABASE_URL="+postgres, "SIGNALBOX_ROOT_KEY="+rootKey)
 	}
 	init := exec.Command(bin, "init", "--data-dir", data, "--admin-email", "bench@example.com", "--password-stdin", "--json")
 	init.Stdin, init.Env = strings.NewReader("a long enough passphrase\n"), append(os.Environ(), env...)
@@ -126,6 +136,7 @@ func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.token, p.upstream = made.AccessToken, upstream
 	if err := p.furnish(made.AccessToken, upstream); err != nil {
 		p.stop()
 		return nil, err
@@ -160,17 +171,27 @@ func (p *proxy) furnish(token, upstream string) error {
 }
 
 func (p *proxy) call(token, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
+	return p.do(http.MethodPost, token, path, in, out)
+}
+
+func (p *proxy) do(method, token, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.addr+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+p.addr+path, body)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := p.client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -179,7 +200,8 @@ func (p *proxy) call(token, path string, in, out any) error {
 		return errors.New(path + ": " + resp.Status)
 	}
 	if out == nil {
-		return nil
+		_, err = io.Copy(io.Discard, resp.Body)
+		return err
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
 }

@@ -22,6 +22,12 @@ func orchestrate(o options) error {
 	if err != nil {
 		return err
 	}
+	var sizes []int
+	if o.grow != "" {
+		if sizes, err = numbers(o.grow); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "signalbox-bench-")
 	if err != nil {
 		return err
@@ -76,6 +82,16 @@ func orchestrate(o options) error {
 		if err := measure(o, rep, floor, engine, dir, bin, "http://"+upAddr, conns); err != nil {
 			return fmt.Errorf("%s: %w", engine, err)
 		}
+		if len(sizes) > 0 {
+			if err := growth(o, rep, engine, dir, bin, "http://"+upAddr, sizes); err != nil {
+				return fmt.Errorf("%s: growth: %w", engine, err)
+			}
+		}
+		if o.log {
+			if err := measureLog(o, rep, engine, dir); err != nil {
+				return fmt.Errorf("%s: audit log: %w", engine, err)
+			}
+		}
 	}
 	if o.output != "" {
 		return os.WriteFile(o.output, []byte(rep.String()), 0o644)
@@ -84,28 +100,18 @@ func orchestrate(o options) error {
 }
 
 func argsText(o options) string {
-	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" {
+	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" && o.grow == "10,1000,100000" && o.log {
 		return ""
 	}
-	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s\"", o.rounds, o.duration, o.conns)
+	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s -grow '%s' -log=%v\"", o.rounds, o.duration, o.conns, o.grow, o.log)
 }
 
 func measure(o options, rep *report, floor [2]*proxy, engine, dir, bin, upstream string, conns []int) error {
-	url := ""
-	switch engine {
-	case "sqlite":
-	case "postgres":
-		if url = o.postgres; url == "" {
-			var stop func()
-			var err error
-			if url, stop, err = startPostgres(dir); err != nil {
-				return err
-			}
-			defer stop()
-		}
-	default:
-		return fmt.Errorf("no engine %q", engine)
+	url, stop, err := database(o, engine, dir)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	box, err := startSignalbox("signalbox "+engine, dir, bin, upstream, url)
 	if err != nil {
 		return err
@@ -152,6 +158,19 @@ func measure(o options, rep *report, floor [2]*proxy, engine, dir, bin, upstream
 		rep.line("%d slow streams, open for 20 s: %.1f KB a stream (floor %.1f KB).", slowStreams, float64(bytes)/1e3, float64(floorBytes)/1e3)
 	}
 	return nil
+}
+
+func measureLog(o options, rep *report, engine, dir string) error {
+	dir = filepath.Join(dir, "log-"+engine)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	url, stop, err := database(o, engine, dir)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return auditLog(rep, dir, url)
 }
 
 // pairs measures the floors and Signalbox alternately and reports the medians of the rounds' ratios and differences. The durable floor is

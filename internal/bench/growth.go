@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	growthConns   = 32
+	growthWorkers = 16
+	// listRequests is how often each kind of list is asked for.
+	listRequests = 200
+)
+
+// growth measures whether a request costs more the more trains, keys and credentials there are: one instance of each size, all with the
+// same load in turn, each request with the key of a train chosen at random.
+func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []int) error {
+	boxes := make([]*proxy, len(sizes))
+	for i, n := range sizes {
+		url, stop, err := database(o, engine, dir+"/"+strconv.Itoa(n))
+		if err != nil {
+			return err
+		}
+		defer stop()
+		name := fmt.Sprintf("growth %s %d", engine, n)
+		if boxes[i], err = startSignalbox(name, dir, bin, upstream, url); err != nil {
+			return err
+		}
+		defer boxes[i].stop()
+		if err := boxes[i].grow(n); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	time.Sleep(2 * time.Second)
+	small := shapes()[0]
+	cpu, ratio := make([][]float64, len(boxes)), make([][]float64, len(boxes))
+	for round := range o.rounds {
+		order := make([]int, len(boxes))
+		for i := range order {
+			order[i] = (i + round) % len(boxes)
+		}
+		got := make([]float64, len(boxes))
+		for _, i := range order {
+			r, err := closed(boxes[i], small, growthConns, o.duration)
+			if err != nil {
+				return fmt.Errorf("%s: %w", boxes[i].name, err)
+			}
+			got[i] = r.cpuPerRequest()
+		}
+		for i := range got {
+			cpu[i] = append(cpu[i], got[i])
+			ratio[i] = append(ratio[i], got[i]/got[0])
+		}
+	}
+	rep.line("")
+	rep.line("| trains, client keys and credentials | CPU a request, µs | ÷ the first line | resident memory |")
+	rep.line("|---|---|---|---|")
+	for i, n := range sizes {
+		rep.line("| %d each | %.0f | **%.2f** (%.2f–%.2f) | %.0f MB |", n, median(cpu[i]), median(ratio[i]), slices.Min(ratio[i]), slices.Max(ratio[i]), float64(boxes[i].rss())/1e6)
+	}
+	return lists(rep, boxes[len(boxes)-1], sizes[len(sizes)-1])
+}
+
+// grow makes n trains with a client key and an account each. They share the load, so each can serve.
+func (p *proxy) grow(n int) error {
+	p.keys = make([]string, n)
+	p.ids = make([]string, n)
+	g, ctx := errgroup.WithContext(context.Background())
+	g.SetLimit(growthWorkers)
+	for i := range n {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			slug := fmt.Sprintf("grown-%06d", i)
+			var cred struct {
+				Credential struct{ ID string } `json:"credential"`
+			}
+			if err := p.call(p.token, "/api/credentials", map[string]any{"type": "api_key", "name": slug, "provider": "anthropic", "base_url": p.upstream,
+				"tags": []string{"group-" + strconv.Itoa(i%100)}, "secrets": map[string]string{"api_key": "upstream-key"}}, &cred); err != nil {
+				return err
+			}
+			if err := p.call(p.token, "/api/trains", map[string]any{"train_id": slug, "name": slug}, nil); err != nil {
+				return err
+			}
+			if err := p.call(p.token, "/api/trains/"+slug+"/accounts", map[string]any{"credential_id": cred.Credential.ID}, nil); err != nil {
+				return err
+			}
+			var key struct {
+				APIKey struct {
+					APIKey string `json:"api_key"`
+				} `json:"api_key"`
+			}
+			if err := p.call(p.token, "/api/trains/"+slug+"/api-keys", map[string]any{"name": "bench"}, &key); err != nil {
+				return err
+			}
+			p.keys[i], p.ids[i] = key.APIKey.APIKey, cred.Credential.ID
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// lists measures how long one caller waits for a page of credentials and for one credential.
+func lists(rep *report, p *proxy, n int) error {
+	var cursors []string
+	for next := ""; len(cursors) < 20; {
+		var page struct {
+			NextCursor string `json:"next_cursor"`
+		}
+		if err := p.get("/api/credentials?limit=1000"+after(next), &page); err != nil {
+			return err
+		}
+		if next = page.NextCursor; next == "" {
+			break
+		}
+		cursors = append(cursors, next)
+	}
+	kinds := []struct {
+		name string
+		path func(i int) string
+	}{
+		{"one credential", func(int) string { return "/api/credentials/" + p.ids[rand.IntN(len(p.ids))] }},
+		{"first page of 100", func(int) string { return "/api/credentials" }},
+		{"a page of 100 further on", func(i int) string {
+			if len(cursors) == 0 {
+				return "/api/credentials"
+			}
+			return "/api/credentials?limit=100" + after(cursors[i%len(cursors)])
+		}},
+		{"100 with a tag", func(i int) string { return "/api/credentials?tag=group-" + strconv.Itoa(i%100) }},
+		{"100 by provider and type", func(int) string { return "/api/credentials?provider=anthropic&type=api_key" }},
+		{"search for one by its name", func(int) string { return fmt.Sprintf("/api/credentials?q=grown-%06d", rand.IntN(n)) }},
+		{"those of a train", func(int) string { return fmt.Sprintf("/api/credentials?train_id=grown-%06d", rand.IntN(n)) }},
+	}
+	rep.line("")
+	rep.line("| with %d credentials | p50 | p95 |", n)
+	rep.line("|---|---|---|")
+	for _, k := range kinds {
+		var r result
+		for i := range listRequests {
+			began := time.Now()
+			if err := p.get(k.path(i), nil); err != nil {
+				return err
+			}
+			r.lat = append(r.lat, time.Since(began))
+		}
+		rep.line("| %s | %.1f ms | %.1f ms |", k.name, ms(r.percentile(.5)), ms(r.percentile(.95)))
+	}
+	return nil
+}
+
+func after(cursor string) string {
+	if cursor == "" {
+		return ""
+	}
+	return "&cursor=" + url.QueryEscape(cursor)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func (p *proxy) get(path string, out any) error { return p.do(http.MethodGet, p.token, path, nil, out) }
+
+// database makes a fresh database of the engine; the URL is empty for SQLite.
+func database(o options, engine, dir string) (url string, stop func(), err error) {
+	switch engine {
+	case "sqlite":
+		return "", func() {}, nil
+	case "postgres":
+		if o.postgres != "" {
+			return o.postgres, func() {}, nil
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", nil, err
+		}
+		return startPostgres(dir)
+	}
+	return "", nil, fmt.Errorf("no engine %q", engine)
+}
+
+// crowd runs fn in n goroutines and joins them.
+func crowd(n int, fn func(worker int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { fn(i) })
+	}
+	wg.Wait()
+}
