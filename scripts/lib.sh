@@ -49,6 +49,29 @@ need_go() {
   command -v go >/dev/null || die "Go is missing: install Go 1.26 or newer from https://go.dev/dl and put it on the PATH"
 }
 
+# node_present says whether there is a Node.js of at least version 18 and npm.
+node_present() {
+  command -v npm >/dev/null && command -v node >/dev/null && (($(node -p 'process.versions.node.split(".")[0]') >= 18))
+}
+
+# need_node makes sure of Node.js and npm. What a distribution ships beside each other fits together; half of it may come from elsewhere.
+need_node() {
+  node_present && return
+  say "   Node.js 18 or newer, or npm, is missing"
+  install_packages nodejs npm
+  hash -r
+  node_present || die "Node.js is older than 18 after installing nodejs and npm; install a newer one from https://nodejs.org"
+}
+
+# sha256 prints the hash of standard input.
+sha256() {
+  if command -v sha256sum >/dev/null; then
+    sha256sum | cut -d ' ' -f 1
+  else
+    shasum -a 256 | cut -d ' ' -f 1
+  fi
+}
+
 # elapsed SECONDS prints a duration for people.
 elapsed() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 

@@ -25,7 +25,8 @@ tools() {
   need gcc gcc libc6-dev # the race detector links C
   need git git # the generated files are compared with what git tracks
   need curl curl # the commands of the README
-  say "   $(go version), $(gcc -dumpfullversion -dumpversion | sed 's/^/gcc /')"
+  need_node # the TypeScript SDK, a client that we did not write, and the linter of the OpenAPI document
+  say "   $(go version), $(gcc -dumpfullversion -dumpversion | sed 's/^/gcc /'), node $(node --version)"
 }
 
 staticcheck() { go tool -modfile=tools/go.mod staticcheck ./...; }

@@ -66,6 +66,7 @@ func (b *Broker) fail(w http.ResponseWriter, r *http.Request, rid string, err er
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
+	h.Set("Request-Id", rid) // where the official SDKs look for error.requestID; an upstream's own answer brings its own
 	h.Set("X-Should-Retry", strconv.FormatBool(retryable(f)))
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")

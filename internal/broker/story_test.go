@@ -177,7 +177,8 @@ func TestFailover(t *testing.T) {
 		require.Len(t, d.up.Requests(), 2, "at most one hop on a burst")
 		require.Contains(t, body, "rate_limit_error")
 		require.Equal(t, "2", header.Get("Retry-After"))
-		require.NotEmpty(t, header.Get("Request-Id"), "the upstream's own answer is passed on")
+		require.NotEmpty(t, header.Get("Request-Id"))
+		require.NotEqual(t, header.Get("X-Request-Id"), header.Get("Request-Id"), "the upstream's own answer is passed on")
 		for _, s := range d.secrets {
 			d.up.SetKeyBehaviour(s, demo.Always(demo.Behaviour{}))
 		}

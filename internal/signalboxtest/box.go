@@ -50,7 +50,7 @@ type Box struct {
 
 	upstreamURL string
 	lanes       atomic.Int64
-	stop        func()
+	drain, stop func()
 }
 
 // Each runs fn on each engine with a box of its own.
@@ -70,7 +70,15 @@ func Start(t testing.TB, e store.Engine) *Box {
 // Second starts another instance on the PostgreSQL database of this box. It shares the tokens and the upstream.
 func (b *Box) Second(t testing.TB) *Box {
 	t.Helper()
-	s := start(t, store.Config{PostgresURL: b.Store.PostgresURL}, nil, b)
+	s := start(t, store.Config{PostgresURL: b.Store.PostgresURL}, nil, b, "127.0.0.1:0")
+	s.Upstream, s.upstreamURL = b.Upstream, b.upstreamURL
+	return s
+}
+
+// Again starts this box anew, after it was stopped, on its database and under its address.
+func (b *Box) Again(t testing.TB) *Box {
+	t.Helper()
+	s := start(t, b.Store, nil, b, strings.TrimPrefix(b.URL, "http://"))
 	s.Upstream, s.upstreamURL = b.Upstream, b.upstreamURL
 	return s
 }
@@ -78,10 +86,10 @@ func (b *Box) Second(t testing.TB) *Box {
 // StartWith starts a box on a fresh database with more settings.
 func StartWith(t testing.TB, e store.Engine, env map[string]string) *Box {
 	t.Helper()
-	return start(t, storetest.Config(t, e), env, nil)
+	return start(t, storetest.Config(t, e), env, nil, "127.0.0.1:0")
 }
 
-func start(t testing.TB, cfg store.Config, env map[string]string, first *Box) *Box {
+func start(t testing.TB, cfg store.Config, env map[string]string, first *Box, address string) *Box {
 	t.Helper()
 	b := &Box{DataDir: t.TempDir(), Planted: &Planted{}, Log: &Buffer{}}
 	if cfg.PostgresURL.IsZero() {
@@ -112,13 +120,14 @@ func start(t testing.TB, cfg store.Config, env map[string]string, first *Box) *B
 	b.Store = store.Config{DataDir: b.DataDir, PostgresURL: cfg.PostgresURL}
 	b.App, err = app.Open(context.Background(), conf)
 	require.NoError(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	b.URL = "http://" + l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- b.App.Serve(ctx, l) }()
 	var once sync.Once
+	b.drain = cancel
 	b.stop = func() {
 		once.Do(func() {
 			b.App.Cut()
@@ -142,7 +151,10 @@ func start(t testing.TB, cfg store.Config, env map[string]string, first *Box) *B
 	return b
 }
 
-// Stop stops the box in order before the test ends.
+// Drain begins an orderly end: open streams go on, and new requests are told to go elsewhere.
+func (b *Box) Drain() { b.drain() }
+
+// Stop stops the box before the test ends, and cuts the streams that are still open.
 func (b *Box) Stop() { b.stop() }
 
 // Admin returns a client with every scope.
