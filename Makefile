@@ -24,8 +24,9 @@ check: ## the quick gate before a commit (SQLite only, well under 90 s once buil
 test: ## everything that must pass before a merge, on SQLite and PostgreSQL; installs PostgreSQL and gcc when they are missing
 	@scripts/test.sh
 
-verify: ## fails when go.mod or a generated file is not current
+verify: ## fails when go.mod or a generated file is not current, or the OpenAPI document has flaws
 	@scripts/generate.sh --check
+	@scripts/openapi.sh
 
 generate: ## writes the generated files
 	@scripts/generate.sh

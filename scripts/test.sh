@@ -46,6 +46,7 @@ stage vet go vet ./...
 stage staticcheck staticcheck
 stage house house
 stage verify scripts/generate.sh --check
+stage openapi scripts/openapi.sh
 stage tests tests
 stage race race
 

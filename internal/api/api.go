@@ -144,10 +144,9 @@ const schemeToken = "token"
 // describe returns the document in a form that reads well in a diff.
 func (s *service) describe() ([]byte, error) {
 	doc := s.huma.OpenAPI()
-	// huma registers its own error shape beside ours for every operation; nothing refers to it.
-	schemas := doc.Components.Schemas.Map()
-	delete(schemas, reflect.TypeFor[huma.ErrorModel]().Name())
-	delete(schemas, reflect.TypeFor[huma.ErrorDetail]().Name())
+	if err := s.complete(doc); err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("api: encode the OpenAPI document: %w", err)

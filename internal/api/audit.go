@@ -33,9 +33,9 @@ func (auditAction) Schema(huma.Registry) *huma.Schema {
 type AuditQuery struct {
 	From    time.Time   `query:"from" doc:"The earliest time."`
 	To      time.Time   `query:"to" doc:"The time before which."`
-	Action  auditAction `query:"action"`
-	Outcome string      `query:"outcome" maxLength:"64"`
-	Request string      `query:"request_id" maxLength:"64"`
+	Action  auditAction `query:"action" doc:"Only this act."`
+	Outcome string      `query:"outcome" maxLength:"64" doc:"Only acts that ended so, such as ok or refused."`
+	Request string      `query:"request_id" maxLength:"64" doc:"Only what one request did: the X-Request-ID of its answer."`
 	Limit   int         `query:"limit" minimum:"1" maximum:"1000" doc:"How many at most; 100 when it is left out."`
 	Cursor  string      `query:"cursor" maxLength:"1000" doc:"next_cursor of the page before."`
 }

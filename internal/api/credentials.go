@@ -32,16 +32,16 @@ func credentialOut(c vault.Credential, err error) (*credentialAnswer, error) {
 // CredentialQuery is the part of a query that every list of credentials has.
 type CredentialQuery struct {
 	Page
-	Type             credentialType   `query:"type"`
-	Provider         string           `query:"provider" maxLength:"100"`
-	ServiceID        string           `query:"service_id" maxLength:"100"`
-	InfrastructureID string           `query:"infrastructure_id" maxLength:"100"`
+	Type             credentialType   `query:"type" doc:"Only this type."`
+	Provider         string           `query:"provider" maxLength:"100" doc:"Only those of this provider."`
+	ServiceID        string           `query:"service_id" maxLength:"100" doc:"Only those of this service."`
+	InfrastructureID string           `query:"infrastructure_id" maxLength:"100" doc:"Only those of this machine."`
 	TrainID          string           `query:"train_id" maxLength:"64" doc:"Only what is linked to this train (slug or id); this also needs trains:read."`
-	Owner            string           `query:"owner" maxLength:"200"`
-	PluginName       string           `query:"plugin_name" maxLength:"100"`
-	Tag              string           `query:"tag" maxLength:"100"`
-	Status           credentialStatus `query:"status"`
-	ExpiresBefore    time.Time        `query:"expires_before"`
+	Owner            string           `query:"owner" maxLength:"200" doc:"Only those of this owner."`
+	PluginName       string           `query:"plugin_name" maxLength:"100" doc:"Only those of this plugin."`
+	Tag              string           `query:"tag" maxLength:"100" doc:"Only those with this tag."`
+	Status           credentialStatus `query:"status" doc:"Only those in this state."`
+	ExpiresBefore    time.Time        `query:"expires_before" doc:"Only those that expire before this time."`
 	Q                string           `query:"q" maxLength:"200" doc:"Words that must occur in the metadata."`
 }
 
@@ -78,13 +78,13 @@ func (s *service) addCredentials() {
 
 func (s *service) listCredentials(ctx context.Context, caller identity.Caller, in *struct {
 	CredentialQuery
-	ClientID string `query:"client_id" maxLength:"100"`
+	ClientID string `query:"client_id" maxLength:"100" doc:"Only those of this client."`
 }) (*credentialPage, error) {
 	return s.credentials(ctx, caller, in.ClientID, in.CredentialQuery)
 }
 
 func (s *service) listCredentialsByClient(ctx context.Context, caller identity.Caller, in *struct {
-	Client string `path:"client_id"`
+	Client string `path:"client_id" doc:"The client's id."`
 	CredentialQuery
 }) (*credentialPage, error) {
 	return s.credentials(ctx, caller, in.Client, in.CredentialQuery)

@@ -20,7 +20,11 @@ import (
 
 // document is what the tests read of the OpenAPI document. They derive their tables from it and from nothing else.
 type document struct {
-	OpenAPI    string                                `json:"openapi"`
+	OpenAPI string `json:"openapi"`
+	Tags    []struct {
+		Name        string `json:"name"`
+		Description string `json:"description"`
+	} `json:"tags"`
 	Paths      map[string]map[string]json.RawMessage `json:"paths"`
 	Components struct {
 		Schemas map[string]*schema `json:"schemas"`
@@ -45,7 +49,9 @@ type operation struct {
 			Schema *schema `json:"schema"`
 		} `json:"content"`
 	} `json:"requestBody"`
+	Tags      []string `json:"tags"`
 	Responses map[string]struct {
+		Ref     string `json:"$ref"`
 		Content map[string]struct {
 			Schema *schema `json:"schema"`
 		} `json:"content"`
@@ -58,7 +64,7 @@ func (o operation) String() string { return o.method + " " + o.path }
 func (o operation) success() []string {
 	var out []string
 	for status := range o.Responses {
-		if status != "default" {
+		if strings.HasPrefix(status, "2") {
 			out = append(out, status)
 		}
 	}
@@ -170,6 +176,11 @@ func TestDocumentIsServed(t *testing.T) {
 func TestDocument(t *testing.T) {
 	d := readDocument(t)
 	require.Equal(t, "3.1.0", d.OpenAPI)
+	sections := map[string]bool{}
+	for _, tag := range d.Tags {
+		require.NotEmpty(t, tag.Description, tag.Name)
+		sections[tag.Name] = true
+	}
 	for _, o := range d.operations(t) {
 		t.Run(o.String(), func(t *testing.T) {
 			require.NotEmpty(t, o.ID)
@@ -184,6 +195,10 @@ func TestDocument(t *testing.T) {
 			require.NotNil(t, o.Security)
 			require.Equal(t, o.Permission == "none", len(*o.Security) == 0, "security and permission must agree")
 			require.NotEmpty(t, o.success())
+			require.Contains(t, o.Responses, "400")
+			require.Equal(t, d.body(o) != nil, o.Responses["415"].Ref != "", "a body and what may be wrong with it")
+			require.Len(t, o.Tags, 1)
+			require.Contains(t, sections, o.Tags[0])
 			refusal := d.resolve(o.Responses["default"].Content["application/problem+json"].Schema)
 			require.Contains(t, refusal.Properties, "code")
 			require.Contains(t, refusal.Properties, "errors")

@@ -238,7 +238,7 @@ func instant(t time.Time) *time.Time {
 
 // ByID is the path of one thing.
 type ByID struct {
-	ID string `path:"id"`
+	ID string `path:"id" doc:"Its id."`
 }
 
 // OfTrain is the path of a train and of what belongs to it.

@@ -23,7 +23,7 @@ func (bearerStatus) Schema(huma.Registry) *huma.Schema {
 // OfKey is the path of a client key.
 type OfKey struct {
 	OfTrain
-	Key string `path:"key_id"`
+	Key string `path:"key_id" doc:"The key's id."`
 }
 
 type keyDraft struct {
@@ -84,7 +84,7 @@ func (s *service) addKeys() {
 func (s *service) listKeys(ctx context.Context, caller identity.Caller, in *struct {
 	OfTrain
 	Page
-	Status bearerStatus `query:"status"`
+	Status bearerStatus `query:"status" doc:"Only those in this state."`
 }) (*struct{ Body client.KeyPage }, error) {
 	keys, next, err := s.Trains.ListKeys(ctx, caller, in.Train, identity.KeyFilter{Status: identity.Status(in.Status), Limit: in.Limit, Cursor: in.Cursor, Skip: in.Skip})
 	if err != nil {

@@ -140,6 +140,7 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 		return nil
 	}
 	require.Equal(h.t, want, a.status, "%s", a.body)
+	require.Contains(h.t, o.Responses, strconv.Itoa(want), "the document does not tell of this refusal")
 	p := h.problem(a)
 	if want == 401 {
 		require.Equal(h.t, "unauthenticated", p.Code)
@@ -212,6 +213,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 				tried++
 				a := h.do(request{method: o.method, target: target, token: h.token, body: h.body(d, o, w)})
 				require.Equal(t, 404, a.status, "%s with %s=%.40s: %s", o, change.name, change.value, a.body)
+				require.Contains(t, o.Responses, "404", "the document does not tell of this refusal")
 				p := h.problem(a)
 				require.Equal(t, "not_found", p.Code)
 				require.Empty(t, p.Errors)

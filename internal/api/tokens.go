@@ -48,7 +48,7 @@ func (s *service) addTokens() {
 func (s *service) listTokens(ctx context.Context, caller identity.Caller, in *struct {
 	Page
 	UserID string       `query:"user_id" maxLength:"64" doc:"Whose; the caller's when it is left out. Those of others need users:read."`
-	Status bearerStatus `query:"status"`
+	Status bearerStatus `query:"status" doc:"Only those in this state."`
 }) (*struct{ Body client.TokenPage }, error) {
 	tokens, next, err := s.Identity.ListTokens(ctx, caller, identity.TokenFilter{
 		UserID: in.UserID, Status: identity.Status(in.Status), Limit: in.Limit, Cursor: in.Cursor, Skip: in.Skip,
