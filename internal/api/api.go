@@ -52,6 +52,7 @@ type service struct {
 	huma     huma.API
 	router   *router
 	document []byte
+	page     page          // the document for people
 	broken   []error       // of registration
 	patience time.Duration // for a body to arrive
 }
@@ -105,6 +106,9 @@ func build(cfg Config) (s *service, err error) {
 		return nil, err
 	}
 	if s.document, err = s.describe(); err != nil {
+		return nil, err
+	}
+	if s.page, err = renderDocs(s.document); err != nil {
 		return nil, err
 	}
 	return s, nil

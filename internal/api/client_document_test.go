@@ -106,7 +106,7 @@ func TestClientSpeaksTheDocument(t *testing.T) {
 		})
 	}
 	for _, o := range d.operations(t) {
-		if o.method != "PUT" && o.ID != "get-openapi" { // PUT does what PATCH does
+		if o.method != "PUT" && o.ID != "get-openapi" && o.ID != "get-docs" { // PUT does what PATCH does; the documents are for others
 			require.True(t, covered[o.ID], "the client has no method for %s", o)
 		}
 	}

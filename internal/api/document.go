@@ -61,6 +61,14 @@ func hasParam(op *huma.Operation, in, name string) bool {
 	return slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.In == in && (name == "" || p.Name == name) })
 }
 
+// documents are the answers that are no JSON of ours; huma takes their bytes for a text in base64.
+func documents() map[string]map[string]*huma.MediaType {
+	return map[string]map[string]*huma.MediaType{
+		"get-openapi": {"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "An OpenAPI 3.1 document."}}},
+		"get-docs":    {"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}
+}
+
 // complete adds to the registered operations what is the same for all: the sections, and what each may be refused with. It takes away the
 // schemas that nothing refers to.
 func (s *service) complete(doc *huma.OpenAPI) error {
@@ -73,6 +81,9 @@ func (s *service) complete(doc *huma.OpenAPI) error {
 				return fmt.Errorf("api: %s and %s have the id %s", other, path, op.OperationID)
 			}
 			ids[op.OperationID] = path
+			if media, own := documents()[op.OperationID]; own {
+				op.Responses["200"].Content = media
+			}
 			if len(op.Tags) != 1 || !slices.ContainsFunc(doc.Tags, func(t *huma.Tag) bool { return t.Name == op.Tags[0] }) {
 				return fmt.Errorf("api: the tag of %s is not in the table of tags", op.OperationID)
 			}

@@ -32,6 +32,7 @@ func (s *service) addService() {
 	add(s, route{method: http.MethodGet, path: "/api/whoami", id: "who-am-i", summary: "Say who the caller is", tag: tag, access: signedIn}, s.whoAmI)
 	add(s, route{method: http.MethodGet, path: "/api/version", id: "get-version", summary: "Say which version answers", tag: tag, access: public}, s.version)
 	add(s, route{method: http.MethodGet, path: "/api/openapi.json", id: "get-openapi", summary: "This document", tag: tag, access: public}, s.openAPI)
+	add(s, route{method: http.MethodGet, path: "/api/docs", id: "get-docs", summary: "This document as a page for people", tag: tag, access: public}, s.docs)
 }
 
 func (s *service) setup(ctx context.Context, caller identity.Caller, in *struct{ Body setupDraft }) (*struct{ Body client.SetupResult }, error) {

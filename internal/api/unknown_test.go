@@ -18,7 +18,7 @@ func TestInvariant13UnknownDenies(t *testing.T) {
 			for _, target := range []string{
 				"/api", "/api/", "/api/nothing", "/api/credentials/", "/api//credentials", "/api/./credentials", "/api/x/../credentials", "/api/credentials/..",
 				"/api/Credentials", "/api/credentials%2f" + w.credential, "/api/credentials/" + w.credential + "/", "/api/credentials/" + w.credential + "/planted",
-				"/api/trains//accounts", "/api/%ff", "/api/credentials/%00", "/api/credentials/%ff", "/api/docs", "/api/openapi", "/api/openapi.yaml", "/api/openapi-3.0.json",
+				"/api/trains//accounts", "/api/%ff", "/api/credentials/%00", "/api/credentials/%ff", "/api/docs/", "/api/docs/style.css", "/api/docs.css", "/api/openapi", "/api/openapi.yaml", "/api/openapi-3.0.json",
 				"/api/schemas/Problem.json", "/docs", "/openapi.json", "/schemas/Problem.json", "/", "/planted", "/v1/messages", "/api.json", "/apicredentials",
 				"/api/credentials;planted", "/api/credentials%00",
 			} {
