@@ -99,7 +99,6 @@ type (
 		Style          template.CSS
 		Sections       []docsSection
 		Refusals       []docsRefusal
-		Problem        []docsField
 		Schemas        []docsShape
 	}
 	docsSection struct {

@@ -105,11 +105,19 @@ func operations(item *huma.PathItem) []*huma.Operation {
 	return slices.DeleteFunc(all, func(op *huma.Operation) bool { return op == nil })
 }
 
+// lending are the codes that only a request to lend is refused with, under /v1.
+func lending() []string {
+	return []string{
+		"model_duplicate", "train_mismatch", "account_not_linked", "no_account", "train_disabled", "host_not_bound", "accounts_cooling", "memory_budget", "draining",
+		"upstream_unreachable",
+	}
+}
+
 // refusalResponse describes one kind of fault by its codes.
 func (s *service) refusalResponse(k fault.Kind) *huma.Response {
 	var codes []string
 	for _, c := range fault.Codes() {
-		if c.Kind == k {
+		if c.Kind == k && !slices.Contains(lending(), c.Name) {
 			codes = append(codes, "`"+c.Name+"`: "+c.Meaning)
 		}
 	}
