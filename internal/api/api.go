@@ -32,7 +32,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what the door needs. All but ClientIP and Log is required.
+// Config is what the door needs. All but ClientIP, Served and Log is required.
 type Config struct {
 	DB       *store.DB
 	Vault    *vault.Room
@@ -44,6 +44,9 @@ type Config struct {
 	Version string
 	// ClientIP says where a request comes from; nil means the address of the connection.
 	ClientIP func(*http.Request) string
+	// Served is told of each answer: the operation's method and path with its parameters' names, "" when no operation was reached, the status,
+	// and how long it took.
+	Served func(route string, status int, took time.Duration)
 }
 
 // service holds the rooms and, after [build], the registered operations.

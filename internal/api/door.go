@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
@@ -40,6 +41,7 @@ type door struct{ *service }
 
 // ServeHTTP answers with a request id, headers that forbid caching and embedding, and, when an operation panics, a problem without its text.
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
 	ex := &exchange{id: requestID(w.Header()), ip: d.clientIP(r)}
 	ex.caller = identity.Caller{Kind: identity.KindAnonymous, RequestID: ex.id, IP: ex.ip, UserAgent: r.UserAgent()}
 	h := w.Header()
@@ -56,6 +58,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.refuse(out, r, fault.New(fault.Internal, "internal", "Signalbox failed to handle this. The request id leads to the cause in the server's log."))
 	}
 	out.send()
+	if d.Served != nil {
+		d.Served(ex.route, out.status, time.Since(started))
+	}
 }
 
 // serve reports whether the operation ended without a panic.

@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -47,6 +49,7 @@ type house struct {
 	log      *buffer
 	tables   []string
 	deaf     *atomic.Bool // a cache of this instance cannot follow
+	served   servings
 
 	user   client.User
 	token  string // of the administrator, all scopes
@@ -104,6 +107,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	handler, err := api.New(api.Config{
 		DB: h.db, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Log: logger, Version: buildVersion,
+		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	})
 	require.NoError(t, err)
 	h.server = httptest.NewServer(handler)
@@ -115,6 +119,20 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	}
 	require.Greater(t, len(h.tables), 10)
 	return h
+}
+
+// servings are what the door tells of its answers.
+type servings struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func (s *servings) add(route string, status int, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if took > 0 {
+		s.said = append(s.said, strconv.Itoa(status)+" "+route)
+	}
 }
 
 // setUp makes the administrator as a person does: with the one-time link, through the API.

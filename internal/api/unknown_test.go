@@ -110,6 +110,19 @@ func TestHead(t *testing.T) {
 	})
 }
 
+// TestServedTellsThePattern: what is told of an answer holds nothing of the request's path.
+func TestServedTellsThePattern(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.served.said = nil
+		h.do(request{method: "GET", target: "/api/whoami", token: h.token})
+		h.do(request{method: "GET", target: "/api/trains/some-slug", token: h.token})
+		h.do(request{method: "GET", target: "/api/trains/some-slug"})
+		h.do(request{method: "GET", target: "/api/no/such%0Athing", token: h.token})
+		h.do(request{method: "BREW", target: "/api/whoami", token: h.token})
+		require.Equal(t, []string{"200 GET /api/whoami", "404 GET /api/trains/{train_id}", "401 GET /api/trains/{train_id}", "404 ", "405 "}, h.served.said)
+	})
+}
+
 // TestLiteralBeforeParameter: a client whose id is the name of a sub-route is still found by client.
 func TestLiteralBeforeParameter(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {

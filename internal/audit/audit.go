@@ -90,6 +90,8 @@ type Health struct {
 	Size int64
 	// Signed is the size of the newest checkpoint that this instance made or saw.
 	Signed int64
+	// SignedAt is when that one was signed; zero before the first.
+	SignedAt time.Time
 	// Anchored is the size of the newest checkpoint in the checkpoint file; 0 without a file.
 	Anchored int64
 	// AnchorErr is why the checkpoint file could not be extended; nil when it was.

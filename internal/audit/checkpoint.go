@@ -131,11 +131,13 @@ func (l *Log) sign(ctx context.Context) error {
 	if l.right.size <= l.signed {
 		return nil
 	}
+	var at time.Time
 	err := l.db.Bookkeep(ctx, store.Sequence, func(tx *store.Tx) error {
+		at = tx.Now()
 		if err := l.fence(tx); err != nil {
 			return err
 		}
-		c := Checkpoint{Origin: l.signer.Name(), Size: l.right.size, Root: l.right.root(), At: tx.Now(), After: l.signed}
+		c := Checkpoint{Origin: l.signer.Name(), Size: l.right.size, Root: l.right.root(), At: at, After: l.signed}
 		signed, err := note.Sign(&note.Note{Text: c.text()}, l.signer)
 		if err != nil {
 			return err
@@ -151,7 +153,7 @@ func (l *Log) sign(ctx context.Context) error {
 		return err
 	}
 	l.signed = l.right.size
-	l.tell(func(h *Health) { h.Signed = l.signed })
+	l.tell(func(h *Health) { h.Signed, h.SignedAt = l.signed, at })
 	return nil
 }
 

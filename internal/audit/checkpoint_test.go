@@ -150,6 +150,10 @@ func TestAnchorFile(t *testing.T) {
 			c, err := b.log.Latest(t.Context())
 			require.NoError(t, err)
 			want = append(want, c.Note)
+			require.Equal(t, c.At, b.log.Health().SignedAt)
+			again := b.another(t, b.db, "beside")
+			require.NoError(t, again.stand(t.Context(), standForRecords))
+			require.Equal(t, c.At, again.Health().SignedAt, "another instance sees it too")
 		}
 		step()
 		step()

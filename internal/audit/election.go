@@ -45,6 +45,7 @@ type electionRow struct {
 	Pending  int64      `db:"pending"`
 	Size     int64      `db:"size"`
 	Unsigned int64      `db:"unsigned"`
+	SignedAt store.Time `db:"signed_at"`
 }
 
 // stand takes the election when there is reason to, and returns without one when there is not.
@@ -63,14 +64,15 @@ func (l *Log) stand(ctx context.Context, why standFor) error {
 	err := l.db.Read(ctx, func(tx *store.Tx) error {
 		now = tx.Now()
 		return tx.Get(&row, `SELECT holder, epoch, until, size, (SELECT COUNT(*) FROM (SELECT 1 FROM audit_pending WHERE source_id >= $2 LIMIT 1) AS p) AS pending,
-			size - COALESCE((SELECT MAX(size) FROM audit_checkpoints), 0) AS unsigned
+			size - COALESCE((SELECT MAX(size) FROM audit_checkpoints), 0) AS unsigned,
+			COALESCE((SELECT at FROM audit_checkpoints ORDER BY size DESC LIMIT 1), 0) AS signed_at
 			FROM elections, (SELECT COALESCE((SELECT first_leaf + count FROM audit_leaves ORDER BY first_leaf DESC LIMIT 1), 0) AS size) AS s
 			WHERE name = $1`, electionName, far.floor())
 	})
 	if err != nil {
 		return err
 	}
-	l.saw(row.Size, row.Size-row.Unsigned)
+	l.saw(row.Size, row.Size-row.Unsigned, signedAt(row.SignedAt))
 	if !l.electable(row, now, why) {
 		return nil
 	}
@@ -86,6 +88,14 @@ func (l *Log) stand(ctx context.Context, why standFor) error {
 	}
 	l.epoch, l.lapsed, l.right = row.Epoch+1, 0, nil
 	return nil
+}
+
+// signedAt is the zero time for the zero that stands for no checkpoint.
+func signedAt(t store.Time) time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return t.Time()
 }
 
 // electable decides whether to take the election from its holder. A holder that is alive prolongs a lapsed term with its next pass, so

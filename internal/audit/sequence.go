@@ -126,8 +126,8 @@ func (l *Log) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var signed int64
-		if err := tx.Get(&signed, `SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints`); err != nil {
+		signed, at, err := readSigned(tx)
+		if err != nil {
 			return err
 		}
 		right, err := readEdge(tx, size)
@@ -135,19 +135,32 @@ func (l *Log) load(ctx context.Context) error {
 			return err
 		}
 		l.right, l.last, l.signed = right, last, signed
-		l.saw(size, signed)
+		l.saw(size, signed, at)
 		return nil
 	})
 }
 
+// readSigned returns the size of the newest checkpoint and when it was signed, zeros while there is none.
+func readSigned(tx *store.Tx) (int64, time.Time, error) {
+	var row struct {
+		Size int64      `db:"size"`
+		At   store.Time `db:"at"`
+	}
+	err := tx.Get(&row, `SELECT size, at FROM audit_checkpoints ORDER BY size DESC LIMIT 1`)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, time.Time{}, nil
+	}
+	return row.Size, row.At.Time(), err
+}
+
 // saw takes note of how long the log in the database is. It never becomes shorter by itself.
-func (l *Log) saw(size, signed int64) {
+func (l *Log) saw(size, signed int64, at time.Time) {
 	l.tell(func(h *Health) {
 		if size < h.Size {
 			l.log.Error("the audit log in the database is shorter than it was: it was cut or rolled back; run `signalbox audit verify` with an anchored checkpoint",
 				"leaves", size, "before", h.Size)
 		}
-		h.Size, h.Signed = size, signed
+		h.Size, h.Signed, h.SignedAt = size, signed, at
 	})
 }
 

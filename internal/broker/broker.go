@@ -59,6 +59,7 @@ type Broker struct {
 
 	draining atomic.Bool
 	inFlight atomic.Int64
+	refused  map[string]*atomic.Int64 // by code; not changed after New
 	bodies   bodyStore
 }
 
@@ -84,6 +85,10 @@ func New(cfg Config) (*Broker, error) {
 		b.clientIP = peerIP
 	}
 	b.bodies.budget = MemoryBudget
+	b.refused = map[string]*atomic.Int64{otherCode: {}}
+	for _, c := range fault.Codes() {
+		b.refused[c.Name] = new(atomic.Int64)
+	}
 	return b, nil
 }
 
@@ -92,6 +97,29 @@ func (b *Broker) Drain() { b.draining.Store(true) }
 
 // InFlight returns how many requests are under way.
 func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
+
+// otherCode stands for codes that are not in the table of package fault.
+const otherCode = "other"
+
+// Refusals returns how many requests were answered with an error of our own since the start, by its code.
+func (b *Broker) Refusals() map[string]int64 {
+	out := make(map[string]int64, len(b.refused))
+	for code, n := range b.refused {
+		out[code] = n.Load()
+	}
+	return out
+}
+
+// BodyBytes returns how much of [MemoryBudget] the bodies of requests under way hold.
+func (b *Broker) BodyBytes() int64 { return b.bodies.held.Load() }
+
+func (b *Broker) countRefusal(code string) {
+	n, ok := b.refused[code]
+	if !ok {
+		n = b.refused[otherCode]
+	}
+	n.Add(1)
+}
 
 // ServeHTTP serves /v1.
 func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -56,6 +56,7 @@ func (b *Broker) fail(w http.ResponseWriter, r *http.Request, rid string, err er
 	// net/http reads what is left of the body before it answers, and a client may announce a body and never send it.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leftover))
 	f := fault.Of(err)
+	b.countRefusal(f.Code)
 	h := w.Header()
 	if f.Kind == fault.Unauthenticated {
 		h.Set("WWW-Authenticate", `Bearer realm="Signalbox"`)

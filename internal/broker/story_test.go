@@ -335,6 +335,7 @@ func TestDraining(t *testing.T) {
 		require.Equal(t, "true", header.Get("X-Should-Retry"))
 		require.Equal(t, "1", header.Get("Retry-After"))
 		require.EqualValues(t, 1, d.broker.InFlight())
+		require.EqualValues(t, 1, d.broker.Refusals()["draining"])
 		whole, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		require.Contains(t, string(whole), "event: message_stop", "an open stream goes on")

@@ -34,6 +34,7 @@ const (
 	TokenWrite       Permission = "tokens:write" // one's own tokens; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
+	MetricsRead      Permission = "metrics:read"
 )
 
 // PermissionRow explains one permission and says which roles have it.
@@ -66,6 +67,7 @@ var (
 		{TokenWrite, "issue and revoke one's own personal access tokens", everyone, true},
 		{UserRead, "list people and their tokens", []Role{Administrator, Auditor}, true},
 		{UserWrite, "add and change people, and issue and revoke their tokens", []Role{Administrator}, true},
+		{MetricsRead, "read the metrics", readers, true},
 	}
 )
 

@@ -26,6 +26,7 @@ tokens:read         yes            yes            yes            yes            
 tokens:write        yes            yes            yes            yes            yes
 users:read          yes            -              yes            -              yes
 users:write         yes            -              -              -              yes
+metrics:read        yes            yes            yes            -              yes
 `
 
 func TestAllowTable(t *testing.T) {

@@ -111,7 +111,17 @@ func (r *Room) Failed(source, what string) {
 		}
 	}
 	t.counts[i] = 1
+	r.failed[i].Add(1)
 	r.guesses.add(&t)
+}
+
+// Failures returns how many authentications have failed since the start, by what was tried.
+func (r *Room) Failures() map[string]int64 {
+	out := make(map[string]int64, len(attempts))
+	for i, what := range attempts {
+		out[what] = r.failed[i].Load()
+	}
+	return out
 }
 
 func canonicalSource(s string) string {

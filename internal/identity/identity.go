@@ -53,6 +53,7 @@ type Room struct {
 
 	touches touches
 	guesses guesses
+	failed  [len(attempts)]atomic.Int64 // since the start
 
 	cancel context.CancelFunc
 	worker sync.WaitGroup

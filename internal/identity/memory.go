@@ -60,6 +60,9 @@ func (g *register) size() int {
 	return len(g.ids)
 }
 
+// Held returns how many client keys and tokens are in memory: those that are not revoked.
+func (r *Room) Held() (keys, tokens int) { return r.keys.size(), r.tokens.size() }
+
 // put adds h, or replaces the holder with its id.
 func (g *register) put(h *holder) {
 	g.mu.Lock()

@@ -405,12 +405,14 @@ func (g *group) store(b *batch) (ambiguous bool, err error) {
 }
 
 func (g *group) storeOnce(b *batch, timeout time.Duration) error {
+	started := time.Now()
 	var err error
 	if g.db.engine == Postgres {
 		err = g.storePostgres(b, timeout)
 	} else {
 		err = g.storeSQLite(b)
 	}
+	g.db.cfg.Committed(len(b.entries), time.Since(started), err == nil)
 	if err == nil && b.at/minute == g.refMinute {
 		for _, s := range b.refs {
 			g.refs[s] = g.refMinute

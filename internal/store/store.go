@@ -49,6 +49,9 @@ type Config struct {
 	PostgresURL secret.Value
 	// MaxConns bounds the PostgreSQL connections of this instance; 0 means 10. Two more serve the change feed.
 	MaxConns int
+	// Committed is told of each try of a group commit: how many events it held, how long it took and whether they are stored now. It
+	// is on the way of requests and must not wait.
+	Committed func(events int, took time.Duration, stored bool)
 	// Log receives causes that no client may see.
 	Log *slog.Logger
 	// Clock replaces the database's time; tests use it. Nil means the database's own time in transactions.
@@ -80,6 +83,9 @@ const FileName = "signalbox.db"
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Committed == nil {
+		cfg.Committed = func(int, time.Duration, bool) {}
 	}
 	db := &DB{cfg: cfg, engine: SQLite}
 	var err error

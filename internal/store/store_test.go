@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,4 +210,51 @@ func TestStartTwiceIsAnError(t *testing.T) {
 		require.ErrorContains(t, db.Start(t.Context()), "already")
 		require.NoError(t, db.Close())
 	})
+}
+
+// TestCommitsAndPoolsAreTold: each try of a group commit is told of, a failed one too, and the pools tell what they have.
+func TestCommitsAndPoolsAreTold(t *testing.T) {
+	for _, e := range storetest.Engines() {
+		t.Run(string(e), func(t *testing.T) {
+			type try struct {
+				events int
+				stored bool
+			}
+			var mu sync.Mutex
+			var tries []try
+			cfg := storetest.Config(t, e)
+			cfg.Committed = func(events int, took time.Duration, stored bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				require.Positive(t, took)
+				tries = append(tries, try{events, stored})
+			}
+			db := storetest.OpenConfig(t, cfg)
+			_, err := db.Append(t.Context(), lease("key_1", "cred_1"))
+			require.NoError(t, err)
+			require.Equal(t, []try{{1, true}}, tries)
+			require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+				_, err := tx.Exec(`ALTER TABLE audit_batches RENAME TO away`)
+				return err
+			}))
+			_, err = db.Append(t.Context(), lease("key_1", "cred_1"))
+			require.Error(t, err)
+			require.Equal(t, []try{{1, true}, {1, false}}, tries)
+
+			var names []string
+			open := 0
+			for _, p := range db.Pools() {
+				names = append(names, p.Name)
+				require.Positive(t, p.Max)
+				require.LessOrEqual(t, p.Open, p.Max)
+				open += p.Open
+			}
+			want := []string{"read", "write", "wal"}
+			if e == store.Postgres {
+				want = []string{"main", "feed"}
+			}
+			require.Equal(t, want, names)
+			require.Positive(t, open)
+		})
+	}
 }

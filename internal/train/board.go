@@ -14,6 +14,7 @@ import (
 type board struct {
 	lines    map[string]*line // by the train's id
 	accounts map[string]*account
+	meters   Meters
 }
 
 // line is one train with its accounts in the order in which they are tried.
@@ -25,12 +26,15 @@ type line struct {
 // rung is one link with its account.
 type rung struct {
 	account  *account
+	meter    Meter
 	link     Link
 	priority int
 	score    uint64
 }
 
-func emptyBoard() *board { return &board{lines: map[string]*line{}, accounts: map[string]*account{}} }
+func (r *Room) emptyBoard() *board {
+	return &board{lines: map[string]*line{}, accounts: map[string]*account{}, meters: r.meters}
+}
 
 // closed reports whether nothing may be lent on this line. A strategy that this version does not know denies.
 func (l *line) closed() bool { return l.Disabled || !l.Strategy.known() }
@@ -76,13 +80,14 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 	}
 	if next != nil {
 		r.lines.Store(next)
+		r.meters.Keep(next.metered())
 	}
 	r.cutDead()
 	return nil
 }
 
 func (r *Room) loadAll(ctx context.Context) (*board, error) {
-	next := emptyBoard()
+	next := r.emptyBoard()
 	last := r.lines.Load()
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
 		clear(next.lines)
@@ -116,7 +121,7 @@ func (r *Room) loadAll(ctx context.Context) (*board, error) {
 
 // loadSome makes the next board from the last: the trains and credentials that changed are read, everything else is kept.
 func (r *Room) loadSome(ctx context.Context, last *board, trains, creds map[string]bool) (*board, error) {
-	next := &board{}
+	next := &board{meters: r.meters}
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
 		next.lines, next.accounts = maps.Clone(last.lines), maps.Clone(last.accounts)
 		wanted := map[string]bool{}
@@ -208,7 +213,7 @@ func (b *board) put(t Train, links []Link) {
 			continue
 		}
 		link.Name, link.AccountID, link.Type, link.Provider = a.name, a.AccountID, a.Type, a.Provider
-		l.rungs = append(l.rungs, rung{account: a, link: link, priority: link.Priority, score: score(t.Slug, a.name)})
+		l.rungs = append(l.rungs, rung{account: a, meter: b.meter(t, a), link: link, priority: link.Priority, score: score(t.Slug, a.name)})
 	}
 	l.Links = len(l.rungs)
 	rank(t.Strategy, l.rungs)

@@ -44,19 +44,20 @@ func (f Failure) rest() (time.Duration, string) {
 	return 0, ""
 }
 
-// cool lets the account of an attempt rest: in this process at once, everywhere with the change feed.
-func (r *Room) cool(ctx context.Context, a *account, f Failure) {
+// cool lets the account of an attempt rest: in this process at once, everywhere with the change feed. It reports whether this call set the
+// cool-down that counts.
+func (r *Room) cool(ctx context.Context, a *account, f Failure) bool {
 	d, reason := f.rest()
 	if d == 0 {
-		return
+		return false
 	}
 	if now := r.lines.Load().accounts[a.id]; now == nil || now.Version != a.Version {
-		return // deleted or rotated meanwhile: the failure was that of another secret
+		return false // deleted or rotated meanwhile: the failure was that of another secret
 	}
 	at := r.now()
 	c := &coolDown{version: a.Version, at: at, until: at.Add(d), status: f.Status, reason: reason}
 	if !a.chill(c) {
-		return
+		return false
 	}
 	// A client that goes away does not make the account usable.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), coolWrite)
@@ -86,9 +87,11 @@ func (r *Room) cool(ctx context.Context, a *account, f Failure) {
 		kept.stored = true
 		a.cooling.CompareAndSwap(c, &kept) // the feed may have brought the stored one already
 	case errors.Is(err, errCoolingAlready), store.IsForeignKey(err): // the feed brings the longer one, or the deletion
+		return false
 	default:
 		r.log.Error("a cool-down is known to this instance alone", "credential", a.id, "cause", err)
 	}
+	return true
 }
 
 var errCoolingAlready = errors.New("train: another instance lets the account rest for longer")

@@ -62,6 +62,7 @@ type site struct {
 	clock *clock
 	// keyless is the switch of that name.
 	keyless bool
+	meters  train.Meters
 }
 
 func newSite(t testing.TB, e store.Engine) site {
@@ -92,7 +93,7 @@ func (s site) open(t testing.TB) *yard {
 	require.NoError(t, err)
 	safe, err := vault.New(vault.Config{DB: db, Ring: ring, CheckURL: func(*url.URL) error { return nil }})
 	require.NoError(t, err)
-	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
+	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Meters: s.meters, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	require.NoError(t, db.Start(context.Background()))
 	t.Cleanup(func() {
@@ -109,6 +110,14 @@ func (y *yard) account(name string) string {
 	y.t.Helper()
 	c, err := y.vault.Create(context.Background(), y.admin, vault.Draft{Type: vault.APIKey, Meta: vault.Meta{Name: name, Provider: "anthropic", BaseURL: "https://api.anthropic.com"},
 		Secrets: map[string]secret.Value{"api_key": secret.FromString("sk-" + url.QueryEscape(name) + "-" + planted)}})
+	require.NoError(y.t, err)
+	return c.ID
+}
+
+// password stores a credential that is no account and returns its id.
+func (y *yard) password(name string) string {
+	y.t.Helper()
+	c, err := y.vault.Create(context.Background(), y.admin, vault.Draft{Type: vault.Password, Meta: vault.Meta{Name: name}, Secrets: secrets("password", planted)})
 	require.NoError(y.t, err)
 	return c.ID
 }

@@ -56,6 +56,7 @@ type Lease struct {
 	room    *Room
 	trip    trip
 	account *account
+	meter   Meter
 	id      string
 	granted time.Time
 
@@ -71,8 +72,8 @@ type Lease struct {
 }
 
 // open makes a lease and registers it; nothing is recorded yet.
-func (r *Room) open(ctx context.Context, t *trip, a *account) *Lease {
-	l := &Lease{room: r, trip: *t, account: a, id: store.NewID("lease"), granted: time.Now()}
+func (r *Room) open(ctx context.Context, t *trip, g *rung) *Lease {
+	l := &Lease{room: r, trip: *t, account: g.account, meter: g.meter, id: store.NewID("lease"), granted: time.Now()}
 	l.trip.attempt++
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	r.leases.add(l)
@@ -141,6 +142,7 @@ func (l *Lease) settle(o Outcome) {
 	if o.Duration <= 0 {
 		o.Duration = time.Since(l.granted)
 	}
+	l.meter.Settled(o)
 	ev := l.trip.caller.Event(store.LeaseOutcome, l.account.target())
 	ev.IP, ev.UserAgent = "", "" // the intent has them
 	ev.Outcome = o.Result.outcome()

@@ -57,11 +57,11 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		if err := r.db.Fresh(ctx); err != nil {
 			return nil, err
 		}
-		line, a, err := r.choose(t)
+		line, g, err := r.choose(t)
 		if err != nil {
 			return nil, err
 		}
-		l := r.open(ctx, t, a)
+		l := r.open(ctx, t, g)
 		// Registered first and looked at again then, so that a revocation either finds the lease or is seen here.
 		if f := r.dead(r.lines.Load(), l); f != nil {
 			l.release()
@@ -102,7 +102,7 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 func lasting(f *fault.Error) bool { return f.Code != "no_account" }
 
 // choose finds the account of the next attempt.
-func (r *Room) choose(t *trip) (*line, *account, error) {
+func (r *Room) choose(t *trip) (*line, *rung, error) {
 	if !r.mayAsk(t.caller) {
 		return nil, nil, fault.New(fault.Unauthenticated, "unauthenticated",
 			"Credentials are lent to client keys only. Send the train's key (sbx_live_…); `signalbox key issue` makes one.")
@@ -117,12 +117,12 @@ func (r *Room) choose(t *trip) (*line, *account, error) {
 	case l.closed():
 		return nil, nil, errTrainDisabled(l)
 	}
-	a, err := l.choose(t, r.now())
-	return l, a, err
+	g, err := l.choose(t, r.now())
+	return l, g, err
 }
 
-// choose walks the accounts in rank order and returns the first that is usable, was not tried and does not cool.
-func (l *line) choose(t *trip, now time.Time) (*account, error) {
+// choose walks the accounts in rank order and returns the rung of the first that is usable, was not tried and does not cool.
+func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 	var accounts, cooling, named int
 	var earliest time.Time
 	for i := range l.rungs {
@@ -142,7 +142,7 @@ func (l *line) choose(t *trip, now time.Time) (*account, error) {
 		}
 		c := a.coolsUntil(now)
 		if c == nil {
-			return a, nil
+			return &l.rungs[i], nil
 		}
 		cooling++
 		if earliest.IsZero() || c.until.Before(earliest) {
@@ -199,7 +199,9 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	}
 	l.settle(out)
 	if out.Result == UpstreamError || out.Result == UpstreamUnreachable {
-		l.room.cool(ctx, l.account, f)
+		if l.room.cool(ctx, l.account, f) {
+			l.meter.Cooled(f)
+		}
 	}
 	if cause != nil && lasting(cause) {
 		return nil, cause
@@ -224,6 +226,9 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 		case "no_account", "accounts_cooling", "account_not_linked":
 			return nil, ErrNoOther
 		}
+	}
+	if err == nil {
+		l.meter.FailedOver()
 	}
 	return next, err
 }

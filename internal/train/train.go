@@ -35,6 +35,8 @@ type Config struct {
 	Identity *identity.Room
 	// Keyless lends to requests without a client key too, see [Room.Keyless]. The operator has switched client keys off.
 	Keyless bool
+	// Meters counts what becomes of the attempts; nil counts nothing.
+	Meters Meters
 	// Log receives what no caller is told. Nil discards it.
 	Log *slog.Logger
 	// Clock is the time by which cool-downs and tokens end; nil means the wall clock.
@@ -52,6 +54,7 @@ type Room struct {
 	// keyless says that client keys are switched off.
 	keyless bool
 
+	meters   Meters
 	lines    atomic.Pointer[board]
 	leases   registry
 	refusals lendRefusals
@@ -67,14 +70,17 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Identity == nil {
 		return nil, errors.New("train: a database, a vault and identity are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, quit: make(chan struct{})}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, quit: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.now == nil {
 		r.now = time.Now
 	}
-	r.lines.Store(emptyBoard())
+	if r.meters == nil {
+		r.meters = noMeters{}
+	}
+	r.lines.Store(r.emptyBoard())
 	cfg.DB.Subscribe(r.follow)
 	r.watch()
 	return r, nil
