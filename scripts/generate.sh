@@ -16,10 +16,11 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-generate.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 # Each generated file with the command that prints it. A new one is a line here, in both lists.
-files=(docs/reference/openapi.json)
+files=(docs/reference/openapi.json docs/reference/metrics.md)
 print() {
   case $1 in
   docs/reference/openapi.json) go run ./cmd/signalbox openapi ;;
+  docs/reference/metrics.md) go run ./cmd/signalbox metrics-reference ;;
   *) die "scripts/generate.sh does not know how to make $1" ;;
   esac
 }

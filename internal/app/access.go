@@ -44,6 +44,8 @@ func (a *App) short(w http.ResponseWriter, r *http.Request) {
 		a.healthz(w, r)
 	case path == "/readyz":
 		a.readyz(w, r)
+	case path == "/metrics":
+		a.logged(slog.LevelDebug, http.HandlerFunc(a.metricsDoor)).ServeHTTP(w, r)
 	case strings.HasPrefix(path, "/api/") || path == "/api":
 		a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
 	default:
@@ -143,7 +145,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "assets", "style.css", "icon.svg", "v1", "messages", "count_tokens", "models"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "assets", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
 		words[s] = true
 	}
 	return words, nil

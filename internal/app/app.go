@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,11 @@ type App struct {
 	broker    *broker.Broker
 	api, web  http.Handler
 	health    health
+	metrics   *instruments
+
+	// loopback says that the main listener takes connections from this machine only. The other listener is for metrics, or nil.
+	loopback atomic.Bool
+	metricsL net.Listener
 
 	draining atomic.Bool
 	cut      chan struct{}
@@ -77,10 +83,20 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	for _, w := range cfg.Warnings() {
 		a.log.Warn(w)
 	}
+	if a.metrics, err = newInstruments(a); err != nil {
+		return nil, err
+	}
+	if serving && cfg.MetricsListen != "" {
+		if a.metricsL, err = listen(cfg.MetricsListen, "metrics-listen"); err != nil {
+			return nil, err
+		}
+	}
 	if err := makeDataDir(cfg.DataDir, a.log); err != nil {
 		return nil, err
 	}
-	if a.db, err = store.Open(ctx, cfg.storeConfig()); err != nil {
+	database := cfg.storeConfig()
+	database.Committed = a.metrics.committed
+	if a.db, err = store.Open(ctx, database); err != nil {
 		return nil, err
 	}
 	exists, err := keyring.Exists(ctx, a.db)
@@ -131,7 +147,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
 		return err
 	}
-	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth}); err != nil {
+	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings}); err != nil {
 		return err
 	}
 	a.transport = outbound.NewTransport(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
@@ -144,6 +160,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	}
 	a.api, err = api.New(api.Config{
 		DB: a.db, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		Served: a.metrics.served,
 	})
 	if err != nil {
 		return err
@@ -169,6 +186,9 @@ func (a *App) DataDir() string { return a.cfg.DataDir }
 func (a *App) Close() error {
 	var err error
 	a.closing.Do(func() {
+		if a.metricsL != nil {
+			_ = a.metricsL.Close() // Serve may have closed it
+		}
 		if a.trains != nil {
 			a.trains.Close()
 		}

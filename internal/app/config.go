@@ -19,6 +19,7 @@ import (
 type Config struct {
 	DataDir               string
 	Listen                string
+	MetricsListen         string // "" for none
 	DatabaseURL           secret.Value
 	RootKey               secret.Value
 	AllowPrivateUpstreams []string

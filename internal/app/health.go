@@ -130,13 +130,17 @@ func (a *App) auditReady(context.Context) error { return a.auditReadyAt(time.Now
 
 // auditReadyAt fails when, at that time, no pass of the sequencer has succeeded for too long, by this or by another instance.
 func (a *App) auditReadyAt(now time.Time) error {
-	h := a.audit.Health()
-	since := h.Passed
+	if lag := a.auditLagAt(now); lag > auditLag {
+		return fault.New(fault.Unavailable, "audit_unavailable", "The audit log has not been sequenced for "+lag.Truncate(time.Second).String()+"; events are safe and wait. See the server's log.").Because(a.audit.Health().Err)
+	}
+	return nil
+}
+
+// auditLagAt returns how long ago, at that time, a pass of the sequencer last succeeded; since the start when none has.
+func (a *App) auditLagAt(now time.Time) time.Duration {
+	since := a.audit.Health().Passed
 	if since.Before(a.started) {
 		since = a.started
 	}
-	if lag := now.Sub(since); lag > auditLag {
-		return fault.New(fault.Unavailable, "audit_unavailable", "The audit log has not been sequenced for "+lag.Truncate(time.Second).String()+"; events are safe and wait. See the server's log.").Because(h.Err)
-	}
-	return nil
+	return max(0, now.Sub(since))
 }

@@ -15,19 +15,28 @@ func Listen(cfg Config) (net.Listener, error) {
 	if err := checkListen(cfg, isLoopback(cfg.Listen)); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", cfg.Listen)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use by another program; stop that one, or choose another port with --listen", cfg.Listen)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s may not be opened by this user; choose a port over 1023 with --listen", cfg.Listen)
-	case err != nil:
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	l, err := listen(cfg.Listen, "listen")
+	if err != nil {
+		return nil, err
 	}
 	// "localhost" is what the machine's hosts file says; judge what was really opened.
 	if err := checkListen(cfg, isLoopback(l.Addr().String())); err != nil {
 		_ = l.Close()
 		return nil, err
+	}
+	return l, nil
+}
+
+// listen opens the address that the flag names.
+func listen(address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s is in use by another program; stop that one, or choose another port with --%s", address, flag)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%s may not be opened by this user; choose a port over 1023 with --%s", address, flag)
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	return l, nil
 }

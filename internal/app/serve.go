@@ -46,6 +46,8 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		_ = l.Close()
 		return fmt.Errorf("record the start: %w", err)
 	}
+	a.loopback.Store(isLoopback(l.Addr().String()))
+	defer a.serveMetrics()()
 	defer paceHeap()()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()

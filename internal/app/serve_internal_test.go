@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -48,8 +49,15 @@ type served struct {
 
 func serve(t *testing.T, level slog.Level) *served {
 	t.Helper()
+	return serveWith(t, level, nil)
+}
+
+func serveWith(t *testing.T, level slog.Level, more Environ) *served {
+	t.Helper()
 	s := &served{log: &lockedLog{}, done: make(chan error, 1)}
-	cfg, err := Load(Environ{"SIGNALBOX_DATA_DIR": filepath.Join(t.TempDir(), "data"), "SIGNALBOX_LISTEN": "127.0.0.1:0", "SIGNALBOX_DRAIN_TIMEOUT": "5s"}, nil)
+	env := Environ{"SIGNALBOX_DATA_DIR": filepath.Join(t.TempDir(), "data"), "SIGNALBOX_LISTEN": "127.0.0.1:0", "SIGNALBOX_DRAIN_TIMEOUT": "5s"}
+	maps.Copy(env, more)
+	cfg, err := Load(env, nil)
 	require.NoError(t, err)
 	cfg.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: level}))
 	l, err := Listen(cfg)

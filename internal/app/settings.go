@@ -103,14 +103,12 @@ func Settings() []Setting {
 		{
 			Name: "listen", Env: []string{"SIGNALBOX_LISTEN"}, Default: "127.0.0.1:8420", Kind: "host:port", Use: UseServe,
 			Doc: "address and port to serve on; one that is not loopback needs --behind-tls-proxy",
-			set: func(c *Config, s string) error {
-				host, port, err := net.SplitHostPort(s)
-				if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || strings.ContainsAny(host, " /%") {
-					return errors.New("must be host:port, for example 127.0.0.1:8420")
-				}
-				c.Listen = s
-				return nil
-			},
+			set: func(c *Config, s string) error { return setAddress(&c.Listen, s, "127.0.0.1:8420") },
+		},
+		{
+			Name: "metrics-listen", Env: []string{"SIGNALBOX_METRICS_LISTEN"}, Kind: "host:port", Use: UseServe,
+			Doc: "second address that serves /metrics, /healthz and /readyz and nothing else, to everybody who reaches it (default none; /metrics on the first one needs a token except from this machine)",
+			set: func(c *Config, s string) error { return setAddress(&c.MetricsListen, s, "127.0.0.1:9420") },
 		},
 		{
 			Name: "behind-tls-proxy", Env: []string{"SIGNALBOX_BEHIND_TLS_PROXY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
@@ -205,6 +203,15 @@ func oneOf(s string, allowed ...string) error {
 		}
 	}
 	return errors.New("must be one of: " + strings.Join(allowed, ", "))
+}
+
+func setAddress(to *string, s, example string) error {
+	host, port, err := net.SplitHostPort(s)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || strings.ContainsAny(host, " /%") {
+		return errors.New("must be host:port, for example " + example)
+	}
+	*to = s
+	return nil
 }
 
 // setSwitch takes few spellings on purpose: a switch that guards something must not be read out of a guess.
