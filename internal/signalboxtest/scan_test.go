@@ -112,7 +112,7 @@ func TestInvariant10NoPlantedSecretInAnySink(t *testing.T) {
 		send(func(r *http.Request) { r.URL.Path = "/v1/models/" + planted; r.Method = http.MethodGet })
 		send(func(r *http.Request) { r.URL.RawQuery = "key=" + planted })
 
-		for _, path := range []string{"/api/openapi.json", "/healthz", "/readyz", "/api/credential-audit-logs?limit=1000", "/api/audit/tail?after=0", "/api/trains", "/api/trains/" + lane.Train + "/api-keys", "/api/trains/" + lane.Train + "/accounts",
+		for _, path := range []string{"/api/openapi.json", "/healthz", "/readyz", "/metrics", "/api/credential-audit-logs?limit=1000", "/api/audit/tail?after=0", "/api/trains", "/api/trains/" + lane.Train + "/api-keys", "/api/trains/" + lane.Train + "/accounts",
 			"/api/trains/" + lane.Train + "/explain", "/api/tokens", "/", "/setup", "/api/nothing/" + "here"} {
 			req, err := http.NewRequest(http.MethodGet, box.URL+path, nil)
 			require.NoError(t, err)
