@@ -49,7 +49,7 @@ type house struct {
 	log      *buffer
 	tables   []string
 	deaf     *atomic.Bool // a cache of this instance cannot follow
-	served   servings
+	served   *servings
 
 	user   client.User
 	token  string // of the administrator, all scopes
@@ -80,7 +80,7 @@ func newHouse(t *testing.T, e store.Engine) *house {
 func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.RootKey) *house {
 	t.Helper()
 	ctx := context.Background()
-	h := &house{t: t, engine: e, log: &buffer{}, deaf: &atomic.Bool{}}
+	h := &house{t: t, engine: e, log: &buffer{}, deaf: &atomic.Bool{}, served: &servings{}}
 	logger := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	cfg.Log = logger
 	h.db = storetest.OpenConfig(t, cfg)
