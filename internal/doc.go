@@ -6,4 +6,6 @@
 //
 // Limits: calls are recognised by what the type checker says they mean, so a call through an interface, reflection or a third-party
 // module that dials by itself is not seen. Test files are held to the import rules alone.
+//
+// Invariants: every exception stands in a table with its reason; a rule without a proof that it catches something fails.
 package internal

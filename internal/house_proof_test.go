@@ -197,6 +197,7 @@ func shapeProofs() []proof {
 	long := func(head string, lines int) string {
 		return head + strings.Repeat("\n", lines-strings.Count(head, "\n"))
 	}
+	const parts = "//\n// Promise: x.\n//\n// Limits: y.\n//\n// Invariants: z.\n"
 	return []proof{
 		{"no init", map[string]string{"internal/vault/v.go": "package vault\nfunc init() {}\nfunc init() {}"}, []string{"v.go:2", "v.go:3"}},
 		{"no init", map[string]string{"internal/vault/v.go": "package vault\ntype x struct{}\nfunc (x) init() {}"}, nil},
@@ -218,9 +219,12 @@ func shapeProofs() []proof {
 			"internal/vault/v.go": "// Keeps credentials.\npackage vault", "internal/store/s.go": "package store", "internal/bench/b.go": "package main\nfunc main() {}",
 		}, []string{"internal/bench: has no", "internal/store: has no", "internal/vault: has no"}},
 		{"package comment", map[string]string{
-			"internal/vault/v.go": "package vault", "internal/vault/doc.go": "// Package vault keeps credentials.\npackage vault",
-			"cmd/signalbox/main.go": "// Signalbox lends credentials.\npackage main\nfunc main() {}",
+			"internal/vault/v.go": "package vault", "internal/vault/doc.go": "// Package vault keeps credentials.\n" + parts + "package vault",
+			"cmd/signalbox/main.go": "// Signalbox lends credentials.\n" + parts + "package main\nfunc main() {}",
 		}, nil},
+		{"package comment", map[string]string{
+			"internal/vault/v.go": "// Package vault keeps credentials.\n//\n// Promise: it does.\n//\n// No Limits: not at the start of a line.\npackage vault",
+		}, []string{`internal/vault: the package comment lacks a paragraph that begins with "Limits:"`, `"Invariants:"`}},
 
 		{"has tests", map[string]string{"internal/vault/v.go": "package vault", "internal/bench/b.go": "package bench"}, []string{"internal/vault: has no test"}},
 		{"has tests", map[string]string{"internal/vault/v.go": "package vault", "internal/vault/v_test.go": "package vault"}, nil},

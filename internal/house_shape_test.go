@@ -61,7 +61,15 @@ func packageComment(h *house) (out []finding) {
 		for _, f := range r.files {
 			name = f.ast.Name.Name
 			text := f.ast.Doc.Text()
-			documented = documented || strings.HasPrefix(text, "Package "+name+" ") || name == "main" && text != ""
+			if !strings.HasPrefix(text, "Package "+name+" ") && (name != "main" || text == "") {
+				continue
+			}
+			documented = true
+			for _, part := range []string{"Promise:", "Limits:", "Invariants:"} {
+				if !strings.Contains("\n"+text, "\n"+part) {
+					out = append(out, found(r.path, "the package comment lacks a paragraph that begins with %q", part))
+				}
+			}
 		}
 		if !documented {
 			out = append(out, found(r.path, "has no package comment (\"Package %s …\": promise, limits, invariants)", name))

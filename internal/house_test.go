@@ -41,6 +41,7 @@ var supports = map[string]string{
 	"internal/signalboxtest":   "a whole server on a temporary database, for story tests",
 	"internal/store/storetest": "databases of both engines for tests",
 	"internal/bench":           "the benchmark that `make bench` runs",
+	"internal/picture":         "draws docs/design/house.svg for `make generate`",
 }
 
 // sqlHomes may import a database driver in shipped code or in tests.

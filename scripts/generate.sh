@@ -16,14 +16,29 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-generate.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
 # Each generated file with the command that prints it. A new one is a line here, in both lists.
-files=(docs/reference/openapi.json docs/reference/metrics.md)
+files=(
+  docs/reference/openapi.json
+  docs/reference/api.md
+  docs/reference/audit-actions.md
+  docs/reference/cli.md
+  docs/reference/configuration.md
+  docs/reference/credential-types.md
+  docs/reference/error-codes.md
+  docs/reference/metrics.md
+  docs/reference/permissions.md
+  docs/design/house.svg
+)
 print() {
   case $1 in
-  docs/reference/openapi.json) go run ./cmd/signalbox openapi ;;
-  docs/reference/metrics.md) go run ./cmd/signalbox metrics-reference ;;
+  docs/reference/openapi.json) "$scratch/signalbox" openapi ;;
+  docs/reference/metrics.md) "$scratch/signalbox" metrics-reference ;;
+  docs/reference/*.md) "$scratch/signalbox" reference "$(basename "$1" .md)" ;;
+  docs/design/house.svg) go run ./internal/picture ;;
   *) die "scripts/generate.sh does not know how to make $1" ;;
   esac
 }
+
+go build -o "$scratch/signalbox" ./cmd/signalbox || die "the program does not build"
 
 stale=0
 for file in "${files[@]}"; do
