@@ -19,10 +19,27 @@ type terminal struct {
 	*process
 	keys   *os.File
 	screen *buffer
+	shown  chan struct{} // closed when the screen has everything
+}
+
+// read waits until everything that was printed is on the screen; the command must have ended.
+func (x *terminal) read(t *testing.T) {
+	t.Helper()
+	select {
+	case <-x.shown:
+	case <-time.After(5 * time.Second):
+		require.Fail(t, "the terminal is still open", x.screen.String())
+	}
 }
 
 // onTerminal starts signalbox with a terminal as all of its streams.
 func onTerminal(t *testing.T, env []string, args ...string) *terminal {
+	t.Helper()
+	return onTerminalIn(t, "", exec.Command("signalbox", args...), append([]string{"HOME=" + t.TempDir()}, env...))
+}
+
+// onTerminalIn starts cmd in a directory with a terminal as all of its streams.
+func onTerminalIn(t *testing.T, dir string, cmd *exec.Cmd, env []string) *terminal {
 	t.Helper()
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	require.NoError(t, err)
@@ -31,14 +48,18 @@ func onTerminal(t *testing.T, env []string, args ...string) *terminal {
 	require.NoError(t, err)
 	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
 	require.NoError(t, err)
-	p := &process{t: t, cmd: exec.Command("signalbox", args...), done: make(chan error, 1)}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TERM=xterm"}, env...)
+	p := &process{t: t, cmd: cmd, done: make(chan error, 1)}
+	p.cmd.Dir = dir
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TERM=xterm"}, env...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = tty, tty, tty
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	require.NoError(t, p.cmd.Start())
 	require.NoError(t, tty.Close())
-	x := &terminal{process: p, keys: keys, screen: &buffer{}}
-	go func() { _, _ = io.Copy(x.screen, keys) }()
+	x := &terminal{process: p, keys: keys, screen: &buffer{}, shown: make(chan struct{})}
+	go func() {
+		_, _ = io.Copy(x.screen, keys)
+		close(x.shown)
+	}()
 	go func() { p.done <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
