@@ -54,6 +54,7 @@ func (s *shell) referenceCommand() *cobra.Command {
 func reference(root *cobra.Command, page referencePage) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<!-- Made by `make generate` from the program's own tables (cmd/signalbox/reference*.go). Do not edit. -->\n\n")
+	root.InitDefaultCompletionCmd() // cobra makes it as late as the command line is carried out
 	if err := page.write(root, &b); err != nil {
 		return nil, err
 	}

@@ -49,7 +49,8 @@ func isCompletion(cmd *cobra.Command) bool { return cmd.CommandPath() == "signal
 func anchor(path string) string { return strings.ReplaceAll(path, " ", "-") }
 
 func cliPage(root *cobra.Command, b *bytes.Buffer) error {
-	b.WriteString("# Command line\n\n" + root.Long[:strings.Index(root.Long, "\n\n")] + "\n\n")
+	about, _, _ := strings.Cut(root.Long, "\n\n")
+	b.WriteString("# Command line\n\n" + about + "\n\n")
 	b.WriteString("Every command takes `--json`, which writes the answer, or the error, as JSON, and `--help`. Secrets never stand on the command line: they come from a prompt that does not show them, " +
 		"from standard input, or from a file. Where a command needs a running server, [`SIGNALBOX_URL`](configuration.md#url) names it and [`SIGNALBOX_TOKEN`](configuration.md#token) opens it; " +
 		"on the server's own machine neither is needed.\n\n")

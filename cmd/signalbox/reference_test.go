@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/app"
@@ -55,45 +54,4 @@ func TestReferenceIsWhole(t *testing.T) {
 	require.Contains(t, pages["cli"], "## signalbox cred reveal\n")
 	require.Contains(t, pages["api"], "| `POST /api/credentials/{id}/reveal` | Decrypt one secret field. | credentials:reveal |")
 	require.NotContains(t, pages["cli"], "reference PAGE", "hidden commands stay hidden")
-}
-
-// TestExamples: every command has an example, and every example is a command line that its command would accept.
-func TestExamples(t *testing.T) {
-	root := (&shell{}).root()
-	visit(root, func(cmd *cobra.Command) {
-		if works(cmd) {
-			require.NotEmpty(t, cmd.Example, "%s has no example; give it one in cmd/signalbox/examples.go", cmd.CommandPath())
-		}
-	})
-	for path, lines := range examples() {
-		for line := range strings.Lines(lines) {
-			line, _, _ = strings.Cut(strings.TrimSpace(line), " < ")
-			line, _, _ = strings.Cut(line, " > ")
-			args := shellWords(line)
-			require.Equal(t, "signalbox", args[0], line)
-			fresh := (&shell{}).root()
-			cmd, rest, err := fresh.Find(args[1:])
-			require.NoError(t, err, line)
-			if path != "completion" {
-				require.Equal(t, "signalbox "+path, cmd.CommandPath(), line)
-			}
-			require.NoError(t, cmd.ParseFlags(rest), line)
-			if cmd.Args != nil {
-				require.NoError(t, cmd.Args(cmd, cmd.Flags().Args()), line)
-			}
-		}
-	}
-}
-
-// shellWords splits a line at spaces outside double quotes.
-func shellWords(line string) []string {
-	var out []string
-	for i, part := range strings.Split(line, `"`) {
-		if i%2 == 1 {
-			out = append(out, part)
-			continue
-		}
-		out = append(out, strings.Fields(part)...)
-	}
-	return out
 }

@@ -35,8 +35,6 @@ func (s *shell) root() *cobra.Command {
 	grouped("server", s.serveCommand(), s.devCommand(), s.initCommand())
 	grouped("work", s.accountCommand(), s.connectCommand(), s.trainCommand(), s.keyCommand(), s.credCommand(), s.auditCommand(), s.tokenCommand(), s.whoamiCommand())
 	root.AddCommand(s.versionCommand(), s.openapiCommand(), s.referenceCommand(), s.metricsCommand())
-	root.InitDefaultCompletionCmd()
-	exemplify(root)
 	root.Args = cobra.ArbitraryArgs
 	root.RunE = unknownCommand
 	return root
