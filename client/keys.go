@@ -10,7 +10,7 @@ import (
 // Key is a client key of a train, without the key itself.
 type Key struct {
 	ID         string     `json:"id"`
-	TrainID    string     `json:"train_id" doc:"The id of the train."`
+	TrainID    string     `json:"train_id" doc:"The slug of the train."`
 	Name       string     `json:"name"`
 	KeyPreview string     `json:"key_preview"`
 	Status     string     `json:"status" doc:"active, expired or revoked."`

@@ -19,7 +19,7 @@ import (
 
 // awaited are links to pages that do not exist yet, each with who needs it. A line whose page exists must go.
 var awaited = map[string]string{
-	"docs/operations/fleet.md":               "several instances on one PostgreSQL",
+	"docs/operations/fleet.md": "several instances on one PostgreSQL",
 }
 
 // TestLinks: every relative link of every page leads to a file, and its anchor to a heading.

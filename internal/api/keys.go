@@ -56,7 +56,7 @@ type issuedKeyAnswer struct {
 
 func shownKey(k identity.Key) client.Key {
 	return client.Key{
-		ID: k.ID, TrainID: k.TrainID, Name: k.Name, KeyPreview: k.Preview, Status: string(k.Status), CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt,
+		ID: k.ID, TrainID: k.TrainSlug, Name: k.Name, KeyPreview: k.Preview, Status: string(k.Status), CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt,
 		LastUsedAt: k.LastUsedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, ReplacedBy: k.ReplacedBy,
 	}
 }

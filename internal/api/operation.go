@@ -48,6 +48,8 @@ const (
 	smallBody  = 64 << 10
 	secretBody = 1 << 20 // bodies with secrets: certificates and keys are long
 
+	emptyBody = 256 // what is read of a body where none is taken
+
 	bodyPatience = 30 * time.Second
 )
 
@@ -207,7 +209,7 @@ func (s *service) input(r route, ctx huma.Context, w http.ResponseWriter, req *h
 	}
 	in := &checked{asked: ctx, query: query}
 	if op.RequestBody == nil {
-		return in, noBody(req)
+		return in, s.noBody(w, req)
 	}
 	if in.body, err = readBody(w, req, r.maxBody, s.patience); err != nil {
 		return nil, err
@@ -308,13 +310,31 @@ func isJSON(h http.Header) bool {
 	return !given || strings.EqualFold(charset, "utf-8")
 }
 
-// noBody refuses a body where none is taken, rather than ignore what somebody meant.
-func noBody(r *http.Request) error {
+// noBody refuses a body where none is taken, rather than ignore what somebody meant. An empty object says nothing, and clients that always
+// send JSON send it with a POST.
+func (s *service) noBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n == 0 {
+	refusal := fault.New(fault.Invalid, "malformed_request", "This route takes no body. Leave it out, or send {} with a POST.")
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(s.patience))
+	defer func() { _ = conn.SetReadDeadline(time.Time{}) }() // see readBody
+	body, err := io.ReadAll(io.LimitReader(r.Body, emptyBody+1))
+	if err != nil {
+		w.Header().Set("Connection", "close")
+		return refusal.Because(err)
+	}
+	if len(body) == 0 {
 		return nil
 	}
-	return fault.New(fault.Invalid, "malformed_request", "This route takes no body. Leave it out.")
+	if r.Method != http.MethodPost || len(body) > emptyBody {
+		return refusal
+	}
+	if tree, err := parse(body); err == nil {
+		if object, ok := tree.(map[string]any); ok && len(object) == 0 {
+			return nil
+		}
+	}
+	return refusal
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
 
@@ -17,9 +18,8 @@ import (
 // redirects.
 func (a *App) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.Path
-		switch {
-		case strings.HasPrefix(path, "/v1/") || path == "/v1":
+		switch doorOf(r.URL.Path) {
+		case "v1":
 			// The broker logs what fails. A line for each success is for debugging only, and the hot path does not pay for it.
 			if a.log.Enabled(r.Context(), slog.LevelDebug) {
 				a.logged(slog.LevelDebug, a.broker).ServeHTTP(w, r)
@@ -35,18 +35,28 @@ func (a *App) handler() http.Handler {
 	})
 }
 
+// doorOf returns the first segment of a path, as the path would be without its superfluous slashes and dots. The door that is meant refuses
+// such a path itself, in its own shape; the pages would answer with a redirect, which a client follows without its body or its key.
+func doorOf(urlPath string) string {
+	if strings.HasPrefix(urlPath, "/v1/") { // the hot path
+		return "v1"
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(path.Clean("/"+urlPath), "/"), "/")
+	return first
+}
+
 // shortRequest is how long a request that is no stream may take to come whole.
 const shortRequest = time.Minute
 
 func (a *App) short(w http.ResponseWriter, r *http.Request) {
-	switch path := r.URL.Path; {
-	case path == "/healthz":
+	switch {
+	case r.URL.Path == "/healthz":
 		a.healthz(w, r)
-	case path == "/readyz":
+	case r.URL.Path == "/readyz":
 		a.readyz(w, r)
-	case path == "/metrics":
+	case r.URL.Path == "/metrics":
 		a.logged(slog.LevelDebug, http.HandlerFunc(a.metricsDoor)).ServeHTTP(w, r)
-	case strings.HasPrefix(path, "/api/") || path == "/api":
+	case doorOf(r.URL.Path) == "api":
 		a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
 	default:
 		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)

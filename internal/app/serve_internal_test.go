@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -178,6 +179,33 @@ func TestLoggedPath(t *testing.T) {
 		"/api/CREDENTIALS/credentials/reveal": "/api/…/credentials/reveal",
 	} {
 		require.Equal(t, want, s.loggedPath(in), in)
+	}
+}
+
+// TestUncleanPathsAreRefused: a path with superfluous slashes or dots is refused by the door that is meant, in its shape, and never
+// answered with a redirect, which clients follow without their body or key.
+func TestUncleanPathsAreRefused(t *testing.T) {
+	s := serve(t, slog.LevelInfo)
+	for path, kind := range map[string]string{
+		"//v1/messages": "application/json", "/v1//messages": "application/json", "/./v1/messages": "application/json", "/x/../v1/messages": "application/json",
+		"/%2fv1/messages": "application/json", "//v1": "application/json",
+		"//api/trains": "application/problem+json", "/api//trains": "application/problem+json", "/x/../api/trains": "application/problem+json",
+		"/api/../api/trains": "application/problem+json", "/v1/../api/trains": "application/json",
+		"//setup": "text/html; charset=utf-8", "//": "text/html; charset=utf-8", "/x/../setup": "text/html; charset=utf-8", "/assets//style.css": "text/html; charset=utf-8",
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			req, err := http.NewRequestWithContext(t.Context(), method, s.url, nil)
+			require.NoError(t, err)
+			req.URL.Path, err = url.PathUnescape(path)
+			require.NoError(t, err)
+			req.URL.RawPath = path
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusNotFound, resp.StatusCode, "%s %s", method, path)
+			require.Equal(t, kind, resp.Header.Get("Content-Type"), "%s %s", method, path)
+			require.Empty(t, resp.Header.Get("Location"))
+		}
 	}
 }
 

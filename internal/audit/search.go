@@ -92,10 +92,13 @@ func newFilter(q Query) (*filter, error) {
 	if q.Cursor != "" {
 		at, ok := parseID(q.Cursor)
 		if !ok {
-			bad = bad.With("/cursor", "is no cursor that this server gave out")
+			bad = bad.With("/cursor", "is not a cursor of this list")
 		} else if at.older(f.start) {
 			f.start = at
 		}
+	}
+	if len(bad.Fields) == 1 && bad.Fields[0].Pointer == "/cursor" {
+		bad.Detail = "The cursor is not one that this list returned. Begin the list again without a cursor."
 	}
 	if len(bad.Fields) > 0 {
 		return nil, bad

@@ -224,7 +224,8 @@ func narrow(w *store.Where, now time.Time, prefix string, s Status, cursor strin
 	}
 	if cursor != "" {
 		if !store.ValidID(prefix, cursor) {
-			return fault.New(fault.Invalid, "malformed_request", "This cursor was not given by a list of this kind. Begin the list again without a cursor.")
+			return fault.New(fault.Unprocessable, "validation_failed", "The cursor is not one that this list returned. Begin the list again without a cursor.").
+				With("/cursor", "is not a cursor of this list")
 		}
 		w.Add("id < ?", cursor)
 	}

@@ -30,6 +30,7 @@ func status(expires, revoked *store.Time, now time.Time) Status {
 type Key struct {
 	ID         string
 	TrainID    string
+	TrainSlug  string // filled by the train room, which knows it
 	Name       string
 	Preview    string // beginning and last four characters
 	Status     Status

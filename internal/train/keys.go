@@ -16,6 +16,7 @@ func (r *Room) IssueKey(ctx context.Context, caller identity.Caller, ref string,
 	err := r.withKeys(ctx, caller, store.KeyIssue, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit
 		key, value, err = r.keys.IssueKey(tx, caller, t.ID, d)
+		key.TrainSlug = t.Slug
 		return err
 	})
 	if err != nil {
@@ -30,6 +31,7 @@ func (r *Room) ImportKey(ctx context.Context, caller identity.Caller, ref string
 	err := r.withKeys(ctx, caller, store.KeyIssue, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit
 		key, err = r.keys.ImportKey(tx, caller, t.ID, d, value)
+		key.TrainSlug = t.Slug
 		return err
 	})
 	return key, err
@@ -46,6 +48,9 @@ func (r *Room) ListKeys(ctx context.Context, caller identity.Caller, ref string,
 			return err
 		}
 		keys, next, err = r.keys.ListKeys(tx, t.ID, f)
+		for i := range keys {
+			keys[i].TrainSlug = t.Slug
+		}
 		return err
 	})
 	return keys, next, err
@@ -63,6 +68,7 @@ func (r *Room) GetKey(ctx context.Context, caller identity.Caller, ref, id strin
 			return err
 		}
 		key, err = r.keys.GetKey(tx, t.ID, id)
+		key.TrainSlug = t.Slug
 		return err
 	})
 	return key, err
@@ -74,6 +80,7 @@ func (r *Room) UpdateKey(ctx context.Context, caller identity.Caller, ref, id st
 	err := r.withKeys(ctx, caller, store.KeyUpdate, ref, func(tx *store.Tx, t Train) (err error) {
 		p.Limit = t.KeyLimit
 		key, err = r.keys.UpdateKey(tx, caller, t.ID, id, p)
+		key.TrainSlug = t.Slug
 		return err
 	})
 	return key, err
@@ -84,6 +91,7 @@ func (r *Room) RevokeKey(ctx context.Context, caller identity.Caller, ref, id st
 	var key identity.Key
 	err := r.withKeys(ctx, caller, store.KeyRevoke, ref, func(tx *store.Tx, t Train) (err error) {
 		key, err = r.keys.RevokeKey(tx, caller, t.ID, id)
+		key.TrainSlug = t.Slug
 		return err
 	})
 	return key, err
@@ -103,6 +111,7 @@ func (r *Room) ReplaceKey(ctx context.Context, caller identity.Caller, ref, id s
 	err := r.withKeys(ctx, caller, store.KeyReplace, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit
 		key, value, err = r.keys.ReplaceKey(tx, caller, t.ID, id, d)
+		key.TrainSlug = t.Slug
 		return err
 	})
 	if err != nil {

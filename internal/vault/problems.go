@@ -63,6 +63,22 @@ func (p *problems) err() error {
 	return f
 }
 
+// filterErr is err for the filters of a list, which store nothing.
+func (p *problems) filterErr() error {
+	if len(p.fields) == 0 {
+		return nil
+	}
+	detail := "The credentials cannot be listed like this. Correct the filters that are named and try again."
+	if len(p.fields) == 1 && p.fields[0].Pointer == "/cursor" {
+		detail = "The cursor is not one that this list returned. Begin the list again without a cursor."
+	}
+	f := fault.New(fault.Unprocessable, "validation_failed", detail)
+	for _, field := range p.fields {
+		_ = f.With(field.Pointer, field.Message)
+	}
+	return f
+}
+
 // invalid returns the fault of one bad field.
 func invalid(pointer, message string) error {
 	var p problems

@@ -184,10 +184,10 @@ func (f Filter) check() (after string, err error) {
 	p.add("/expires_before", timeProblem(f.ExpiresBefore))
 	if f.Cursor != "" {
 		if after, err = decodeCursor(f.Cursor); err != nil {
-			p.add("/cursor", "is not a cursor that a list returned")
+			p.add("/cursor", "is not a cursor of this list")
 		}
 	}
-	return after, p.err()
+	return after, p.filterErr()
 }
 
 func (f Filter) where(tx *store.Tx, after string) *store.Where {

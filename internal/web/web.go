@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"path"
 	"strconv"
 	"time"
 
@@ -74,7 +75,18 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("/", s.elsewhere)
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(s.crossOrigin))
-	return s.dress(guard.Handler(mux)), nil
+	return s.dress(guard.Handler(s.clean(mux))), nil
+}
+
+// clean turns away paths that the mux would answer with a redirect.
+func (s *site) clean(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cleaned := path.Clean(r.URL.Path); r.URL.Path != cleaned && r.URL.Path != cleaned+"/" || r.URL.Path == "//" {
+			s.elsewhere(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // digest names the state of the assets.
