@@ -78,7 +78,7 @@ var revealers = map[string]string{
 	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
 	"internal/train":    "applies a lease to a request",
 	"internal/identity": "hashes and compares passwords and bearer secrets",
-	"internal/api":      "answers a reveal, and shows a new token or key once",
+	"internal/api":      "answers a reveal, shows a new token or key once, and repeats answers that it sealed",
 	"internal/web":      "shows the first administrator their token, once",
 	"internal/store":    "opens the database by its URL",
 	"internal/outbound": "sends what it was handed",
@@ -98,6 +98,9 @@ var bookkeeping = []bookkeeper{
 	{"internal/audit.(*Log).sign", "sequence", "signs the size and root that the log has"},
 	{"internal/audit.(*Log).enrol", "election", "makes the sequencer's election row"},
 	{"internal/audit.(*Log).stand", "election", "takes over a term that has lapsed"},
+	{"internal/api.(*service).keepAnswer", "replay", "keeps the answer of an act that is on record, for the same request sent again"},
+	{"internal/api.(*service).release", "replay", "gives an Idempotency-Key back whose request made nothing and failed; the failure is on record"},
+	{"internal/api.(*service).trim", "replay", "drops Idempotency-Keys after 24 hours"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 

@@ -5,7 +5,8 @@
 // permission that it needs in the document as x-signalbox-permission; one without cannot be registered. Secrets are unprintable from the
 // moment at which they are decoded.
 //
-// Limits: answers are held in memory until they are complete, so a page has at most 1000 items. Idempotency keys are not kept.
+// Limits: answers are held in memory until they are complete, so a page has at most 1000 items. An Idempotency-Key
+// is remembered for 24 hours, and only its hash.
 //
 // Invariants: an unknown route, method, content type or caller is refused; nothing under /api may be cached; an act that the permission
 // table refuses never answers with success, whatever a room says.
@@ -27,6 +28,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -35,6 +37,7 @@ import (
 // Config is what the door needs. All but ClientIP, Served and Log is required.
 type Config struct {
 	DB       *store.DB
+	Ring     *keyring.Ring // seals what is kept of answers
 	Vault    *vault.Room
 	Trains   *train.Room
 	Identity *identity.Room
@@ -58,12 +61,14 @@ type service struct {
 	page     page          // the document for people
 	broken   []error       // of registration
 	patience time.Duration // for a body to arrive
+	instance string        // names this process among those that share the database
+	running  running
 }
 
-// New returns the handler of /api. It answers everything outside /api as an unknown route.
-func New(cfg Config) (http.Handler, error) {
-	if cfg.DB == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Version == "" {
-		return nil, errors.New("api: a database, every room and a version are needed")
+// New returns the door of /api. It answers everything outside /api as an unknown route.
+func New(cfg Config) (*Door, error) {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Version == "" {
+		return nil, errors.New("api: a database, a keyring, every room and a version are needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -72,7 +77,7 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &door{service: s}, nil
+	return &Door{service: s, closed: make(chan struct{})}, nil
 }
 
 // OpenAPI returns the OpenAPI 3.1 document, the same bytes for the same source: docs/reference/openapi.json is made of it.
@@ -89,7 +94,7 @@ const documentVersion = "1"
 
 // build registers every operation. It touches no room.
 func build(cfg Config) (s *service, err error) {
-	s = &service{Config: cfg, patience: bodyPatience}
+	s = &service{Config: cfg, patience: bodyPatience, instance: store.NewID("api")}
 	defer func() {
 		// huma panics on a shape that it cannot describe.
 		if p := recover(); p != nil {
@@ -129,6 +134,7 @@ func (s *service) humaConfig() huma.Config {
 				Description: "Bodies are strict JSON: unknown and repeated fields are refused. A refusal is a problem document (RFC 9457) with a stable code. " +
 					"Every answer has an X-Request-ID, under which the server's log tells of it. " +
 					"Lists take limit (default 100) and cursor, or skip. Updates take If-Match with the ETag that was read. " +
+					"Every POST takes an Idempotency-Key, so that it can be sent again. " +
 					"x-signalbox-permission names the scopes that an operation needs: \"none\" is public, \"authenticated\" takes any token.",
 				License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 			},

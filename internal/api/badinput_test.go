@@ -109,7 +109,10 @@ func badQueries(t *testing.T, o operation) []bad {
 	}
 	for _, p := range o.Parameters {
 		long := func(max int) string { return strings.Repeat(planted, max/len(planted)+1) }
-		if p.In == "header" {
+		if p.In == "header" && p.Name == "Idempotency-Key" {
+			out = append(out, bad{name: "a long key", header: http.Header{p.Name: {long(*p.Schema.MaxLength)}}, want: 400, code: "malformed_request"},
+				bad{name: "a key with a space", header: http.Header{p.Name: {planted + " " + planted}}, want: 400, code: "malformed_request"})
+		} else if p.In == "header" {
 			out = append(out, bad{name: "a long header", header: http.Header{p.Name: {long(*p.Schema.MaxLength)}}, want: 422, code: "validation_failed"})
 		}
 		if p.In != "query" {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -36,11 +37,55 @@ func exchangeOf(ctx context.Context) *exchange {
 	return &exchange{}
 }
 
-// door is the outermost handler.
-type door struct{ *service }
+// Door is the handler of /api, with the chores that belong to it. Make it with [New], begin the chores with [Door.Start] and end them with
+// [Door.Close].
+type Door struct {
+	*service
+	begin, end sync.Once
+	closed     chan struct{}
+	chores     sync.WaitGroup
+}
+
+// trimEvery is how often old Idempotency-Keys are removed.
+const trimEvery = 10 * time.Minute
+
+// Start begins removing old Idempotency-Keys.
+func (d *Door) Start(ctx context.Context) {
+	d.begin.Do(func() {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		d.chores.Go(func() {
+			defer cancel()
+			d.trimUntilClosed(ctx, time.NewTicker(trimEvery))
+		})
+		d.chores.Go(func() { // a trimming that waits for the database must not hold up the end
+			<-d.closed
+			cancel()
+		})
+	})
+}
+
+func (d *Door) trimUntilClosed(ctx context.Context, tick *time.Ticker) {
+	defer tick.Stop()
+	for {
+		if err := d.trim(ctx); err != nil && ctx.Err() == nil {
+			d.Log.WarnContext(ctx, "old Idempotency-Keys were not removed", "cause", err)
+		}
+		select {
+		case <-tick.C:
+		case <-d.closed:
+			return
+		}
+	}
+}
+
+// Close ends the chores. It may be called more than once, and without Start.
+func (d *Door) Close() {
+	d.end.Do(func() { close(d.closed) })
+	d.chores.Wait()
+}
 
 // ServeHTTP answers with a request id, headers that forbid caching and embedding, and, when an operation panics, a problem without its text.
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	ex := &exchange{id: requestID(w.Header()), ip: d.clientIP(r)}
 	ex.caller = identity.Caller{Kind: identity.KindAnonymous, RequestID: ex.id, IP: ex.ip, UserAgent: r.UserAgent()}
@@ -64,7 +109,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve reports whether the operation ended without a panic.
-func (d *door) serve(w http.ResponseWriter, r *http.Request) (ok bool) {
+func (d *Door) serve(w http.ResponseWriter, r *http.Request) (ok bool) {
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -91,7 +136,7 @@ func requestID(set http.Header) string {
 	return store.NewID("req")
 }
 
-func (d *door) clientIP(r *http.Request) string {
+func (d *Door) clientIP(r *http.Request) string {
 	if d.ClientIP != nil {
 		return d.ClientIP(r)
 	}

@@ -50,6 +50,9 @@ type house struct {
 	tables   []string
 	deaf     *atomic.Bool // a cache of this instance cannot follow
 	served   *servings
+	door     *api.Door
+	// after is called when a commit stands and before its caller hears of it.
+	after *atomic.Pointer[func(context.Context)]
 
 	user   client.User
 	token  string // of the administrator, all scopes
@@ -80,11 +83,14 @@ func newHouse(t *testing.T, e store.Engine) *house {
 func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.RootKey) *house {
 	t.Helper()
 	ctx := context.Background()
-	h := &house{t: t, engine: e, log: &buffer{}, deaf: &atomic.Bool{}, served: &servings{}}
+	h := &house{t: t, engine: e, log: &buffer{}, deaf: &atomic.Bool{}, served: &servings{}, after: &atomic.Pointer[func(context.Context)]{}}
 	logger := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	cfg.Log = logger
 	h.db = storetest.OpenConfig(t, cfg)
-	h.db.Subscribe(func(context.Context, []store.Change) error {
+	h.db.Subscribe(func(ctx context.Context, _ []store.Change) error {
+		if after := h.after.Load(); after != nil {
+			(*after)(ctx)
+		}
 		if h.deaf.Load() {
 			return errors.New("deaf")
 		}
@@ -105,12 +111,12 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 		trains.Close()
 		_ = h.identity.Close()
 	})
-	handler, err := api.New(api.Config{
-		DB: h.db, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Log: logger, Version: buildVersion,
+	h.door, err = api.New(api.Config{
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	})
 	require.NoError(t, err)
-	h.server = httptest.NewServer(handler)
+	h.server = httptest.NewServer(h.door)
 	t.Cleanup(h.server.Close)
 	texts, err := store.Schema(e)
 	require.NoError(t, err)

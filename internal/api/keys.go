@@ -72,13 +72,13 @@ func (s *service) addKeys() {
 	const tag, all, one = "client keys", "/api/trains/{train_id}/api-keys", "/api/trains/{train_id}/api-keys/{key_id}"
 	add(s, route{method: http.MethodGet, path: all, id: "list-keys", summary: "List the train's client keys", tag: tag, access: string(identity.KeyRead)}, s.listKeys)
 	add(s, route{method: http.MethodPost, path: all, id: "issue-key", summary: "Issue a client key", tag: tag, description: "The key is in the answer and never shown again.",
-		access: string(identity.KeyWrite), status: http.StatusCreated}, s.issueKey)
+		access: string(identity.KeyWrite), status: http.StatusCreated, showsSecret: true}, s.issueKey)
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-key", summary: "Change a client key's name or expiry", tag: tag, access: string(identity.KeyWrite)}, s.updateKey)
 	add(s, route{method: http.MethodDelete, path: one, id: "revoke-key", summary: "Revoke a client key", tag: tag,
 		description: "Open uses are cut. With purge=true a revoked key is removed from the list.", access: string(identity.KeyWrite)}, s.revokeKey)
 	add(s, route{method: http.MethodPost, path: one + "/replace", id: "replace-key", summary: "Issue a successor of a client key", tag: tag,
 		description: "The old key expires after the overlap. The new one is in the answer and never shown again.", access: string(identity.KeyWrite),
-		status: http.StatusCreated}, s.replaceKey)
+		status: http.StatusCreated, showsSecret: true}, s.replaceKey)
 }
 
 func (s *service) listKeys(ctx context.Context, caller identity.Caller, in *struct {

@@ -34,6 +34,8 @@ type route struct {
 	status, also int
 	// maxBody in bytes; 0 means [smallBody].
 	maxBody int64
+	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
+	showsSecret, makesNothing bool
 	// ownRefusal, when set, records a refusal by the permission table. The rooms record theirs, so only operations on a room that takes no
 	// caller have it.
 	ownRefusal func(ctx context.Context, caller identity.Caller, verdict error) error
@@ -96,6 +98,9 @@ func add[I, O any](s *service, r route, handle func(context.Context, identity.Ca
 	if r.access == public {
 		op.Security = []map[string][]string{}
 	}
+	if r.method == http.MethodPost {
+		op.Parameters = append(op.Parameters, keyParameter())
+	}
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) { s.enter(r, needs, ctx, next) }}
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		ex := exchangeOf(ctx)
@@ -143,6 +148,18 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 		s.refuse(w, req, err)
 		return
 	}
+	// Who may not do it is refused by the room, which records that, whatever became of an earlier request.
+	if out, ok := w.(*reply); ok && r.method == http.MethodPost && ex.refusal == nil {
+		key, err := idempotencyKey(req.Header)
+		if err != nil {
+			s.refuse(w, req, err)
+			return
+		}
+		if key != "" {
+			s.once(r, key, in, out, req, next)
+			return
+		}
+	}
 	next(in)
 }
 
@@ -182,9 +199,13 @@ type asked = huma.Context
 // checked is the request as huma sees it after the door has looked at it: what huma would read loosely is there already.
 type checked struct {
 	asked
+	ctx   context.Context // of the operation
 	query url.Values
 	body  []byte
 }
+
+// Context returns the context of the operation.
+func (c *checked) Context() context.Context { return c.ctx }
 
 // Query returns the one value of a parameter.
 func (c *checked) Query(name string) string { return c.query.Get(name) }
@@ -207,7 +228,7 @@ func (s *service) input(r route, ctx huma.Context, w http.ResponseWriter, req *h
 	if err != nil {
 		return nil, err
 	}
-	in := &checked{asked: ctx, query: query}
+	in := &checked{asked: ctx, ctx: ctx.Context(), query: query}
 	if op.RequestBody == nil {
 		return in, s.noBody(w, req)
 	}

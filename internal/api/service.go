@@ -28,7 +28,7 @@ func (s *service) addService() {
 	const tag = "service"
 	add(s, route{method: http.MethodPost, path: "/api/setup", id: "set-up", summary: "Make the first administrator", tag: tag,
 		description: "Takes the token of the one-time set-up link and no other. The answer holds a personal access token that is never shown again.",
-		access:      public, status: http.StatusCreated}, s.setup)
+		access:      public, status: http.StatusCreated, showsSecret: true}, s.setup)
 	add(s, route{method: http.MethodGet, path: "/api/whoami", id: "who-am-i", summary: "Say who the caller is", tag: tag, access: signedIn}, s.whoAmI)
 	add(s, route{method: http.MethodGet, path: "/api/version", id: "get-version", summary: "Say which version answers", tag: tag, access: public}, s.version)
 	add(s, route{method: http.MethodGet, path: "/api/openapi.json", id: "get-openapi", summary: "This document", tag: tag, access: public}, s.openAPI)

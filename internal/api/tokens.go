@@ -40,7 +40,7 @@ func (s *service) addTokens() {
 	add(s, route{method: http.MethodGet, path: all, id: "list-tokens", summary: "List personal access tokens", tag: tag, access: string(identity.TokenRead)}, s.listTokens)
 	add(s, route{method: http.MethodPost, path: all, id: "issue-token", summary: "Issue a personal access token", tag: tag,
 		description: "The token is in the answer and never shown again. It cannot do more than the caller.", access: string(identity.TokenWrite),
-		status: http.StatusCreated}, s.issueToken)
+		status: http.StatusCreated, showsSecret: true}, s.issueToken)
 	add(s, route{method: http.MethodDelete, path: all + "/{id}", id: "revoke-token", summary: "Revoke a personal access token", tag: tag,
 		access: string(identity.TokenWrite)}, s.revokeToken)
 }

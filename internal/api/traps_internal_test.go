@@ -38,7 +38,7 @@ func newStand(t *testing.T, register func(*service)) *stand {
 	s.router = &router{lost: s.lost, wrong: s.wrong}
 	s.huma = humago.New(s.router, s.humaConfig())
 	register(s)
-	server := httptest.NewServer(&door{s})
+	server := httptest.NewServer(&Door{service: s})
 	t.Cleanup(server.Close)
 	return &stand{service: s, server: server, log: log}
 }
@@ -220,7 +220,7 @@ func TestSlowBody(t *testing.T) {
 
 // TestRequestID: ours always; an id that an outer handler of ours has set is kept, one that the client sent is not.
 func TestRequestID(t *testing.T) {
-	d := &door{handling(t, func(context.Context) error { return nil }).service}
+	d := &Door{service: handling(t, func(context.Context) error { return nil }).service}
 	for sent, keep := range map[string]bool{"req_01jd0000000000000000000000": true, "planted": false, "": false} {
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/api/x", nil)
 		r.Header.Set("X-Request-ID", "req_01jd0000000000000000000001")

@@ -52,7 +52,8 @@ type App struct {
 	trains    *train.Room
 	transport *http.Transport
 	broker    *broker.Broker
-	api, web  http.Handler
+	api       *api.Door
+	web       http.Handler
 	health    health
 	metrics   *instruments
 
@@ -124,6 +125,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 		return nil, err
 	}
 	a.audit.Start(ctx)
+	a.api.Start(ctx)
 	if pending {
 		if err := a.firstStart(ctx, root, serving); err != nil {
 			return nil, fmt.Errorf("the first start could not be finished, and goes on at the next: %w", err)
@@ -159,7 +161,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 	})
 	if err != nil {
@@ -188,6 +190,9 @@ func (a *App) Close() error {
 	a.closing.Do(func() {
 		if a.metricsL != nil {
 			_ = a.metricsL.Close() // Serve may have closed it
+		}
+		if a.api != nil {
+			a.api.Close()
 		}
 		if a.trains != nil {
 			a.trains.Close()

@@ -258,6 +258,9 @@ func (tx *Tx) Record(e Event) error {
 		return auditUnavailable(err)
 	}
 	tx.recorded++
+	if e.Outcome == OutcomeOK {
+		tx.act = &e
+	}
 	return nil
 }
 

@@ -23,6 +23,7 @@ const (
 	Outbox   Purpose = "outbox"   // delivery state of notifications
 	Touch    Purpose = "touch"    // last use
 	Election Purpose = "election" // who does a chore
+	Replay   Purpose = "replay"   // answers kept for requests that are repeated with an Idempotency-Key
 )
 
 // ErrNotRecorded is returned by a [DB.Write] whose function recorded no event; nothing was committed.
@@ -35,6 +36,7 @@ type Tx struct {
 	tx       *sqlx.Tx
 	now      time.Time
 	recorded int
+	act      *Event
 	changes  []Change
 	writable bool
 }
@@ -55,18 +57,28 @@ func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 // too: a refusal that must be recorded returns nil and hands its verdict out in a variable. fn may run again when the database asks for a
 // retry, so it must not have effects outside the transaction. When Write returns, this instance's subscribers know the change.
 func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
-	return db.run(ctx, db.write, nil, true, fn, func(tx *Tx) error {
+	along, rode := riderOf(ctx), false
+	err := db.run(ctx, db.write, nil, true, fn, func(tx *Tx) error {
+		rode = false
 		if tx.recorded == 0 {
 			return ErrNotRecorded
 		}
-		return nil
+		if along == nil || tx.act == nil || along.carried.Load() {
+			return nil
+		}
+		rode = true
+		return along.fn(tx)
 	})
+	if err == nil && rode {
+		along.carried.Store(true)
+	}
+	return err
 }
 
 // Bookkeep runs fn in a transaction that needs no event, for one of the listed purposes.
 func (db *DB) Bookkeep(ctx context.Context, purpose Purpose, fn func(*Tx) error) error {
 	switch purpose {
-	case Sequence, Cursor, Counter, Outbox, Touch, Election:
+	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay:
 	default:
 		return fmt.Errorf("store: %q is no purpose of bookkeeping", purpose)
 	}
@@ -96,7 +108,7 @@ func (db *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, writa
 		tx, err = db.attempt(ctx, pool, opts, writable, fn, gate)
 		if err == nil {
 			if len(tx.changes) > 0 {
-				db.feed.dispatchOwn(context.WithoutCancel(ctx), tx.changes)
+				db.feed.dispatchOwn(withoutRider(context.WithoutCancel(ctx)), tx.changes)
 			}
 			return nil
 		}
