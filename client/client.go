@@ -34,6 +34,7 @@ type Client struct {
 	authorize func(http.Header)
 	agent     string
 	once      string // the Idempotency-Key of POST requests
+	ifMatch   string // the If-Match of PATCH and DELETE requests
 }
 
 // Option changes how a [Client] works.
@@ -77,6 +78,14 @@ func New(base, token string, opts ...Option) *Client {
 func (c *Client) Idempotent(key string) *Client {
 	own := *c
 	own.once = key
+	return &own
+}
+
+// IfMatch returns a client that sends tag, the ETag of what was read, with each change and deletion: the server refuses it with etag_mismatch
+// when that is no longer the current state. A patch's own IfMatch goes before it.
+func (c *Client) IfMatch(tag string) *Client {
+	own := *c
+	own.ifMatch = tag
 	return &own
 }
 
@@ -153,6 +162,9 @@ func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
 	}
 	if c.once != "" && k.method == http.MethodPost {
 		req.Header.Set("Idempotency-Key", c.once)
+	}
+	if k.ifMatch == "" && (k.method == http.MethodPatch || k.method == http.MethodDelete) {
+		k.ifMatch = c.ifMatch
 	}
 	if k.ifMatch != "" {
 		req.Header.Set("If-Match", k.ifMatch)

@@ -20,6 +20,8 @@ type Key struct {
 	ExpiresAt  *time.Time `json:"expires_at"`
 	RevokedAt  *time.Time `json:"revoked_at"`
 	ReplacedBy string     `json:"replaced_by,omitempty"`
+	// ETag names this state of the settings. It travels as a header, so that lists do not have it.
+	ETag string `json:"-"`
 }
 
 // IssuedKey is a client key at the one moment at which it is shown.
@@ -41,6 +43,8 @@ type KeyPatch struct {
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	// Clear may name "expires_at": the key then does not expire.
 	Clear []string `json:"-"`
+	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
+	IfMatch string `json:"-"`
 }
 
 // MarshalJSON writes the set fields, and null for each name in Clear.
@@ -75,7 +79,17 @@ func (c *Client) issued(ctx context.Context, k call) (IssuedKey, error) {
 	var out struct {
 		APIKey IssuedKey `json:"api_key"`
 	}
-	_, err := c.do(ctx, k, &out)
+	a, err := c.do(ctx, k, &out)
+	out.APIKey.ETag = a.etag
+	return out.APIKey, err
+}
+
+func (c *Client) key(ctx context.Context, k call) (Key, error) {
+	var out struct {
+		APIKey Key `json:"api_key"`
+	}
+	a, err := c.do(ctx, k, &out)
+	out.APIKey.ETag = a.etag
 	return out.APIKey, err
 }
 
@@ -96,13 +110,14 @@ func (c *Client) ListKeys(ctx context.Context, train string, f KeyFilter) (KeyPa
 	return out, err
 }
 
+// GetKey returns one client key, without the key itself.
+func (c *Client) GetKey(ctx context.Context, train, key string) (Key, error) {
+	return c.key(ctx, call{method: http.MethodGet, path: path("trains", train, "api-keys", key)})
+}
+
 // UpdateKey changes a client key's name or expiry.
 func (c *Client) UpdateKey(ctx context.Context, train, key string, p KeyPatch) (Key, error) {
-	var out struct {
-		APIKey Key `json:"api_key"`
-	}
-	_, err := c.do(ctx, call{method: http.MethodPatch, path: path("trains", train, "api-keys", key), body: p}, &out)
-	return out.APIKey, err
+	return c.key(ctx, call{method: http.MethodPatch, path: path("trains", train, "api-keys", key), body: p, ifMatch: p.IfMatch})
 }
 
 // RevokeKey revokes a client key; open uses are cut.

@@ -54,6 +54,8 @@ type Link struct {
 	Alias        string    `json:"alias,omitempty"`
 	Priority     int       `json:"priority"`
 	CreatedAt    time.Time `json:"created_at"`
+	// ETag names this state. It travels as a header, so that lists do not have it.
+	ETag string `json:"-"`
 }
 
 // LinkDraft links a credential, given by its id, account id or account name. Where the link is there already, nil leaves its alias or
@@ -68,6 +70,8 @@ type LinkDraft struct {
 type LinkPatch struct {
 	Alias    *string `json:"alias,omitempty"`
 	Priority *int    `json:"priority,omitempty"`
+	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
+	IfMatch string `json:"-"`
 }
 
 // RankedAccount is one linked credential in the order in which its train tries them, with why.
@@ -170,22 +174,31 @@ func (c *Client) Links(ctx context.Context, train string) ([]Link, error) {
 	return out.Accounts, err
 }
 
-// Link links a credential to a train. created is false when it was linked already.
-func (c *Client) Link(ctx context.Context, train string, d LinkDraft) (link Link, created bool, err error) {
+func (c *Client) link(ctx context.Context, k call) (Link, answer, error) {
 	var out struct {
 		Account Link `json:"account"`
 	}
-	a, err := c.do(ctx, call{method: http.MethodPost, path: path("trains", train, "accounts"), body: d}, &out)
-	return out.Account, a.status == http.StatusCreated, err
+	a, err := c.do(ctx, k, &out)
+	out.Account.ETag = a.etag
+	return out.Account, a, err
+}
+
+// Link links a credential to a train. created is false when it was linked already.
+func (c *Client) Link(ctx context.Context, train string, d LinkDraft) (link Link, created bool, err error) {
+	link, a, err := c.link(ctx, call{method: http.MethodPost, path: path("trains", train, "accounts"), body: d})
+	return link, a.status == http.StatusCreated, err
+}
+
+// GetLink returns one link of a train.
+func (c *Client) GetLink(ctx context.Context, train, credential string) (Link, error) {
+	link, _, err := c.link(ctx, call{method: http.MethodGet, path: path("trains", train, "accounts", credential)})
+	return link, err
 }
 
 // Relink changes a link's alias or priority.
 func (c *Client) Relink(ctx context.Context, train, credential string, p LinkPatch) (Link, error) {
-	var out struct {
-		Account Link `json:"account"`
-	}
-	_, err := c.do(ctx, call{method: http.MethodPatch, path: path("trains", train, "accounts", credential), body: p}, &out)
-	return out.Account, err
+	link, _, err := c.link(ctx, call{method: http.MethodPatch, path: path("trains", train, "accounts", credential), body: p, ifMatch: p.IfMatch})
+	return link, err
 }
 
 // Unlink takes a credential from a train; open uses are cut.

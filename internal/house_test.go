@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"internal/outbound": 1, // its refusals are faults
 	"internal/secret":   0,
 	"internal/fault":    0,
+	"internal/etag":     0,
 	"client":            0,
 }
 

@@ -138,8 +138,11 @@ func (s *service) updateCredential(ctx context.Context, caller identity.Caller, 
 	return credentialOut(s.Vault.Update(ctx, caller, in.ID, in.Body.vault(), in.IfMatch.IfMatch))
 }
 
-func (s *service) deleteCredential(ctx context.Context, caller identity.Caller, in *ByID) (*struct{}, error) {
-	return nil, s.Vault.Delete(ctx, caller, in.ID)
+func (s *service) deleteCredential(ctx context.Context, caller identity.Caller, in *struct {
+	ByID
+	IfMatch
+}) (*struct{}, error) {
+	return nil, s.Vault.Delete(ctx, caller, in.ID, in.IfMatch.IfMatch)
 }
 
 func (s *service) revealCredential(ctx context.Context, caller identity.Caller, in *struct {

@@ -248,5 +248,5 @@ type OfTrain struct {
 
 // IfMatch is the condition of an update.
 type IfMatch struct {
-	IfMatch string `header:"If-Match" maxLength:"100" doc:"The ETag that was read; the change is refused when it is no longer current."`
+	IfMatch string `header:"If-Match" maxLength:"1000" doc:"The ETag that was read; the change is refused when it is no longer current."`
 }

@@ -50,7 +50,20 @@ type issuedKeyBody struct {
 	APIKey client.IssuedKey `json:"api_key"`
 }
 
+type keyAnswer struct {
+	ETag string `header:"ETag" doc:"Names this state of the key's settings, for If-Match. Uses do not change it."`
+	Body keyBody
+}
+
+func keyOut(k identity.Key, err error) (*keyAnswer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &keyAnswer{ETag: k.ETag(), Body: keyBody{shownKey(k)}}, nil
+}
+
 type issuedKeyAnswer struct {
+	ETag string `header:"ETag" doc:"Names this state of the key's settings, for If-Match. Uses do not change it."`
 	Body issuedKeyBody
 }
 
@@ -65,7 +78,7 @@ func issuedKey(k identity.Key, value secret.Value, err error) (*issuedKeyAnswer,
 	if err != nil {
 		return nil, err
 	}
-	return &issuedKeyAnswer{issuedKeyBody{client.IssuedKey{Key: shownKey(k), APIKey: value.Reveal()}}}, nil
+	return &issuedKeyAnswer{ETag: k.ETag(), Body: issuedKeyBody{client.IssuedKey{Key: shownKey(k), APIKey: value.Reveal()}}}, nil
 }
 
 func (s *service) addKeys() {
@@ -73,6 +86,8 @@ func (s *service) addKeys() {
 	add(s, route{method: http.MethodGet, path: all, id: "list-keys", summary: "List the train's client keys", tag: tag, access: string(identity.KeyRead)}, s.listKeys)
 	add(s, route{method: http.MethodPost, path: all, id: "issue-key", summary: "Issue a client key", tag: tag, description: "The key is in the answer and never shown again.",
 		access: string(identity.KeyWrite), status: http.StatusCreated, showsSecret: true}, s.issueKey)
+	add(s, route{method: http.MethodGet, path: one, id: "get-key", summary: "Read a client key", tag: tag, description: "Never the key itself.",
+		access: string(identity.KeyRead), moving: true}, s.getKey)
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-key", summary: "Change a client key's name or expiry", tag: tag, access: string(identity.KeyWrite)}, s.updateKey)
 	add(s, route{method: http.MethodDelete, path: one, id: "revoke-key", summary: "Revoke a client key", tag: tag,
 		description: "Open uses are cut. With purge=true a revoked key is removed from the list.", access: string(identity.KeyWrite)}, s.revokeKey)
@@ -104,29 +119,31 @@ func (s *service) issueKey(ctx context.Context, caller identity.Caller, in *stru
 	return issuedKey(s.Trains.IssueKey(ctx, caller, in.Train, identity.KeyDraft{Name: in.Body.Name, ExpiresAt: in.Body.ExpiresAt}))
 }
 
+func (s *service) getKey(ctx context.Context, caller identity.Caller, in *OfKey) (*keyAnswer, error) {
+	return keyOut(s.Trains.GetKey(ctx, caller, in.Train, in.Key))
+}
+
 func (s *service) updateKey(ctx context.Context, caller identity.Caller, in *struct {
 	OfKey
+	IfMatch
 	Body keyPatch
-}) (*struct{ Body keyBody }, error) {
-	p := identity.KeyPatch{Name: in.Body.Name, SetExpiry: in.Body.ExpiresAt.set}
+}) (*keyAnswer, error) {
+	p := identity.KeyPatch{Name: in.Body.Name, SetExpiry: in.Body.ExpiresAt.set, IfMatch: in.IfMatch.IfMatch}
 	if !in.Body.ExpiresAt.null {
 		p.ExpiresAt = in.Body.ExpiresAt.pointer()
 	}
-	k, err := s.Trains.UpdateKey(ctx, caller, in.Train, in.Key, p)
-	if err != nil {
-		return nil, err
-	}
-	return &struct{ Body keyBody }{keyBody{shownKey(k)}}, nil
+	return keyOut(s.Trains.UpdateKey(ctx, caller, in.Train, in.Key, p))
 }
 
 func (s *service) revokeKey(ctx context.Context, caller identity.Caller, in *struct {
 	OfKey
+	IfMatch
 	Purge bool `query:"purge" doc:"Remove a key that was revoked before from the list."`
 }) (*struct{}, error) {
 	if in.Purge {
-		return nil, s.Trains.PurgeKey(ctx, caller, in.Train, in.Key)
+		return nil, s.Trains.PurgeKey(ctx, caller, in.Train, in.Key, in.IfMatch.IfMatch)
 	}
-	_, err := s.Trains.RevokeKey(ctx, caller, in.Train, in.Key)
+	_, err := s.Trains.RevokeKey(ctx, caller, in.Train, in.Key, in.IfMatch.IfMatch)
 	return nil, err
 }
 

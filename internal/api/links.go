@@ -47,6 +47,7 @@ func (s *service) addLinks() {
 	add(s, route{method: http.MethodPost, path: all, id: "link-credential", summary: "Let the train be lent a credential", tag: tag,
 		description: "201 for a new link, 200 for one that was there and is changed to what is given.",
 		access:      string(identity.TrainWrite + " " + identity.CredentialRead), status: http.StatusCreated, also: http.StatusOK}, s.link)
+	add(s, route{method: http.MethodGet, path: one, id: "get-link", summary: "Read one link", tag: tag, access: string(identity.TrainRead)}, s.getLink)
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-link", summary: "Change a link's alias or priority", tag: tag, access: string(identity.TrainWrite)}, s.relink)
 	add(s, route{method: http.MethodDelete, path: one, id: "unlink-credential", summary: "Take a credential from the train", tag: tag,
 		description: "Open uses are cut.", access: string(identity.TrainWrite)}, s.unlink)
@@ -66,7 +67,20 @@ func (s *service) listLinks(ctx context.Context, caller identity.Caller, in *OfT
 
 type linkAnswer struct {
 	Status int
+	ETag   string `header:"ETag" doc:"Names this state, for If-Match."`
 	Body   linkBody
+}
+
+type oneLinkAnswer struct {
+	ETag string `header:"ETag" doc:"Names this state, for If-Match."`
+	Body linkBody
+}
+
+func linkOut(l train.Link, err error) (*oneLinkAnswer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &oneLinkAnswer{ETag: l.ETag(), Body: linkBody{shownLink(l)}}, nil
 }
 
 func (s *service) link(ctx context.Context, caller identity.Caller, in *struct {
@@ -77,24 +91,30 @@ func (s *service) link(ctx context.Context, caller identity.Caller, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	out := &linkAnswer{Status: http.StatusOK, Body: linkBody{shownLink(l)}}
+	out := &linkAnswer{Status: http.StatusOK, ETag: l.ETag(), Body: linkBody{shownLink(l)}}
 	if created {
 		out.Status = http.StatusCreated
 	}
 	return out, nil
 }
 
-func (s *service) relink(ctx context.Context, caller identity.Caller, in *struct {
-	OfLink
-	Body linkPatch
-}) (*struct{ Body linkBody }, error) {
-	l, err := s.Trains.Relink(ctx, caller, in.Train, in.Credential, train.LinkPatch{Alias: in.Body.Alias.pointer(), Priority: in.Body.Priority})
-	if err != nil {
-		return nil, err
-	}
-	return &struct{ Body linkBody }{linkBody{shownLink(l)}}, nil
+func (s *service) getLink(ctx context.Context, caller identity.Caller, in *OfLink) (*oneLinkAnswer, error) {
+	return linkOut(s.Trains.GetLink(ctx, caller, in.Train, in.Credential))
 }
 
-func (s *service) unlink(ctx context.Context, caller identity.Caller, in *OfLink) (*struct{}, error) {
-	return nil, s.Trains.Unlink(ctx, caller, in.Train, in.Credential)
+func (s *service) relink(ctx context.Context, caller identity.Caller, in *struct {
+	OfLink
+	IfMatch
+	Body linkPatch
+}) (*oneLinkAnswer, error) {
+	return linkOut(s.Trains.Relink(ctx, caller, in.Train, in.Credential, train.LinkPatch{
+		Alias: in.Body.Alias.pointer(), Priority: in.Body.Priority, IfMatch: in.IfMatch.IfMatch,
+	}))
+}
+
+func (s *service) unlink(ctx context.Context, caller identity.Caller, in *struct {
+	OfLink
+	IfMatch
+}) (*struct{}, error) {
+	return nil, s.Trains.Unlink(ctx, caller, in.Train, in.Credential, in.IfMatch.IfMatch)
 }

@@ -34,6 +34,8 @@ type route struct {
 	status, also int
 	// maxBody in bytes; 0 means [smallBody].
 	maxBody int64
+	// moving says that the answer changes without its ETag, so that If-None-Match is not asked.
+	moving bool
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
 	showsSecret, makesNothing bool
 	// ownRefusal, when set, records a refusal by the permission table. The rooms record theirs, so only operations on a room that takes no
@@ -101,6 +103,10 @@ func add[I, O any](s *service, r route, handle func(context.Context, identity.Ca
 	if r.method == http.MethodPost {
 		op.Parameters = append(op.Parameters, keyParameter())
 	}
+	if r.conditional() {
+		op.Parameters = append(op.Parameters, noneMatchParameter())
+		op.Responses["304"] = &huma.Response{Description: "What If-None-Match names is still what there is."}
+	}
 	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) { s.enter(r, needs, ctx, next) }}
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		ex := exchangeOf(ctx)
@@ -161,6 +167,9 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 		}
 	}
 	next(in)
+	if out, ok := w.(*reply); ok && r.conditional() {
+		notModified(out, in.Header("If-None-Match"))
+	}
 }
 
 // authenticate finds out who asks.
@@ -210,11 +219,21 @@ func (c *checked) Context() context.Context { return c.ctx }
 // Query returns the one value of a parameter.
 func (c *checked) Query(name string) string { return c.query.Get(name) }
 
-// Header hides Accept, which could make huma choose another format, and the parameters of Content-Type.
+// Header hides Accept, which could make huma choose another format, and the parameters of Content-Type. The lines of a condition are one
+// list; one that is there and empty is not taken for none.
 func (c *checked) Header(name string) string {
 	switch http.CanonicalHeaderKey(name) {
 	case "Accept", "Content-Type":
 		return "application/json"
+	case "If-Match", "If-None-Match":
+		req, _ := humago.Unwrap(c.asked)
+		if lines, given := req.Header[http.CanonicalHeaderKey(name)]; given {
+			if list := strings.Join(lines, ", "); list != "" {
+				return list
+			}
+			return ","
+		}
+		return ""
 	}
 	return c.asked.Header(name)
 }
@@ -227,6 +246,13 @@ func (s *service) input(r route, ctx huma.Context, w http.ResponseWriter, req *h
 	query, err := readQuery(op, req.URL.RawQuery)
 	if err != nil {
 		return nil, err
+	}
+	if r.conditional() {
+		for _, line := range req.Header["If-None-Match"] {
+			if len(line) > maxCondition {
+				return nil, fault.New(fault.Unprocessable, "validation_failed", "If-None-Match is too long.").With("header.If-None-Match", "must be at most 1000 characters")
+			}
+		}
 	}
 	in := &checked{asked: ctx, ctx: ctx.Context(), query: query}
 	if op.RequestBody == nil {

@@ -123,9 +123,10 @@ func (s *service) updateTrain(ctx context.Context, caller identity.Caller, in *s
 
 func (s *service) deleteTrain(ctx context.Context, caller identity.Caller, in *struct {
 	OfTrain
+	IfMatch
 	Force bool `query:"force" doc:"Delete it with its links and keys."`
 }) (*struct{}, error) {
-	return nil, s.Trains.DeleteTrain(ctx, caller, in.Train, in.Force)
+	return nil, s.Trains.DeleteTrain(ctx, caller, in.Train, in.Force, in.IfMatch.IfMatch)
 }
 
 func (s *service) explainTrain(ctx context.Context, caller identity.Caller, in *OfTrain) (*struct{ Body client.Explanation }, error) {

@@ -123,7 +123,7 @@ func TestClientThatDoesNotReadDoesNotOutliveItsKey(t *testing.T) {
 	_, err = io.ReadFull(c, make([]byte, 1000))
 	require.NoError(t, err)
 	time.Sleep(time.Second) // every buffer on the way is full now
-	_, err = d.trains.RevokeKey(context.Background(), d.admin, "web", d.keyID)
+	_, err = d.trains.RevokeKey(context.Background(), d.admin, "web", d.keyID, "")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return d.broker.InFlight() == 0 && d.trains.OpenLeases() == 0 }, 2*time.Second, 20*time.Millisecond)
 	require.Equal(t, "revoked 200", d.results(1)[0])

@@ -307,7 +307,7 @@ func TestRevocationCutsTheStream(t *testing.T) {
 			_, err := in.ReadString('\n')
 			require.NoError(t, err)
 		}
-		_, err = d.trains.RevokeKey(context.Background(), d.admin, "web", d.keyID)
+		_, err = d.trains.RevokeKey(context.Background(), d.admin, "web", d.keyID, "")
 		require.NoError(t, err)
 		revoked := time.Now()
 		rest, err := io.ReadAll(in)

@@ -16,6 +16,9 @@ func (r *Room) UpdateKey(tx *store.Tx, caller Caller, trainID, id string, p KeyP
 		return Key{}, err
 	}
 	now := tx.Now()
+	if err := r.key(row, now).Unless(p.IfMatch); err != nil {
+		return Key{}, err
+	}
 	if row.RevokedAt != nil {
 		return Key{}, fault.New(fault.Conflict, "state_conflict", "This client key was revoked, so it cannot be changed. Issue a new one.")
 	}

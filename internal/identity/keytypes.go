@@ -3,6 +3,8 @@ package identity
 import (
 	"time"
 
+	"signalbox.dev/signalbox/internal/etag"
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -42,6 +44,25 @@ type Key struct {
 	ReplacedBy string // id of the successor, or empty
 }
 
+// ETag is the validator of this state of the key's settings (RFC 9110, section 8.8.3). Uses do not change it.
+func (k Key) ETag() string {
+	at := func(t *time.Time) string {
+		if t == nil {
+			return ""
+		}
+		return t.UTC().Format(store.TimeFormat)
+	}
+	return etag.Of(k.ID, k.Name, at(k.ExpiresAt), at(k.RevokedAt), k.ReplacedBy)
+}
+
+// Unless returns the fault etag_mismatch when the caller has seen another state of the key; ifMatch is the If-Match header, or empty.
+func (k Key) Unless(ifMatch string) error {
+	if etag.Match(ifMatch, k.ETag()) {
+		return nil
+	}
+	return fault.New(fault.Precondition, "etag_mismatch", "The client key was changed since it was read. Read it again, then repeat the change.")
+}
+
 // Target returns the key as audit records name it.
 func (k Key) Target() store.Target {
 	return store.Target{Kind: "client_key", ID: k.ID, Name: k.Name}
@@ -69,6 +90,7 @@ type KeyPatch struct {
 	SetExpiry bool       // whether ExpiresAt counts
 	ExpiresAt *time.Time // nil: never
 	Limit     int        // as in KeyDraft; it counts when an expired key comes back to life
+	IfMatch   string     // the If-Match header that the key's ETag must satisfy, or empty
 }
 
 // KeyReplacement says how a key is replaced.

@@ -86,10 +86,13 @@ func (r *Room) UpdateKey(ctx context.Context, caller identity.Caller, ref, id st
 	return key, err
 }
 
-// RevokeKey revokes a key and cuts its leases. It needs keys:write.
-func (r *Room) RevokeKey(ctx context.Context, caller identity.Caller, ref, id string) (identity.Key, error) {
+// RevokeKey revokes a key and cuts its leases. It needs keys:write. With ifMatch, the key must still have that ETag.
+func (r *Room) RevokeKey(ctx context.Context, caller identity.Caller, ref, id, ifMatch string) (identity.Key, error) {
 	var key identity.Key
 	err := r.withKeys(ctx, caller, store.KeyRevoke, ref, func(tx *store.Tx, t Train) (err error) {
+		if err := r.unchanged(tx, t, id, ifMatch); err != nil {
+			return err
+		}
 		key, err = r.keys.RevokeKey(tx, caller, t.ID, id)
 		key.TrainSlug = t.Slug
 		return err
@@ -97,11 +100,27 @@ func (r *Room) RevokeKey(ctx context.Context, caller identity.Caller, ref, id st
 	return key, err
 }
 
-// PurgeKey removes a revoked key from the list. It needs keys:write.
-func (r *Room) PurgeKey(ctx context.Context, caller identity.Caller, ref, id string) error {
+// PurgeKey removes a revoked key from the list. It needs keys:write. With ifMatch, the key must still have that ETag.
+func (r *Room) PurgeKey(ctx context.Context, caller identity.Caller, ref, id, ifMatch string) error {
 	return r.withKeys(ctx, caller, store.KeyPurge, ref, func(tx *store.Tx, t Train) error {
+		if err := r.unchanged(tx, t, id, ifMatch); err != nil {
+			return err
+		}
 		return r.keys.PurgeKey(tx, caller, t.ID, id)
 	})
+}
+
+// unchanged returns the fault etag_mismatch when the key's state is not the one that the caller has seen. The lock on the train's row, which
+// every act on its keys takes, keeps it so.
+func (r *Room) unchanged(tx *store.Tx, t Train, id, ifMatch string) error {
+	if ifMatch == "" {
+		return nil
+	}
+	key, err := r.keys.GetKey(tx, t.ID, id)
+	if err != nil {
+		return err
+	}
+	return key.Unless(ifMatch)
 }
 
 // ReplaceKey issues the successor of a key, which itself stays valid for the overlap that is asked for. It needs keys:write.

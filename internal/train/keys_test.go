@@ -27,9 +27,9 @@ func TestKeysOfATrain(t *testing.T) {
 			requireFault(t, "not_found", err)
 			_, err = y.UpdateKey(ctx, y.admin, ref, key.ID, identity.KeyPatch{Name: ptr("x")})
 			requireFault(t, "not_found", err)
-			_, err = y.RevokeKey(ctx, y.admin, ref, key.ID)
+			_, err = y.RevokeKey(ctx, y.admin, ref, key.ID, "")
 			requireFault(t, "not_found", err)
-			requireFault(t, "not_found", y.PurgeKey(ctx, y.admin, ref, key.ID))
+			requireFault(t, "not_found", y.PurgeKey(ctx, y.admin, ref, key.ID, ""))
 			_, _, err = y.ReplaceKey(ctx, y.admin, ref, key.ID, identity.KeyReplacement{})
 			requireFault(t, "not_found", err)
 		}
@@ -64,11 +64,11 @@ func TestKeysOfATrain(t *testing.T) {
 		y.refused("unauthenticated", caller, want())
 		y.lend(young, want()).Done(train.Outcome{Result: train.OK})
 
-		_, err = y.RevokeKey(ctx, y.admin, "web", successor.ID)
+		_, err = y.RevokeKey(ctx, y.admin, "web", successor.ID, "")
 		require.NoError(t, err)
-		_, err = y.RevokeKey(ctx, y.admin, "web", successor.ID)
+		_, err = y.RevokeKey(ctx, y.admin, "web", successor.ID, "")
 		requireFault(t, "not_found", err)
-		require.NoError(t, y.PurgeKey(ctx, y.admin, "web", successor.ID))
+		require.NoError(t, y.PurgeKey(ctx, y.admin, "web", successor.ID, ""))
 
 		imported, err := y.ImportKey(ctx, y.admin, "web", identity.KeyDraft{Name: "old"}, secret.FromString("cnp_live_0123456789abcdef0123456789"))
 		require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestKeyLimitOfATrain(t *testing.T) {
 		_, v, err := y.IssueKey(t.Context(), y.admin, "web", identity.KeyDraft{Name: "third", Limit: 100})
 		requireFault(t, "key_limit_reached", err)
 		require.True(t, v.IsZero())
-		_, err = y.RevokeKey(t.Context(), y.admin, "web", key.ID)
+		_, err = y.RevokeKey(t.Context(), y.admin, "web", key.ID, "")
 		require.NoError(t, err)
 		_, third := y.key("web")
 
@@ -130,7 +130,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 				_, err := y.UpdateTrain(ctx, c, "web", train.Patch{Disabled: ptr(true)}, "")
 				return err
 			}, false},
-			"delete": {[]identity.Permission{identity.TrainWrite}, func(c identity.Caller) error { return y.DeleteTrain(ctx, c, "web", true) }, false},
+			"delete": {[]identity.Permission{identity.TrainWrite}, func(c identity.Caller) error { return y.DeleteTrain(ctx, c, "web", true, "") }, false},
 			"link": {[]identity.Permission{identity.TrainWrite, identity.CredentialRead}, func(c identity.Caller) error {
 				_, _, err := y.Link(ctx, c, "web", train.LinkDraft{Credential: beta})
 				return err
@@ -139,7 +139,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 				_, err := y.Relink(ctx, c, "web", alpha, train.LinkPatch{Priority: ptr(1)})
 				return err
 			}, false},
-			"unlink":  {[]identity.Permission{identity.TrainWrite}, func(c identity.Caller) error { return y.Unlink(ctx, c, "web", alpha) }, false},
+			"unlink":  {[]identity.Permission{identity.TrainWrite}, func(c identity.Caller) error { return y.Unlink(ctx, c, "web", alpha, "") }, false},
 			"links":   {[]identity.Permission{identity.TrainRead}, func(c identity.Caller) error { _, err := y.Links(ctx, c, "web"); return err }, true},
 			"explain": {[]identity.Permission{identity.TrainRead}, func(c identity.Caller) error { _, err := y.Explain(ctx, c, "web"); return err }, true},
 			"issue": {[]identity.Permission{identity.KeyWrite}, func(c identity.Caller) error {
@@ -159,8 +159,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 				_, err := y.UpdateKey(ctx, c, "web", key.ID, identity.KeyPatch{Name: ptr("y")})
 				return err
 			}, false},
-			"revoke": {[]identity.Permission{identity.KeyWrite}, func(c identity.Caller) error { _, err := y.RevokeKey(ctx, c, "web", key.ID); return err }, false},
-			"purge":  {[]identity.Permission{identity.KeyWrite}, func(c identity.Caller) error { return y.PurgeKey(ctx, c, "web", key.ID) }, false},
+			"revoke": {[]identity.Permission{identity.KeyWrite}, func(c identity.Caller) error { _, err := y.RevokeKey(ctx, c, "web", key.ID, ""); return err }, false},
+			"purge":  {[]identity.Permission{identity.KeyWrite}, func(c identity.Caller) error { return y.PurgeKey(ctx, c, "web", key.ID, "") }, false},
 			"replace": {[]identity.Permission{identity.KeyWrite}, func(c identity.Caller) error {
 				_, _, err := y.ReplaceKey(ctx, c, "web", key.ID, identity.KeyReplacement{})
 				return err

@@ -118,7 +118,7 @@ func TestOnlyClientKeysBorrow(t *testing.T) {
 		stranger = caller
 		stranger.ID = store.NewID("key")
 		y.refused("unauthenticated", stranger, want())
-		_, err := y.RevokeKey(t.Context(), y.admin, "web", key.ID)
+		_, err := y.RevokeKey(t.Context(), y.admin, "web", key.ID, "")
 		require.NoError(t, err)
 		y.refused("unauthenticated", caller, want())
 		require.Empty(t, y.events(store.LeaseGranted))

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
@@ -25,6 +26,19 @@ type Link struct {
 	CreatedAt    time.Time
 }
 
+// ETag is the validator of this state of the link (RFC 9110, section 8.8.3), what it shows of the credential included.
+func (l Link) ETag() string {
+	return etag.Of(l.TrainID, l.CredentialID, l.Name, l.AccountID, string(l.Type), l.Provider, l.Alias, strconv.Itoa(l.Priority), l.CreatedAt.Format(store.TimeFormat))
+}
+
+// unless returns the fault etag_mismatch when the caller has seen another state of the link.
+func (l Link) unless(ifMatch string) error {
+	if etag.Match(ifMatch, l.ETag()) {
+		return nil
+	}
+	return fault.New(fault.Precondition, "etag_mismatch", "The link was changed since it was read. Read it again, then repeat the change.")
+}
+
 // LinkDraft is a link to be made.
 type LinkDraft struct {
 	Credential string  // id, account id or account name
@@ -36,6 +50,8 @@ type LinkDraft struct {
 type LinkPatch struct {
 	Alias    *string
 	Priority *int
+	// IfMatch, when it is not empty, is the If-Match header that the link's ETag must satisfy.
+	IfMatch string
 }
 
 // DefaultPriority is the priority of a link that was given none.
@@ -119,8 +135,11 @@ func (r *Room) Relink(ctx context.Context, caller identity.Caller, ref, credenti
 	}
 	var link Link
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
-		t, cred, have, err := r.findLink(tx, ref, credential)
+		t, cred, have, err := r.findLink(tx, ref, credential, tx.ForUpdate())
 		if err != nil {
+			return err
+		}
+		if err := have.unless(p.IfMatch); err != nil {
 			return err
 		}
 		link, err = r.changeLink(tx, caller, t, have, cred, p)
@@ -145,20 +164,23 @@ func (r *Room) changeLink(tx *store.Tx, caller identity.Caller, t Train, link Li
 	return link, recordLink(tx, caller, store.TrainRelink, t, link, changed)
 }
 
-// Unlink takes a credential from a train and cuts the leases that hang on the link. It needs trains:write.
-func (r *Room) Unlink(ctx context.Context, caller identity.Caller, ref, credential string) error {
+// Unlink takes a credential from a train and cuts the leases that hang on the link. It needs trains:write. With ifMatch, the
+// link must still have that ETag.
+func (r *Room) Unlink(ctx context.Context, caller identity.Caller, ref, credential, ifMatch string) error {
 	if err := r.allow(ctx, caller, store.TrainUnlink, named(ref), identity.TrainWrite); err != nil {
 		return err
 	}
 	return r.db.Write(ctx, func(tx *store.Tx) error {
-		t, cred, link, err := r.findLink(tx, ref, credential)
+		t, cred, link, err := r.findLink(tx, ref, credential, tx.ForUpdate())
 		if err != nil {
+			return err
+		}
+		if err := link.unless(ifMatch); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM train_links WHERE train_id = $1 AND credential_id = $2`, t.ID, cred.ID); err != nil {
 			return err
 		}
-		link.of(cred)
 		return recordLink(tx, caller, store.TrainUnlink, t, link, nil)
 	})
 }
@@ -196,9 +218,22 @@ func (r *Room) Links(ctx context.Context, caller identity.Caller, ref string) ([
 	return out, nil
 }
 
-// findLink returns a train, locked, with a credential and the link between them.
-func (r *Room) findLink(tx *store.Tx, ref, credential string) (Train, vault.Credential, Link, error) {
-	t, err := find(tx, ref, tx.ForUpdate())
+// GetLink returns one link of a train. It needs trains:read.
+func (r *Room) GetLink(ctx context.Context, caller identity.Caller, ref, credential string) (Link, error) {
+	if err := identity.Allow(caller, identity.TrainRead); err != nil {
+		return Link{}, err
+	}
+	var link Link
+	err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
+		_, _, link, err = r.findLink(tx, ref, credential, "")
+		return err
+	})
+	return link, err
+}
+
+// findLink returns a train with a credential and the link between them; lock is the clause that locks the train's row, or "".
+func (r *Room) findLink(tx *store.Tx, ref, credential, lock string) (Train, vault.Credential, Link, error) {
+	t, err := find(tx, ref, lock)
 	if err != nil {
 		return Train{}, vault.Credential{}, Link{}, err
 	}
@@ -213,6 +248,7 @@ func (r *Room) findLink(tx *store.Tx, ref, credential string) (Train, vault.Cred
 	if errors.Is(err, store.ErrNotFound) {
 		err = fault.New(fault.NotFound, "not_found", "No such credential is linked to this train. `signalbox train show` lists the links.")
 	}
+	link.of(cred)
 	return t, cred, link, err
 }
 

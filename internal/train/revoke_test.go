@@ -30,7 +30,7 @@ type revocation struct {
 func revocations() []revocation {
 	return []revocation{
 		{"revoke the key", func(t *testing.T, y *yard, k identity.Key, _ string) error {
-			_, err := y.RevokeKey(t.Context(), y.admin, "web", k.ID)
+			_, err := y.RevokeKey(t.Context(), y.admin, "web", k.ID, "")
 			return err
 		}, "unauthenticated", "unauthenticated", false},
 		{"end the key by its expiry", func(t *testing.T, y *yard, k identity.Key, _ string) error {
@@ -45,13 +45,13 @@ func revocations() []revocation {
 			return err
 		}, "train_disabled", "train_disabled", false},
 		{"delete the train", func(t *testing.T, y *yard, _ identity.Key, _ string) error {
-			return y.DeleteTrain(t.Context(), y.admin, "web", true)
+			return y.DeleteTrain(t.Context(), y.admin, "web", true, "")
 		}, "unauthenticated", "unauthenticated", false},
 		{"unlink the credential", func(t *testing.T, y *yard, _ identity.Key, id string) error {
-			return y.Unlink(t.Context(), y.admin, "web", id)
+			return y.Unlink(t.Context(), y.admin, "web", id, "")
 		}, "no_account", "no_account", false},
 		{"delete the credential", func(t *testing.T, y *yard, _ identity.Key, id string) error {
-			return y.vault.Delete(t.Context(), y.admin, id)
+			return y.vault.Delete(t.Context(), y.admin, id, "")
 		}, "no_account", "no_account", false},
 		{"disable the credential", func(t *testing.T, y *yard, _ identity.Key, id string) error {
 			_, err := y.vault.Update(t.Context(), y.admin, id, vault.Patch{State: vault.To(vault.Disabled)}, "")
@@ -188,7 +188,7 @@ func TestRevocationRacesWithLending(t *testing.T) {
 				}
 			}()
 			time.Sleep(3 * time.Millisecond)
-			require.NoError(t, y.Unlink(context.Background(), y.admin, "web", id))
+			require.NoError(t, y.Unlink(context.Background(), y.admin, "web", id, ""))
 			acknowledged := time.Now()
 			close(stop)
 			<-done
@@ -234,11 +234,11 @@ func TestWhatHappensDuringTheCommit(t *testing.T) {
 		results []string
 	}{
 		{"key revoked", func(t *testing.T, y *yard, k identity.Key, _ context.CancelFunc) {
-			_, err := y.RevokeKey(t.Context(), y.admin, "web", k.ID)
+			_, err := y.RevokeKey(t.Context(), y.admin, "web", k.ID, "")
 			require.NoError(t, err)
 		}, func(t *testing.T, got granted) { requireFault(t, "unauthenticated", got.err) }, []string{"revoked"}},
 		{"account unlinked", func(t *testing.T, y *yard, _ identity.Key, _ context.CancelFunc) {
-			require.NoError(t, y.Unlink(t.Context(), y.admin, "web", "alpha"))
+			require.NoError(t, y.Unlink(t.Context(), y.admin, "web", "alpha", ""))
 		}, func(t *testing.T, got granted) {
 			require.NoError(t, got.err)
 			require.Equal(t, "beta", sent(t, got.lease), "another account takes its place")

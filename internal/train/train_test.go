@@ -125,7 +125,7 @@ func TestChangesArriveByTheFeed(t *testing.T) {
 	serves("alpha")
 	one.rotate("alpha")
 	serves("alpha-rotated")
-	require.NoError(t, one.Unlink(t.Context(), one.admin, "web", "alpha"))
+	require.NoError(t, one.Unlink(t.Context(), one.admin, "web", "alpha", ""))
 	serves("beta")
 	// A new name is a new place in the hash order, and how the client may call it.
 	_, err = one.vault.Update(t.Context(), one.admin, beta, vault.Patch{Name: vault.To("gamma")}, "")

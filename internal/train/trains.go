@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
@@ -29,8 +30,18 @@ type Train struct {
 	Revision    int64 // counts the changes of the settings
 }
 
-// ETag is the validator of this state of the train's settings (RFC 9110, section 8.8.3).
-func (t Train) ETag() string { return `"` + strconv.FormatInt(t.Revision, 10) + `"` }
+// ETag is the validator of this state of the train's settings and of the number of its links (RFC 9110, section 8.8.3).
+func (t Train) ETag() string {
+	return `"` + strconv.FormatInt(t.Revision, 10) + "-" + strconv.Itoa(t.Links) + `"`
+}
+
+// unless returns the fault etag_mismatch when the caller has seen another state of the train.
+func (t Train) unless(ifMatch string) error {
+	if etag.Match(ifMatch, t.ETag()) {
+		return nil
+	}
+	return fault.New(fault.Precondition, "etag_mismatch", "The train was changed since it was read. Read it again, then repeat the change.")
+}
 
 func (t Train) target() store.Target { return store.Target{Kind: "train", ID: t.ID, Name: t.Slug} }
 
@@ -195,8 +206,8 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		if t, err = find(tx, ref, tx.ForUpdate()); err != nil {
 			return err
 		}
-		if ifMatch != "" && ifMatch != "*" && ifMatch != t.ETag() {
-			return fault.New(fault.Precondition, "etag_mismatch", "The train was changed since it was read. Read it again, then repeat the change.")
+		if err := t.unless(ifMatch); err != nil {
+			return err
 		}
 		changed := p.apply(&t)
 		if err := t.check(false); err != nil {
@@ -240,14 +251,17 @@ func (p Patch) apply(t *Train) (changed []string) {
 }
 
 // DeleteTrain deletes a train with its links and client keys, and cuts its leases. It needs trains:write. A train that still has links or
-// active keys is train_in_use unless force is set, for then it stops running agents.
-func (r *Room) DeleteTrain(ctx context.Context, caller identity.Caller, ref string, force bool) error {
+// active keys is train_in_use unless force is set, for then it stops running agents. With ifMatch, the train must still have that ETag.
+func (r *Room) DeleteTrain(ctx context.Context, caller identity.Caller, ref string, force bool, ifMatch string) error {
 	if err := r.allow(ctx, caller, store.TrainDelete, named(ref), identity.TrainWrite); err != nil {
 		return err
 	}
 	return r.db.Write(ctx, func(tx *store.Tx) error {
 		t, err := find(tx, ref, tx.ForUpdate())
 		if err != nil {
+			return err
+		}
+		if err := t.unless(ifMatch); err != nil {
 			return err
 		}
 		revoked, err := r.dropKeys(tx, caller, t, force)

@@ -50,8 +50,8 @@ func TestTrainLifeCycle(t *testing.T) {
 		require.Equal(t, train.Priority, got.Strategy)
 		require.Equal(t, 3, got.KeyLimit)
 
-		require.NoError(t, y.DeleteTrain(ctx, y.admin, made.Slug, false))
-		requireFault(t, "not_found", y.DeleteTrain(ctx, y.admin, made.Slug, true))
+		require.NoError(t, y.DeleteTrain(ctx, y.admin, made.Slug, false, ""))
+		requireFault(t, "not_found", y.DeleteTrain(ctx, y.admin, made.Slug, true, ""))
 		events := y.events(store.TrainCreate, store.TrainUpdate, store.TrainDelete)
 		require.Len(t, events, 4)
 		require.Equal(t, store.Target{Kind: "train", ID: made.ID, Name: made.Slug}, events[0].Target)
@@ -189,7 +189,7 @@ func TestLinks(t *testing.T) {
 			requireFault(t, "not_found", err)
 			_, err = y.Relink(ctx, y.admin, "web", ref, train.LinkPatch{})
 			requireFault(t, "not_found", err)
-			requireFault(t, "not_found", y.Unlink(ctx, y.admin, "web", ref))
+			requireFault(t, "not_found", y.Unlink(ctx, y.admin, "web", ref, ""))
 		}
 		_, _, err = y.Link(ctx, y.admin, "nowhere", train.LinkDraft{Credential: alpha})
 		requireFault(t, "not_found", err)
@@ -222,15 +222,15 @@ func TestLinks(t *testing.T) {
 			}
 		}
 
-		requireFault(t, "train_in_use", y.DeleteTrain(ctx, y.admin, "web", false))
-		require.NoError(t, y.Unlink(ctx, y.admin, "web", "alpha"))
-		requireFault(t, "not_found", y.Unlink(ctx, y.admin, "web", "alpha"))
-		require.NoError(t, y.vault.Delete(ctx, y.admin, beta))
+		requireFault(t, "train_in_use", y.DeleteTrain(ctx, y.admin, "web", false, ""))
+		require.NoError(t, y.Unlink(ctx, y.admin, "web", "alpha", ""))
+		requireFault(t, "not_found", y.Unlink(ctx, y.admin, "web", "alpha", ""))
+		require.NoError(t, y.vault.Delete(ctx, y.admin, beta, ""))
 		require.Equal(t, []string{"gitea"}, names())
-		require.NoError(t, y.Unlink(ctx, y.admin, "web", gitea.ID))
+		require.NoError(t, y.Unlink(ctx, y.admin, "web", gitea.ID, ""))
 		y.key("web")
-		requireFault(t, "train_in_use", y.DeleteTrain(ctx, y.admin, "web", false))
-		require.NoError(t, y.DeleteTrain(ctx, y.admin, "web", true))
+		requireFault(t, "train_in_use", y.DeleteTrain(ctx, y.admin, "web", false, ""))
+		require.NoError(t, y.DeleteTrain(ctx, y.admin, "web", true, ""))
 		require.Len(t, y.events(store.TrainLink), 3)
 		require.Len(t, y.events(store.TrainUnlink), 2)
 		relinks := y.events(store.TrainRelink)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
@@ -18,8 +18,8 @@ import (
 // etag_mismatch.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
 	return r.change(ctx, caller, id, "update", store.CredentialUpdate, func(tx *store.Tx, s *stored) error {
-		if !matches(ifMatch, s.ETag()) {
-			return fault.New(fault.Precondition, "etag_mismatch", "The credential changed since it was read. Read it again, then repeat the change on what it is now.")
+		if !etag.Match(ifMatch, s.ETag()) {
+			return changedMeanwhile()
 		}
 		return r.patch(tx, caller, s, p)
 	})
@@ -63,8 +63,13 @@ func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n
 	})
 }
 
-// Delete removes a credential and destroys the sealed material of all its versions.
-func (r *Room) Delete(ctx context.Context, caller identity.Caller, id string) error {
+func changedMeanwhile() error {
+	return fault.New(fault.Precondition, "etag_mismatch", "The credential changed since it was read. Read it again, then repeat the change on what it is now.")
+}
+
+// Delete removes a credential and destroys the sealed material of all its versions. With ifMatch it removes only the state that the caller has
+// seen, as [Room.Update] does.
+func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch string) error {
 	if err := r.allow(ctx, caller, identity.CredentialWrite, "delete", id); err != nil {
 		return err
 	}
@@ -72,6 +77,9 @@ func (r *Room) Delete(ctx context.Context, caller identity.Caller, id string) er
 		s, err := load(tx, id, true)
 		if err != nil {
 			return err
+		}
+		if !etag.Match(ifMatch, s.ETag()) {
+			return changedMeanwhile()
 		}
 		// Versions, secrets, tags and links go with it (ON DELETE CASCADE).
 		if _, err := tx.Exec(`DELETE FROM credentials WHERE id = $1`, id); err != nil {
@@ -340,17 +348,4 @@ func changedFields(a, b Meta) []string {
 
 func sameTime(a, b *time.Time) bool {
 	return a == nil && b == nil || a != nil && b != nil && a.Equal(*b)
-}
-
-// matches evaluates If-Match (RFC 9110, section 13.1.1): no condition, "*", or a list of strong tags.
-func matches(ifMatch, etag string) bool {
-	if ifMatch == "" {
-		return true
-	}
-	for tag := range strings.SplitSeq(ifMatch, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag {
-			return true
-		}
-	}
-	return false
 }

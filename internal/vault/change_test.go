@@ -294,7 +294,7 @@ func TestChangesAreAnnounced(t *testing.T) {
 			require.NoError(t, act())
 			require.Contains(t, told.reset(), store.Change{Topic: store.TopicCredential, Subject: c.ID}, name)
 		}
-		require.NoError(t, f.Delete(t.Context(), admin, c.ID))
+		require.NoError(t, f.Delete(t.Context(), admin, c.ID, ""))
 		require.Contains(t, told.reset(), store.Change{Topic: store.TopicCredential, Subject: c.ID})
 	})
 }

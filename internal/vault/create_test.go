@@ -123,7 +123,7 @@ func TestEveryTypeOfTheTable(t *testing.T) {
 			}
 			_, err := f.Rotate(t.Context(), admin, c.ID, map[string]secret.Value{c.SecretFields[0]: secret.FromString("another")}, "")
 			require.NoError(t, err)
-			require.NoError(t, f.Delete(t.Context(), admin, c.ID))
+			require.NoError(t, f.Delete(t.Context(), admin, c.ID, ""))
 		}
 	})
 }
@@ -285,7 +285,7 @@ func TestAccountNamesAreUnique(t *testing.T) {
 		noAccount.Provider = "github"
 		require.False(t, f.create(t, noAccount).IsAccount())
 
-		require.NoError(t, f.Delete(t.Context(), admin, first.ID))
+		require.NoError(t, f.Delete(t.Context(), admin, first.ID, ""))
 		f.create(t, apiKey("team"))
 	})
 }

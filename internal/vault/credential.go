@@ -71,9 +71,23 @@ type Credential struct {
 	LastRotatedAt        *time.Time
 }
 
-// ETag returns the entity tag (RFC 9110, section 8.8.3): it changes with every change of the credential.
+// ETag returns the entity tag (RFC 9110, section 8.8.3): it changes with every change of the credential, and when time changes its status or
+// health.
 func (c Credential) ETag() string {
-	return `"` + strconv.FormatInt(c.Version, 10) + "-" + strconv.FormatInt(c.Revision, 10) + `"`
+	tag := `"` + strconv.FormatInt(c.Version, 10) + "-" + strconv.FormatInt(c.Revision, 10)
+	switch {
+	case c.Status == Expiring && c.Health == NeedsLogin:
+		tag += "-4"
+	case c.Status == Expired && c.Health == NeedsLogin:
+		tag += "-3"
+	case c.Health == NeedsLogin:
+		tag += "-5"
+	case c.Status == Expired:
+		tag += "-2"
+	case c.Status == Expiring:
+		tag += "-1"
+	}
+	return tag + `"`
 }
 
 // IsAccount reports whether the credential can serve an LLM provider.

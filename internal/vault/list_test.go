@@ -113,7 +113,7 @@ func TestListPages(t *testing.T) {
 			pages++
 			if pages == 2 {
 				// What changes meanwhile moves nothing: one that was seen goes, one comes at the end.
-				require.NoError(t, f.Delete(t.Context(), admin, want[0]))
+				require.NoError(t, f.Delete(t.Context(), admin, want[0], ""))
 				want = append(want, f.create(t, password("late")).ID)
 			}
 			if cursor = next; next == "" {

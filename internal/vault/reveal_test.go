@@ -127,7 +127,7 @@ func acts(f *fixture, id string) map[string]func(identity.Caller) error {
 		},
 		"rotate":  func(c identity.Caller) error { _, err := f.Rotate(ctx, c, id, secrets("api_key", "k"), ""); return err },
 		"restore": func(c identity.Caller) error { _, err := f.Restore(ctx, c, id, 1); return err },
-		"delete":  func(c identity.Caller) error { return f.Delete(ctx, c, id) },
+		"delete":  func(c identity.Caller) error { return f.Delete(ctx, c, id, "") },
 		"reveal":  func(c identity.Caller) error { _, err := f.Reveal(ctx, c, id, "api_key", "why"); return err },
 	}
 }

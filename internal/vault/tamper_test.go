@@ -194,7 +194,7 @@ func TestDeleteDestroysTheSealedMaterial(t *testing.T) {
 	}
 	for i, id := range ids {
 		if i%2 == 0 {
-			require.NoError(t, f.Delete(t.Context(), admin, id))
+			require.NoError(t, f.Delete(t.Context(), admin, id, ""))
 		}
 	}
 	for i, box := range gone {
@@ -212,7 +212,7 @@ func TestDeleteLeavesNoRow(t *testing.T) {
 		c, other := f.create(t, d), f.create(t, apiKey("other"))
 		_, err := f.Rotate(t.Context(), admin, c.ID, secrets("access_token", "next"), "")
 		require.NoError(t, err)
-		require.NoError(t, f.Delete(t.Context(), admin, c.ID))
+		require.NoError(t, f.Delete(t.Context(), admin, c.ID, ""))
 		for _, q := range []string{`SELECT count(*) FROM credentials WHERE id = $1`, `SELECT count(*) FROM credential_versions WHERE credential_id = $1`,
 			`SELECT count(*) FROM credential_secrets WHERE credential_id = $1`, `SELECT count(*) FROM credential_tags WHERE credential_id = $1`} {
 			require.Zero(t, f.count(t, q, c.ID), q)
