@@ -5,7 +5,7 @@
 // permission that it needs in the document as x-signalbox-permission; one without cannot be registered. Secrets are unprintable from the
 // moment at which they are decoded.
 //
-// Limits: answers are held in memory until they are complete, so a page has at most 1000 items. An Idempotency-Key
+// Limits: answers are held in memory until they are complete, so a page has at most 1000 items; the export of the audit alone is streamed. An Idempotency-Key
 // is remembered for 24 hours, and only its hash.
 //
 // Invariants: an unknown route, method, content type or caller is refused; nothing under /api may be cached; an act that the permission
@@ -109,6 +109,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addKeys()
 	s.addTokens()
 	s.addAudit()
+	s.addAuditExport()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

@@ -29,15 +29,20 @@ func (auditAction) Schema(huma.Registry) *huma.Schema {
 	return s
 }
 
-// AuditQuery is the part of a query that every list of records has.
-type AuditQuery struct {
+// AuditFilter is the part of a query that selects records.
+type AuditFilter struct {
 	From    time.Time   `query:"from" doc:"The earliest time."`
 	To      time.Time   `query:"to" doc:"The time before which."`
 	Action  auditAction `query:"action" doc:"Only this act."`
 	Outcome string      `query:"outcome" maxLength:"64" doc:"Only acts that ended so, such as ok or refused."`
 	Request string      `query:"request_id" maxLength:"64" doc:"Only what one request did: the X-Request-ID of its answer."`
-	Limit   int         `query:"limit" minimum:"1" maximum:"1000" doc:"How many at most; 100 when it is left out."`
-	Cursor  string      `query:"cursor" maxLength:"1000" doc:"next_cursor of the page before."`
+}
+
+// AuditQuery is the part of a query that every list of records has.
+type AuditQuery struct {
+	AuditFilter
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" doc:"How many at most; 100 when it is left out."`
+	Cursor string `query:"cursor" maxLength:"1000" doc:"next_cursor of the page before."`
 }
 
 func (q AuditQuery) query() audit.Query {
@@ -79,6 +84,13 @@ func (s *service) addAudit() {
 	add(s, get("/api/audit/{id}/proof", "prove-event", "Prove that a record is in the log", "Can be checked without the server. The read is itself recorded."), s.prove)
 	add(s, get("/api/audit/tail", "tail-audit-log", "Read the log in its order",
 		"Call again with next to go on. The read is itself recorded, unless it found nothing but the caller's own reads."), s.tail)
+}
+
+// addAuditExport registers the one operation whose answer is not held in memory.
+func (s *service) addAuditExport() {
+	add(s, route{method: http.MethodGet, path: "/api/audit/export", id: "export-audit", summary: "Export audit records, the newest first", tag: "audit",
+		description: "Streamed, in one line a record (NDJSON) or as CSV. An export that breaks off ends with an aborted connection, never with a clean end. It is itself recorded.",
+		access:      string(identity.AuditRead), ownRefusal: s.refuseAudit, streams: []string{typeNDJSON, typeCSV}}, s.exportAudit)
 }
 
 // refuseAudit records that somebody tried to read the log. The audit room takes no caller, so it cannot.

@@ -12,7 +12,7 @@ import (
 const maxCondition = 1000
 
 // conditional says whether an operation answers If-None-Match.
-func (r route) conditional() bool { return r.method == http.MethodGet && !r.moving }
+func (r route) conditional() bool { return r.method == http.MethodGet && !r.moving && r.streams == nil }
 
 func noneMatchParameter() *huma.Param {
 	return &huma.Param{

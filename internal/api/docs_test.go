@@ -23,12 +23,12 @@ func docsPage(t *testing.T, h *house) string {
 	h.headers(a)
 	with := h.do(request{method: "GET", target: "/api/docs", token: h.token, header: map[string][]string{"Accept": {"application/json"}}})
 	require.Equal(t, string(a.body), string(with.body), "the page is the same for everybody")
-	sum := sha256.Sum256([]byte(between(t, string(a.body), "<style>", "</style>")))
+	sum := sha256.Sum256([]byte(cutOut(t, string(a.body), "<style>", "</style>")))
 	require.Contains(t, a.header.Get("Content-Security-Policy"), "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'", "a browser would drop the style")
 	return string(a.body)
 }
 
-func between(t *testing.T, text, from, to string) string {
+func cutOut(t *testing.T, text, from, to string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(text, from)
 	require.True(t, ok, "no %s", from)
@@ -40,7 +40,7 @@ func between(t *testing.T, text, from, to string) string {
 // article returns the part of the page that is about an operation.
 func article(t *testing.T, page string, o operation) string {
 	t.Helper()
-	return between(t, page, `<article id="op-`+o.ID+`"`, "</article>")
+	return cutOut(t, page, `<article id="op-`+o.ID+`"`, "</article>")
 }
 
 // TestDocsTellTheDocument: every operation is on the page with all that the document says of it, and everything that is linked is there.
@@ -111,7 +111,7 @@ func TestDocsExamplesRun(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(home, ".curlrc"), []byte("silent\nshow-error\nfail\nnoproxy=*\n"), 0o600))
 		ran := 0
 		for _, o := range d.operations(t) {
-			line := html.UnescapeString(between(t, article(t, page, o), `<code class="curl">`, "</code>"))
+			line := html.UnescapeString(cutOut(t, article(t, page, o), `<code class="curl">`, "</code>"))
 			require.NotContains(t, line, "{id}", o)
 			if o.method != "GET" {
 				require.Contains(t, line, "curl -X "+o.method, o)

@@ -25,6 +25,8 @@ type exchange struct {
 	bearer  bool   // a bearer token was presented
 	hasBody bool   // the operation has a body
 	caller  identity.Caller
+	// again asks once more who the bearer of the token is, for answers that take long.
+	again   func(context.Context) (identity.Caller, error)
 	refusal error // why the permission table refuses the caller; the room records and says it
 }
 
@@ -98,7 +100,15 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
 	out := &reply{ResponseWriter: w, kept: h.Clone()}
-	if !d.serve(out, r) {
+	served := d.serve(out, r)
+	if out.streaming {
+		if !served || out.broken {
+			// net/http has no other way to end an answer so that the client does not take it for complete.
+			panic(http.ErrAbortHandler)
+		}
+		return
+	}
+	if !served {
 		out.reset()
 		d.refuse(out, r, fault.New(fault.Internal, "internal", "Signalbox failed to handle this. The request id leads to the cause in the server's log."))
 	}
@@ -153,6 +163,14 @@ type reply struct {
 	kept   http.Header // the headers that every answer has
 	status int
 	body   bytes.Buffer
+	// streaming says that what is written goes out at once, broken that it did not come to its end.
+	streaming, broken bool
+}
+
+// stream sends the headers; from here on nothing can be taken back.
+func (w *reply) stream(status int) {
+	w.status, w.streaming = status, true
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // Unwrap gives http.ResponseController the connection.
@@ -167,6 +185,9 @@ func (w *reply) WriteHeader(status int) {
 
 // Write keeps b.
 func (w *reply) Write(b []byte) (int, error) {
+	if w.streaming {
+		return w.ResponseWriter.Write(b)
+	}
 	w.WriteHeader(http.StatusOK)
 	return w.body.Write(b)
 }

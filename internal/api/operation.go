@@ -34,6 +34,8 @@ type route struct {
 	status, also int
 	// maxBody in bytes; 0 means [smallBody].
 	maxBody int64
+	// streams are the types of an answer that is sent as it is made.
+	streams []string
 	// moving says that the answer changes without its ETag, so that If-None-Match is not asked.
 	moving bool
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
@@ -120,6 +122,13 @@ func add[I, O any](s *service, r route, handle func(context.Context, identity.Ca
 		}
 		return out, nil
 	})
+	if r.streams != nil {
+		content := map[string]*huma.MediaType{}
+		for _, kind := range r.streams {
+			content[kind] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		}
+		op.Responses["200"] = &huma.Response{Description: http.StatusText(http.StatusOK), Content: content}
+	}
 	if r.also != 0 {
 		op.Responses[strconv.Itoa(r.also)] = &huma.Response{Description: http.StatusText(r.also), Content: op.Responses[strconv.Itoa(r.status)].Content}
 	}
@@ -183,7 +192,14 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 		return fault.New(fault.Unauthenticated, "unauthenticated", "Send one personal access token as Authorization: Bearer sbp_….")
 	}
 	ex.bearer = true
-	caller, err := s.Identity.Token(strings.TrimSpace(bearer))
+	bearer = strings.TrimSpace(bearer)
+	ex.again = func(ctx context.Context) (identity.Caller, error) {
+		if err := s.DB.Fresh(ctx); err != nil {
+			return identity.Caller{}, err
+		}
+		return s.Identity.Token(bearer)
+	}
+	caller, err := s.Identity.Token(bearer)
 	if err == nil && caller.Kind == identity.KindAnonymous {
 		err = fault.New(fault.Unauthenticated, "unauthenticated", "This token is not accepted. Issue a new one and use that.")
 	}

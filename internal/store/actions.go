@@ -11,6 +11,7 @@ const (
 	AdminStop         Action = "admin.stop"
 	AuditSigner       Action = "audit.signer"
 	AuditRead         Action = "audit.read"
+	AuditExport       Action = "audit.export"
 	CredentialCreate  Action = "credential.create"
 	CredentialList    Action = "credential.list"
 	CredentialView    Action = "credential.view"
@@ -58,7 +59,8 @@ var actionRows = [...]ActionRow{
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
 	{AuditSigner, "the key that signs checkpoints was made"},
-	{AuditRead, "audit records were read, searched or exported"},
+	{AuditRead, "audit records were read or searched"},
+	{AuditExport, "audit records were exported: one event before the first record leaves, one at the end with how many left and whether that was all"},
 	{CredentialCreate, "a credential was stored"},
 	{CredentialList, "credentials were listed; one event a list, secrets are never in it"},
 	{CredentialView, "a credential's metadata was read"},
