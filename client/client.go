@@ -2,7 +2,7 @@
 //
 // Promise: one method an operation (PUT does what PATCH does and has none), typed in and out; a refusal is an [*Error] with the server's
 // stable code. The client never repeats a call by itself, follows no redirect (a redirect could carry the token elsewhere), reads at most
-// [MaxReply] bytes of an answer and never prints the token: printing a [Client] shows its address only.
+// [MaxReply] bytes of an answer (an export is streamed) and never prints the token: printing a [Client] shows its address only.
 //
 // Limits: secrets in requests and answers are plain strings; the caller owns their life. Times are UTC with microseconds.
 //
