@@ -34,12 +34,8 @@ func Init(ctx context.Context, cfg Config, admin Admin) (_ Initialised, err erro
 		return Initialised{}, err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	user, err := a.identity.CreateAdministrator(ctx, identity.System("init"), admin.Email, admin.Name, admin.Password)
-	if err != nil {
-		return Initialised{}, err
-	}
 	expires := time.Now().UTC().Add(admin.TokenLife).Truncate(time.Second)
-	_, token, err := a.identity.IssueToken(ctx, identity.System("init"), identity.TokenDraft{UserID: user.ID, Name: "init", ExpiresAt: &expires})
+	user, token, err := a.identity.InitAdministrator(ctx, identity.System("init"), admin.Email, admin.Name, admin.Password, expires)
 	if err != nil {
 		return Initialised{}, err
 	}

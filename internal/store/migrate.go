@@ -76,17 +76,50 @@ func Schema(engine Engine) ([]string, error) {
 // ErrNewer is returned when a newer binary has migrated this database: an older one would misread it.
 var ErrNewer = errors.New("the database was migrated by a newer signalbox; run that version or restore a backup")
 
-func (db *DB) migrate(ctx context.Context) error {
+// Migration is one step of the schema that [Migrate] has run.
+type Migration struct {
+	Number int64
+	Name   string
+}
+
+// Migrated tells what a migration has done.
+type Migrated struct {
+	From, To int64
+	Ran      []Migration
+}
+
+// Migrate opens the database alone, brings it to this binary's schema and closes it again. On SQLite it takes the lock of the data
+// directory, so it is refused ([ErrLocked]) while a server runs. On PostgreSQL servers of the older version may run on.
+func Migrate(ctx context.Context, cfg Config) (Migrated, error) {
+	cfg.ReadOnly = false
+	db, err := connect(ctx, cfg)
+	if err != nil {
+		return Migrated{}, err
+	}
+	did, err := db.migrate(ctx)
+	return did, errors.Join(err, db.closePools())
+}
+
+// Latest returns the number of the newest schema that this binary knows.
+func Latest() (int64, error) {
+	texts, err := Schema(SQLite)
+	return int64(len(texts)), err
+}
+
+func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 	texts, err := Schema(db.engine)
 	if err != nil {
-		return err
+		return did, err
 	}
+	names := map[int64]string{}
 	var steps []*goose.Migration
 	for _, text := range texts {
 		number, err := strconv.ParseInt(text[len("-- "):len("-- 00000")], 10, 64)
 		if err != nil {
-			return fmt.Errorf("a migration's name has no number: %w", err)
+			return did, fmt.Errorf("a migration's name has no number: %w", err)
 		}
+		name, _, _ := strings.Cut(text[len("-- "):], "\n")
+		names[number] = strings.TrimSuffix(name, ".sql")
 		steps = append(steps, goose.NewGoMigration(number, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, text)
 			return err
@@ -100,24 +133,29 @@ func (db *DB) migrate(ctx context.Context) error {
 		// mode, migrate over a direct connection first.
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
-			return err
+			return did, err
 		}
 		opts = append(opts, goose.WithSessionLocker(locker))
 	}
 	provider, err := goose.NewProvider(kind, db.write.DB, nil, opts...)
 	if err != nil {
-		return err
+		return did, err
 	}
-	have, err := provider.GetDBVersion(ctx)
+	if did.From, err = provider.GetDBVersion(ctx); err != nil {
+		return did, unavailable(err)
+	}
+	did.To = did.From
+	if did.From > int64(len(steps)) {
+		return did, fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, did.From, len(steps))
+	}
+	ran, err := provider.Up(ctx)
+	for _, r := range ran {
+		did.Ran = append(did.Ran, Migration{r.Source.Version, names[r.Source.Version]})
+		did.To = max(did.To, r.Source.Version)
+	}
 	if err != nil {
-		return unavailable(err)
-	}
-	if have > int64(len(steps)) {
-		return fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, have, len(steps))
-	}
-	if _, err := provider.Up(ctx); err != nil {
 		db.cfg.Log.Error("the migration failed", "cause", redactCause(err))
-		return fmt.Errorf("the database's schema could not be brought from version %d to %d; nothing is half done, the log has the cause: %w", have, len(steps), redactCause(err))
+		return did, fmt.Errorf("the database's schema could not be brought from version %d to %d; nothing is half done, the log has the cause: %w", did.From, len(steps), redactCause(err))
 	}
-	return nil
+	return did, nil
 }

@@ -81,6 +81,25 @@ const FileName = "signalbox.db"
 
 // Open opens the database, migrates it to this binary's schema, and takes the lock of the data directory (SQLite).
 func Open(ctx context.Context, cfg Config) (*DB, error) {
+	db, err := connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.ReadOnly {
+		if _, err := db.migrate(ctx); err != nil {
+			return nil, errors.Join(err, db.closePools())
+		}
+	}
+	db.group = newGroup(db)
+	db.feed = newFeed(db)
+	if err := db.group.prepare(ctx); err != nil {
+		return nil, errors.Join(err, db.closePools())
+	}
+	return db, nil
+}
+
+// connect opens the pools, and on SQLite takes the lock of the data directory.
+func connect(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -95,17 +114,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	} else {
 		err = db.openSQLite(ctx)
 	}
-	if err == nil && !cfg.ReadOnly {
-		err = db.migrate(ctx)
-	}
 	if err != nil {
-		db.closePools()
-		return nil, err
-	}
-	db.group = newGroup(db)
-	db.feed = newFeed(db)
-	if err := db.group.prepare(ctx); err != nil {
-		db.closePools()
+		_ = db.closePools() // what it says would hide the cause
 		return nil, err
 	}
 	return db, nil
@@ -168,8 +178,7 @@ const sqlitePragmas = "_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma
 func (db *DB) openPostgres(ctx context.Context) error {
 	conf, err := pgx.ParseConfig(db.cfg.PostgresURL.Reveal())
 	if err != nil {
-		// pgx's message may quote the URL, password included.
-		return errors.New("DATABASE_URL is not a PostgreSQL URL that can be read; its form is postgres://user:password@host:5432/database")
+		return errPostgresURL
 	}
 	if conf.RuntimeParams["application_name"] == "" {
 		conf.RuntimeParams["application_name"] = "signalbox"
@@ -191,7 +200,7 @@ func (db *DB) openPostgres(ctx context.Context) error {
 	var version int
 	if err := main.GetContext(ctx, &version, "SELECT current_setting('server_version_num')::int"); err != nil {
 		db.cfg.Log.Error("PostgreSQL does not answer", "cause", redactCause(err))
-		return fmt.Errorf("PostgreSQL at %s does not answer or refuses the login; check DATABASE_URL and that the server runs", conf.Host)
+		return noPostgres(conf.Host, err)
 	}
 	if version < 150000 {
 		return fmt.Errorf("PostgreSQL 15 or later is needed, this server is %d", version/10000)
