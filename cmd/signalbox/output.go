@@ -85,9 +85,9 @@ func cellColour(cell string) string {
 	switch cell {
 	case "active", "healthy", "ok", "usable":
 		return green
-	case "expiring", "cooling", "pending", "unknown", "disabled":
+	case "expiring", "cooling", "pending", "unknown", "disabled", "warning", "advice":
 		return yellow
-	case "expired", "revoked", "compromised", "needs_login", "refused", "failed":
+	case "expired", "revoked", "compromised", "needs_login", "refused", "failed", "broken":
 		return red
 	}
 	return ""

@@ -32,7 +32,7 @@ func (s *shell) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	grouped("server", s.serveCommand(), s.devCommand(), s.initCommand())
+	grouped("server", s.serveCommand(), s.devCommand(), s.initCommand(), s.doctorCommand(), s.migrateCommand(), s.keygenCommand())
 	grouped("work", s.accountCommand(), s.connectCommand(), s.trainCommand(), s.keyCommand(), s.credCommand(), s.auditCommand(), s.tokenCommand(), s.whoamiCommand())
 	root.AddCommand(s.versionCommand(), s.openapiCommand(), s.referenceCommand(), s.metricsCommand())
 	root.Args = cobra.ArbitraryArgs

@@ -71,7 +71,7 @@ func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(fo
 
 // fail tells the user what went wrong and returns the exit code.
 func (s *shell) fail(cmd *cobra.Command, err error) int {
-	if errors.Is(err, errVerdict) {
+	if errors.Is(err, errVerdict) || errors.Is(err, errUnwell) {
 		return 1
 	}
 	p := problem(err)
@@ -147,6 +147,15 @@ func unreachable(err *url.Error) string {
 
 // config reads the configuration with the flags that were given to cmd.
 func (s *shell) config(cmd *cobra.Command) (app.Config, error) {
+	cfg, err := app.Load(s.env, givenSettings(cmd))
+	if err != nil {
+		return app.Config{}, usage("%s", err)
+	}
+	return cfg, nil
+}
+
+// givenSettings are the settings that were given to cmd as flags.
+func givenSettings(cmd *cobra.Command) map[string]string {
 	flags := map[string]string{}
 	for _, setting := range app.Settings() {
 		name := setting.Flag()
@@ -157,12 +166,11 @@ func (s *shell) config(cmd *cobra.Command) (app.Config, error) {
 			flags[name] = f.Value.String()
 		}
 	}
-	cfg, err := app.Load(s.env, flags)
-	if err != nil {
-		return app.Config{}, usage("%s", err)
-	}
-	return cfg, nil
+	return flags
 }
+
+// interactive says that a person watches: long work may show how far it is.
+func (s *shell) interactive() bool { return !s.json && term.IsTerminal(int(s.err.Fd())) }
 
 // settingFlags gives cmd the flags of the settings with these uses.
 func settingFlags(cmd *cobra.Command, uses ...app.Use) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/audit"
@@ -100,7 +99,7 @@ func (s *shell) tell(r audit.Report) {
 
 // progress shows how far long work is, on a terminal only.
 func (s *shell) progress(what string) func(done, total int64) {
-	if s.json || !term.IsTerminal(int(s.err.Fd())) {
+	if !s.interactive() {
 		return nil
 	}
 	return func(done, total int64) {

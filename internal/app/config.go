@@ -45,7 +45,37 @@ type Config struct {
 	Log *slog.Logger
 
 	origins  map[string]string
+	texts    map[string]string // of settings that are no secrets
 	warnings []string
+}
+
+// InForce is one setting as it counts now.
+type InForce struct {
+	Name string `json:"setting"`
+	// Value is the text that counts; for a secret only whether it is set.
+	Value string `json:"value"`
+	// From is what [Config.Origin] says.
+	From string `json:"from"`
+}
+
+// InForce lists every setting with its value and where that came from. It holds no secret.
+func (c Config) InForce() []InForce {
+	var out []InForce
+	for _, s := range Settings() {
+		v := InForce{Name: s.Name, Value: c.texts[s.Name], From: c.origins[s.Name]}
+		switch {
+		case s.Secret && v.From == "default":
+			v.Value = "not set"
+		case s.Secret:
+			v.Value = "set"
+		case s.Name == "data-dir":
+			v.Value = c.DataDir
+		case s.Name == "checkpoint-file":
+			v.Value = c.CheckpointFile
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 // Origin says where the value of a setting came from: "--listen", "SIGNALBOX_LISTEN", "SIGNALBOX_LISTEN_FILE" or "default".
@@ -72,7 +102,7 @@ func Environment() Environ {
 // over the same one with _FILE is an error because nobody can know which was meant, and defaults come last. An empty variable counts as
 // not set. An error names the flag or the variable and never quotes a value.
 func Load(env Environ, flags map[string]string) (Config, error) {
-	c := Config{origins: map[string]string{}}
+	c := Config{origins: map[string]string{}, texts: map[string]string{}}
 	settings := Settings()
 	for i := range settings {
 		s := &settings[i]
@@ -81,6 +111,9 @@ func Load(env Environ, flags map[string]string) (Config, error) {
 			return Config{}, err
 		}
 		c.origins[s.Name] = origin
+		if !s.Secret {
+			c.texts[s.Name] = text
+		}
 		if text == "" {
 			continue
 		}

@@ -79,9 +79,11 @@ func ReadRootKeyFile(path string) (RootKey, error) {
 
 // WriteRootKeyFile writes the key to a new file with mode 0600, synced to disk. An existing file is never replaced.
 func WriteRootKeyFile(path string, r RootKey) error {
-	text := base64.StdEncoding.EncodeToString(r.key.v.bytes()) + "\n"
-	return WriteFile(path, FromString(text))
+	return WriteFile(path, FromString(r.Text().Reveal()+"\n"))
 }
+
+// Text returns the key as [ParseRootKey] reads it.
+func (r RootKey) Text() Value { return FromString(base64.StdEncoding.EncodeToString(r.key.v.bytes())) }
 
 // ReadFile reads a file that holds a secret, at most 64 KiB. It must be a regular file (or a pipe) that neither its group nor others
 // may write; a private file of ours must not be readable by them either.
