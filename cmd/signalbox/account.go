@@ -23,7 +23,7 @@ func notFound(format string, args ...any) error {
 }
 
 func (s *shell) accountCommand() *cobra.Command {
-	return parent("account", "Accounts of LLM providers that agents use", s.accountAdd(), s.accountList(), s.accountStatus())
+	return parent("account", "Accounts of LLM providers that agents use", s.accountAdd(), s.accountList(), s.accountStatus(), s.accountPause(), s.accountResume())
 }
 
 func (s *shell) accountAdd() *cobra.Command {
@@ -239,4 +239,39 @@ func accountStates(ctx context.Context, c *client.Client) ([]accountState, error
 		out = append(out, accountState{Credential: a, Trains: append([]accountPlace{}, places[a.ID]...)})
 	}
 	return out, nil
+}
+
+func (s *shell) accountPause() *cobra.Command {
+	return s.remote("pause ACCOUNT", "Lend an account to nobody for now", words("ACCOUNT"), func(cmd *cobra.Command, args []string) error {
+		return s.switchAccount(cmd, args[0], "disabled", "Paused account %s: it is lent to nobody until signalbox account resume.")
+	})
+}
+
+func (s *shell) accountResume() *cobra.Command {
+	return s.remote("resume ACCOUNT", "Lend a paused account again", words("ACCOUNT"), func(cmd *cobra.Command, args []string) error {
+		return s.switchAccount(cmd, args[0], "active", "Resumed account %s.")
+	})
+}
+
+// switchAccount sets the status of the account as it was read: a pause must not hide, and a resume not undo, that somebody just called it
+// compromised.
+func (s *shell) switchAccount(cmd *cobra.Command, ref, status, said string) error {
+	c, _, err := s.client(cmd)
+	if err != nil {
+		return err
+	}
+	account, err := getCredential(cmd.Context(), c, ref)
+	switch {
+	case isNotFound(err) || err == nil && account.AccountID == "":
+		return notFound("There is no account %q. List them with: signalbox account list", ref)
+	case err != nil:
+		return err
+	case account.Status == "compromised":
+		return fault.New(fault.Conflict, "state_conflict", "Somebody else may know the key of "+account.Name+". Give it a new one (signalbox cred rotate), then say so: signalbox cred edit --status active")
+	}
+	account, err = c.UpdateCredential(cmd.Context(), account.ID, client.CredentialPatch{Status: &status, IfMatch: account.ETag})
+	if err != nil {
+		return err
+	}
+	return s.show(account, func() { s.say(said, account.Name) })
 }

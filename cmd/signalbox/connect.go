@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ type target struct {
 	// file is where --write writes, and write how the variables are put into the file's old content.
 	file  string
 	write func(old []byte, vars [][2]string) ([]byte, error)
+	// read returns a variable as the file has it, or "".
+	read func(old []byte, name string) string
 	// start says how the program is started afterwards.
 	start string
 }
@@ -31,11 +34,11 @@ func targets() []target {
 	return []target{
 		{
 			use: "claude-code", short: "Connect Claude Code: a client key, and what to paste", keyVariable: "ANTHROPIC_AUTH_TOKEN", unset: []string{"ANTHROPIC_API_KEY"},
-			file: ".claude/settings.json", write: mergeClaudeSettings, start: "Then start it in the same shell: claude",
+			file: ".claude/settings.json", write: mergeClaudeSettings, read: claudeSetting, start: "Then start it in the same shell: claude",
 		},
 		{
 			use: "sdk", short: "Connect a program that uses an official SDK (Python, TypeScript, Go)", keyVariable: "ANTHROPIC_API_KEY", unset: []string{"ANTHROPIC_AUTH_TOKEN"},
-			file: ".env", write: mergeDotenv, start: "Then start the program in the same shell; Anthropic() in Python, new Anthropic() in TypeScript and anthropic.NewClient() in Go read them.",
+			file: ".env", write: mergeDotenv, read: dotenvSetting, start: "Then start the program in the same shell; Anthropic() in Python, new Anthropic() in TypeScript and anthropic.NewClient() in Go read them.",
 		},
 	}
 }
@@ -55,11 +58,15 @@ type connection struct {
 	KeyID   string `json:"key_id"`
 	Train   string `json:"train_id"`
 	File    string `json:"file,omitempty"`
+	// Kept says that the file held a working key of the train already.
+	Kept bool `json:"kept,omitempty"`
+	// Revoked are the older keys that this one replaces.
+	Revoked []string `json:"revoked,omitempty"`
 }
 
 func (s *shell) connectTo(t target) *cobra.Command {
 	var train, expires, name, file string
-	var write bool
+	var write, replace bool
 	cmd := s.remote(t.use, t.short, words(), func(cmd *cobra.Command, _ []string) error {
 		draft := client.KeyDraft{Name: name}
 		if name == "" {
@@ -86,7 +93,17 @@ func (s *shell) connectTo(t target) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		key, err := c.IssueKey(cmd.Context(), train, draft)
+		ctx := cmd.Context()
+		keys, err := allKeys(ctx, c, train)
+		if err != nil {
+			return trainError(err, train)
+		}
+		if write && !replace && name == "" && expires == "" {
+			if held, ok := heldKey(t.read(old, t.keyVariable), keys); ok {
+				return s.keepKey(ctx, c, t, connection{BaseURL: cfg.URL, KeyID: held.ID, Train: train, File: file, Kept: true}, old)
+			}
+		}
+		key, err := c.IssueKey(ctx, train, draft)
 		if err != nil {
 			return trainError(err, train)
 		}
@@ -95,14 +112,17 @@ func (s *shell) connectTo(t target) *cobra.Command {
 		if write {
 			if err := rewrite(file, old, vars, t); err != nil {
 				// Nobody has the key, so nobody shall be able to use it.
-				if rerr := c.RevokeKey(context.WithoutCancel(cmd.Context()), train, key.ID); rerr != nil {
+				if rerr := c.RevokeKey(context.WithoutCancel(ctx), train, key.ID); rerr != nil {
 					return fmt.Errorf("%w; the new key %s is of no use to anybody, revoke it with: signalbox key revoke %s %s", err, key.ID, train, key.ID)
 				}
 				return err
 			}
 			out.APIKey, out.File = "", file
 		}
-		s.warnOfEmptyTrain(cmd.Context(), c, train)
+		if err := s.replaced(ctx, c, replace, &out, draft.Name, keys); err != nil {
+			return err
+		}
+		s.warnOfEmptyTrain(ctx, c, train)
 		return s.show(out, func() {
 			if write {
 				s.say("Wrote the address and a client key of train %s (%s) to %s.", train, key.ID, file)
@@ -121,9 +141,58 @@ func (s *shell) connectTo(t target) *cobra.Command {
 	flags.StringVar(&train, "train", defaultTrain, "train whose accounts it may use")
 	flags.StringVar(&name, "name", "", "name of the client key (default "+t.use+" on this machine)")
 	flags.StringVar(&expires, "expires", "", "when the key expires: a span such as 90d, or a time (default never)")
-	flags.BoolVar(&write, "write", false, "write it to "+t.file+" in this directory instead of printing it; what else is there stays")
+	flags.BoolVar(&write, "write", false, "write it to "+t.file+" in this directory instead of printing it; what else is there stays, a key that works too")
 	flags.StringVar(&file, "file", t.file, "file for --write")
+	flags.BoolVar(&replace, "replace", false, "issue a new key in any case, and revoke the older ones of the same name")
 	return cmd
+}
+
+// heldKey finds the active key of the train that a file holds, by what may be shown of it.
+func heldKey(text string, keys []client.Key) (client.Key, bool) {
+	prefix, _, _ := strings.Cut(text, "live_")
+	if prefix != "sbx_" || len(text) < 20 {
+		return client.Key{}, false
+	}
+	for _, k := range keys {
+		if k.Status == "active" && k.KeyPreview == "sbx_live_…"+text[len(text)-4:] {
+			return k, true
+		}
+	}
+	return client.Key{}, false
+}
+
+// keepKey leaves the key in the file and sees to the address beside it.
+func (s *shell) keepKey(ctx context.Context, c *client.Client, t target, out connection, old []byte) error {
+	if t.read(old, "ANTHROPIC_BASE_URL") != out.BaseURL {
+		if err := rewrite(out.File, old, [][2]string{{"ANTHROPIC_BASE_URL", out.BaseURL}}, t); err != nil {
+			return err
+		}
+	}
+	s.warnOfEmptyTrain(ctx, c, out.Train)
+	return s.show(out, func() {
+		s.say("Kept the client key of train %s (%s) that %s holds already; it points to %s.", out.Train, out.KeyID, out.File, out.BaseURL)
+	})
+}
+
+// replaced revokes the older active keys of the same name, or says that there are some: each run without --write issues another.
+func (s *shell) replaced(ctx context.Context, c *client.Client, revoke bool, out *connection, name string, keys []client.Key) error {
+	older := slices.DeleteFunc(slices.Clone(keys), func(k client.Key) bool { return k.Name != name || k.Status != "active" })
+	if !revoke {
+		if len(older) > 1 {
+			s.note("Train %s has %d older keys named %q. Revoke them when they are not used any more: add --replace next time, or see signalbox key list %s.", out.Train, len(older), name, out.Train)
+		}
+		return nil
+	}
+	for _, k := range older {
+		if err := c.RevokeKey(ctx, out.Train, k.ID); err != nil && !isNotFound(err) {
+			return fmt.Errorf("the new key %s works, but the older one %s is not revoked: %w", out.KeyID, k.ID, err)
+		}
+		out.Revoked = append(out.Revoked, k.ID)
+	}
+	if len(out.Revoked) > 0 {
+		s.note("Revoked what it replaces: %s.", strings.Join(out.Revoked, ", "))
+	}
+	return nil
 }
 
 // quote makes text one word of a POSIX shell.

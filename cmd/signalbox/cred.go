@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/store"
@@ -16,7 +17,7 @@ import (
 
 func (s *shell) credCommand() *cobra.Command {
 	return parent("cred", "Store, read, change, rotate and reveal credentials",
-		s.credAdd(), s.credGet(), s.credList(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal())
+		s.credAdd(), s.credGet(), s.credList(), s.credSearch(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal())
 }
 
 func (s *shell) credAdd() *cobra.Command {
@@ -36,7 +37,10 @@ func (s *shell) credAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		given, err := secrets.read(cmd.Context(), s, required(row))
+		given, err := secrets.read(cmd.Context(), s, fields(row))
+		if err == nil && len(given) == 0 && row.AnyNames && term.IsTerminal(int(s.in.Fd())) {
+			given, err = s.askNamed(cmd.Context())
+		}
 		if err != nil {
 			return err
 		}
@@ -64,13 +68,11 @@ func typeNames() []string {
 	return out
 }
 
-// required are the secret fields that a person is asked for.
-func required(row vault.TypeRow) []string {
-	var out []string
+// fields are the secret fields that a person is asked for.
+func fields(row vault.TypeRow) []field {
+	var out []field
 	for _, f := range row.Secrets {
-		if f.Required {
-			out = append(out, f.Name)
-		}
+		out = append(out, field{f.Name, !f.Required})
 	}
 	return out
 }
@@ -113,9 +115,25 @@ func (s *shell) describe(c client.Credential) {
 }
 
 func (s *shell) credList() *cobra.Command {
+	return s.credentialList("list", "List credentials", words())
+}
+
+// credSearch is credList with the words first, because that is what people look for.
+func (s *shell) credSearch() *cobra.Command {
+	return s.credentialList("search TEXT", "List the credentials whose metadata hold a text", words("TEXT"))
+}
+
+func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *cobra.Command {
 	var f client.CredentialFilter
 	var all bool
-	cmd := s.remote("list", "List credentials", words(), func(cmd *cobra.Command, _ []string) error {
+	var before string
+	cmd := s.remote(use, short, args, func(cmd *cobra.Command, args []string) (err error) {
+		if len(args) == 1 {
+			f.Q = args[0]
+		}
+		if f.ExpiresBefore, err = parseExpiry(before); err != nil {
+			return err
+		}
 		c, _, err := s.client(cmd)
 		if err != nil {
 			return err
@@ -134,6 +152,10 @@ func (s *shell) credList() *cobra.Command {
 			for _, cred := range page.Credentials {
 				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(cred.ExpiresAt)), cred.ID)
 			}
+			if len(page.Credentials) == 0 && f != (client.CredentialFilter{Limit: f.Limit}) {
+				s.note("No credentials match.")
+				return
+			}
 			s.print(t, "No credentials. Store one with: signalbox cred add NAME --type TYPE")
 			s.more(page.NextCursor)
 		})
@@ -147,9 +169,14 @@ func (s *shell) credList() *cobra.Command {
 	flags.StringVar(&f.TrainID, "train", "", "only linked to this train")
 	flags.StringVar(&f.ClientID, "client", "", "only of this client")
 	flags.StringVar(&f.ServiceID, "service", "", "only of this service")
+	flags.StringVar(&f.InfrastructureID, "infrastructure", "", "only of this machine")
 	flags.StringVar(&f.PluginName, "plugin", "", "only of this plugin")
-	flags.StringVar(&f.Q, "search", "", "only where the metadata hold this text")
+	flags.StringVar(&before, "expires-before", "", "only what expires before: a span such as 30d, or a time such as 2027-01-31T12:00:00Z")
+	if !strings.HasPrefix(use, "search") {
+		flags.StringVar(&f.Q, "search", "", "only where the metadata hold this text")
+	}
 	pageFlags(cmd, &f.Limit, &f.Cursor, &all)
+	flags.IntVar(&f.Skip, "skip", 0, "how many to leave out at the beginning")
 	return cmd
 }
 
@@ -245,9 +272,12 @@ func (s *shell) credRotate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ask := cred.SecretFields
-		if row, ok := vault.Lookup(vault.Type(cred.Type)); ok && len(required(row)) > 0 {
-			ask = required(row)
+		// Those that it has; what it has beside the required ones may stay as it is.
+		row, _ := vault.Lookup(vault.Type(cred.Type))
+		var ask []field
+		for _, name := range cred.SecretFields {
+			f, known := row.Field(name)
+			ask = append(ask, field{name, known && !f.Required && !row.AnyNames})
 		}
 		given, err := secrets.read(cmd.Context(), s, ask)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/stray"
 )
 
 // maxSecret bounds what is read as one secret.
@@ -23,55 +24,120 @@ const maxSecret = 64 << 10
 type secretFlags struct {
 	stdin string
 	files []string
+	from  []string
 }
 
 func (f *secretFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.stdin, "secret-stdin", "", "read this secret field from standard input")
-	cmd.Flags().StringArrayVar(&f.files, "secret-file", nil, "read a secret field from a file: FIELD=PATH (may be given several times)")
+	cmd.Flags().StringArrayVar(&f.files, "secret-file", nil, "read a secret field from a file: FIELD=PATH, or FIELD=- for standard input (may be given several times)")
+	cmd.Flags().StringArrayVar(&f.from, "secret-from", nil, "read a secret field from a variable in a settings file: FIELD=FILE:NAME, as signalbox doctor shows it (may be given several times)")
+}
+
+// field is a secret field to be asked for.
+type field struct {
+	name     string
+	optional bool
 }
 
 // read returns the secret fields that the flags name. ask are the fields to prompt for when no flag names any field.
-func (f *secretFlags) read(ctx context.Context, s *shell, ask []string) (map[string]secret.Value, error) {
+func (f *secretFlags) read(ctx context.Context, s *shell, ask []field) (map[string]secret.Value, error) {
 	out := map[string]secret.Value{}
-	for _, pair := range f.files {
-		field, path, ok := strings.Cut(pair, "=")
-		if !ok || field == "" || path == "" {
-			return nil, usage("--secret-file wants FIELD=PATH")
+	add := func(flag, pair, form string, read func(rest string) (secret.Value, error)) error {
+		name, rest, ok := strings.Cut(pair, "=")
+		if !ok || name == "" || rest == "" {
+			return usage("%s wants %s", flag, form)
 		}
-		if _, twice := out[field]; twice {
-			return nil, usage("the secret field %s is given twice", field)
+		if _, twice := out[name]; twice {
+			return usage("the secret field %s is given twice", name)
 		}
-		v, err := secret.ReadFile(path)
+		v, err := read(rest)
 		if err != nil {
-			return nil, fmt.Errorf("read the secret field %s: %w", field, err)
+			return fmt.Errorf("read the secret field %s: %w", name, err)
 		}
-		out[field] = chomp(v.Bytes())
+		out[name] = v
+		return nil
 	}
+	files := f.files
 	if f.stdin != "" {
-		if _, twice := out[f.stdin]; twice {
-			return nil, usage("the secret field %s is given twice", f.stdin)
-		}
-		v, err := s.readStdin("--secret-stdin")
+		files = append(slices.Clone(files), f.stdin+"=-")
+	}
+	piped := false
+	for _, pair := range files {
+		err := add("--secret-file", pair, "FIELD=PATH", func(path string) (secret.Value, error) {
+			if path == "-" {
+				if piped {
+					return secret.Value{}, usage("standard input holds one secret field only")
+				}
+				piped = true
+				return s.readStdin("standard input")
+			}
+			v, err := secret.ReadFile(path)
+			return chomp(v.Bytes()), err
+		})
 		if err != nil {
 			return nil, err
 		}
-		out[f.stdin] = v
 	}
-	if len(out) == 0 {
-		for _, field := range ask {
-			v, err := s.ask(ctx, field, "--secret-stdin "+field)
-			if err != nil {
-				return nil, err
+	for _, pair := range f.from {
+		err := add("--secret-from", pair, "FIELD=FILE:NAME", func(rest string) (secret.Value, error) {
+			at := strings.LastIndexByte(rest, ':')
+			if at < 1 || at == len(rest)-1 {
+				return secret.Value{}, usage("--secret-from wants FIELD=FILE:NAME")
 			}
-			out[field] = v
+			return stray.Read(rest[:at], rest[at+1:])
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	for field, v := range out {
+	if len(out) == 0 {
+		if err := s.askFields(ctx, ask, out); err != nil {
+			return nil, err
+		}
+	}
+	for name, v := range out {
 		if v.IsZero() {
-			return nil, usage("the secret field %s is empty", field)
+			return nil, usage("the secret field %s is empty", name)
 		}
 	}
 	return out, nil
+}
+
+// askFields prompts for each field; an optional one may be left empty.
+func (s *shell) askFields(ctx context.Context, ask []field, into map[string]secret.Value) error {
+	for _, f := range ask {
+		what := f.name
+		if f.optional {
+			if !term.IsTerminal(int(s.in.Fd())) {
+				continue
+			}
+			what += ", if there is one"
+		}
+		v, err := s.prompt(ctx, what, "--secret-stdin "+f.name)
+		if err != nil {
+			return err
+		}
+		if !v.IsZero() {
+			into[f.name] = v
+		} else if !f.optional {
+			return errNothingTyped
+		}
+	}
+	return nil
+}
+
+// askNamed prompts for fields of any names, until a name is left empty.
+func (s *shell) askNamed(ctx context.Context) (map[string]secret.Value, error) {
+	out := map[string]secret.Value{}
+	for {
+		name, err := s.line(ctx, "Name of a secret field (empty to end): ")
+		if err != nil || name == "" {
+			return out, err
+		}
+		if err := s.askFields(ctx, []field{{name: name}}, out); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // revealed is the form in which the client sends secrets.
@@ -112,8 +178,20 @@ func (s *shell) readStdin(flag string) (secret.Value, error) {
 	return v, nil
 }
 
+var errNothingTyped = usage("nothing was typed")
+
 // ask prompts for a secret without echo. Without a terminal it says which flag to use instead.
 func (s *shell) ask(ctx context.Context, what, flag string) (secret.Value, error) {
+	v, err := s.prompt(ctx, what, flag)
+	if err == nil && v.IsZero() {
+		err = errNothingTyped
+	}
+	return v, err
+}
+
+// prompt is ask, but takes an empty answer. A key or certificate in PEM is read to its last line: the rest of a paste must not reach the
+// shell that comes after.
+func (s *shell) prompt(ctx context.Context, what, flag string) (secret.Value, error) {
 	fd := int(s.in.Fd())
 	if !term.IsTerminal(fd) {
 		return secret.Value{}, usage("there is no terminal to ask for the %s; give it on standard input with %s", what, flag)
@@ -127,15 +205,15 @@ func (s *shell) ask(ctx context.Context, what, flag string) (secret.Value, error
 		return secret.Value{}, err
 	}
 	defer func() { _ = term.Restore(fd, before) }()
-	fmt.Fprintf(s.err, "%s (not shown): ", what)
+	fmt.Fprintf(s.err, "%s (not shown): ", printable(what))
 	type typed struct {
 		b   []byte
 		err error
 	}
-	line := make(chan typed, 1)
+	answer := make(chan typed, 1)
 	go func() {
-		b, err := term.ReadPassword(fd)
-		line <- typed{b, err}
+		b, err := readHidden(fd)
+		answer <- typed{b, err}
 	}()
 	select {
 	case <-ctx.Done():
@@ -143,20 +221,53 @@ func (s *shell) ask(ctx context.Context, what, flag string) (secret.Value, error
 		_ = term.Restore(fd, before)
 		fmt.Fprintln(s.err)
 		return secret.Value{}, ctx.Err()
-	case got := <-line:
+	case got := <-answer:
 		_ = term.Restore(fd, before)
 		fmt.Fprintln(s.err)
 		if errors.Is(got.err, io.EOF) {
-			return secret.Value{}, usage("nothing was typed")
+			return secret.Value{}, errNothingTyped
 		}
 		if got.err != nil {
 			return secret.Value{}, fmt.Errorf("read the terminal: %w", got.err)
 		}
-		v := secret.New(got.b)
-		if v.IsZero() {
-			return secret.Value{}, usage("nothing was typed")
+		return secret.New(got.b), nil
+	}
+}
+
+// readHidden reads a line, or all lines of a PEM block, from a terminal whose echo is off.
+func readHidden(fd int) ([]byte, error) {
+	out, err := term.ReadPassword(fd)
+	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(out), []byte("-----BEGIN ")) {
+		return out, err
+	}
+	for len(out) <= maxSecret {
+		line, err := term.ReadPassword(fd)
+		if err != nil {
+			return nil, err
 		}
-		return v, nil
+		out = append(append(out, '\n'), line...)
+		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("-----END ")) {
+			return append(out, '\n'), nil
+		}
+	}
+	return nil, errors.New("what was typed is over 64 KiB; that is no secret")
+}
+
+// line asks for a line that is no secret.
+func (s *shell) line(ctx context.Context, question string) (string, error) {
+	fmt.Fprint(s.err, printable(question))
+	answer := make(chan string, 1)
+	go func() {
+		buf := make([]byte, 256)
+		n, _ := s.in.Read(buf)
+		answer <- strings.TrimSpace(string(buf[:n]))
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(s.err)
+		return "", ctx.Err()
+	case a := <-answer:
+		return a, nil
 	}
 }
 
@@ -186,21 +297,12 @@ func (s *shell) confirm(ctx context.Context, sure bool, question string) error {
 	if !term.IsTerminal(int(s.in.Fd())) {
 		return usage("this cannot be undone; add --yes to do it without being asked")
 	}
-	fmt.Fprintf(s.err, "%s [y/N] ", printable(question))
-	answer := make(chan string, 1)
-	go func() {
-		buf := make([]byte, 256)
-		n, _ := s.in.Read(buf)
-		answer <- strings.ToLower(strings.TrimSpace(string(buf[:n])))
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(s.err)
-		return ctx.Err()
-	case a := <-answer:
-		if a == "y" || a == "yes" {
-			return nil
-		}
-		return errors.New("nothing was done")
+	a, err := s.line(ctx, question+" [y/N] ")
+	if err != nil {
+		return err
 	}
+	if a = strings.ToLower(a); a == "y" || a == "yes" {
+		return nil
+	}
+	return errors.New("nothing was done")
 }

@@ -159,3 +159,31 @@ func mergeDotenv(old []byte, vars [][2]string) ([]byte, error) {
 	}
 	return []byte(strings.Join(lines, "\n") + "\n"), nil
 }
+
+// claudeSetting reads a variable from the member env of Claude Code's settings.
+func claudeSetting(old []byte, name string) string {
+	settings, err := parseObject(old)
+	if err != nil {
+		return ""
+	}
+	env, err := parseObject(settings.get("env"))
+	if err != nil {
+		return ""
+	}
+	var text string
+	if json.Unmarshal(env.get(name), &text) != nil {
+		return ""
+	}
+	return text
+}
+
+// dotenvSetting reads a variable from a .env file; of several lines the last counts.
+func dotenvSetting(old []byte, name string) (value string) {
+	for line := range strings.Lines(string(old)) {
+		key, text, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		if ok && strings.TrimSpace(key) == name {
+			value = strings.Trim(strings.TrimSpace(text), `"'`)
+		}
+	}
+	return value
+}
