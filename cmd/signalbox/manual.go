@@ -1,0 +1,83 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// chapter is what the help and the manual say of a command beyond its one line: how it behaves, and how it is used.
+type chapter struct{ path, long, example string }
+
+// manual has a chapter for every command that has none where it is made. The test of the tree fails on a command without.
+func manual() []chapter {
+	return []chapter{
+		{"serve", "", "signalbox serve\nsignalbox serve --listen 127.0.0.1:9000 --data-dir /srv/signalbox\nDATABASE_URL=postgres://signalbox@db.lan/signalbox SIGNALBOX_ROOT_KEY_FILE=/run/secrets/root.key signalbox serve"},
+		{"dev", "Starts a server on throw-away data, with a sample train and a built-in fake of an LLM provider behind it, and prints what to paste into another terminal. Nothing of a real installation is touched; Ctrl-C ends it and removes its data.", "signalbox dev\nsignalbox dev --json --listen 127.0.0.1:0"},
+		{"init", "", "signalbox init --admin-email ada@example.com\nsignalbox init --admin-email ada@example.com --password-stdin --json < password"},
+		{"doctor", "Checks the set-up and says what to do about each finding: the configuration in force and where each value comes from, the root key, the data directory, the database and its schema, the audit log, the listener. It opens the data directory itself, also beside a running server and where nothing exists yet, and changes nothing.\n\nIt also looks into the settings files of the working directory and the home (.env, .mcp.json, .claude/settings.json and the like) for values that look like credentials. It names file, line and variable and the command that stores the value; it never prints one. The exit code is 1 when something is broken, and 0 otherwise.", "signalbox doctor\nsignalbox doctor --json --data-dir /srv/signalbox"},
+		{"migrate", "Brings the database to the schema of this version and says what it did. The start of a server does the same; do it by itself to choose the moment, or with PostgreSQL behind a pooler, over a direct connection. Beside SQLite it is refused while a server runs. There is no way back but a backup.", "signalbox migrate --status\nsignalbox migrate\nsignalbox migrate --print --engine postgres"},
+		{"keygen", "Makes a new root key, 32 random bytes in base64, and prints it or writes it to a new file with mode 0600. A root key opens the keyring of the database that was first started with it, and no other. Servers on PostgreSQL need one; beside SQLite the first start makes its own.", "signalbox keygen --output /run/secrets/root.key\nsignalbox keygen --json"},
+		{"man", "Prints the manual page of a command in the form that man reads, or with --output writes the pages of all commands into a directory.", "signalbox man cred add\nsignalbox man --output /usr/local/share/man/man1"},
+
+		{"account add", "Stores an API key as an account that agents are lent, and links it to a train. The key is asked for without echo, or read from standard input; it never stands on the command line.", "signalbox account add\nsignalbox account add team-beta --train web --priority 2\nsignalbox account add spare --no-link --api-key-stdin < key"},
+		{"account list", "Lists the credentials that can serve an LLM provider. Of a key only the last four characters are shown.", "signalbox account list\nsignalbox account list --json"},
+		{"account status", "Shows whether each account can be used now, its place in each train it is linked to, and why.", "signalbox account status\nsignalbox account status default --json"},
+		{"account pause", "Disables an account: no train is lent it, and open uses are cut. It keeps its links and its key.", "signalbox account pause team-beta"},
+		{"account resume", "Enables a paused account again. One that is marked compromised is refused: it needs a new key first.", "signalbox account resume team-beta"},
+
+		{"connect claude-code", "Issues a client key of a train and prints what to paste into a shell before Claude Code is started there, or with --write puts it into .claude/settings.json. A settings file that holds a working key of the train keeps it.", "signalbox connect claude-code\nsignalbox connect claude-code --write --train web\nsignalbox connect claude-code --write --replace"},
+		{"connect sdk", "Issues a client key of a train and prints the variables that the official SDKs read, or with --write puts them into .env. A file that holds a working key of the train keeps it.", "signalbox connect sdk --train web --expires 90d\nsignalbox connect sdk --write"},
+
+		{"train create", "Makes a train: a project or workload with client keys of its own. Link accounts to it, and it may be lent them.", "signalbox train create web --name 'The web team'\nsignalbox train create batch --strategy priority --key-limit 3"},
+		{"train list", "Lists the trains, with how many credentials each may be lent.", "signalbox train list\nsignalbox train list --json"},
+		{"train show", "Shows a train and every credential that is linked to it.", "signalbox train show default"},
+		{"train link", "Lets a train be lent a credential. The credential is named by its name, its account id or its id.", "signalbox train link web team-alpha\nsignalbox train link web team-beta --priority 2 --alias spare"},
+		{"train unlink", "Takes a credential from a train. Open uses are cut; the credential stays stored.", "signalbox train unlink web team-beta"},
+		{"train explain", "Shows the accounts of a train in the order in which the next request would try them, and why each is where it is.", "signalbox train explain default\nsignalbox train explain web --json"},
+		{"train rm", "Deletes a train with its links and revokes its client keys. The record of what it was lent stays.", "signalbox train rm web\nsignalbox train rm web --yes"},
+
+		{"key issue", "Issues a client key, with which an agent borrows from the train. It is shown once and stored as a hash; the key alone goes to standard output.", "signalbox key issue default --name laptop --expires 90d\nsignalbox key issue web --json"},
+		{"key list", "Lists the client keys of a train with their state and last use, never the keys.", "signalbox key list default"},
+		{"key revoke", "Ends a client key at once, everywhere; open uses are cut. A revoked key stays in the list until it is purged.", "signalbox key revoke default laptop\nsignalbox key revoke default laptop --purge"},
+		{"key replace", "Issues a successor of a client key, and lets the old one go on for the overlap, so that agents can be changed over one by one.", "signalbox key replace default laptop --overlap 2h"},
+
+		{"cred add", "Stores a credential. On a terminal its secret fields are asked for without echo; a key in PEM can be pasted whole. Otherwise they come from standard input, from files, or from a variable in a settings file, and never from the command line.", "signalbox cred add 'Gitea Admin' --username admin --external-url https://git.example.com\nsignalbox cred add deploy --type ssh_key --secret-file private_key=id_ed25519\nsignalbox cred add github --type api_key --secret-from api_key=.env:GITHUB_TOKEN\nsignalbox cred add db --type connection_string --secret-stdin connection_string < dsn"},
+		{"cred get", "Shows what may be read of a credential: everything but its secret fields.", "signalbox cred get 'Gitea Admin'"},
+		{"cred list", "Lists credentials, filtered by any of their metadata. No list holds a secret.", "signalbox cred list --type ssh_key --tag production\nsignalbox cred list --expires-before 30d --all --json"},
+		{"cred search", "Lists the credentials whose metadata hold a text. Further filters narrow it.", "signalbox cred search gitea\nsignalbox cred search web --status expiring --json"},
+		{"cred edit", "Changes a credential's metadata; its secret stays. A new secret is given with cred rotate.", "signalbox cred edit 'Gitea Admin' --description 'the forge' --expires 90d\nsignalbox cred edit deploy --status compromised\nsignalbox cred edit deploy --clear expires_at"},
+		{"cred rotate", "Gives a credential a new version of its secret. The older versions stay and can be restored.", "signalbox cred rotate 'Gitea Admin' --reason 'someone left'\nsignalbox cred rotate deploy --secret-file private_key=id_new"},
+		{"cred rm", "Deletes a credential and destroys the sealed material of all its versions. The record of its uses stays.", "signalbox cred rm 'Gitea Admin'\nsignalbox cred rm 'Gitea Admin' --yes"},
+		{"cred history", "Lists the versions of a credential's secret, without the secrets, or makes a new version with the secret of an older one.", "signalbox cred history deploy\nsignalbox cred history deploy --restore 1"},
+		{"cred reveal", "Prints one secret field. Who asked, for which field and why are recorded before it is opened, and everybody who may read the record can see it.", "signalbox cred reveal 'Gitea Admin' --reason 'hand-over'\nsignalbox cred reveal deploy private_key --reason 'new server' --json"},
+
+		{"audit tail", "Prints the newest records of the audit log, in its order; with --follow it goes on. With --json each record is one line.", "signalbox audit tail -n 50\nsignalbox audit tail --follow --json"},
+		{"audit search", "Searches the audit log, the newest records first. An intent shows with its outcome.", "signalbox audit search --action credential.reveal --since 7d\nsignalbox audit search --outcome refused --json"},
+		{"audit verify", "", "signalbox audit verify\nsignalbox audit verify --checkpoint /mnt/elsewhere/checkpoints.log --json"},
+		{"audit prove", "Proves that one record is in the signed log. The proof can be saved with --json and checked anywhere, without a server.", "signalbox audit prove evt_01m80rvgm8e3drxqxa5zhs6fhr --json\nsignalbox audit prove --check proof.json"},
+
+		{"token issue", "Issues a personal access token, with which a person's scripts speak to the server. It is shown once; the token alone goes to standard output.", "signalbox token issue ci --scope trains:read --expires 30d"},
+		{"token list", "Lists your personal access tokens with their scopes and last use, never the tokens.", "signalbox token list"},
+		{"token revoke", "Ends a personal access token at once, everywhere.", "signalbox token revoke tok_01m80rvgm8e3drxqxa5zhs6fhr"},
+		{"whoami", "Shows who the server takes you for, with which role and scopes.", "signalbox whoami"},
+		{"version", "Prints the version of this program.", "signalbox version --json"},
+		{"openapi", "Prints the OpenAPI document of the REST API, as the server gives it out at /api/openapi.json.", "signalbox openapi"},
+	}
+}
+
+// teach gives each command its chapter, unless it says more itself.
+func teach(root *cobra.Command) {
+	for _, c := range manual() {
+		cmd, rest, err := root.Find(strings.Fields(c.path))
+		if err != nil || len(rest) > 0 {
+			continue // the test of the tree tells
+		}
+		if cmd.Long == "" {
+			cmd.Long = c.long
+		}
+		if cmd.Example == "" {
+			cmd.Example = "  " + strings.ReplaceAll(c.example, "\n", "\n  ")
+		}
+	}
+}
