@@ -224,8 +224,8 @@ func strangers(env Environ, settings []Setting) []string {
 		}
 	}
 	var out []string
-	for name := range env {
-		if strings.HasPrefix(name, "SIGNALBOX_") && !known[name] {
+	for name, value := range env {
+		if strings.HasPrefix(name, "SIGNALBOX_") && value != "" && !known[name] {
 			out = append(out, name+" is no setting of this version and has no effect; check its spelling")
 		}
 	}

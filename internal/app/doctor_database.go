@@ -126,7 +126,10 @@ func lookAtClock(ctx context.Context, p *patient) []Check {
 			return []Check{{State: Warning, Found: "this machine's clock is " + age(time.Until(s.SignedAt)) + " behind the newest checkpoint", Do: "Let NTP set the clock: expiries are judged by it."}}
 		}
 	}
-	if p.cfg.isPostgres() && p.database.Schema >= 0 {
+	switch {
+	case p.database.Schema < 0:
+		return []Check{{State: Skipped, Found: "the database does not answer"}}
+	case p.cfg.isPostgres():
 		return []Check{{State: Fine, Found: "this machine and PostgreSQL agree"}}
 	}
 	return []Check{{State: Fine, Found: "not behind anything that was recorded"}}
@@ -137,7 +140,10 @@ const late = time.Minute
 
 func lookAtAudit(ctx context.Context, p *patient) []Check {
 	if p.db == nil {
-		if p.database.Schema > 0 || p.database.Schema < 0 {
+		switch {
+		case p.database.Schema < 0:
+			return []Check{{State: Skipped, Found: "the database does not answer"}}
+		case p.database.Schema > 0:
 			return []Check{{State: Skipped, Found: "the database cannot be read by this version as it is"}}
 		}
 		return []Check{{State: Fine, Found: "none yet"}}

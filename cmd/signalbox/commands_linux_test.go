@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// turn is one command: on a terminal, where it asks, and piped, where it is told and answers in JSON. % stands for the round's letter.
+type turn struct {
+	path string
+	args string
+	// asks are what the terminal shows before each answer is typed.
+	asks []string
+	// piped are the flags that take the place of questions, and stdin what comes through the pipe.
+	piped, stdin string
+	// shows is what the terminal shows in the end.
+	shows string
+}
+
+const typedSecret = "planted-typed-8f3k2"
+
+// TestEveryCommandOnATerminal runs each command twice: typed at, and piped with --json.
+func TestEveryCommandOnATerminal(t *testing.T) {
+	password := []string{"(not shown): ", typedSecret}
+	sure := []string{"[y/N] ", "y"}
+	turns := []turn{
+		{"version", "", nil, "", "", "signalbox "},
+		{"man", "cred add", nil, "", "", ".TH"},
+		{"keygen", "", nil, "", "", "It is shown only now"},
+		{"doctor", "", nil, "", "", "CHECK"},
+		{"migrate", "--data-dir DIR/m%", nil, "", "", "Brought the database from schema 0"},
+		{"init", "--admin-email a@example.com --data-dir DIR/i%", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "sbp_"},
+		{"serve", "--listen 127.0.0.1:0 --data-dir DIR/s%", nil, "", "", "To make the first administrator"},
+		{"dev", "--listen 127.0.0.1:0", nil, "", "", "Ctrl-C ends it"},
+
+		{"whoami", "", nil, "", "", "local operator"},
+		{"account add", "acc% --train web", password, "--api-key-stdin", typedSecret, "Stored account acc%"},
+		{"account list", "", nil, "", "", "team-alpha"},
+		{"account pause", "acc%", nil, "", "", "Paused account acc%"},
+		{"account resume", "acc%", nil, "", "", "Resumed account acc%"},
+		{"account status", "acc%", nil, "", "", "usable"},
+		{"connect claude-code", "--train web --replace", nil, "", "", "ANTHROPIC_AUTH_TOKEN"},
+		{"connect sdk", "--train web --replace", nil, "", "", "ANTHROPIC_API_KEY"},
+		{"train create", "t%", nil, "", "", "Made train t%"},
+		{"train list", "", nil, "", "", "Sample train"},
+		{"train link", "t% team-alpha", nil, "", "", "Linked team-alpha"},
+		{"train show", "t%", nil, "", "", "team-alpha"},
+		{"train explain", "t%", nil, "", "", "usable"},
+		{"train unlink", "t% team-alpha", nil, "", "", "Unlinked team-alpha"},
+		{"train rm", "t%", sure, "--yes", "", "Deleted train t%"},
+		{"key issue", "web --name i%", nil, "", "", "It is shown only now"},
+		{"key list", "web", nil, "", "", "sample"},
+		{"key replace", "web i% --name r%", nil, "", "", "It is shown only now"},
+		{"key revoke", "web r%", nil, "", "", "Revoked key_"},
+		{"cred add", "c%", password, "--secret-stdin password", typedSecret, "Stored password c%"},
+		{"cred get", "c%", nil, "", "", "secret fields"},
+		{"cred list", "--type password", nil, "", "", "c%"},
+		{"cred search", "c%", nil, "", "", "c%"},
+		{"cred edit", "c% --description x", nil, "", "", "Changed password c%"},
+		{"cred rotate", "c%", password, "--secret-stdin password", typedSecret + "-2", "version 2 is in use now"},
+		{"cred history", "c%", nil, "", "", "IN USE"},
+		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
+		{"cred rm", "c%", sure, "--yes", "", "Deleted password c%"},
+		{"token issue", "k%", nil, "", "", "It is shown only now"},
+		{"token list", "", nil, "", "", "operator.token"},
+		{"token revoke", "TOKEN%", nil, "", "", "Revoked tok_"},
+		{"audit search", "--limit 2", nil, "", "", "ACTION"},
+		{"audit tail", "-n 2", nil, "", "", "ok"},
+		{"audit verify", "", nil, "", "", "The audit log holds"},
+		{"audit prove", "EVENT", nil, "", "", "The proof holds"},
+	}
+	_, told := dev(t)
+	r := &rounds{t: t, dir: t.TempDir(), env: []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
+	r.prepare()
+	for _, turn := range turns {
+		t.Run(turn.path, func(t *testing.T) {
+			r.typed(t, turn)
+			r.pipe(t, turn)
+		})
+	}
+}
+
+type rounds struct {
+	t      *testing.T
+	dir    string
+	env    []string
+	tokens map[string]string
+	event  string
+}
+
+// prepare makes what has an id that only the server knows.
+func (r *rounds) prepare() {
+	r.tokens = map[string]string{}
+	for _, letter := range []string{"t", "p"} {
+		out, _ := r.run(r.t, "", "token", "issue", "gone"+letter, "--json")
+		r.tokens[letter] = regexp.MustCompile(`tok_[0-9a-z]+`).FindString(out)
+	}
+	out, _ := r.run(r.t, "", "audit", "search", "--json", "--limit", "1")
+	r.event = regexp.MustCompile(`evt_[0-9a-z_]+`).FindString(out)
+	require.NotEmpty(r.t, r.event)
+	require.Eventually(r.t, func() bool { // until it is sequenced and signed
+		_, code := r.run(r.t, "", "audit", "prove", r.event)
+		return code == 0
+	}, 15*time.Second, 100*time.Millisecond)
+}
+
+func (r *rounds) args(turn turn, letter string) []string {
+	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "EVENT", r.event, "%", letter).Replace(turn.path + " " + turn.args)
+	return strings.Fields(line)
+}
+
+func (r *rounds) run(t *testing.T, stdin string, args ...string) (string, int) {
+	t.Helper()
+	cmd := exec.Command("signalbox", args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, r.env...)
+	cmd.Dir = t.TempDir()
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	require.NotContains(t, errs.String(), typedSecret)
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// typed runs the command on a terminal. Nothing that is typed at a hidden prompt shows.
+func (r *rounds) typed(t *testing.T, turn turn) {
+	x := onTerminal(t, append([]string{"TMPDIR=" + t.TempDir(), "NO_COLOR=1"}, r.env...), r.args(turn, "t")...)
+	for i := 0; i < len(turn.asks); i += 2 {
+		x.sees(turn.asks[i])
+		x.types(turn.asks[i+1] + "\n")
+	}
+	x.sees(strings.ReplaceAll(turn.shows, "%", "t"))
+	if turn.path == "serve" || turn.path == "dev" {
+		x.types("\x03")
+	}
+	require.Zero(t, x.wait(20*time.Second), x.screen.String())
+	require.NotContains(t, x.screen.String(), "\x1b[3", "no colours with NO_COLOR")
+	if turn.path != "cred reveal" {
+		require.NotContains(t, x.screen.String(), typedSecret)
+	}
+}
+
+// pipe runs the command without a terminal and reads its answer: one object, or one a line for what may go on.
+func (r *rounds) pipe(t *testing.T, turn turn) {
+	args := append(append(r.args(turn, "p"), strings.Fields(turn.piped)...), "--json")
+	var out string
+	if turn.path == "serve" || turn.path == "dev" {
+		p := start(t, append([]string{"TMPDIR=" + filepath.Clean(t.TempDir())}, r.env...), args...)
+		require.Eventually(t, func() bool { return strings.HasSuffix(p.out.String(), "}\n") }, 10*time.Second, 10*time.Millisecond, p.err.String())
+		p.signal(syscall.SIGINT)
+		require.Zero(t, p.wait(20*time.Second))
+		out = p.out.String()
+	} else {
+		var code int
+		out, code = r.run(t, turn.stdin, args...)
+		require.Zero(t, code, out)
+	}
+	dec := json.NewDecoder(strings.NewReader(out))
+	objects := 0
+	for {
+		var object map[string]any
+		err := dec.Decode(&object)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err, out)
+		require.NotEmpty(t, object)
+		objects++
+	}
+	if turn.path == "audit tail" {
+		require.Equal(t, objects, strings.Count(out, "\n"), "one object a line")
+	} else {
+		require.Equal(t, 1, objects, out)
+	}
+	if turn.path != "cred reveal" {
+		require.NotContains(t, out, typedSecret)
+	}
+	require.NotContains(t, out, "\x1b")
+}
