@@ -176,7 +176,7 @@ func (s *shell) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init", Short: "Make the first administrator, without a browser", Args: words(),
 		Long: "Makes the first administrator and prints a personal access token of all scopes, once. On an empty data directory it first makes what is needed to " +
-			"serve. It opens the data directory itself, so the server must not run.",
+			"serve. It opens the data directory itself, so the server must not run. Run again with the same e-mail address and password, it issues another token.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if admin.Email == "" {
 				return usage("--admin-email is missing")
@@ -217,6 +217,9 @@ func (s *shell) initCommand() *cobra.Command {
 			return s.show(out, func() {
 				if made.First.RootKeyFile != "" {
 					s.note("Made %s (%s), which opens the database. Keep a copy elsewhere: without it nobody can.", made.First.RootKeyFile, made.First.RootKeyID)
+				}
+				if made.Again {
+					s.note("%s was made the administrator before; this is another token.", made.User.Email)
 				}
 				s.note("%s is the administrator. The access token is shown only now and valid until %s; give it to commands as SIGNALBOX_TOKEN:", made.User.Email, moment(made.ExpiresAt))
 				s.say("%s", made.AccessToken.Reveal())

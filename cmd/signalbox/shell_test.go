@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/app"
 )
 
@@ -67,4 +69,34 @@ func TestSpans(t *testing.T) {
 		require.Error(t, err, text)
 		require.Equal(t, 2, problem(err).exit)
 	}
+}
+
+// TestEveryFilterHasAFlag: what the REST list can be filtered by, cred list and cred search can be too.
+func TestEveryFilterHasAFlag(t *testing.T) {
+	document, err := api.OpenAPI()
+	require.NoError(t, err)
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct{ Name, In string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(document, &doc))
+	renamed := map[string]string{"client_id": "client", "service_id": "service", "infrastructure_id": "infrastructure", "train_id": "train", "plugin_name": "plugin", "q": "search"}
+	all := leaves(t)
+	filters := 0
+	for _, p := range doc.Paths["/api/credentials"]["get"].Parameters {
+		if p.In != "query" {
+			continue
+		}
+		filters++
+		name := strings.ReplaceAll(p.Name, "_", "-")
+		if other, ok := renamed[p.Name]; ok {
+			name = other
+		}
+		require.NotNil(t, all["cred list"].Flags().Lookup(name), name)
+		if p.Name != "q" {
+			require.NotNil(t, all["cred search"].Flags().Lookup(name), name)
+		}
+	}
+	require.Greater(t, filters, 10)
 }

@@ -158,3 +158,47 @@ func TestColoursGoToATerminalOnly(t *testing.T) {
 	require.NotContains(t, plain.screen.String()+piped.out.String(), "\x1b")
 	require.Equal(t, piped.out.String(), strings.ReplaceAll(plain.screen.String(), "\r\n", "\n"), "the words are the same everywhere")
 }
+
+// TestPromptsForEveryField: optional fields may be left empty, a key in PEM is taken whole, and a custom credential asks for names.
+func TestPromptsForEveryField(t *testing.T) {
+	_, told := dev(t)
+	env := []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir, "NO_COLOR=1"}
+	const pem = "-----BEGIN PLANTED-----\nplanted-pem-8f3k2\n-----END PLANTED-----\n"
+	reveal := func(args ...string) string {
+		p := start(t, env, append([]string{"cred", "reveal", "--reason", "test"}, args...)...)
+		require.Zero(t, p.wait(5*time.Second), p.err.String())
+		return p.out.String()
+	}
+
+	x := onTerminal(t, env, "cred", "add", "deploy", "--type", "ssh_key")
+	x.sees("private_key (not shown): ")
+	x.types(pem)
+	x.sees("passphrase, if there is one (not shown): ")
+	x.types("\n")
+	require.Zero(t, x.wait(5*time.Second), x.screen.String())
+	x.sees("Stored ssh_key deploy")
+	require.NotContains(t, x.screen.String(), "PLANTED")
+	require.NotContains(t, x.screen.String(), "planted")
+	require.Equal(t, pem, reveal("deploy"))
+
+	x = onTerminal(t, env, "cred", "add", "odd", "--type", "custom")
+	x.sees("Name of a secret field (empty to end): ")
+	x.types("left\n")
+	x.sees("left (not shown): ")
+	x.types("planted-left\n")
+	require.Eventually(t, func() bool { return strings.Count(x.screen.String(), "Name of a secret field") == 2 }, 5*time.Second, 5*time.Millisecond)
+	x.types("\n")
+	require.Zero(t, x.wait(5*time.Second), x.screen.String())
+	require.NotContains(t, x.screen.String(), "planted-left")
+	require.Equal(t, "planted-left\n", reveal("odd"))
+
+	x = onTerminal(t, env, "cred", "add", "tokens", "--type", "oauth", "--token-expires", "1h", "--token-endpoint", "https://auth.example.com/token")
+	x.sees("access_token (not shown): ")
+	x.types("planted-access\n")
+	x.sees("refresh_token, if there is one (not shown): ")
+	x.types("planted-refresh\n")
+	x.sees("client_secret, if there is one (not shown): ")
+	x.types("\n")
+	require.Zero(t, x.wait(5*time.Second), x.screen.String())
+	require.Equal(t, "planted-refresh\n", reveal("tokens", "refresh_token"))
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -23,11 +24,14 @@ type Initialised struct {
 	AccessToken secret.Value
 	ExpiresAt   time.Time
 	First       First
+	// Again says that the administrator was made by an earlier init, whose token may never have reached anybody.
+	Again bool
 }
 
 // Init makes the first administrator with a personal access token of all scopes, and before that, on an empty data directory, what is
-// needed to serve. It opens the data directory itself, so no server may run on it. Where there is an administrator the fault is
-// already_set_up, and nothing is changed.
+// needed to serve. It opens the data directory itself, so no server may run on it. Called again with the e-mail address and password of an
+// administrator it issues another token: an init that was cut off after its commit must not lock everybody out. Otherwise, where there is an
+// administrator, the fault is already_set_up, and nothing is changed.
 func Init(ctx context.Context, cfg Config, admin Admin) (_ Initialised, err error) {
 	a, err := open(ctx, cfg, false)
 	if err != nil {
@@ -35,12 +39,21 @@ func Init(ctx context.Context, cfg Config, admin Admin) (_ Initialised, err erro
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
 	expires := time.Now().UTC().Add(admin.TokenLife).Truncate(time.Second)
-	user, token, err := a.identity.InitAdministrator(ctx, identity.System("init"), admin.Email, admin.Name, admin.Password, expires)
+	caller := identity.System("init")
+	user, token, err := a.identity.InitAdministrator(ctx, caller, admin.Email, admin.Name, admin.Password, expires)
+	again := false
+	if f, ok := fault.As(err); ok && f.Code == "already_set_up" {
+		var lerr error
+		if user, lerr = a.identity.Login(ctx, caller, admin.Email, admin.Password); lerr == nil && user.Role == identity.Administrator {
+			again = true
+			_, token, err = a.identity.IssueToken(ctx, caller, identity.TokenDraft{UserID: user.ID, Name: "init", ExpiresAt: &expires})
+		}
+	}
 	if err != nil {
 		return Initialised{}, err
 	}
 	if err := a.endFirstStart(); err != nil {
 		return Initialised{}, err
 	}
-	return Initialised{User: user, AccessToken: token, ExpiresAt: expires, First: a.first}, nil
+	return Initialised{User: user, AccessToken: token, ExpiresAt: expires, First: a.first, Again: again}, nil
 }

@@ -1,0 +1,120 @@
+package app_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/app"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
+)
+
+// diagnosed returns the checks by name, and the whole as text.
+func diagnosed(t *testing.T, env app.Environ, flags map[string]string) (app.Diagnosis, map[string]app.Check, string) {
+	t.Helper()
+	d, err := app.Diagnose(t.Context(), env, flags)
+	require.NoError(t, err)
+	text, err := json.Marshal(d)
+	require.NoError(t, err)
+	checks := map[string]app.Check{}
+	for _, c := range d.Checks {
+		checks[c.Name] = c
+		require.NotEmpty(t, c.Found, c.Name)
+		if c.State != app.Fine && c.State != app.Skipped {
+			require.NotEmpty(t, c.Do, "a finding says what to do: "+c.Name)
+		}
+	}
+	return d, checks, string(text)
+}
+
+// TestDoctorBesideAServer: on both engines everything is looked at while a server has it open, and nothing is broken.
+func TestDoctorBesideAServer(t *testing.T) {
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			more := []string{"SIGNALBOX_DATA_DIR", filepath.Join(t.TempDir(), "data"), "SIGNALBOX_LISTEN", "127.0.0.1:0"}
+			if engine == store.Postgres {
+				more = append(more, "DATABASE_URL", storetest.PostgresURL(t), "SIGNALBOX_ROOT_KEY", rootText(7))
+			}
+			env := home(t, more...)
+			cfg, err := app.Load(env, nil)
+			require.NoError(t, err)
+			a, err := app.Open(t.Context(), cfg)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, a.Close()) })
+			require.Eventually(t, func() bool { // the first records are sequenced and signed
+				_, checks, _ := diagnosed(t, env, nil)
+				return strings.Contains(checks["audit log"].Found, "the last checkpoint")
+			}, 15*time.Second, 50*time.Millisecond)
+			d, checks, text := diagnosed(t, env, nil)
+			require.True(t, d.OK, text)
+			require.Len(t, d.Settings, len(app.Settings()))
+			require.Contains(t, checks["root key"].Found, "opens the keyring")
+			for _, name := range []string{"database", "schema", "clock", "audit log"} {
+				require.Equal(t, app.Fine, checks[name].State, name)
+			}
+			require.NotContains(t, text, rootText(7))
+			if engine == store.Postgres {
+				require.NotContains(t, text, env["DATABASE_URL"])
+				require.Equal(t, app.Fine, checks["database pooler"].State)
+				require.Equal(t, app.Fine, checks["database encryption"].State)
+				require.NotContains(t, checks, "server")
+				env["SIGNALBOX_ROOT_KEY"] = rootText(8)
+				d, checks, _ = diagnosed(t, env, nil)
+				require.False(t, d.OK)
+				require.Contains(t, checks["root key"].Found, rootID(t, rootText(8)))
+			}
+		})
+	}
+}
+
+// TestDoctorNeverTellsASecret: planted in every setting that may hold one and in files, whether or not the configuration can be read.
+func TestDoctorNeverTellsASecret(t *testing.T) {
+	const planted = "Pl4nt3d8f3k2Zq9W7vB1xC5m"
+	env := home(t, "SIGNALBOX_ROOT_KEY", planted, "SIGNALBOX_TOKEN", "sbp_"+planted, "DATABASE_URL", "postgres://u:"+planted+"@127.0.0.1:1/x?connect_timeout=1&password="+planted,
+		"SIGNALBOX_PLANTED", planted)
+	require.NoError(t, os.WriteFile(filepath.Join(env["HOME"], ".env"), []byte("A_TOKEN="+planted+"\nghp_"+planted+"=x\n"), 0o644))
+	d, checks, text := diagnosed(t, env, nil)
+	require.False(t, d.OK)
+	require.Len(t, d.Strays, 1)
+	require.True(t, d.Strays[0].Open)
+	require.Equal(t, app.Warning, checks["secrets lying about"].State)
+	require.Equal(t, app.Broken, checks["root key"].State)
+	require.NotContains(t, text, planted)
+
+	for name, value := range map[string]string{
+		"SIGNALBOX_LISTEN": planted, "SIGNALBOX_URL": "http://u:" + planted + "@x", "SIGNALBOX_BODY_LIMIT": planted, "SIGNALBOX_TRUSTED_PROXIES": planted,
+		"SIGNALBOX_ROOT_KEY_FILE": "/nowhere",
+	} {
+		env[name] = value
+		d, checks, text = diagnosed(t, env, nil)
+		require.False(t, d.OK)
+		require.Equal(t, app.Broken, checks["configuration"].State)
+		require.NotContains(t, text, planted, name)
+		delete(env, name)
+	}
+}
+
+// TestDoctorSeesAnOlderAndANewerSchema, and events that wait for a log that nobody keeps.
+func TestDoctorSeesAnOlderAndANewerSchema(t *testing.T) {
+	env := home(t, "SIGNALBOX_DATA_DIR", filepath.Join(t.TempDir(), "data"))
+	cfg, err := app.Load(env, nil)
+	require.NoError(t, err)
+	did, err := app.Migrate(t.Context(), cfg)
+	require.NoError(t, err)
+	_, checks, _ := diagnosed(t, env, nil)
+	require.Equal(t, app.Fine, checks["root key"].State)
+	require.Contains(t, checks["root key"].Found, "none yet")
+	for version, want := range map[int64]app.State{did.To - 1: app.Warning, did.To + 1: app.Broken} {
+		storetest.SetSchema(t, cfg.DataDir, version)
+		d, checks, _ := diagnosed(t, env, nil)
+		require.Equal(t, want, checks["schema"].State)
+		require.Equal(t, want != app.Broken, d.OK)
+		require.Equal(t, app.Skipped, checks["audit log"].State)
+	}
+}
