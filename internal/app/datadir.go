@@ -64,8 +64,8 @@ func rootKey(cfg Config, keyring bool) (secret.RootKey, error) {
 		if keyring {
 			return secret.RootKey{}, nil
 		}
-		return secret.RootKey{}, errors.New("a root key is needed with PostgreSQL, the same one for all instances; make one with: openssl rand -base64 32, " +
-			"keep a copy in a safe place, and set SIGNALBOX_ROOT_KEY_FILE to the file that holds it (or SIGNALBOX_ROOT_KEY to the key)")
+		return secret.RootKey{}, errors.New("a root key is needed with PostgreSQL, the same one for all instances; make one with: signalbox keygen --output FILE, " +
+			"keep a copy in a safe place, and set SIGNALBOX_ROOT_KEY_FILE to that file (or SIGNALBOX_ROOT_KEY to the key)")
 	}
 	path := filepath.Join(cfg.DataDir, RootKeyFile)
 	key, err := secret.ReadRootKeyFile(path)

@@ -208,7 +208,7 @@ func postgresNeedsAConfiguredRootKey(t *testing.T, url string) {
 	without := config(t, "DATABASE_URL", url)
 	text := refusesToOpen(t, without)
 	require.Contains(t, text, "SIGNALBOX_ROOT_KEY")
-	require.Contains(t, text, "openssl rand -base64 32")
+	require.Contains(t, text, "signalbox keygen --output FILE")
 	require.NoFileExists(t, filepath.Join(without.DataDir, "root.key"))
 
 	right := rootText(1)

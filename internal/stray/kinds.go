@@ -14,25 +14,22 @@ type kind struct {
 }
 
 // kinds are the known forms, the telling ones first.
-func kinds() []kind {
-	re := regexp.MustCompile
-	return []kind{
-		{"a private key", re(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*`), "ssh_key", "private_key", ""},
-		{"an Anthropic access token", re(`\bsk-ant-oat\d\d-[\w-]{16,}`), "oauth", "access_token", "anthropic"},
-		{"an Anthropic refresh token", re(`\bsk-ant-ort\d\d-[\w-]{16,}`), "oauth", "refresh_token", "anthropic"},
-		{"an Anthropic API key", re(`\bsk-ant-[\w-]{16,}`), "api_key", "api_key", "anthropic"},
-		{"an API key (sk-)", re(`\bsk-[A-Za-z0-9][\w-]{15,}`), "api_key", "api_key", ""},
-		{"a GitHub token", re(`\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})`), "api_key", "api_key", "github"},
-		{"a GitLab token", re(`\bglpat-[\w-]{16,}`), "api_key", "api_key", "gitlab"},
-		{"a Slack token", re(`\bxox[abeoprs]-[A-Za-z0-9-]{10,}`), "api_key", "api_key", "slack"},
-		{"an AWS access key id", re(`\b(AKIA|ASIA)[A-Z0-9]{16}\b`), "api_key", "api_key", "aws"},
-		{"a Google API key", re(`\bAIza[\w-]{30,}`), "api_key", "api_key", "google"},
-		{"a Stripe key", re(`\b[rs]k_live_[A-Za-z0-9]{16,}`), "api_key", "api_key", "stripe"},
-		{"an npm token", re(`\bnpm_[A-Za-z0-9]{30,}`), "api_key", "api_key", "npm"},
-		{"a Signalbox token", re(`\bsbp_[A-Za-z0-9]{20,}`), "", "", ""},
-		{"a signed token (JWT)", re(`\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}`), "jwt", "token", ""},
-		{"a connection string with its password", re(`\b[a-z][a-z0-9+.-]*://[^\s:@/'"]*:[^\s@/'"]{3,}@[^\s'"]+`), "connection_string", "connection_string", ""},
-	}
+var kinds = [...]kind{
+	{"a private key", regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*`), "ssh_key", "private_key", ""},
+	{"an Anthropic access token", regexp.MustCompile(`\bsk-ant-oat\d\d-[\w-]{16,}`), "oauth", "access_token", "anthropic"},
+	{"an Anthropic refresh token", regexp.MustCompile(`\bsk-ant-ort\d\d-[\w-]{16,}`), "oauth", "refresh_token", "anthropic"},
+	{"an Anthropic API key", regexp.MustCompile(`\bsk-ant-[\w-]{16,}`), "api_key", "api_key", "anthropic"},
+	{"an API key (sk-)", regexp.MustCompile(`\bsk-[A-Za-z0-9][\w-]{15,}`), "api_key", "api_key", ""},
+	{"a GitHub token", regexp.MustCompile(`\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})`), "api_key", "api_key", "github"},
+	{"a GitLab token", regexp.MustCompile(`\bglpat-[\w-]{16,}`), "api_key", "api_key", "gitlab"},
+	{"a Slack token", regexp.MustCompile(`\bxox[abeoprs]-[A-Za-z0-9-]{10,}`), "api_key", "api_key", "slack"},
+	{"an AWS access key id", regexp.MustCompile(`\b(AKIA|ASIA)[A-Z0-9]{16}\b`), "api_key", "api_key", "aws"},
+	{"a Google API key", regexp.MustCompile(`\bAIza[\w-]{30,}`), "api_key", "api_key", "google"},
+	{"a Stripe key", regexp.MustCompile(`\b[rs]k_live_[A-Za-z0-9]{16,}`), "api_key", "api_key", "stripe"},
+	{"an npm token", regexp.MustCompile(`\bnpm_[A-Za-z0-9]{30,}`), "api_key", "api_key", "npm"},
+	{"a Signalbox token", regexp.MustCompile(`\bsbp_[A-Za-z0-9]{20,}`), "", "", ""},
+	{"a signed token (JWT)", regexp.MustCompile(`\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}`), "jwt", "token", ""},
+	{"a connection string with its password", regexp.MustCompile(`\b[a-z][a-z0-9+.-]*://[^\s:@/'"]*:[^\s@/'"]{3,}@[^\s'"]+`), "connection_string", "connection_string", ""},
 }
 
 var (
@@ -49,7 +46,7 @@ func classify(name, text string) (kind, bool) {
 	if len(text) < 8 || clientKey.MatchString(text) {
 		return kind{}, false
 	}
-	for _, k := range kinds() {
+	for _, k := range kinds {
 		got := k.find.FindString(text)
 		if got == "" {
 			continue
@@ -98,7 +95,7 @@ func shown(name string) string {
 	if !harmless.MatchString(name) || clientKey.MatchString(name) {
 		return ""
 	}
-	for _, k := range kinds() {
+	for _, k := range kinds {
 		if k.find.MatchString(name) {
 			return ""
 		}

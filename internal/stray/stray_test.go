@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -118,6 +119,22 @@ func TestRead(t *testing.T) {
 		_, err := stray.Read(path, name)
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), tail)
+	}
+}
+
+// TestLargeFiles: settings of agents grow to megabytes, and nobody waits for a doctor.
+func TestLargeFiles(t *testing.T) {
+	for name, text := range map[string]string{
+		"values":   `{"a":[` + strings.Repeat(`{"api_key":"x","text":"some words"},`, stray.MaxSize/40) + `{}]}`,
+		"long key": `{"` + strings.Repeat("k", stray.MaxSize/4) + `":{` + strings.Repeat(`"a":"b",`, stray.MaxSize/16) + `"a":"b"}}`,
+		"lines":    strings.Repeat("-----BEGIN RSA PRIVATE KEY-----\n", stray.MaxSize/32),
+		"one line": strings.Repeat("a://b:", stray.MaxSize/6),
+		"deep":     strings.Repeat(`{"a":`, stray.MaxSize/5),
+	} {
+		began := time.Now()
+		stray.Find(text)
+		require.Less(t, time.Since(began), 20*time.Second, name)
+		t.Logf("%s: %s", name, time.Since(began))
 	}
 }
 

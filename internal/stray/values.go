@@ -3,6 +3,7 @@ package stray
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -22,8 +23,14 @@ func values(text string) []value {
 	return lineValues(text)
 }
 
-// maxDepth bounds how deep JSON may nest.
-const maxDepth = 64
+const (
+	// maxDepth bounds how deep JSON may nest, maxName how long the path to a value may be, maxLines the lines
+	// of a private key, and maxValue how much of a value or line is looked at.
+	maxDepth = 64
+	maxName  = 200
+	maxLines = 200
+	maxValue = 64 << 10
+)
 
 // jsonValues returns the strings of a JSON text; their names are the paths of keys, joined by dots.
 func jsonValues(text string) ([]value, bool) {
@@ -72,12 +79,20 @@ func jsonValues(text string) ([]value, bool) {
 		}
 		if s, ok := token.(string); ok {
 			var keys []string
+			long := 0
 			for _, l := range at {
 				if l.object {
 					keys = append(keys, l.key)
+					long += len(l.key)
 				}
 			}
-			out = append(out, value{name: strings.Join(keys, "."), text: s, line: line})
+			if long > maxName { // the last key tells what it is; joining long ones for every value would take for ever
+				keys = keys[len(keys)-1:]
+				if len(keys[0]) > maxName {
+					keys[0] = ""
+				}
+			}
+			out = append(out, value{name: strings.Join(keys, "."), text: head(s), line: line})
 		}
 	}
 }
@@ -89,20 +104,18 @@ func lineValues(text string) []value {
 	var out []value
 	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
-		l := strings.TrimRight(lines[i], "\r")
+		l := strings.TrimRight(head(lines[i]), "\r")
 		v := value{text: strings.TrimSpace(l), line: i + 1}
 		if m := assignment.FindStringSubmatch(l); m != nil {
 			v.name, v.text = m[1], unquote(m[2])
 		}
 		if strings.Contains(v.text, "-----BEGIN ") && !strings.Contains(v.text, "-----END ") {
-			for i+1 < len(lines) {
-				i++
-				v.text += "\n" + strings.TrimRight(lines[i], "\r")
-				if strings.Contains(lines[i], "-----END ") {
-					break
-				}
+			rest := lines[i+1 : min(i+1+maxLines, len(lines))]
+			if end := slices.IndexFunc(rest, func(l string) bool { return strings.Contains(l, "-----END ") }); end >= 0 {
+				v.text += "\n" + strings.ReplaceAll(strings.Join(rest[:end+1], "\n"), "\r", "")
+				i += end + 1
 			}
-			v.text = strings.Trim(v.text, `"'`) + "\n"
+			v.text = strings.Trim(v.text, "\"'\n") + "\n"
 		}
 		if v.text != "" {
 			out = append(out, v)
@@ -110,6 +123,8 @@ func lineValues(text string) []value {
 	}
 	return out
 }
+
+func head(s string) string { return s[:min(len(s), maxValue)] }
 
 // unquote takes the quotes off, or the comment behind a value without quotes.
 func unquote(s string) string {
