@@ -260,10 +260,16 @@ func (s *shell) switchAccount(cmd *cobra.Command, ref, status, said string) erro
 	if err != nil {
 		return err
 	}
-	account, err := getCredential(cmd.Context(), c, ref)
-	switch {
-	case isNotFound(err) || err == nil && account.AccountID == "":
+	list, err := accounts(cmd.Context(), c) // a name is unique among accounts; another credential may have the same
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(list, func(a client.Credential) bool { return a.Name == ref || a.AccountID == ref || a.ID == ref })
+	if at < 0 {
 		return notFound("There is no account %q. List them with: signalbox account list", ref)
+	}
+	account, err := c.GetCredential(cmd.Context(), list[at].ID)
+	switch {
 	case err != nil:
 		return err
 	case account.Status == "compromised":

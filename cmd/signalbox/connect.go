@@ -95,7 +95,7 @@ func (s *shell) connectTo(t target) *cobra.Command {
 		}
 		ctx := cmd.Context()
 		keys, err := allKeys(ctx, c, train)
-		if err != nil {
+		if err != nil && (replace || problem(err).exit != 4) { // a token that may issue keys need not be one that may list them
 			return trainError(err, train)
 		}
 		if write && !replace && name == "" && expires == "" {

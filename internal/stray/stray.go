@@ -4,9 +4,9 @@
 // name of the variable. What it returns holds no value and no piece of one, not even when a value stands where a name should. [Read]
 // takes one value out, for somebody who asks for it by name.
 //
-// Limits: it reads no directory but those it is given, at most [MaxFiles] files of at most [MaxSize] bytes and of a value
-// or line the first 64 KiB, and knows .env, shell and INI
-// lines and JSON. What looks like a credential is a guess: known prefixes and forms, and random-looking values of telling names.
+// Limits: it reads no directory but those it is given, at most [MaxFiles] files of at most [MaxSize] bytes and of a value or line the
+// first 64 KiB, and knows .env, shell and INI lines and JSON. What looks like a credential is a guess: known prefixes and forms, and
+// random-looking values of telling names.
 //
 // Invariants: no file is changed; a name that is returned consists of harmless characters and is itself no credential.
 package stray
