@@ -34,7 +34,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what the door needs. All but ClientIP, Served and Log is required.
+// Config is what the door needs. All but ClientIP, Served, Log and Closed is required.
 type Config struct {
 	DB       *store.DB
 	Ring     *keyring.Ring // seals what is kept of answers
@@ -50,6 +50,8 @@ type Config struct {
 	// Served is told of each answer: the operation's method and path with its parameters' names, "" when no operation was reached, the status,
 	// and how long it took.
 	Served func(route string, status int, took time.Duration)
+	// Closed is the answer to every request of an instance that does not serve the API; nil serves it.
+	Closed error
 }
 
 // service holds the rooms and, after [build], the registered operations.

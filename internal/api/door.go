@@ -134,6 +134,10 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) (ok bool) {
 		d.Log.LogAttrs(r.Context(), slog.LevelError, "an API operation panicked", slog.String("request_id", ex.id), slog.String("route", ex.route),
 			slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 	}()
+	if d.Closed != nil {
+		d.refuse(w, r, d.Closed)
+		return true
+	}
 	d.router.ServeHTTP(w, r)
 	return true
 }

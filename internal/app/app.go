@@ -104,6 +104,9 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if !exists && serving && !cfg.Mode.manages() {
+		return nil, errProxyFirst
+	}
 	pending, err := a.pendingFirstStart(exists)
 	if err != nil {
 		return nil, err
@@ -156,6 +159,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.broker, err = broker.New(broker.Config{
 		Trains: a.trains, Identity: a.identity, Transport: a.transport, Log: a.log, BodyLimit: a.cfg.BodyLimit,
 		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP,
+		Closed: a.cfg.Mode.noLending(),
 	})
 	if err != nil {
 		return err
@@ -163,6 +167,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.api, err = api.New(api.Config{
 		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
+		Closed: a.cfg.Mode.noManaging(),
 	})
 	if err != nil {
 		return err
@@ -174,7 +179,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log})
+	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging()})
 	return err
 }
 

@@ -20,6 +20,7 @@ type Config struct {
 	DataDir               string
 	Listen                string
 	MetricsListen         string // "" for none
+	Mode                  Mode
 	DatabaseURL           secret.Value
 	RootKey               secret.Value
 	AllowPrivateUpstreams []string

@@ -53,11 +53,21 @@ func serve(t *testing.T, level slog.Level) *served {
 	return serveWith(t, level, nil)
 }
 
+// serveWith serves a data directory of its own, with more settings.
 func serveWith(t *testing.T, level slog.Level, more Environ) *served {
 	t.Helper()
-	s := &served{log: &lockedLog{}, done: make(chan error, 1)}
-	env := Environ{"SIGNALBOX_DATA_DIR": filepath.Join(t.TempDir(), "data"), "SIGNALBOX_LISTEN": "127.0.0.1:0", "SIGNALBOX_DRAIN_TIMEOUT": "5s"}
+	env := Environ{"SIGNALBOX_DATA_DIR": filepath.Join(t.TempDir(), "data")}
 	maps.Copy(env, more)
+	return serveEnv(t, level, env)
+}
+
+func serveEnv(t *testing.T, level slog.Level, env Environ) *served {
+	t.Helper()
+	s := &served{log: &lockedLog{}, done: make(chan error, 1)}
+	if env["SIGNALBOX_LISTEN"] == "" {
+		env["SIGNALBOX_LISTEN"] = "127.0.0.1:0"
+	}
+	env["SIGNALBOX_DRAIN_TIMEOUT"] = "5s"
 	cfg, err := Load(env, nil)
 	require.NoError(t, err)
 	cfg.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: level}))

@@ -111,6 +111,14 @@ func Settings() []Setting {
 			set: func(c *Config, s string) error { return setAddress(&c.MetricsListen, s, "127.0.0.1:9420") },
 		},
 		{
+			Name: "mode", Env: []string{"SIGNALBOX_MODE"}, Default: string(ModeFull), Kind: "mode", Use: UseServe,
+			Doc: "what this instance serves: full, proxy (only /v1) or api (only /api and the pages); health checks always",
+			set: func(c *Config, s string) error {
+				c.Mode = Mode(strings.ToLower(s))
+				return oneOf(string(c.Mode), string(ModeFull), string(ModeProxy), string(ModeAPI))
+			},
+		},
+		{
 			Name: "behind-tls-proxy", Env: []string{"SIGNALBOX_BEHIND_TLS_PROXY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
 			Doc: "says that a proxy in front ends TLS, so that listening on another address than loopback is all right",
 			set: func(c *Config, s string) error { return setSwitch(&c.BehindTLSProxy, s) },

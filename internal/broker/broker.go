@@ -44,6 +44,8 @@ type Config struct {
 	DefaultTrain string
 	// ClientIP tells whose address a request has; nil means the peer's.
 	ClientIP func(*http.Request) string
+	// Closed is the answer to every request of an instance that lends nothing; nil lends.
+	Closed error
 }
 
 // Broker is the handler of /v1.
@@ -56,6 +58,7 @@ type Broker struct {
 	noAuth       bool
 	defaultTrain string
 	clientIP     func(*http.Request) string
+	closed       error
 
 	draining atomic.Bool
 	inFlight atomic.Int64
@@ -70,7 +73,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, log: cfg.Log, bodyLimit: cfg.BodyLimit,
-		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, closed: cfg.Closed,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -136,6 +139,9 @@ func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error {
 	if b.draining.Load() {
 		return fault.New(fault.Unavailable, "draining", "This Signalbox instance is shutting down. Send the request again: another instance, or this one after its restart, will serve it.").After(1)
+	}
+	if b.closed != nil {
+		return b.closed
 	}
 	if err := checkRoute(r); err != nil {
 		return err

@@ -42,6 +42,7 @@ var codes = [...]Code{
 	{"train_disabled", Unauthenticated, "the train is disabled"},
 	{"host_not_bound", Forbidden, "the credential may not be sent to that host"},
 	{"not_found", NotFound, "there is no such thing, or the caller may not see it"},
+	{"not_served_here", NotFound, "this instance runs in another mode; another instance serves this"},
 	{"method_not_allowed", MethodNotAllowed, "the route exists, but not with this method"},
 	{"already_exists", Conflict, "the name or address is taken"},
 	{"already_issued", Conflict, "the secret was shown once and is not kept"},

@@ -39,6 +39,8 @@ type Config struct {
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
+	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
+	Closed error
 }
 
 // site is the handler. Its fields do not change after New.
@@ -73,6 +75,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /setup", s.setup)
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)
+	if cfg.Closed != nil {
+		return s.dress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, cfg.Closed) })), nil
+	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(s.crossOrigin))
 	return s.dress(guard.Handler(s.clean(mux))), nil
