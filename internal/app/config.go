@@ -22,6 +22,7 @@ type Config struct {
 	MetricsListen         string // "" for none
 	Mode                  Mode
 	DatabaseURL           secret.Value
+	AllowPlaintextDB      bool
 	RootKey               secret.Value
 	AllowPrivateUpstreams []string
 	LogLevel              slog.Level

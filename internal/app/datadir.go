@@ -26,7 +26,7 @@ const (
 func (c Config) isPostgres() bool { return !c.DatabaseURL.IsZero() }
 
 func (c Config) storeConfig() store.Config {
-	return store.Config{DataDir: c.DataDir, PostgresURL: c.DatabaseURL, Log: c.logger()}
+	return store.Config{DataDir: c.DataDir, PostgresURL: c.DatabaseURL, AllowPlaintext: c.AllowPlaintextDB, Log: c.logger()}
 }
 
 // makeDataDir makes the data directory, readable by its owner only. One that exists is left as it is, because it may be a mounted volume.

@@ -69,8 +69,13 @@ func Settings() []Setting {
 		},
 		{
 			Name: "database-url", Env: []string{"SIGNALBOX_DATABASE_URL", "DATABASE_URL"}, Secret: true, Kind: "url", Use: UseData,
-			Doc: "PostgreSQL to use instead of SQLite in the data directory: postgres://user:password@host:5432/database",
+			Doc: "PostgreSQL to use instead of SQLite in the data directory: postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem, or host=… user=… dbname=…",
 			set: func(c *Config, s string) error { c.DatabaseURL = secret.FromString(s); return nil },
+		},
+		{
+			Name: "allow-plaintext-database", Env: []string{"SIGNALBOX_ALLOW_PLAINTEXT_DATABASE"}, Default: "false", Switch: true, Kind: "switch", Use: UseData,
+			Doc: "allows a PostgreSQL on another machine whose URL does not insist on TLS (sslmode=require, verify-ca or verify-full)",
+			set: func(c *Config, s string) error { return setSwitch(&c.AllowPlaintextDB, s) },
 		},
 		{
 			Name: "root-key", Env: []string{"SIGNALBOX_ROOT_KEY"}, Secret: true, Kind: "base64", Use: UseData,

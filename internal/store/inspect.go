@@ -6,7 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/netip"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,8 +15,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
-
-	"signalbox.dev/signalbox/internal/fault"
 )
 
 // Inspection is what a database tells of itself. Fields that the engine does not have are zero.
@@ -109,16 +107,22 @@ const schemaVersion = `SELECT COALESCE(MAX(version_id), 0) FROM goose_db_version
 func (i *Inspection) postgres(ctx context.Context, cfg Config) error {
 	conf, err := pgx.ParseConfig(cfg.PostgresURL.Reveal())
 	if err != nil {
-		return errPostgresURL
+		return malformedURL(err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := (&DB{cfg: cfg}).checkLine(conf); err != nil {
+		return err
 	}
 	conf.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // a pooler may know no prepared statements
 	if conf.ConnectTimeout == 0 {
 		conf.ConnectTimeout = 10 * time.Second
 	}
-	i.Host, i.Remote = conf.Host, isRemote(conf.Host)
+	i.Host, i.Remote = conf.Host, !isThisMachine(conf.Host)
 	conn, err := pgx.ConnectConfig(ctx, conf)
 	if err != nil {
-		return noPostgres(conf.Host, err)
+		return refusedConnection(conf, err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	_, i.TLS = conn.PgConn().Conn().(*tls.Conn)
@@ -145,23 +149,6 @@ func (i *Inspection) postgres(ctx context.Context, cfg Config) error {
 		return unavailable(err)
 	}
 	return nil
-}
-
-// isRemote says whether the host is another machine: neither a socket's directory nor loopback.
-func isRemote(host string) bool {
-	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || strings.EqualFold(host, "localhost") {
-		return false
-	}
-	a, err := netip.ParseAddr(host)
-	return err != nil || !a.IsLoopback()
-}
-
-// pgx's message may quote the URL, password included.
-var errPostgresURL = errors.New("DATABASE_URL is not a PostgreSQL URL that can be read; its form is postgres://user:password@host:5432/database")
-
-func noPostgres(host string, cause error) error {
-	return fault.New(fault.Unavailable, "database_unavailable",
-		"PostgreSQL at "+host+" does not answer or refuses the login. Check DATABASE_URL and that the server runs.").Because(redactCause(cause))
 }
 
 // Holder returns the process that has a data directory open, or 0. It goes by the number in the lock file and does not touch the lock, which

@@ -129,13 +129,11 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 	kind := goose.DialectSQLite3
 	if db.engine == Postgres {
 		kind = goose.DialectPostgres
-		// Instances that start together must not migrate together. This is the one session-level lock; with a pooler in transaction
-		// mode, migrate over a direct connection first.
-		locker, err := lock.NewPostgresSessionLocker()
+		unlock, err := db.lockSchema(ctx)
 		if err != nil {
 			return did, err
 		}
-		opts = append(opts, goose.WithSessionLocker(locker))
+		defer unlock()
 	}
 	provider, err := goose.NewProvider(kind, db.write.DB, nil, opts...)
 	if err != nil {
@@ -159,3 +157,29 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 	}
 	return did, nil
 }
+
+// lockSchema keeps instances that start together from migrating together. The lock belongs to a transaction that stays open meanwhile, on
+// a connection beside the migration's: a lock of the session would be left behind with some other connection by a pooler in transaction
+// mode. Its number is goose's own, so that it also excludes versions that took goose's lock.
+func (db *DB) lockSchema(ctx context.Context) (unlock func(), err error) {
+	tx, err := db.news.DB.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	_, err = tx.ExecContext(ctx, "SET LOCAL lock_timeout = '"+schemaPatience+"'")
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lock.DefaultLockID)
+	}
+	if err != nil {
+		_ = tx.Rollback()
+		var pg pgError
+		if errors.As(err, &pg) && pg.SQLState() == "55P03" {
+			return nil, errors.New("another instance has been migrating this database for five minutes; wait until it is done, then start again")
+		}
+		return nil, unavailable(err)
+	}
+	return func() { _ = tx.Rollback() }, nil
+}
+
+// schemaPatience is how long an instance waits for another's migration.
+const schemaPatience = "5min"

@@ -5,7 +5,7 @@
 // database are older than a second, [DB.Fresh] says no.
 //
 // Limits: SQLite serves one process, which holds an exclusive lock on the data directory. There are no session-level locks and no
-// LISTEN: both break behind a pooler in transaction mode. The migration at start-up is the exception.
+// LISTEN: both break behind a pooler in transaction mode.
 //
 // Invariants: nothing reads by "id greater than my cursor", because sequence numbers become visible out of order; no transaction nests
 // in another; only this package knows which engine runs.
@@ -23,8 +23,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"modernc.org/sqlite"
 
@@ -47,6 +45,8 @@ type Config struct {
 	DataDir string
 	// PostgresURL selects PostgreSQL when it is set. It holds a password, so it is a secret.
 	PostgresURL secret.Value
+	// AllowPlaintext permits a PostgreSQL on another machine without TLS.
+	AllowPlaintext bool
 	// MaxConns bounds the PostgreSQL connections of this instance; 0 means 10. Two more serve the change feed.
 	MaxConns int
 	// Committed is told of each try of a group commit: how many events it held, how long it took and whether they are stored now. It
@@ -67,6 +67,7 @@ type DB struct {
 	read   *sqlx.DB
 	write  *sqlx.DB
 	news   *sqlx.DB // the change feed's own connections, so that a busy pool cannot starve it
+	pooled bool     // a pooler stands before PostgreSQL
 	lock   *os.File
 	group  *group
 	feed   *feed
@@ -174,46 +175,6 @@ func (db *DB) openSQLite(ctx context.Context) error {
 // power cut; group commit pays for it. Checkpoints are run by walKeeper, off the commit path.
 const sqlitePragmas = "_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=synchronous(FULL)" +
 	"&_pragma=secure_delete(1)&_pragma=wal_autocheckpoint(0)&_pragma=journal_size_limit(67108864)&_pragma=temp_store(2)"
-
-func (db *DB) openPostgres(ctx context.Context) error {
-	conf, err := pgx.ParseConfig(db.cfg.PostgresURL.Reveal())
-	if err != nil {
-		return errPostgresURL
-	}
-	if conf.RuntimeParams["application_name"] == "" {
-		conf.RuntimeParams["application_name"] = "signalbox"
-	}
-	conf.RuntimeParams["timezone"] = "UTC"
-	conns := db.cfg.MaxConns
-	if conns <= 0 {
-		conns = 10
-	}
-	main := sqlx.NewDb(stdlib.OpenDB(*conf), "pgx")
-	main.SetMaxOpenConns(conns)
-	main.SetMaxIdleConns(conns)
-	main.SetConnMaxIdleTime(5 * time.Minute)
-	db.read, db.write = main, main
-	news := sqlx.NewDb(stdlib.OpenDB(*conf), "pgx")
-	news.SetMaxOpenConns(2)
-	news.SetMaxIdleConns(2)
-	db.news = news
-	var version int
-	if err := main.GetContext(ctx, &version, "SELECT current_setting('server_version_num')::int"); err != nil {
-		db.cfg.Log.Error("PostgreSQL does not answer", "cause", redactCause(err))
-		return noPostgres(conf.Host, err)
-	}
-	if version < 150000 {
-		return fmt.Errorf("PostgreSQL 15 or later is needed, this server is %d", version/10000)
-	}
-	var durable string
-	if err := main.GetContext(ctx, &durable, "SELECT current_setting('synchronous_commit')"); err != nil {
-		return unavailable(err)
-	}
-	if durable == "off" {
-		return errors.New("PostgreSQL is set to synchronous_commit = off, so that it forgets acknowledged writes in a crash; set it to on for Signalbox's role: ALTER ROLE … SET synchronous_commit = on")
-	}
-	return nil
-}
 
 // Engine returns the engine in use.
 func (db *DB) Engine() Engine { return db.engine }

@@ -51,40 +51,79 @@ func answers(u string) bool {
 	return c.Close(ctx) == nil
 }
 
+// start starts the shared server, which outlives this test binary.
 func start(t testing.TB, data string) string {
+	t.Helper()
+	i := installation(t)
+	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); err != nil {
+		i.initdb(t, data)
+	}
+	_ = os.Remove(filepath.Join(data, "postmaster.pid"))
+	port := freePort(t)
+	opts := []string{"-p " + strconv.Itoa(port), "-h 127.0.0.1", "-k ''", "-c fsync=off", "-c max_connections=300"}
+	i.run(t, "pg_ctl", "-D", data, "-w", "-l", filepath.Join(data, "log"), "-o", strings.Join(opts, " "), "start")
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
+}
+
+// installed is the PostgreSQL of this machine, and the user that it runs as.
+type installed struct {
+	bin      string
+	uid, gid int // -1: the user of the test
+}
+
+func installation(t testing.TB) installed {
 	t.Helper()
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	require.NoError(t, err)
 	require.NotEmpty(t, bins, "PostgreSQL is not installed; run: apt-get install postgresql")
 	sort.Strings(bins)
-	bin := filepath.Dir(bins[len(bins)-1])
-	var as *syscall.SysProcAttr
+	i := installed{bin: filepath.Dir(bins[len(bins)-1]), uid: -1, gid: -1}
 	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
 		u, err := user.Lookup("postgres")
 		require.NoError(t, err)
-		uid, err := strconv.Atoi(u.Uid)
+		i.uid, err = strconv.Atoi(u.Uid)
 		require.NoError(t, err)
-		gid, err := strconv.Atoi(u.Gid)
+		i.gid, err = strconv.Atoi(u.Gid)
 		require.NoError(t, err)
-		as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-		require.NoError(t, os.MkdirAll(data, 0o700))
-		require.NoError(t, os.Chown(data, uid, gid))
 	}
-	run := func(name string, args ...string) {
-		cmd := exec.Command(filepath.Join(bin, name), args...)
-		cmd.SysProcAttr, cmd.Dir = as, "/"
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s: %s", name, out)
+	return i
+}
+
+// command prepares a program to run as PostgreSQL's user.
+func (i installed) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = "/"
+	if i.uid >= 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(i.uid), Gid: uint32(i.gid)}}
 	}
-	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); err != nil {
-		run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-D", data)
+	return cmd
+}
+
+func (i installed) run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	out, err := i.command(filepath.Join(i.bin, name), args...).CombinedOutput()
+	require.NoError(t, err, "%s: %s", name, out)
+}
+
+// give hands a file or a directory to PostgreSQL's user.
+func (i installed) give(t testing.TB, path string) {
+	t.Helper()
+	if i.uid >= 0 {
+		require.NoError(t, os.Chown(path, i.uid, i.gid))
 	}
-	_ = os.Remove(filepath.Join(data, "postmaster.pid"))
+}
+
+func (i installed) initdb(t testing.TB, data string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(data, 0o700))
+	i.give(t, data)
+	i.run(t, "initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D", data)
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
-	opts := []string{"-p " + strconv.Itoa(port), "-h 127.0.0.1", "-k ''", "-c fsync=off", "-c max_connections=300"}
-	run("pg_ctl", "-D", data, "-w", "-l", filepath.Join(data, "log"), "-o", strings.Join(opts, " "), "start")
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
 }

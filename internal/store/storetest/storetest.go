@@ -72,7 +72,12 @@ func Config(t testing.TB, e store.Engine) store.Config {
 // PostgresURL makes a fresh database from the migrated template and returns its URL. It is dropped when the test ends.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	base := server(t)
+	return database(t, server(t))
+}
+
+// database makes a fresh database from the migrated template of that server.
+func database(t testing.TB, base string) string {
+	t.Helper()
 	tmpl := template(t, base)
 	name := "t_" + store.NewID("x")[2:]
 	admin(t, base, func(ctx context.Context, c *pgx.Conn) {
@@ -130,4 +135,12 @@ func withDatabase(t testing.TB, base, name string) string {
 	require.NoError(t, err)
 	u.Path = "/" + name
 	return u.String()
+}
+
+// parts takes a URL apart.
+func parts(t testing.TB, raw string) (host, port, name string) {
+	t.Helper()
+	u, err := url.Parse(raw)
+	require.NoError(t, err)
+	return u.Hostname(), u.Port(), u.Path[1:]
 }
