@@ -27,6 +27,9 @@ const (
 // isUnavailable reports whether err means that the database as a whole does not work at this moment, so that the same statement may
 // succeed later.
 func isUnavailable(err error) bool {
+	if errors.Is(err, errSilent) || errors.Is(err, errUncertain) {
+		return true
+	}
 	var pg pgError
 	if errors.As(err, &pg) {
 		// 08 connection, 53 resources (disk full, too many connections), 57 shut down by an administrator, 58 system error, 25006
@@ -54,6 +57,12 @@ func isBrokenPipe(err error) bool {
 	s := err.Error()
 	return strings.Contains(s, "unexpected EOF") || strings.Contains(s, "conn closed") || strings.Contains(s, "failed to receive") ||
 		strings.Contains(s, "failed to write") || strings.Contains(s, "sql: database is closed") || strings.Contains(s, "connection reset")
+}
+
+// isVerdict reports whether PostgreSQL itself has refused the statement and lives on: what it refused did not happen.
+func isVerdict(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
 }
 
 // reason is the part of a message that tells an operator where to look, from a closed list: never the database's own text.
@@ -94,6 +103,9 @@ func reason(err error) string {
 // redactCause keeps of a database error what an operator needs and drops what may hold data: PostgreSQL's detail and hint quote row
 // values, and a connection error quotes the URL.
 func redactCause(err error) error {
+	if errors.Is(err, errSilent) {
+		return errSilent
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return fmt.Errorf("PostgreSQL error %s (table %q, constraint %q)", pg.Code, pg.TableName, pg.ConstraintName)

@@ -156,6 +156,9 @@ func (f *feed) loop(ctx context.Context) {
 			continue
 		}
 		if err := f.poll(ctx); err != nil && ctx.Err() == nil {
+			if f.silence() > feedSilent {
+				f.db.hangUp()
+			}
 			f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
 		}
 	}

@@ -220,3 +220,9 @@ func TestStaleFeedSaysNo(t *testing.T) {
 	cut.set(false)
 	require.Eventually(t, func() bool { return db.Fresh(t.Context()) == nil }, 5*time.Second, 50*time.Millisecond)
 }
+
+func (h *heard) resets() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reset
+}

@@ -450,6 +450,8 @@ func (g *group) newRefs(batch []*entry, now int64) []string {
 func (g *group) storePostgres(b *batch, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	ctx, leave := g.db.lines.enter(ctx)
+	defer leave()
 	g.db.open.Add(1)
 	defer g.db.open.Add(-1)
 	refs := b.refs
@@ -457,7 +459,7 @@ func (g *group) storePostgres(b *batch, timeout time.Duration) error {
 		refs = []string{}
 	}
 	_, err := g.db.write.DB.ExecContext(ctx, insertAll, b.id, b.at, len(b.entries), b.body, refs, b.at/minute)
-	return err
+	return ended(ctx, err)
 }
 
 // storeSQLite uses a context without a deadline on purpose: with one, the driver starts a goroutine for each statement. The statements

@@ -37,13 +37,12 @@ func (db *DB) openPostgres(ctx context.Context) error {
 	if err := db.greetPostgres(ctx, conf); err != nil {
 		return err
 	}
-	conns := db.cfg.MaxConns
-	if conns <= 0 {
-		conns = 10
+	if db.conns = db.cfg.MaxConns; db.conns <= 0 {
+		db.conns = 10
 	}
 	main := sqlx.NewDb(stdlib.OpenDB(*conf), "pgx")
-	main.SetMaxOpenConns(conns)
-	main.SetMaxIdleConns(conns)
+	main.SetMaxOpenConns(db.conns)
+	main.SetMaxIdleConns(db.conns)
 	main.SetConnMaxIdleTime(5 * time.Minute)
 	db.read, db.write = main, main
 	news := sqlx.NewDb(stdlib.OpenDB(*conf), "pgx")

@@ -68,6 +68,8 @@ type DB struct {
 	write  *sqlx.DB
 	news   *sqlx.DB // the change feed's own connections, so that a busy pool cannot starve it
 	pooled bool     // a pooler stands before PostgreSQL
+	conns  int      // of the common pool on PostgreSQL
+	lines  lines
 	lock   *os.File
 	group  *group
 	feed   *feed

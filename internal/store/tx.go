@@ -95,17 +95,27 @@ func (db *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, writa
 	if pool == nil {
 		return errors.New("store: the database is open for reading only")
 	}
+	asked := ctx
+	if db.engine == Postgres {
+		var leave func()
+		ctx, leave = db.lines.enter(ctx)
+		defer leave()
+	}
 	var err error
-	for try := range attempts {
+	for try, stale := 0, 0; try < attempts; try++ {
 		if try > 0 {
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				return db.classify(asked, ended(ctx, ctx.Err()))
 			case <-time.After(time.Duration(try) * 5 * time.Millisecond):
 			}
 		}
 		var tx *Tx
 		tx, err = db.attempt(ctx, pool, opts, writable, fn, gate)
+		if errors.Is(err, errStale) && stale < db.conns {
+			try, stale = -1, stale+1
+			continue
+		}
 		if err == nil {
 			if len(tx.changes) > 0 {
 				db.feed.dispatchOwn(withoutRider(context.WithoutCancel(ctx)), tx.changes)
@@ -116,14 +126,25 @@ func (db *DB) run(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, writa
 			break
 		}
 	}
-	return db.classify(ctx, err)
+	return db.classify(asked, ended(ctx, err))
 }
+
+// errStale marks a transaction that could not begin because the server had ended its connection while that lay idle. Nothing was asked
+// yet, so the next connection is as good; there are at most as many stale ones as the pool holds.
+var errStale = errors.New("store: the connection had been ended")
+
+// errUncertain marks a commit whose answer was lost: the change may stand.
+var errUncertain = errors.New("store: the answer to the commit was lost")
 
 func (db *DB) attempt(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, writable bool, fn func(*Tx) error, gate func(*Tx) error) (_ *Tx, err error) {
 	db.open.Add(1)
 	defer db.open.Add(-1)
 	inner, err := pool.BeginTxx(ctx, opts)
 	if err != nil {
+		var pg pgError
+		if errors.As(err, &pg) && pg.SQLState() == "57P01" {
+			return nil, errors.Join(errStale, err)
+		}
 		return nil, err
 	}
 	tx := &Tx{ctx: context.WithValue(ctx, inTx{}, true), db: db, tx: inner, writable: writable}
@@ -147,6 +168,9 @@ func (db *DB) attempt(ctx context.Context, pool *sqlx.DB, opts *sql.TxOptions, w
 	done = true
 	if err := inner.Commit(); err != nil {
 		_ = inner.Rollback()
+		if err = ended(ctx, err); writable && db.engine == Postgres && isUnavailable(err) && !isVerdict(err) {
+			err = errors.Join(errUncertain, err)
+		}
 		return nil, err
 	}
 	return tx, nil
@@ -162,6 +186,10 @@ func (db *DB) classify(ctx context.Context, err error) error {
 	}
 	if isUnavailable(err) {
 		db.cfg.Log.Error("the database failed", "cause", redactCause(err))
+		if errors.Is(err, errUncertain) {
+			return fault.New(fault.Unavailable, "database_unavailable",
+				"The connection to the database broke while the change was being stored, so it is not known whether it stands. Look before you try again; see the server's log and /readyz.").After(1).Because(redactCause(err))
+		}
 		return unavailable(err)
 	}
 	return err
@@ -179,7 +207,7 @@ func (tx *Tx) Context() context.Context { return tx.ctx }
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
 	if err != nil {
-		return 0, err
+		return 0, ended(tx.ctx, err)
 	}
 	return res.RowsAffected()
 }
@@ -190,12 +218,12 @@ func (tx *Tx) Get(dest any, query string, args ...any) error {
 	if isNoRows(err) {
 		return ErrNotFound
 	}
-	return err
+	return ended(tx.ctx, err)
 }
 
 // Select scans all rows into dest, a pointer to a slice.
 func (tx *Tx) Select(dest any, query string, args ...any) error {
-	return tx.tx.SelectContext(tx.ctx, dest, query, args...)
+	return ended(tx.ctx, tx.tx.SelectContext(tx.ctx, dest, query, args...))
 }
 
 // Query returns the rows for streaming; close them before the next statement.

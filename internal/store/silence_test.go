@@ -1,0 +1,121 @@
+package store_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
+)
+
+// TestSwallowedPacketsHangNobody puts a network between the store and PostgreSQL that swallows everything and never lets an old connection
+// live again, as one whose state was lost does. Whoever waits must be told, and the store must work as soon as new connections do.
+func TestSwallowedPacketsHangNobody(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	direct := storetest.OpenConfig(t, cfg)
+	line := storetest.NewLine(t, cfg.PostgresURL.Reveal())
+	cfg.PostgresURL = secretOf(line.URL)
+	db := storetest.OpenConfig(t, cfg)
+	h := listen(db)
+	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, direct.Start(t.Context()))
+	var wg sync.WaitGroup
+	for range 20 { // so that the pool holds all the connections that it may
+		wg.Go(func() { _ = db.Read(context.Background(), func(tx *store.Tx) error { return sleep(tx, 0.05) }) })
+	}
+	wg.Wait()
+
+	line.Swallow()
+	cut := time.Now()
+	waiting := make(chan error, 3)
+	go func() { waiting <- change(context.Background(), db, "key_lost", 0) }()
+	go func() {
+		waiting <- db.Read(context.Background(), func(tx *store.Tx) error { return sleep(tx, 0) })
+	}()
+	go func() {
+		_, err := db.Append(context.Background(), lease("k", "c"))
+		waiting <- err
+	}()
+	for range 3 {
+		select {
+		case err := <-waiting:
+			require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+		case <-time.After(10 * time.Second):
+			t.Fatal("somebody still waits")
+		}
+	}
+	require.Less(t, time.Since(cut), 8*time.Second)
+	require.Error(t, db.Fresh(t.Context()))
+	require.NoError(t, change(t.Context(), direct, "key_meanwhile", 0))
+
+	line.Mend()
+	mended := time.Now()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		return db.Fresh(ctx) == nil && change(ctx, db, "key_after", 0) == nil
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Less(t, time.Since(mended), 5*time.Second)
+	require.Eventually(t, func() bool { return h.has("key_meanwhile") || h.resets() > 1 }, time.Second, 5*time.Millisecond)
+}
+
+// TestLostAnswerToACommitIsToldAsSuch swallows the answer to a COMMIT that stands.
+func TestLostAnswerToACommitIsToldAsSuch(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	direct := storetest.OpenConfig(t, cfg)
+	line := storetest.NewLine(t, cfg.PostgresURL.Reveal())
+	cfg.PostgresURL = secretOf(line.URL)
+	db := storetest.OpenConfig(t, cfg)
+	require.NoError(t, db.Start(t.Context()))
+	err := db.Write(t.Context(), func(tx *store.Tx) error {
+		if err := tx.Record(act("lost")); err != nil {
+			return err
+		}
+		line.SwallowAnswers() // what is sent from here on is the COMMIT
+		return nil
+	})
+	f, ok := fault.As(err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "database_unavailable", f.Code)
+	require.Contains(t, f.Detail, "it is not known whether it stands")
+	require.NotContains(t, f.Detail, "Nothing was changed")
+	line.Mend()
+	require.Eventually(t, func() bool {
+		n := 0
+		require.NoError(t, direct.Read(context.Background(), func(tx *store.Tx) error {
+			return tx.Get(&n, `SELECT count(*) FROM audit_events WHERE target_id = 'lost'`)
+		}))
+		return n == 1
+	}, 5*time.Second, 10*time.Millisecond, "the change does stand")
+}
+
+// TestEndedIdleConnectionsAreNotNoticed terminates every idle connection, as a restart of PostgreSQL or of a pooler does.
+func TestEndedIdleConnectionsAreNotNoticed(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	killer, err := pgx.Connect(t.Context(), cfg.PostgresURL.Reveal())
+	require.NoError(t, err)
+	defer func() { _ = killer.Close(context.Background()) }()
+	db := storetest.OpenConfig(t, cfg)
+	for range 5 {
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { _ = db.Read(context.Background(), func(tx *store.Tx) error { return sleep(tx, 0.02) }) })
+		}
+		wg.Wait()
+		for n := -1; n != 0; { // fast, because pgx itself looks after connections that lay idle for a second
+			require.NoError(t, killer.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`).Scan(&n))
+		}
+		require.NoError(t, change(t.Context(), db, "key_x", 0))
+	}
+}
+
+func sleep(tx *store.Tx, seconds float64) error {
+	var out string
+	return tx.Get(&out, `SELECT pg_sleep($1)::text`, seconds)
+}
