@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -26,6 +28,8 @@ const (
 type readiness struct {
 	Status string            `json:"status"` // ready, not_ready or draining
 	Checks map[string]string `json:"checks,omitempty"`
+	// Warnings are sentences about what an operator must look into while requests may go on coming.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // health keeps the latest answer.
@@ -106,6 +110,7 @@ func (a *App) ready(ctx context.Context) readiness {
 			a.log.Warn("not ready", "check", c.name, "cause", err)
 		}
 	}
+	out.Warnings = auditWarnings(a.audit.Health())
 	// An answer that was cut short because whoever asked went away says nothing about us.
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		a.health.last, a.health.at = out, time.Now()
@@ -124,6 +129,20 @@ func healthText(err error) string {
 		return "No answer within " + healthTimeout.String() + "."
 	}
 	return "It failed; the server's log has the cause."
+}
+
+// auditWarnings tells what the checkpoint file shows. Lending goes on: what is lent from now on is recorded whatever happened before, and
+// a fleet that stopped by itself would hand anybody who can restore an old database the switch.
+func auditWarnings(h audit.Health) []string {
+	var out []string
+	if h.RolledBack > 0 {
+		out = append(out, "audit: the checkpoint file has a checkpoint of "+strconv.FormatInt(h.RolledBack, 10)+
+			" records that the database lacks: the database was rolled back or replaced. Run signalbox audit verify --checkpoint with that file; keep the file as evidence and start a new one.")
+	}
+	if h.AnchorErr != nil {
+		out = append(out, "audit: checkpoints cannot be written to the checkpoint file. See the server's log.")
+	}
+	return out
 }
 
 func (a *App) auditReady(context.Context) error { return a.auditReadyAt(time.Now()) }

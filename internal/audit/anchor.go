@@ -21,7 +21,8 @@ import (
 type anchorFile struct {
 	path  string
 	ready bool
-	last  int64 // the size of the newest checkpoint in the file
+	last  int64 // the size of the newest checkpoint in the file that the database has too
+	ahead int64 // the size of the largest checkpoint in the file that the database lacks, 0 for none
 }
 
 const (
@@ -139,27 +140,14 @@ func (a *anchorFile) open(ctx context.Context, db *store.DB, log *slog.Logger) e
 	if err != nil {
 		notes = nil // a new file, or nothing whole in it
 	}
-	a.last = 0
-	for i := len(notes) - 1; i >= 0; i-- {
-		c, err := ParseCheckpoint(notes[i])
-		if err != nil {
-			continue
-		}
-		var have string
-		err = db.Read(ctx, func(tx *store.Tx) error {
-			return tx.Get(&have, `SELECT note FROM audit_checkpoints WHERE size = $1`, c.Size)
-		})
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		if err == nil && have == c.Note {
-			a.last = c.Size
-			break
-		}
-		if i == len(notes)-1 {
-			log.Error("the checkpoint file ends with a checkpoint that this database does not have: the database was rolled back or replaced; run `signalbox audit verify --checkpoint` with that file",
-				"file", a.path, "size", c.Size)
-		}
+	known, err := missing(ctx, db, notes)
+	if err != nil {
+		return err
+	}
+	a.last, a.ahead = known.last, known.ahead
+	if a.ahead > 0 {
+		log.Error("the checkpoint file has a checkpoint that this database does not have: the database was rolled back or replaced; run `signalbox audit verify --checkpoint` with that file",
+			"file", a.path, "size", a.ahead)
 	}
 	end := ""
 	switch {
@@ -176,6 +164,35 @@ func (a *anchorFile) open(ctx context.Context, db *store.DB, log *slog.Logger) e
 	}
 	a.ready = true
 	return nil
+}
+
+// compared is what a file's checkpoints are to the database.
+type compared struct{ last, ahead int64 }
+
+// missing compares all the notes and not only the newest: once this database has added its own, those of the one before it still tell.
+func missing(ctx context.Context, db *store.DB, notes []string) (compared, error) {
+	var out compared
+	err := db.Read(ctx, func(tx *store.Tx) error {
+		out = compared{}
+		for _, text := range notes {
+			c, err := ParseCheckpoint(text)
+			if err != nil {
+				continue
+			}
+			var have string
+			err = tx.Get(&have, `SELECT note FROM audit_checkpoints WHERE size = $1`, c.Size)
+			switch {
+			case err != nil && !errors.Is(err, store.ErrNotFound):
+				return err
+			case err == nil && have == c.Note:
+				out.last = c.Size // the newest in the file's order
+			default:
+				out.ahead = max(out.ahead, c.Size)
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func readTail(path string) ([]byte, error) {

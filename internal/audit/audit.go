@@ -94,6 +94,9 @@ type Health struct {
 	SignedAt time.Time
 	// Anchored is the size of the newest checkpoint in the checkpoint file; 0 without a file.
 	Anchored int64
+	// RolledBack is the size of the largest checkpoint in the checkpoint file that the database lacks: it was rolled back or replaced since.
+	// 0 says that there is none.
+	RolledBack int64
 	// AnchorErr is why the checkpoint file could not be extended; nil when it was.
 	AnchorErr error
 	// Passed is when a pass last succeeded, by this instance or, as far as it can see, by the one that leads.
@@ -272,7 +275,7 @@ func (l *Log) work(ctx context.Context) error {
 // anchor extends the checkpoint file.
 func (l *Log) anchor(ctx context.Context) error {
 	err := l.anchors.extend(ctx, l.db, l.log)
-	l.tell(func(h *Health) { h.Anchored, h.AnchorErr = l.anchors.last, err })
+	l.tell(func(h *Health) { h.Anchored, h.RolledBack, h.AnchorErr = l.anchors.last, l.anchors.ahead, err })
 	return err
 }
 
