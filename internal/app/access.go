@@ -18,6 +18,9 @@ import (
 // redirects.
 func (a *App) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.draining.Load() {
+			w.Header()["Connection"] = []string{"close"} // the next request on it would be for another instance
+		}
 		switch doorOf(r.URL.Path) {
 		case "v1":
 			// The broker logs what fails. A line for each success is for debugging only, and the hot path does not pay for it.

@@ -27,6 +27,7 @@ type Config struct {
 	AllowPrivateUpstreams []string
 	LogLevel              slog.Level
 	LogFormat             string // auto, text or json
+	DrainDelay            time.Duration
 	DrainTimeout          time.Duration
 	CheckpointFile        string
 	BodyLimit             int64 // bytes

@@ -16,7 +16,7 @@ import (
 
 const (
 	// healthTimeout bounds the checks of one question.
-	healthTimeout = 2 * time.Second
+	healthTimeout = time.Second
 	// healthKept is how long an answer counts, so that asking often costs nothing.
 	healthKept = 250 * time.Millisecond
 	// auditLag is how far the audit log may be behind before this instance says that it is not ready: lending goes on, but what it

@@ -31,7 +31,8 @@ const (
 )
 
 // Serve serves on l until ctx ends, then drains: /readyz says 503, new requests to lend are told to go elsewhere, and open streams go on
-// for up to the drain timeout before they are cut. The listener stays open meanwhile, so that a balancer can see the 503. It closes l.
+// for up to the drain timeout before they are cut. The listener stays open meanwhile, and for the drain delay at least, so that a balancer can
+// see the 503. It closes l.
 // Serve returns nil after a drain, also when it had to cut streams.
 func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
@@ -75,9 +76,17 @@ func (a *App) Cut() { a.cutOnce.Do(func() { close(a.cut) }) }
 func (a *App) drain(server *http.Server) {
 	a.draining.Store(true)
 	a.broker.Drain()
-	server.SetKeepAlivesEnabled(false)
 	open := a.broker.InFlight()
-	a.log.Info("stopping", "open_streams", open, "drain_timeout", a.cfg.DrainTimeout.String())
+	a.log.Info("stopping", "open_streams", open, "drain_delay", a.cfg.DrainDelay.String(), "drain_timeout", a.cfg.DrainTimeout.String())
+	// Idle connections stay open until the delay is over: a request that is on its way on one of them would meet a closed door, and its
+	// client could not know whether it was served. Meanwhile every answer closes the connection that it came on.
+	delay := time.NewTimer(a.cfg.DrainDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-a.cut:
+	}
+	server.SetKeepAlivesEnabled(false)
 	deadline := time.NewTimer(a.cfg.DrainTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollDrain)

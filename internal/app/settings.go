@@ -150,6 +150,11 @@ func Settings() []Setting {
 			set: func(c *Config, s string) error { return setDuration(&c.DrainTimeout, s) },
 		},
 		{
+			Name: "drain-delay", Env: []string{"SIGNALBOX_DRAIN_DELAY"}, Default: "0s", Kind: "duration", Use: UseServe,
+			Doc: "how long to go on listening after SIGTERM, saying 503 at /readyz, so that a balancer notices; three of its probe intervals",
+			set: func(c *Config, s string) error { return setDuration(&c.DrainDelay, s) },
+		},
+		{
 			Name: "upstream-timeout", Env: []string{"SIGNALBOX_UPSTREAM_TIMEOUT"}, Default: "10m", Kind: "duration", Use: UseServe,
 			Doc: "how long an upstream may take until its answer begins",
 			set: func(c *Config, s string) error {

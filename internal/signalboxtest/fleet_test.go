@@ -22,7 +22,18 @@ const longStream = `{"model":"fake-stream-2000-slow-20","stream":true,"max_token
 // stream opens a stream at an instance and returns a function that waits for its end and tells how long after since that was.
 func stream(t *testing.T, url, key string) (ended func(since time.Time) time.Duration) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, url+"/v1/messages", bytes.NewReader([]byte(longStream)))
+	return streamOf(t, url, key, longStream)
+}
+
+// longestStream is one that lasts for a minute.
+func longestStream(t *testing.T, url, key string) (ended func(since time.Time) time.Duration) {
+	t.Helper()
+	return streamOf(t, url, key, strings.ReplaceAll(longStream, "fake-stream-2000-slow-20", "fake-stream-300-slow-200"))
+}
+
+func streamOf(t *testing.T, url, key, body string) (ended func(since time.Time) time.Duration) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url+"/v1/messages", bytes.NewReader([]byte(body)))
 	require.NoError(t, err)
 	req.Header.Set("X-Api-Key", key)
 	resp, err := http.DefaultClient.Do(req)
@@ -43,7 +54,7 @@ func stream(t *testing.T, url, key string) (ended func(since time.Time) time.Dur
 		select {
 		case at := <-over:
 			return at.Sub(since)
-		case <-time.After(10 * time.Second):
+		case <-time.After(15 * time.Second):
 			t.Fatal("the stream was not cut")
 			return 0
 		}

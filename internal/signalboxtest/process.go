@@ -33,7 +33,7 @@ type Process struct {
 	store     store.Config
 	cmd       *exec.Cmd
 	log       *Buffer
-	planted   Planted
+	planted   *Planted
 }
 
 const processPassword = "a long enough passphrase"
@@ -71,16 +71,52 @@ func RemoveBinary() {
 // NewProcess initialises a fresh database with the real binary. It is not running yet.
 func NewProcess(t testing.TB, e store.Engine, env ...string) *Process {
 	t.Helper()
-	cfg := storetest.Config(t, e)
+	return newProcess(t, storetest.Config(t, e), env)
+}
+
+// NewProcessOn is NewProcess on a PostgreSQL database that the test brings.
+func NewProcessOn(t testing.TB, databaseURL string, env ...string) *Process {
+	t.Helper()
+	return newProcess(t, store.Config{DataDir: t.TempDir(), PostgresURL: secret.FromString(databaseURL)}, env)
+}
+
+// Peer is another instance of the fleet that p belongs to: the same database, perhaps by another way, the same root key and tokens, a data
+// directory of its own. It is not running yet.
+func (p *Process) Peer(t testing.TB, databaseURL string, env ...string) *Process {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &Process{addr: l.Addr().String(), DataDir: cfg.DataDir, bin: Binary(t), store: cfg, log: &Buffer{}}
+	q := &Process{addr: l.Addr().String(), DataDir: t.TempDir(), Token: p.Token, bin: p.bin, store: p.store, log: &Buffer{}, planted: p.planted}
+	require.NoError(t, l.Close())
+	q.URL = "http://" + q.addr
+	q.env = q.environment(databaseURL, env)
+	t.Cleanup(func() { q.end() })
+	return q
+}
+
+// end kills the process, one that stands still among them.
+func (p *Process) end() {
+	if p.cmd != nil {
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
+	}
+	p.signal(syscall.SIGKILL)
+}
+
+func (p *Process) environment(databaseURL string, more []string) []string {
+	return append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + p.DataDir, "SIGNALBOX_DATA_DIR=" + p.DataDir, "SIGNALBOX_ROOT_KEY=" + rootKey, "DATABASE_URL=" + databaseURL,
+		"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_LOG_LEVEL=debug", "SIGNALBOX_LOG_FORMAT=json",
+	}, more...)
+}
+
+func newProcess(t testing.TB, cfg store.Config, env []string) *Process {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &Process{addr: l.Addr().String(), DataDir: cfg.DataDir, bin: Binary(t), store: cfg, log: &Buffer{}, planted: &Planted{}}
 	require.NoError(t, l.Close())
 	p.URL = "http://" + p.addr
-	p.env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + p.DataDir, "SIGNALBOX_DATA_DIR=" + p.DataDir, "SIGNALBOX_ROOT_KEY=" + rootKey, "DATABASE_URL=" + cfg.PostgresURL.Reveal(),
-		"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_LOG_LEVEL=debug", "SIGNALBOX_LOG_FORMAT=json",
-	}, env...)
+	p.env = p.environment(cfg.PostgresURL.Reveal(), env)
 	init := exec.Command(p.bin, "init", "--admin-email", "admin@example.com", "--password-stdin", "--json")
 	init.Env, init.Stdin = p.env, strings.NewReader(processPassword+"\n")
 	var stderr bytes.Buffer
@@ -96,7 +132,7 @@ func NewProcess(t testing.TB, e store.Engine, env ...string) *Process {
 	p.planted.Add("password", processPassword)
 	p.planted.Add("access token", p.Token)
 	p.planted.Add("root key", rootKey)
-	t.Cleanup(func() { p.signal(syscall.SIGKILL) })
+	t.Cleanup(func() { p.end() })
 	return p
 }
 
@@ -168,10 +204,13 @@ func (p *Process) CheckpointFile() string { return filepath.Join(p.DataDir, "che
 func (p *Process) Log() []byte { return p.log.Bytes() }
 
 // Planted returns the secrets that the process was given.
-func (p *Process) Planted() *Planted { return &p.planted }
+func (p *Process) Planted() *Planted { return p.planted }
 
 // Secret plants a secret in this process's set.
 func (p *Process) Secret(t testing.TB, label string) secret.Value {
 	t.Helper()
 	return secret.FromString(p.planted.Secret(t, label))
 }
+
+// DatabaseURL returns the URL of the PostgreSQL database that p was made on.
+func (p *Process) DatabaseURL() string { return p.store.PostgresURL.Reveal() }
