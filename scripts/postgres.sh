@@ -50,8 +50,8 @@ postgres_start() {
     install_packages postgresql
     find_postgres || die "initdb is still missing after installing postgresql"
   fi
-  # A pooler that we did not write, for the tests that go through one. It lies where only root looks by default.
-  [[ -x /usr/sbin/pgbouncer ]] || need pgbouncer pgbouncer
+  # A pooler that we did not write, for the tests that go through one. It lies where only root looks for programs.
+  [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || install_packages pgbouncer
   local version
   version=$("$postgres_bin/postgres" --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
   ((version >= 15)) || die "PostgreSQL 15 or newer is needed, found $version in $postgres_bin"

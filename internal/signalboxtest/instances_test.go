@@ -20,6 +20,7 @@ import (
 	"signalbox.dev/signalbox/internal/demo"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/signalboxtest"
+	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
 const shortPrompt = `{"model":"claude-x","max_tokens":20,"messages":[{"role":"user","content":"hello"}]}`
@@ -294,5 +295,50 @@ func requireNothingInternal(t *testing.T, fleet []*signalboxtest.Process) {
 			}
 		}
 		p.Planted().Absent(t, "the log", p.Log())
+	}
+}
+
+// TestAFleetBehindAPooler runs two instances through a real PgBouncer in transaction mode, from the migration to the proof of the log.
+func TestAFleetBehindAPooler(t *testing.T) {
+	for range postgresOnly() {
+		upKey := secret.FromString("sk-upstream-pooler-test-key")
+		_, upURL := signalboxtest.ServeUpstream(t, demo.Options{Keys: []secret.Value{upKey}})
+		pooled := storetest.Pooler(t, storetest.PostgresURL(t), "default_pool_size = 30")
+		p1 := signalboxtest.NewProcessOn(t, pooled)
+		fleet := []*signalboxtest.Process{p1, p1.Peer(t, pooled)}
+		for _, p := range fleet {
+			p.Start(t)
+			require.Contains(t, string(p.Log()), "a connection pooler stands before PostgreSQL")
+		}
+		l := newLane(t, p1.Admin(), upURL, upKey, "pooled", 2)
+		linked := time.Now()
+		for _, p := range fleet {
+			heardWithin(t, linked, "a new key", func() bool { return ask(t, p.URL, l.key) == 200 })
+		}
+		var load sync.WaitGroup
+		for range 4 {
+			load.Go(func() {
+				for range 50 {
+					for _, p := range fleet {
+						if a := mustLend(t, p.URL, l.key); a.status != 200 {
+							t.Errorf("%d %s", a.status, a.body)
+						}
+					}
+				}
+			})
+		}
+		load.Wait()
+		open := stream(t, fleet[1].URL, l.key)
+		require.NoError(t, p1.Admin().RevokeKey(t.Context(), "pooled", l.keyID))
+		acked := time.Now()
+		for _, p := range fleet {
+			heardWithin(t, acked, "a revoked key", func() bool { return ask(t, p.URL, l.key) == 401 })
+		}
+		require.Less(t, open(acked), time.Second)
+		for _, p := range fleet {
+			p.Signal(t, syscall.SIGTERM)
+			require.NoError(t, p.Wait())
+		}
+		verifyFleet(t, fleet)
 	}
 }

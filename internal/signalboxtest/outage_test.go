@@ -184,6 +184,9 @@ func chaos(t *testing.T, pg *storetest.Server, database string, fleet []*signalb
 					have.mu.Lock()
 					counts[a.status]++
 					have.mu.Unlock()
+					if a.status != 200 {
+						time.Sleep(20 * time.Millisecond)
+					}
 				}
 			})
 		}

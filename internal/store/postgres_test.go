@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -239,6 +240,9 @@ func TestPlaintextToAnotherMachineIsRefused(t *testing.T) {
 
 // TestInstancesMigrateOneAfterTheOther starts several on an empty database at once, directly and through a pooler.
 func TestInstancesMigrateOneAfterTheOther(t *testing.T) {
+	if !slices.Contains(storetest.Engines(), store.Postgres) {
+		return // the quick gate needs no pooler
+	}
 	pg := storetest.Private(t, nil)
 	for _, through := range []string{"directly", "pooler"} {
 		t.Run(through, func(t *testing.T) {
@@ -271,6 +275,9 @@ func TestInstancesMigrateOneAfterTheOther(t *testing.T) {
 
 // TestThroughAPoolerInTransactionMode runs every kind of transaction through a real PgBouncer, where each may meet another server process.
 func TestThroughAPoolerInTransactionMode(t *testing.T) {
+	if !slices.Contains(storetest.Engines(), store.Postgres) {
+		return // the quick gate needs no pooler
+	}
 	direct := storetest.PostgresURL(t)
 	through := storetest.Pooler(t, direct)
 	var mu sync.Mutex
