@@ -205,7 +205,7 @@ func chaos(t *testing.T, pg *storetest.Server, database string, fleet []*signalb
 	require.Positive(t, counts[200])
 	require.NotEmpty(t, have.secrets)
 	for i, p := range fleet {
-		have.check(t, p, p.Admin(), i)
+		have.check(t, p, p.Admin(), i, true)
 	}
 }
 
