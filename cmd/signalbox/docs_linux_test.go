@@ -29,6 +29,7 @@ func docPages() map[string]int {
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
 		"guide/troubleshooting.md":     0,
 		"operations/systemd.md":        4, // needs root and systemd
+		"operations/fleet.md":          1, // needs the fleet's database and root key
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
 		"operations/reverse-proxy.md":  1, // needs another address than loopback
 		"operations/backup.md":         2, // sqlite3, pg_dump

@@ -88,7 +88,7 @@ func TestMeters(t *testing.T) {
 			require.ErrorIs(t, err, train.ErrNoOther)
 			require.Equal(t, []string{"web/alpha upstream_error 500 first=false took=true", "web/alpha failed over", "web/beta upstream_error 429 first=false took=true", "web/beta cooled 429"}, p.said)
 
-			require.NoError(t, y.Unlink(t.Context(), y.admin, "web", second))
+			require.NoError(t, y.Unlink(t.Context(), y.admin, "web", second, ""))
 			require.Equal(t, map[string]bool{"web/alpha": true}, p.kept)
 			y.clock.Add(time.Hour)
 			disabled := true
