@@ -68,7 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Ring, error) {
 	if kept.empty() {
 		if cfg.Root.IsZero() {
 			return nil, fault.New(fault.Unavailable, "encryption_key_missing",
-				"No root key is given, so no keyring can be made. Set SIGNALBOX_ROOT_KEY or SIGNALBOX_ROOT_KEY_FILE to 32 random bytes in base64 (openssl rand -base64 32) and start again.")
+				"No root key is given, so no keyring can be made. Set SIGNALBOX_ROOT_KEY or SIGNALBOX_ROOT_KEY_FILE to 32 random bytes in base64 (signalbox keygen prints some) and start again.")
 		}
 		// Two instances may start on an empty database at once; the loser of the race takes the winner's keys.
 		err := cfg.DB.Write(ctx, func(tx *store.Tx) error { return first(tx, cfg.Root) })

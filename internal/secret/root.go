@@ -29,7 +29,7 @@ func ParseRootKey(text Value) (RootKey, error) {
 	s = strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(s), "=")
 	raw, err := base64.RawStdEncoding.Strict().DecodeString(s)
 	if err != nil || len(raw) != KeySize {
-		return RootKey{}, fmt.Errorf("the root key is not %d bytes in base64; make one with: openssl rand -base64 %d", KeySize, KeySize)
+		return RootKey{}, fmt.Errorf("the root key is not %d bytes in base64; make one with: signalbox keygen", KeySize)
 	}
 	key, err := KeyFrom(New(raw))
 	if err != nil {

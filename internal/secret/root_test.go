@@ -39,7 +39,7 @@ func TestParseRootKey(t *testing.T) {
 		_, err := parse(text)
 		require.Error(t, err, name)
 		require.NotContains(t, err.Error(), text[:8], "the input is never quoted: %s", name)
-		require.Contains(t, err.Error(), "openssl rand", "it says what to do")
+		require.Contains(t, err.Error(), "signalbox keygen", "it says what to do")
 	}
 	for _, none := range []string{"", " ", "\n"} {
 		_, err := parse(none)

@@ -29,10 +29,11 @@ func stored(t *testing.T, db *store.DB) map[string]store.Event {
 	}
 	var pending []string
 	require.NoError(t, db.Read(context.Background(), func(tx *store.Tx) error {
-		if err := tx.Select(&pending, `SELECT source_id FROM audit_pending`); err != nil {
+		// In this order: on PostgreSQL each statement sees what has committed by then.
+		if err := tx.Select(&rows, `SELECT id, count, body FROM audit_batches`); err != nil {
 			return err
 		}
-		return tx.Select(&rows, `SELECT id, count, body FROM audit_batches`)
+		return tx.Select(&pending, `SELECT source_id FROM audit_pending`)
 	}))
 	got := map[string]store.Event{}
 	for _, r := range rows {
