@@ -61,8 +61,8 @@ func manPage(c *cobra.Command) string {
 	c.InitDefaultHelpFlag()
 	var b strings.Builder
 	title := strings.ReplaceAll(c.CommandPath(), " ", "-")
-	// Ragged right and without hyphens: the names of settings are long, and must be found by searching.
-	fmt.Fprintf(&b, ".TH \"%s\" \"1\" \"\" \"signalbox %s\" \"Signalbox\"\n.ad l\n.nh\n", roff(strings.ToUpper(title)), roff(app.Version()))
+	// Ragged right: the names of settings are too long to spread the rest of a line.
+	fmt.Fprintf(&b, ".TH \"%s\" \"1\" \"\" \"signalbox %s\" \"Signalbox\"\n.ad l\n", roff(strings.ToUpper(title)), roff(app.Version()))
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(title), roff(c.Short))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", roff(c.UseLine()))
 	long := c.Long

@@ -120,7 +120,7 @@ func TestManualPages(t *testing.T) {
 			require.Equal(t, 1, strings.Count(page, "\n.SH "+head+"\n"), c.CommandPath()+" "+head)
 		}
 		for line := range strings.Lines(page) {
-			require.Regexp(t, `^(\.(TH|SH|B|TP|PP|nf|fi|ad|nh)( .*)?|[^.'].*)?\n$`, line, c.CommandPath())
+			require.Regexp(t, `^(\.(TH|SH|B|TP|PP|nf|fi|ad)( .*)?|[^.'].*)?\n$`, line, c.CommandPath())
 			require.Regexp(t, `^[\x20-\x7e]*\n$`, line)
 		}
 		if groff != "" {
