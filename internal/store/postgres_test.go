@@ -323,3 +323,18 @@ func TestThroughAPoolerInTransactionMode(t *testing.T) {
 	require.Less(t, time.Since(acked), time.Second, "every change is heard within a second of its acknowledgement")
 	require.Len(t, stored(t, db), workers*rounds)
 }
+
+// TestPingLooksPastEndedConnections ends every connection while it lies idle, as a restart of PostgreSQL does: it answers, so it is well.
+func TestPingLooksPastEndedConnections(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	db := storetest.OpenConfig(t, cfg)
+	killer, err := pgx.Connect(t.Context(), cfg.PostgresURL.Reveal())
+	require.NoError(t, err)
+	defer func() { _ = killer.Close(context.Background()) }()
+	for range 20 {
+		require.NoError(t, db.Ping(t.Context()))
+		_, err := killer.Exec(t.Context(), `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		require.NoError(t, err)
+		require.NoError(t, db.Ping(t.Context()))
+	}
+}

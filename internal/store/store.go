@@ -227,13 +227,13 @@ func (db *DB) closePools() error {
 	return errors.Join(errs...)
 }
 
-// Ping asks the database for an answer and says what is wrong when there is none.
+// Ping asks the database for an answer and says what is wrong when there is none. A connection that the server ended while it lay idle is
+// no reason.
 func (db *DB) Ping(ctx context.Context) error {
-	var one int
-	if err := db.read.GetContext(ctx, &one, "SELECT 1"); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: db.engine == Postgres}, false, func(tx *Tx) error {
+		var one int
+		return tx.Get(&one, "SELECT 1")
+	}, nil)
 }
 
 // OpenTransactions returns how many transactions are open at this moment.
