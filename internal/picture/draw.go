@@ -86,6 +86,23 @@ func alone(rooms, row []*room) (x float64, only bool) {
 	return above[0].x, true
 }
 
+// lane returns where an arrow falls past the floors between: as near to its room as it can without crossing another.
+func lane(rooms []*room, from, to *room) float64 {
+	free := func(x float64) bool {
+		return !slices.ContainsFunc(rooms, func(r *room) bool {
+			return r.y > from.y && r.y < to.y && x > r.x-boxWidth/2-8 && x < r.x+boxWidth/2+8
+		})
+	}
+	for off := 0.0; off < span; off += 6 {
+		for _, x := range []float64{from.x + off, from.x - off} {
+			if free(x) {
+				return x
+			}
+		}
+	}
+	return from.x
+}
+
 // draw returns the picture.
 func draw(rooms []*room) string {
 	floors := place(rooms)
@@ -115,7 +132,12 @@ text { font: 13px ui-monospace, SFMono-Regular, Menlo, monospace; fill: var(--in
 			for _, to := range direct(rooms, r) {
 				from, at := r.y+boxHeight/2, to.y-boxHeight/2
 				turn := at - (rowHeight - boxHeight) // an arrow falls past what stands between and turns above its target
-				fmt.Fprintf(&b, "<path class=\"edge\" marker-end=\"url(#head)\" d=\"M%.1f %.1f V%.1f C%.1f %.1f %.1f %.1f %.1f %.1f\"/>\n", r.x, from, turn, r.x, at-6, to.x, turn+2, to.x, at)
+				x, way := lane(rooms, r, to), ""
+				if x != r.x {
+					below := from + rowHeight - boxHeight
+					way = fmt.Sprintf(" C%.1f %.1f %.1f %.1f %.1f %.1f", r.x, below-6, x, from+8, x, below)
+				}
+				fmt.Fprintf(&b, "<path class=\"edge\" marker-end=\"url(#head)\" d=\"M%.1f %.1f%s V%.1f C%.1f %.1f %.1f %.1f %.1f %.1f\"/>\n", r.x, from, way, turn, x, at-6, to.x, turn+2, to.x, at)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"strings"
 	"testing"
 
@@ -40,4 +41,11 @@ func TestPicture(t *testing.T) {
 func TestSurveyRefusesAPageWithoutFloors(t *testing.T) {
 	_, err := survey("# House", []byte(packages))
 	require.ErrorContains(t, err, "no table of floors")
+}
+
+func TestArrowsGoAroundRooms(t *testing.T) {
+	from, between, to := &room{x: 300, y: 0}, &room{x: 300, y: 66}, &room{x: 300, y: 132}
+	rooms := []*room{from, between, to}
+	require.Greater(t, math.Abs(lane(rooms, from, to)-between.x), boxWidth/2)
+	require.Equal(t, 300.0, lane(rooms, from, between), "nothing stands in between")
 }
