@@ -79,7 +79,7 @@ func (s *shell) connectTo(t target) *cobra.Command {
 		write = write || cmd.Flags().Changed("file")
 		var old []byte
 		if write { // looked at before a key is issued, so that none is issued for a file that cannot be written
-			if file, err = resolve(file); err != nil {
+			if file, err = resolve(file, cmd.Flags().Changed("file")); err != nil {
 				return err
 			}
 			if old, err = readOld(file); err != nil {
@@ -229,13 +229,30 @@ func (s *shell) warnOfEmptyTrain(ctx context.Context, c *client.Client, train st
 	s.note("Train %s has no usable account yet; store one with: signalbox account add%s", train, trainFlag(train))
 }
 
-// resolve follows a symbolic link, so that the file behind it is written and the link stays.
-func resolve(file string) (string, error) {
+// resolve follows a symbolic link, so that the file behind it is written and the link stays. A file that was not named is not followed out
+// of this directory: whoever made the project would choose which file of this user is rewritten.
+func resolve(file string, named bool) (string, error) {
 	real, err := filepath.EvalSymlinks(file)
 	if os.IsNotExist(err) {
 		return file, nil
 	}
-	return real, err
+	if err != nil || named {
+		return real, err
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	if here, err = filepath.EvalSymlinks(here); err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(real) {
+		real = filepath.Join(here, real)
+	}
+	if inside, err := filepath.Rel(here, real); err != nil || !filepath.IsLocal(inside) {
+		return "", fmt.Errorf("%s is a link to %s, outside this directory; nothing was done. If that file is meant, name it: --file %s", file, real, quote(real))
+	}
+	return file, nil
 }
 
 // maxSettings bounds the file that is read to be merged.
