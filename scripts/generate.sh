@@ -31,7 +31,6 @@ files=(
 print() {
   case $1 in
   docs/reference/openapi.json) "$scratch/signalbox" openapi ;;
-  docs/reference/metrics.md) "$scratch/signalbox" metrics-reference ;;
   docs/reference/*.md) "$scratch/signalbox" reference "$(basename "$1" .md)" ;;
   docs/design/house.svg) go run ./internal/picture ;;
   *) die "scripts/generate.sh does not know how to make $1" ;;

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"signalbox.dev/signalbox/internal/api"
+	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
@@ -27,7 +28,7 @@ type referencePage struct {
 func referencePages() []referencePage {
 	return []referencePage{
 		{"cli", cliPage}, {"configuration", configurationPage}, {"api", apiPage}, {"audit-actions", auditActionsPage},
-		{"credential-types", credentialTypesPage}, {"error-codes", errorCodesPage}, {"permissions", permissionsPage},
+		{"credential-types", credentialTypesPage}, {"error-codes", errorCodesPage}, {"metrics", metricsPage}, {"permissions", permissionsPage},
 	}
 }
 
@@ -155,6 +156,11 @@ The command line ends with the exit code of the row.
 	return nil
 }
 
+func metricsPage(_ *cobra.Command, b *bytes.Buffer) error {
+	b.WriteString(app.MetricsPage())
+	return nil
+}
+
 func permissionsPage(_ *cobra.Command, b *bytes.Buffer) error {
 	b.WriteString(`# Permissions
 
@@ -235,16 +241,17 @@ func apiPage(_ *cobra.Command, b *bytes.Buffer) error {
 	}
 	b.WriteString(`# REST API
 
-The whole description, with every field: [openapi.json](openapi.json), which a running server also serves at ` + "`/api/openapi.json`" + ` (OpenAPI 3.1). Programs in Go can use package ` + "`client`" + ` of this repository.
+The whole description, with every field: [openapi.json](openapi.json), which a running server also serves at ` + "`/api/openapi.json`" + ` (OpenAPI 3.1), and for reading, with a curl line for each operation, at ` + "`/api/docs`" + `. Programs in Go can use package ` + "`client`" + ` of this repository.
 
 - **Sign in** with a personal access token: ` + "`Authorization: Bearer sbp_…`" + `. ` + "`signalbox token issue`" + ` makes one. Its scopes and the role of its person decide: [permissions](permissions.md).
 - **Bodies** are strict JSON in UTF-8. Unknown and repeated fields, unknown query parameters and wrong types are refused, never ignored.
 - **Lists** come as ` + "`{\"credentials\":[…],\"next_cursor\":\"…\"}`" + `. Ask again with ` + "`cursor`" + ` until there is no ` + "`next_cursor`" + `; ` + "`limit`" + ` is 100 unless given, 1000 at most.
 - **Updates** (PUT and PATCH) merge: what is left out stays. ` + "`If-Match`" + ` with the ` + "`ETag`" + ` that was read refuses to overwrite somebody else's change (412).
+- **Repeats**: a POST with ` + "`Idempotency-Key`" + ` is carried out once; the same request sent again within 24 hours gets the same answer, with ` + "`Idempotency-Replayed: true`" + `. What shows a secret is not shown twice (409 ` + "`already_issued`" + `).
 - **Refusals** are problem documents with a stable ` + "`code`" + `: [error codes](error-codes.md). What the caller may not see answers 404, like what does not exist.
 - **Every answer** has an ` + "`X-Request-ID`" + `, which leads to the audit record and to the server's log.
 
-Agents do not use this API but the LLM proxy, with a client key: ` + "`/v1/messages`, `/v1/messages/count_tokens`, `/v1/models`" + ` in the shape of Anthropic's API. ` + "`/healthz` and `/readyz`" + ` need no token.
+Agents do not use this API but the LLM proxy, with a client key: ` + "`/v1/messages`, `/v1/messages/count_tokens`, `/v1/models`" + ` in the shape of Anthropic's API. ` + "`/healthz` and `/readyz`" + ` need no token; ` + "`/metrics`" + ` has [a page of its own](metrics.md).
 
 ## Routes
 

@@ -1,16 +1,14 @@
 package app
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 )
 
-// MetricsPage returns docs/reference/metrics.md, the same bytes for the same table.
-func MetricsPage() []byte {
-	var b bytes.Buffer
-	b.WriteString("<!-- Made by `make generate` from internal/app/metrictable.go; changes here are lost. -->\n" +
-		"# Metrics\n\n" +
+// MetricsPage is docs/reference/metrics.md without its first line, the same text for the same table.
+func MetricsPage() string {
+	var b strings.Builder
+	b.WriteString("# Metrics\n\n" +
 		"`GET /metrics` answers in the text format of Prometheus. A ready [dashboard](../operations/grafana-dashboard.json) and [alerts](../operations/alerts.yml) go with it.\n\n" +
 		"Who may ask:\n\n" +
 		"- On the main address, a program of this machine, without a token, while the server listens on loopback, neither `--behind-tls-proxy` nor `--trusted-proxies` is set, the request bears no " +
@@ -30,5 +28,5 @@ func MetricsPage() []byte {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", m.Name, m.Type, m.Unit, strings.Join(labels, " "), m.Help)
 	}
 	b.WriteString("\nBesides, a scrape holds the metrics of the Go runtime (`go_…`) and of the process (`process_…`) that the Prometheus library makes.\n")
-	return b.Bytes()
+	return b.String()
 }

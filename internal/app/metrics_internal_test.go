@@ -38,7 +38,7 @@ func TestMetricTable(t *testing.T) {
 		for unit, suffix := range map[string]string{"seconds": "_seconds", "bytes": "_bytes"} {
 			require.Equal(t, m.Unit == unit, strings.Contains(m.Name, suffix), "%s: base units are in the name", m.Name)
 		}
-		require.Contains(t, string(MetricsPage()), "`"+m.Name+"` | "+m.Type)
+		require.Contains(t, MetricsPage(), "`"+m.Name+"` | "+m.Type)
 		for _, l := range m.Labels {
 			require.Regexp(t, `^[a-z]+(_[a-z]+)*$`, l)
 			require.NotContains(t, []string{"le", "quantile", "job", "instance"}, l)

@@ -249,10 +249,3 @@ func TestAlerts(t *testing.T) {
 		require.True(t, seen["Signalbox"+must], must)
 	}
 }
-
-// TestMetricsPageIsCurrent: the reference says what the table says.
-func TestMetricsPageIsCurrent(t *testing.T) {
-	have, err := os.ReadFile("../../docs/reference/metrics.md")
-	require.NoError(t, err)
-	require.Equal(t, string(app.MetricsPage()), string(have), "mend it with: make generate")
-}
