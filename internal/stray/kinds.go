@@ -38,6 +38,9 @@ var (
 	tellingPass = regexp.MustCompile(`(?i)(passw(or)?d|passphrase|passwd|_pass)$`)
 	placeholder = regexp.MustCompile(`(?i)^[$<{%]|\$\{|your|example|change.?me|placeholder|\bdummy\b|^(x+|\*+|\.+)$|\.\.\.`)
 	urlPassword = regexp.MustCompile(`://[^\s:@/]*:([^\s@/]*)@`)
+	tellingAuth = regexp.MustCompile(`(?i)authorization$`)
+	bearer      = regexp.MustCompile(`(?i)^(?:bearer|token)\s+\S{16,}$`)
+	lastWord    = regexp.MustCompile(`\S+$`)
 	notRandom   = regexp.MustCompile(`^(~|/|\./|\.\./|[a-z]+://)|\s`)
 )
 
@@ -61,7 +64,13 @@ func classify(name, text string) (kind, bool) {
 		return k, true
 	}
 	last := name[strings.LastIndexByte(name, '.')+1:]
-	if placeholder.MatchString(text) || notRandom.MatchString(text) {
+	if placeholder.MatchString(text) {
+		return kind{}, false
+	}
+	if tellingAuth.MatchString(last) && bearer.MatchString(text) && entropy(text) >= 3 {
+		return kind{"a token in a header", lastWord, "api_key", "api_key", ""}, true
+	}
+	if notRandom.MatchString(text) {
 		return kind{}, false
 	}
 	switch {

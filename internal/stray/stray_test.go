@@ -39,6 +39,7 @@ func TestFind(t *testing.T) {
 		"sk-ant-api03-" + tail + "=1 sk-ant-api03-" + tail:    "1  an Anthropic API key",
 		"{\"mcpServers\":{\"git\":{\"env\":{\n\"GH\":\"ghp_" + tail + "\"}}}}": "2 mcpServers.git.env.GH a GitHub token",
 		"{\"args\":[\"-H\",\n\"Authorization: Bearer sk-" + tail + "\"]}":      "2 args an API key (sk-)",
+		"{\"headers\":{\"Authorization\":\"Bearer " + tail + "\"}}":            "1 headers.Authorization a token in a header",
 		"{\"claudeAiOauth\":{\"accessToken\":\"sk-ant-oat01-" + tail + "\"}}":  "1 claudeAiOauth.accessToken an Anthropic access token",
 		"{\"" + tail + tail + "\":{\"apiKey\":\"" + tail + "\"}}":              "1  a random value with a telling name",
 		"{\"api_key\":\"" + tail + "\",":                                       "1  a random value with a telling name",
@@ -54,7 +55,7 @@ func TestFind(t *testing.T) {
 	for _, text := range []string{
 		"", "A=1", "ANTHROPIC_API_KEY=sk-ant-your-key-goes-here", "API_KEY=${OTHER_KEY_WITH_A_LONG_NAME}", "PASSWORD=<your password>", "PASSWORD=changeme1",
 		"ANTHROPIC_AUTH_TOKEN=sbx_live_" + tail, "ROOT_KEY_FILE=/run/secrets/" + tail, "SSH_KEY=~/.ssh/id_ed25519_for_deploys", "DATABASE_URL=postgres://localhost/app",
-		"DATABASE_URL=postgres://app:${PW}@db/app", "MONKEY=likes bananas very much", "API_TOKEN=aaaaaaaaaaaaaaaaaaaaaaaa", "BASE_URL=https://api.anthropic.com",
+		"DATABASE_URL=postgres://app:${PW}@db/app", "{\"headers\":{\"Authorization\":\"Bearer ${SOME_TOKEN_OF_MINE}\"}}", "MONKEY=likes bananas very much", "API_TOKEN=aaaaaaaaaaaaaaaaaaaaaaaa", "BASE_URL=https://api.anthropic.com",
 	} {
 		require.Empty(t, stray.Find(text), text)
 	}
