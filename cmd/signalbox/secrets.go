@@ -173,7 +173,7 @@ func (s *shell) readStdin(flag string) (secret.Value, error) {
 	}
 	v := chomp(b)
 	if v.IsZero() {
-		return secret.Value{}, usage("standard input is empty; %s expects the secret there", flag)
+		return secret.Value{}, usage("standard input is empty, and %s reads the secret from there", flag)
 	}
 	return v, nil
 }

@@ -56,6 +56,8 @@ type patient struct {
 	database store.Inspection
 	// db is open for reading when the database answers and has this binary's schema.
 	db *store.DB
+	// unsigned says that the audit log can be read and has no checkpoint yet.
+	unsigned bool
 }
 
 // checkup is one row of the table of checks: it says what it found, or nothing when it does not apply.

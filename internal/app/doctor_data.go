@@ -110,7 +110,14 @@ func lookAtRootKey(ctx context.Context, p *patient) []Check {
 		}
 	}
 	if err != nil {
-		return []Check{{State: Broken, Found: from + ": " + sentence(err.Error()), Do: "Correct it and run this again."}}
+		found, do := sentence(err.Error()), "Correct it and run this again."
+		if what, _, ok := strings.Cut(found, "; run: chmod"); ok {
+			found, do = what, "Run: chmod 600 "+word(path)
+		}
+		if !strings.Contains(found, from) {
+			found = from + ": " + found
+		}
+		return []Check{{State: Broken, Found: found, Do: do}}
 	}
 	exists := false
 	if p.db != nil {
@@ -158,7 +165,7 @@ func lookAtCheckpoints(_ context.Context, p *patient) []Check {
 	path := p.cfg.CheckpointFile
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !p.database.Exists:
+	case errors.Is(err, fs.ErrNotExist) && (!p.database.Exists || p.unsigned):
 		return []Check{{State: Fine, Found: "none yet"}}
 	case errors.Is(err, fs.ErrNotExist):
 		return []Check{{State: Warning, Found: path + " does not exist, though there is an audit log",

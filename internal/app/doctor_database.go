@@ -20,11 +20,15 @@ func lookAtDatabase(ctx context.Context, p *patient) []Check {
 	p.database, err = store.Inspect(ctx, p.cfg.storeConfig())
 	if err != nil {
 		do := "Look at the disk and the file; when it is damaged, restore a backup."
+		found := told(err)
 		if p.cfg.isPostgres() {
 			do = "See that the server runs and that " + p.cfg.Origin("database-url") + " names it, its user and its password."
+			if what, remedy, ok := strings.Cut(found, "; "); ok { // it knows better what to do
+				found, do = what, strings.ToUpper(remedy[:1])+remedy[1:]+"."
+			}
 		}
 		p.database.Schema = -1
-		return []Check{{State: Broken, Found: told(err), Do: do}}
+		return []Check{{State: Broken, Found: found, Do: do}}
 	}
 	i := p.database
 	switch {
@@ -102,8 +106,8 @@ func lookAtPooler(_ context.Context, p *patient) []Check {
 	case !p.cfg.isPostgres() || p.database.Schema < 0:
 		return nil
 	case p.database.Pooler:
-		return []Check{{State: Warning, Found: "a pooler stands between here and PostgreSQL",
-			Do: "It must allow prepared statements (PgBouncer: max_prepared_statements). Run signalbox migrate with a direct connection first: the lock of a migration does not hold through a pooler in transaction mode."}}
+		return []Check{{State: Advice, Found: "a pooler stands between here and PostgreSQL; statements are not prepared",
+			Do: "Let it pool sessions or transactions, not statements, and give it at least 12 server connections for each instance (PgBouncer: default_pool_size)."}}
 	}
 	return []Check{{State: Fine, Found: "none between here and PostgreSQL"}}
 }
@@ -152,14 +156,15 @@ func lookAtAudit(ctx context.Context, p *patient) []Check {
 	if err != nil {
 		return []Check{{State: Broken, Found: told(err), Do: "Run: signalbox audit verify"}}
 	}
+	p.unsigned = s.SignedAt.IsZero()
 	if s.Waiting && time.Since(s.WaitingSince) > late {
 		do := "Start a server: it brings them into the log."
 		if p.holder != 0 || p.cfg.isPostgres() {
 			do = "See the servers' logs for why; nothing is lost meanwhile, but it is not sealed into the log."
 		}
-		return []Check{{State: Warning, Found: "events wait for a place in the log since " + age(time.Since(s.WaitingSince)), Do: do}}
+		return []Check{{State: Warning, Found: "events have waited for a place in the log for " + age(time.Since(s.WaitingSince)), Do: do}}
 	}
-	if s.SignedAt.IsZero() {
+	if p.unsigned {
 		return []Check{{State: Fine, Found: fmt.Sprintf("%s, no checkpoint yet", counted(int(s.Size), "record", "records"))}}
 	}
 	found := fmt.Sprintf("%s, the last checkpoint %s ago covers %d", counted(int(s.Size), "record", "records"), age(time.Since(s.SignedAt)), s.Signed)

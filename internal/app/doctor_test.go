@@ -100,6 +100,24 @@ func TestDoctorNeverTellsASecret(t *testing.T) {
 	}
 }
 
+// TestDoctorSaysWhatToDo about what is refused with its own remedy, in a directory whose name has to be quoted.
+func TestDoctorSaysWhatToDo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a b")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	path := filepath.Join(dir, "root.key")
+	require.NoError(t, os.WriteFile(path, []byte(rootText(7)+"\n"), 0o600))
+	require.NoError(t, os.Chmod(path, 0o644))
+	d, checks, text := diagnosed(t, home(t, "SIGNALBOX_DATA_DIR", dir, "DATABASE_URL", "postgres://u:Pl4nt3d@db.example.com/x", "SIGNALBOX_CHECKPOINT_FILE", filepath.Join(dir, "c")), nil)
+	require.False(t, d.OK)
+	require.Contains(t, checks["database"].Found, "does not insist on TLS")
+	require.Contains(t, checks["database"].Do, "Add sslmode=verify-full")
+	require.NotContains(t, text, "Pl4nt3d")
+
+	_, checks, _ = diagnosed(t, home(t, "SIGNALBOX_DATA_DIR", dir), nil)
+	require.Equal(t, app.Broken, checks["root key"].State)
+	require.Equal(t, "Run: chmod 600 '"+path+"'", checks["root key"].Do)
+}
+
 // TestDoctorSeesAnOlderAndANewerSchema, and events that wait for a log that nobody keeps.
 func TestDoctorSeesAnOlderAndANewerSchema(t *testing.T) {
 	env := home(t, "SIGNALBOX_DATA_DIR", filepath.Join(t.TempDir(), "data"))
@@ -110,6 +128,7 @@ func TestDoctorSeesAnOlderAndANewerSchema(t *testing.T) {
 	_, checks, _ := diagnosed(t, env, nil)
 	require.Equal(t, app.Fine, checks["root key"].State)
 	require.Contains(t, checks["root key"].Found, "none yet")
+	require.Equal(t, app.Fine, checks["checkpoint file"].State, "there is none before the first checkpoint, and nothing to look for")
 	for version, want := range map[int64]app.State{did.To - 1: app.Warning, did.To + 1: app.Broken} {
 		storetest.SetSchema(t, cfg.DataDir, version)
 		d, checks, _ := diagnosed(t, env, nil)

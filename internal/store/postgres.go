@@ -114,7 +114,7 @@ func (db *DB) checkLine(conf *pgx.ConnConfig) error {
 	switch {
 	case plain && !db.cfg.AllowPlaintext:
 		return errors.New("the PostgreSQL that DATABASE_URL names is on another machine, and the URL does not insist on TLS, so what Signalbox stores would cross the network readable; " +
-			"add sslmode=verify-full and sslrootcert=FILE (or at least sslmode=require) to it, or, where the network itself is encrypted, set SIGNALBOX_ALLOW_PLAINTEXT_DATABASE=true")
+			"add sslmode=verify-full and sslrootcert=FILE (or at least sslmode=require) to the URL, or, where the network itself is encrypted, set SIGNALBOX_ALLOW_PLAINTEXT_DATABASE=true")
 	case plain:
 		db.cfg.Log.Warn("the connection to PostgreSQL on another machine may be in plain text, as allowed by allow-plaintext-database")
 	case unchecked:

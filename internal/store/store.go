@@ -163,7 +163,8 @@ func (db *DB) openSQLite(ctx context.Context) error {
 			return err
 		}
 		if err := db.write.PingContext(ctx); err != nil {
-			return fmt.Errorf("open the database %s: %w", path, err)
+			db.cfg.Log.Error("the database cannot be opened", "cause", redactCause(err))
+			return fmt.Errorf("the database %s %s; look at the disk and the file, or restore a backup", path, reason(err))
 		}
 		if db.wal.pool, err = connect(walPatience, "", 1); err != nil {
 			return err
