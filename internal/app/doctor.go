@@ -137,8 +137,9 @@ func (d *Diagnosis) look(env Environ) {
 		here = ""
 	}
 	found, looked, skipped := stray.Look(here, env["HOME"])
+	taken := map[string]int{}
 	for _, f := range found {
-		d.Strays = append(d.Strays, Stray{f, importing(f)})
+		d.Strays = append(d.Strays, Stray{f, importing(f, taken)})
 	}
 	c := Check{Name: "secrets lying about", State: Fine, Found: counted(looked, "settings file", "settings files") + " here and in the home, and no credential in them"}
 	if looked == 0 {
@@ -154,8 +155,9 @@ func (d *Diagnosis) look(env Environ) {
 	d.Checks = append(d.Checks, c)
 }
 
-// importing is the command that stores a credential. It names where the value is; the value stays there.
-func importing(f stray.Finding) string {
+// importing is the command that stores a credential. It names where the value is; the value stays there. taken counts the names that earlier
+// commands give: two credentials of one name could only be told apart by their ids.
+func importing(f stray.Finding, taken map[string]int) string {
 	switch {
 	case f.Type == "":
 		return "Revoke it (signalbox token list) unless it is meant to be here, and give commands SIGNALBOX_TOKEN_FILE with a file of mode 0600."
@@ -165,6 +167,9 @@ func importing(f stray.Finding) string {
 	name := "NAME"
 	if last := f.Name[strings.LastIndexByte(f.Name, '.')+1:]; last != "" && !strings.ContainsAny(last, "/@:") {
 		name = strings.ToLower(strings.ReplaceAll(last, "_", "-"))
+		if taken[name]++; taken[name] > 1 {
+			name += "-" + strconv.Itoa(taken[name])
+		}
 	}
 	out := "signalbox cred add " + word(name) + " --type " + f.Type
 	if f.Provider != "" {

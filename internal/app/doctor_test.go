@@ -100,6 +100,18 @@ func TestDoctorNeverTellsASecret(t *testing.T) {
 	}
 }
 
+// TestDoctorGivesEachFindingAName of its own, so that what its commands store can be told apart.
+func TestDoctorGivesEachFindingAName(t *testing.T) {
+	env := home(t, "SIGNALBOX_DATA_DIR", filepath.Join(t.TempDir(), "data"))
+	for _, name := range []string{".env", ".envrc"} {
+		require.NoError(t, os.WriteFile(filepath.Join(env["HOME"], name), []byte("GITHUB_TOKEN=ghp_Pl4nt3d8f3k2Zq9W7vB1xC5m\n"), 0o600))
+	}
+	d, _, _ := diagnosed(t, env, nil)
+	require.Len(t, d.Strays, 2)
+	require.Contains(t, d.Strays[0].Do, "cred add github-token --type")
+	require.Contains(t, d.Strays[1].Do, "cred add github-token-2 --type")
+}
+
 // TestDoctorSaysWhatToDo about what is refused with its own remedy, in a directory whose name has to be quoted.
 func TestDoctorSaysWhatToDo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b")
