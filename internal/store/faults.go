@@ -65,6 +65,12 @@ func isVerdict(err error) bool {
 	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
 }
 
+// isAnswer reports whether PostgreSQL itself has said no. What says that with a code of class 08 may be a pooler that does not reach it.
+func isAnswer(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "08")
+}
+
 // reason is the part of a message that tells an operator where to look, from a closed list: never the database's own text.
 func reason(err error) string {
 	var pg pgError

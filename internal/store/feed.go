@@ -59,6 +59,7 @@ type feed struct {
 	seen    map[string]struct{} // ids of rows at or above safe that were dispatched
 	server  string              // the server that safe belongs to
 	last    atomic.Pointer[time.Time]
+	mute    atomic.Pointer[time.Time] // since when the database has answered no question; nil: it does
 	bad     atomic.Pointer[time.Time] // since when a subscriber could not follow; nil: they all do
 
 	cancel  context.CancelFunc
@@ -156,7 +157,7 @@ func (f *feed) loop(ctx context.Context) {
 			continue
 		}
 		if err := f.poll(ctx); err != nil && ctx.Err() == nil {
-			if f.silence() > feedSilent {
+			if mute := f.mute.Load(); mute != nil && since(*mute) > feedSilent {
 				f.db.hangUp()
 			}
 			f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
@@ -204,7 +205,9 @@ func (f *feed) restart(ctx context.Context) error {
 	var row newsRow
 	limited, cancel := context.WithTimeout(ctx, feedStale)
 	defer cancel()
-	if err := f.db.news.GetContext(limited, &row, newsColumns); err != nil {
+	err := f.db.news.GetContext(limited, &row, newsColumns)
+	f.asked(started, err)
+	if err != nil {
 		return unavailable(err)
 	}
 	safe, err := strconv.ParseUint(row.Xmin, 10, 64)
@@ -219,6 +222,16 @@ func (f *feed) restart(ctx context.Context) error {
 	clear(f.seen)
 	f.last.Store(&started)
 	return nil
+}
+
+// asked notes whether a question that was asked at a moment got an answer. Stale news are not silence: a cache that cannot follow, or a server
+// that lets nobody new in, is no reason to end the statements of those that it serves.
+func (f *feed) asked(at time.Time, err error) {
+	if err == nil || isAnswer(err) {
+		f.mute.Store(nil)
+		return
+	}
+	f.mute.CompareAndSwap(nil, &at)
 }
 
 // poll reads the news once and tells the subscribers. The age of the feed counts from the moment before the question was asked.
@@ -239,6 +252,7 @@ func (f *feed) poll(ctx context.Context) error {
 	// One statement, hence one snapshot: xmin and the rows belong together.
 	err := f.db.news.SelectContext(limited, &rows, newsColumns+`, c.id, c.topic, c.subject
 		FROM (SELECT 1) AS one LEFT JOIN changes c ON c.xid >= $1::text::xid8`, strconv.FormatUint(f.safe, 10))
+	f.asked(started, err)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -118,4 +119,58 @@ func TestEndedIdleConnectionsAreNotNoticed(t *testing.T) {
 func sleep(tx *store.Tx, seconds float64) error {
 	var out string
 	return tx.Get(&out, `SELECT pg_sleep($1)::text`, seconds)
+}
+
+// TestACacheThatCannotFollowEndsNoStatement: the news are stale then, but the database answers, and what asks it goes on.
+func TestACacheThatCannotFollowEndsNoStatement(t *testing.T) {
+	db := storetest.OpenConfig(t, storetest.Config(t, store.Postgres))
+	h := listen(db)
+	require.NoError(t, db.Start(t.Context()))
+	h.mu.Lock()
+	h.fail = errors.New("planted: this cache cannot follow")
+	h.mu.Unlock()
+	require.NoError(t, change(t.Context(), db, "key_x", 0))
+	require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error { return sleep(tx, 3.5) }))
+	require.Error(t, db.Fresh(t.Context()), "the control: the cache has not followed meanwhile")
+}
+
+// TestARefusedFeedEndsNoStatement: a server that lets nobody new in, while it serves those who are there, is not silent.
+func TestARefusedFeedEndsNoStatement(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	conf, err := pgx.ParseConfig(cfg.PostgresURL.Reveal())
+	require.NoError(t, err)
+	name := conf.Database
+	conf.Database = "postgres" // nobody may shut the door of the room that he is in
+	killer, err := pgx.ConnectConfig(t.Context(), conf)
+	require.NoError(t, err)
+	defer func() { _ = killer.Close(context.Background()) }()
+	db := storetest.OpenConfig(t, cfg)
+	require.NoError(t, db.Start(t.Context()))
+	ours := func() (pid int) {
+		require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error { return tx.Get(&pid, `SELECT pg_backend_pid()`) }))
+		return pid
+	}
+	done, started := make(chan error, 1), make(chan int, 1)
+	go func() {
+		done <- db.Read(context.Background(), func(tx *store.Tx) error {
+			var pid int
+			if err := tx.Get(&pid, `SELECT pg_backend_pid()`); err != nil {
+				return err
+			}
+			started <- pid
+			return sleep(tx, 4.5)
+		})
+	}()
+	busy := <-started
+	require.NotEqual(t, busy, ours())
+	door := func(open string) {
+		_, err := killer.Exec(context.Background(), `ALTER DATABASE `+pgx.Identifier{name}.Sanitize()+` ALLOW_CONNECTIONS `+open)
+		require.NoError(t, err)
+	}
+	door("false")
+	defer door("true")
+	_, err = killer.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> $2`, name, busy)
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	require.Greater(t, db.Age(), 2*time.Second, "the control: the feed has heard nothing meanwhile")
 }
