@@ -101,20 +101,19 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
 	out := &reply{ResponseWriter: w, kept: h.Clone()}
 	served := d.serve(out, r)
-	if out.streaming {
-		if !served || out.broken {
-			// net/http has no other way to end an answer so that the client does not take it for complete.
-			panic(http.ErrAbortHandler)
+	if !out.streaming {
+		if !served {
+			out.reset()
+			d.refuse(out, r, fault.New(fault.Internal, "internal", "Signalbox failed to handle this. The request id leads to the cause in the server's log."))
 		}
-		return
+		out.send()
 	}
-	if !served {
-		out.reset()
-		d.refuse(out, r, fault.New(fault.Internal, "internal", "Signalbox failed to handle this. The request id leads to the cause in the server's log."))
-	}
-	out.send()
 	if d.Served != nil {
 		d.Served(ex.route, out.status, time.Since(started))
+	}
+	if out.streaming && (!served || out.broken) {
+		// net/http has no other way to end an answer so that the client does not take it for complete.
+		panic(http.ErrAbortHandler)
 	}
 }
 

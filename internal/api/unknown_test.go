@@ -119,7 +119,8 @@ func TestServedTellsThePattern(t *testing.T) {
 		h.do(request{method: "GET", target: "/api/trains/some-slug"})
 		h.do(request{method: "GET", target: "/api/no/such%0Athing", token: h.token})
 		h.do(request{method: "BREW", target: "/api/whoami", token: h.token})
-		require.Equal(t, []string{"200 GET /api/whoami", "404 GET /api/trains/{train_id}", "401 GET /api/trains/{train_id}", "404 ", "405 "}, h.served.said)
+		h.do(request{method: "GET", target: "/api/audit/export", token: h.token})
+		require.Equal(t, []string{"200 GET /api/whoami", "404 GET /api/trains/{train_id}", "401 GET /api/trains/{train_id}", "404 ", "405 ", "200 GET /api/audit/export"}, h.served.said)
 	})
 }
 
