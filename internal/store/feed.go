@@ -148,21 +148,29 @@ func (f *feed) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		// The database is asked first: to load the caches from one that does not answer would keep the loop, which is what ends such waits.
+		if f.db.engine == Postgres {
+			if err := f.poll(ctx); err != nil {
+				if ctx.Err() == nil {
+					f.unheard(err)
+				}
+				continue
+			}
+		}
 		if f.bad.Load() != nil {
 			if err := f.dispatch(ctx, []Change{{Topic: TopicReset}}); err != nil && ctx.Err() == nil {
 				f.db.cfg.Log.Error("the caches cannot be loaded; nothing is served until they are", "cause", redactCause(err))
 			}
 		}
-		if f.db.engine != Postgres {
-			continue
-		}
-		if err := f.poll(ctx); err != nil && ctx.Err() == nil {
-			if mute := f.mute.Load(); mute != nil && since(*mute) > feedSilent {
-				f.db.hangUp()
-			}
-			f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
-		}
 	}
+}
+
+// unheard tells of a poll that failed, and ends what waits when the database is silent.
+func (f *feed) unheard(err error) {
+	if mute := f.mute.Load(); mute != nil && since(*mute) > feedSilent {
+		f.db.hangUp()
+	}
+	f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
 }
 
 // trim drops old change rows, beside the feed: it uses the common connections and may have to wait for one.

@@ -174,3 +174,33 @@ func TestARefusedFeedEndsNoStatement(t *testing.T) {
 	require.NoError(t, <-done)
 	require.Greater(t, db.Age(), 2*time.Second, "the control: the feed has heard nothing meanwhile")
 }
+
+// TestACacheThatReloadsDuringSilenceIsBackInTime: a cache that could not follow a change is loaded again and again. One such load that the
+// silence swallows must not keep the instance from service long after the line is back.
+func TestACacheThatReloadsDuringSilenceIsBackInTime(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	line := storetest.NewLine(t, cfg.PostgresURL.Reveal())
+	cfg.PostgresURL = secretOf(line.URL)
+	db := storetest.OpenConfig(t, cfg)
+	var once sync.Once
+	db.Subscribe(func(ctx context.Context, changes []store.Change) (err error) {
+		if changes[0].Topic != store.TopicReset {
+			once.Do(func() {
+				line.Swallow()
+				err = errors.New("planted: this cache could not follow")
+			})
+			return err
+		}
+		return db.Read(ctx, func(tx *store.Tx) error { return sleep(tx, 0) })
+	})
+	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, change(t.Context(), db, "key_x", 0))
+	require.Error(t, db.Fresh(t.Context()))
+	require.Eventually(t, func() bool { return db.Age() > 4*time.Second }, 10*time.Second, 10*time.Millisecond)
+	line.Mend()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		return db.Fresh(ctx) == nil
+	}, 5*time.Second, 10*time.Millisecond)
+}
