@@ -104,12 +104,12 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !exists && serving && !cfg.Mode.manages() {
-		return nil, errProxyFirst
-	}
 	pending, err := a.pendingFirstStart(exists)
 	if err != nil {
 		return nil, err
+	}
+	if pending && serving && !cfg.Mode.manages() {
+		return nil, errProxyFirst
 	}
 	root, err := rootKey(cfg, exists)
 	if err != nil {

@@ -44,4 +44,4 @@ func (m Mode) noManaging() error {
 		"This instance of Signalbox runs with --mode proxy and serves nothing but /v1 and the health checks. Ask an instance that runs with --mode api or full; SIGNALBOX_URL may name the wrong one.")
 }
 
-var errProxyFirst = errors.New("this database is still empty, and an instance with --mode proxy cannot set it up; run signalbox init, or start an instance with --mode api or full first")
+var errProxyFirst = errors.New("this database is not set up yet, and an instance with --mode proxy cannot set it up; run signalbox init, or start an instance with --mode api or full first")

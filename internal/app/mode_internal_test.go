@@ -121,6 +121,13 @@ func TestAProxyDoesNotSetUpADatabase(t *testing.T) {
 			require.NoError(t, err)
 			_, err = Open(t.Context(), cfg)
 			require.ErrorIs(t, err, errProxyFirst)
+			if engine == store.SQLite { // an init that was cut off
+				a, err := open(t.Context(), cfg, false)
+				require.NoError(t, err)
+				require.NoError(t, a.Close())
+				_, err = Open(t.Context(), cfg)
+				require.ErrorIs(t, err, errProxyFirst)
+			}
 			cfg.Mode = ModeFull
 			a, err := Open(t.Context(), cfg)
 			require.NoError(t, err)
