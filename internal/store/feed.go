@@ -59,7 +59,7 @@ type feed struct {
 	seen    map[string]struct{} // ids of rows at or above safe that were dispatched
 	server  string              // the server that safe belongs to
 	last    atomic.Pointer[time.Time]
-	mute    atomic.Pointer[time.Time] // since when the database has answered no question; nil: it does
+	heard   silence
 	bad     atomic.Pointer[time.Time] // since when a subscriber could not follow; nil: they all do
 
 	cancel  context.CancelFunc
@@ -128,6 +128,7 @@ func (f *feed) start(ctx context.Context) error {
 	f.stopped.Go(func() { f.loop(run) })
 	if f.db.engine == Postgres {
 		f.stopped.Go(func() { f.trim(run) })
+		f.stopped.Go(func() { f.watch(run) })
 	}
 	return nil
 }
@@ -148,11 +149,12 @@ func (f *feed) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		// The database is asked first: to load the caches from one that does not answer would keep the loop, which is what ends such waits.
+		// The database is asked first: there is no sense in loading the caches from one that does not answer.
 		if f.db.engine == Postgres {
 			if err := f.poll(ctx); err != nil {
 				if ctx.Err() == nil {
-					f.unheard(err)
+					f.heard.hangUp(f.db)
+					f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
 				}
 				continue
 			}
@@ -163,14 +165,6 @@ func (f *feed) loop(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// unheard tells of a poll that failed, and ends what waits when the database is silent.
-func (f *feed) unheard(err error) {
-	if mute := f.mute.Load(); mute != nil && since(*mute) > feedSilent {
-		f.db.hangUp()
-	}
-	f.db.cfg.Log.Warn("the change feed cannot be read", "age", f.db.Age().Round(time.Millisecond), "cause", redactCause(err))
 }
 
 // trim drops old change rows, beside the feed: it uses the common connections and may have to wait for one.
@@ -214,7 +208,7 @@ func (f *feed) restart(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, feedStale)
 	defer cancel()
 	err := f.db.news.GetContext(limited, &row, newsColumns)
-	f.asked(started, err)
+	f.heard.asked(started, err)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -230,16 +224,6 @@ func (f *feed) restart(ctx context.Context) error {
 	clear(f.seen)
 	f.last.Store(&started)
 	return nil
-}
-
-// asked notes whether a question that was asked at a moment got an answer. Stale news are not silence: a cache that cannot follow, or a server
-// that lets nobody new in, is no reason to end the statements of those that it serves.
-func (f *feed) asked(at time.Time, err error) {
-	if err == nil || isAnswer(err) {
-		f.mute.Store(nil)
-		return
-	}
-	f.mute.CompareAndSwap(nil, &at)
 }
 
 // poll reads the news once and tells the subscribers. The age of the feed counts from the moment before the question was asked.
@@ -260,7 +244,7 @@ func (f *feed) poll(ctx context.Context) error {
 	// One statement, hence one snapshot: xmin and the rows belong together.
 	err := f.db.news.SelectContext(limited, &rows, newsColumns+`, c.id, c.topic, c.subject
 		FROM (SELECT 1) AS one LEFT JOIN changes c ON c.xid >= $1::text::xid8`, strconv.FormatUint(f.safe, 10))
-	f.asked(started, err)
+	f.heard.asked(started, err)
 	if err != nil {
 		return err
 	}

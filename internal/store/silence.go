@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -58,6 +59,56 @@ func ended(ctx context.Context, err error) error {
 		return errSilent
 	}
 	return err
+}
+
+// silence tells stale news from a database that does not answer: a cache that cannot follow, or a server that lets nobody new in, is no
+// reason to end the statements of those that it serves.
+type silence struct {
+	last atomic.Pointer[time.Time] // when the end of a question was last seen
+	mute atomic.Pointer[time.Time] // since when no question was answered; nil: they are
+}
+
+// asked notes what became of a question that was asked at a moment.
+func (s *silence) asked(at time.Time, err error) {
+	now := time.Now()
+	s.last.Store(&now)
+	if err == nil || isAnswer(err) {
+		s.mute.Store(nil)
+		return
+	}
+	s.mute.CompareAndSwap(nil, &at)
+}
+
+func (s *silence) hangUp(db *DB) {
+	if mute := s.mute.Load(); mute != nil && since(*mute) > feedSilent {
+		db.hangUp()
+	}
+}
+
+// watch asks the database while the loop of the feed does not, because a cache takes long to load: whoever ends the waits must not wait.
+func (f *feed) watch(ctx context.Context) {
+	tick := time.NewTicker(feedInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if last := f.heard.last.Load(); last != nil && since(*last) < feedStale {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, feedStale)
+		started := time.Now()
+		var one int
+		err := f.db.news.GetContext(limited, &one, "SELECT 1")
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		f.heard.asked(started, err)
+		f.heard.hangUp(f.db)
+	}
 }
 
 // hangUp ends what waits for a database that has fallen silent, and closes the idle connections, so that the next statements open new ones.

@@ -204,3 +204,42 @@ func TestACacheThatReloadsDuringSilenceIsBackInTime(t *testing.T) {
 		return db.Fresh(ctx) == nil
 	}, 5*time.Second, 10*time.Millisecond)
 }
+
+// TestSilenceWhileACacheLoadsIsNoticed: who ends the waits must not wait itself, for a cache that is being loaded.
+func TestSilenceWhileACacheLoadsIsNoticed(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	direct := storetest.OpenConfig(t, cfg)
+	line := storetest.NewLine(t, cfg.PostgresURL.Reveal())
+	cfg.PostgresURL = secretOf(line.URL)
+	db := storetest.OpenConfig(t, cfg)
+	loading := make(chan struct{})
+	var once sync.Once
+	db.Subscribe(func(ctx context.Context, changes []store.Change) error {
+		if changes[0].Topic != store.TopicReset {
+			once.Do(func() {
+				line.Swallow()
+				close(loading)
+			})
+		}
+		return db.Read(ctx, func(tx *store.Tx) error { return sleep(tx, 0) })
+	})
+	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, change(t.Context(), direct, "key_x", 0))
+	<-loading
+	waiting := make(chan error, 1)
+	go func() {
+		waiting <- db.Read(context.Background(), func(tx *store.Tx) error { return sleep(tx, 0) })
+	}()
+	select {
+	case err := <-waiting:
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("somebody still waits")
+	}
+	line.Mend()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		return db.Fresh(ctx) == nil
+	}, 5*time.Second, 10*time.Millisecond)
+}
