@@ -37,7 +37,11 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 			return err
 		}
 		defer boxes[i].stop()
-		if err := boxes[i].grow(n); err != nil {
+		more := 0
+		if i == len(sizes)-1 {
+			more = max(o.credentials-n, 0)
+		}
+		if err := boxes[i].grow(n, more); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -63,21 +67,21 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 		}
 	}
 	rep.line("")
-	rep.line("| trains, client keys and credentials | CPU a request, µs | ÷ the first line | resident memory |")
+	rep.line("| trains, client keys and accounts | CPU a request, µs | ÷ the first line | resident memory |")
 	rep.line("|---|---|---|---|")
 	for i, n := range sizes {
 		rep.line("| %d each | %.0f | **%.2f** (%.2f–%.2f) | %.0f MB |", n, median(cpu[i]), median(ratio[i]), slices.Min(ratio[i]), slices.Max(ratio[i]), float64(boxes[i].rss())/1e6)
 	}
-	return lists(rep, boxes[len(boxes)-1], sizes[len(sizes)-1])
+	return lists(rep, boxes[len(boxes)-1], sizes[len(sizes)-1], max(o.credentials, sizes[len(sizes)-1]))
 }
 
-// grow makes n trains with a client key and an account each. They share the load, so each can serve.
-func (p *proxy) grow(n int) error {
+// grow makes n trains with a client key and an account each, which share the load, and more credentials that no train may use.
+func (p *proxy) grow(n, more int) error {
 	p.keys = make([]string, n)
-	p.ids = make([]string, n)
+	p.ids = make([]string, n+more)
 	g, ctx := errgroup.WithContext(context.Background())
 	g.SetLimit(growthWorkers)
-	for i := range n {
+	for i := range n + more {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -89,6 +93,10 @@ func (p *proxy) grow(n int) error {
 			if err := p.call(p.token, "/api/credentials", map[string]any{"type": "api_key", "name": slug, "provider": "anthropic", "base_url": p.upstream,
 				"tags": []string{"group-" + strconv.Itoa(i%100)}, "secrets": map[string]string{"api_key": "upstream-key"}}, &cred); err != nil {
 				return err
+			}
+			p.ids[i] = cred.Credential.ID
+			if i >= n {
+				return nil
 			}
 			if err := p.call(p.token, "/api/trains", map[string]any{"train_id": slug, "name": slug}, nil); err != nil {
 				return err
@@ -104,7 +112,7 @@ func (p *proxy) grow(n int) error {
 			if err := p.call(p.token, "/api/trains/"+slug+"/api-keys", map[string]any{"name": "bench"}, &key); err != nil {
 				return err
 			}
-			p.keys[i], p.ids[i] = key.APIKey.APIKey, cred.Credential.ID
+			p.keys[i] = key.APIKey.APIKey
 			return nil
 		})
 	}
@@ -112,7 +120,7 @@ func (p *proxy) grow(n int) error {
 }
 
 // lists measures how long one caller waits for a page of credentials and for one credential.
-func lists(rep *report, p *proxy, n int) error {
+func lists(rep *report, p *proxy, trains, n int) error {
 	var cursors []string
 	for next := ""; len(cursors) < 20; {
 		var page struct {
@@ -141,7 +149,7 @@ func lists(rep *report, p *proxy, n int) error {
 		{"100 with a tag", func(i int) string { return "/api/credentials?tag=group-" + strconv.Itoa(i%100) }},
 		{"100 by provider and type", func(int) string { return "/api/credentials?provider=anthropic&type=api_key" }},
 		{"search for one by its name", func(int) string { return fmt.Sprintf("/api/credentials?q=grown-%06d", rand.IntN(n)) }},
-		{"those of a train", func(int) string { return fmt.Sprintf("/api/credentials?train_id=grown-%06d", rand.IntN(n)) }},
+		{"those of a train", func(int) string { return fmt.Sprintf("/api/credentials?train_id=grown-%06d", rand.IntN(trains)) }},
 	}
 	rep.line("")
 	rep.line("| with %d credentials | p50 | p95 |", n)

@@ -17,22 +17,26 @@ import (
 	"time"
 )
 
+// defaultGrow ends at 10,000: each change of a train copies the picture of all (internal/train/board.go), so that making many more takes long.
+const defaultGrow = "10,1000,10000"
+
 type options struct {
-	role     string
-	addr     string
-	target   string
-	engines  string
-	rounds   int
-	duration time.Duration
-	conns    string
-	only     string
-	grow     string
-	log      bool
-	journal  string
-	postgres string
-	output   string
-	keep     bool
-	binary   string
+	role        string
+	addr        string
+	target      string
+	engines     string
+	rounds      int
+	duration    time.Duration
+	conns       string
+	only        string
+	grow        string
+	credentials int
+	log         bool
+	journal     string
+	postgres    string
+	output      string
+	keep        bool
+	binary      string
 }
 
 func main() {
@@ -45,7 +49,8 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; the figure is the median")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.StringVar(&o.conns, "conns", "1,32,256", "connections of the closed loop")
-	flag.StringVar(&o.grow, "grow", "10,1000,100000", "trains, keys and credentials of the instances that are compared; empty leaves it out")
+	flag.StringVar(&o.grow, "grow", defaultGrow, "trains, client keys and accounts of the instances that are compared; empty leaves it out")
+	flag.IntVar(&o.credentials, "credentials", 100_000, "credentials of the largest of them")
 	flag.BoolVar(&o.log, "log", true, "measure the audit log by itself")
 	flag.StringVar(&o.only, "only", "", "part of a measurement's name; others are left out")
 	flag.StringVar(&o.postgres, "postgres", "", "URL of a PostgreSQL database to use; without it one is started")

@@ -100,7 +100,7 @@ func orchestrate(o options) error {
 }
 
 func argsText(o options) string {
-	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" && o.grow == "10,1000,100000" && o.log {
+	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" && o.grow == defaultGrow && o.log {
 		return ""
 	}
 	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s -grow '%s' -log=%v\"", o.rounds, o.duration, o.conns, o.grow, o.log)

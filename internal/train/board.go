@@ -53,6 +53,7 @@ func (l *line) rung(credentialID string) (rung, bool) {
 func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 	reset, key := false, false
 	trains, creds := map[string]bool{}, map[string]bool{}
+	last := r.lines.Load()
 	for _, c := range changes {
 		switch c.Topic {
 		case store.TopicReset:
@@ -60,7 +61,9 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 		case store.TopicTrain:
 			trains[c.Subject] = true
 		case store.TopicCredential:
-			creds[c.Subject] = true
+			if last.accounts[c.Subject] != nil { // most credentials are no accounts; a link tells of itself as a change of its train
+				creds[c.Subject] = true
+			}
 		case store.TopicKey:
 			key = true
 		}
@@ -71,7 +74,7 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 	case reset:
 		next, err = r.loadAll(ctx)
 	case len(trains) > 0 || len(creds) > 0:
-		next, err = r.loadSome(ctx, r.lines.Load(), trains, creds)
+		next, err = r.loadSome(ctx, last, trains, creds)
 	case !key:
 		return nil
 	}
