@@ -46,6 +46,7 @@ type Credential struct {
 	OAuth            *OAuth     `json:"oauth,omitempty"`
 	Status           string     `json:"status" doc:"active, expiring, expired, disabled or compromised."`
 	Health           string     `json:"health,omitempty" doc:"Of OAuth credentials: healthy or needs_login."`
+	Tampered         bool       `json:"tampered,omitempty" doc:"It was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew. Only in the answer to a read of one credential; lists do not look."`
 	Version          int64      `json:"version" doc:"Counts the versions of the secret, from 1."`
 	SecretFields     []string   `json:"secret_fields" nullable:"false" doc:"The names of the secret fields that are set."`
 	Suffix           string     `json:"suffix,omitempty" doc:"The last four characters of keys and tokens of at least 16."`

@@ -99,9 +99,13 @@ func (s *shell) describe(c client.Credential) {
 	if c.RotateEveryDays > 0 {
 		every = fmt.Sprintf("every %d days", c.RotateEveryDays)
 	}
+	tampered := ""
+	if c.Tampered {
+		tampered = "yes: changed outside Signalbox, neither lent nor revealed; set its destinations anew"
+	}
 	pairs := []string{
 		"id", c.ID, "name", c.Name, "type", c.Type, "account", c.AccountID, "provider", c.Provider, "description", c.Description, "status", c.Status,
-		"health", c.Health, "username", c.Username, "base URL", c.BaseURL, "may be sent to", strings.Join(c.Hosts, ", "), "external URL", c.ExternalURL,
+		"tampered", tampered, "health", c.Health, "username", c.Username, "base URL", c.BaseURL, "may be sent to", strings.Join(c.Hosts, ", "), "external URL", c.ExternalURL,
 		"internal URL", c.InternalURL, "port", port, "needs VPN", yes(c.RequiresVPN), "needs 2FA", yes(c.Requires2FA), "tags", strings.Join(c.Tags, ", "),
 		"owner", c.Owner, "client", c.ClientID, "service", c.ServiceID, "infrastructure", c.InfrastructureID, "plugin", c.PluginName, "notes", c.Notes,
 		"secret fields", strings.Join(c.SecretFields, ", "), "ends in", c.Suffix, "version", strconv.FormatInt(c.Version, 10),

@@ -134,7 +134,7 @@ func shownCredential(c vault.Credential) client.Credential {
 		ID: c.ID, Type: string(c.Type), Name: c.Name, AccountID: c.AccountID, Provider: c.Provider, Description: c.Description, Username: c.Username,
 		BaseURL: c.BaseURL, Hosts: listed(c.Hosts), ExternalURL: c.ExternalURL, InternalURL: c.InternalURL, Port: c.Port, RequiresVPN: c.RequiresVPN,
 		Requires2FA: c.Requires2FA, Tags: listed(c.Tags), HasNotes: c.HasNotes, Notes: c.Notes.Reveal(), Owner: c.Owner, ClientID: c.ClientID,
-		ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID, PluginName: c.PluginName, Status: string(c.Status), Health: string(c.Health),
+		ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID, PluginName: c.PluginName, Status: string(c.Status), Health: string(c.Health), Tampered: c.Tampered,
 		Version: c.Version, SecretFields: listed(c.SecretFields), Suffix: c.Suffix, ExpiresAt: c.ExpiresAt, RotateEveryDays: c.RotateEvery,
 		LastRotatedAt: c.LastRotatedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 	}

@@ -102,7 +102,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	h.audit, err = audit.New(ctx, audit.Config{DB: h.db, Ring: ring, Log: logger})
 	require.NoError(t, err)
-	safe, err := vault.New(vault.Config{DB: h.db, Ring: ring, Log: logger, CheckURL: outbound.Policy{}.CheckURL})
+	safe, err := vault.New(vault.Config{DB: h.db, Ring: ring, Binder: ring, Log: logger, CheckURL: outbound.Policy{}.CheckURL})
 	require.NoError(t, err)
 	trains, err := train.New(train.Config{DB: h.db, Vault: safe, Identity: h.identity, Log: logger})
 	require.NoError(t, err)

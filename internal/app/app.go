@@ -149,7 +149,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.audit, err = audit.New(ctx, audit.Config{DB: a.db, Ring: a.ring, Log: a.log, Instance: a.instance, CheckpointFile: a.cfg.CheckpointFile}); err != nil {
 		return err
 	}
-	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
+	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
 		return err
 	}
 	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings}); err != nil {

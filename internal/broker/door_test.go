@@ -117,7 +117,7 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 	require.NoError(t, err)
 	d.ids, err = identity.New(identity.Config{DB: db})
 	require.NoError(t, err)
-	d.vault, err = vault.New(vault.Config{DB: db, Ring: ring, Log: log, CheckURL: func(*url.URL) error { return nil }})
+	d.vault, err = vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, Log: log, CheckURL: func(*url.URL) error { return nil }})
 	require.NoError(t, err)
 	d.trains, err = train.New(train.Config{DB: db, Vault: d.vault, Identity: d.ids, Keyless: o.keyless, Log: log})
 	require.NoError(t, err)

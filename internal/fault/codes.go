@@ -53,6 +53,7 @@ var codes = [...]Code{
 	{"key_active", Conflict, "only a revoked key can be purged"},
 	{"train_in_use", Conflict, "the train still has links or active keys"},
 	{"not_revealable", Conflict, "the credential has no such secret field"},
+	{"credential_tampered", Conflict, "the credential was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew"},
 	{"state_conflict", Conflict, "the thing changed meanwhile, or is in a state that forbids this"},
 	{"etag_mismatch", Precondition, "the thing changed since it was read"},
 	{"body_too_large", TooLarge, "the body is over the limit"},

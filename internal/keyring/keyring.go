@@ -35,6 +35,7 @@ type Ring struct {
 	active  uint32
 	keys    map[uint32]secret.Key
 	sealers sync.Map // subkey → secret.Sealer; deriving costs more than sealing
+	macs    sync.Map // subkey → []byte, the keys of [Ring.MAC]
 }
 
 type subkey struct {

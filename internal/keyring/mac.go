@@ -41,6 +41,21 @@ func (r *Ring) mac(version uint32, purpose string, data []byte) ([]byte, error) 
 	if purpose == "" {
 		return nil, errors.New("keyring: a purpose is needed")
 	}
+	sub, err := r.macKey(version, purpose)
+	if err != nil {
+		return nil, err
+	}
+	h := hmac.New(sha256.New, sub)
+	_, _ = h.Write(data) // a hash never fails
+	return h.Sum(binary.BigEndian.AppendUint32(nil, version)), nil
+}
+
+// macKey derives a subkey once: a start checks every credential, key and token.
+func (r *Ring) macKey(version uint32, purpose string) ([]byte, error) {
+	at := subkey{version, purpose}
+	if sub, ok := r.macs.Load(at); ok {
+		return sub.([]byte), nil
+	}
 	key, ok := r.keys[version]
 	if !ok {
 		return nil, ErrUnknownKey
@@ -49,7 +64,6 @@ func (r *Ring) mac(version uint32, purpose string, data []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	h := hmac.New(sha256.New, sub)
-	_, _ = h.Write(data) // a hash never fails
-	return h.Sum(binary.BigEndian.AppendUint32(nil, version)), nil
+	r.macs.Store(at, sub)
+	return sub, nil
 }

@@ -103,7 +103,19 @@ func Migrate(ctx context.Context, cfg Config) (Migrated, error) {
 // Latest returns the number of the newest schema that this binary knows.
 func Latest() (int64, error) {
 	texts, err := Schema(SQLite)
-	return int64(len(texts)), err
+	if err != nil {
+		return 0, err
+	}
+	return number(texts[len(texts)-1])
+}
+
+// number is the number of a migration in its text as [Schema] returns it. Numbers rise; some may be missing.
+func number(text string) (int64, error) {
+	n, err := strconv.ParseInt(text[len("-- "):len("-- 00000")], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("a migration's name has no number: %w", err)
+	}
+	return n, nil
 }
 
 func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
@@ -112,15 +124,15 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 		return did, err
 	}
 	names := map[int64]string{}
+	latest := int64(0)
 	var steps []*goose.Migration
 	for _, text := range texts {
-		number, err := strconv.ParseInt(text[len("-- "):len("-- 00000")], 10, 64)
-		if err != nil {
-			return did, fmt.Errorf("a migration's name has no number: %w", err)
+		if latest, err = number(text); err != nil {
+			return did, err
 		}
 		name, _, _ := strings.Cut(text[len("-- "):], "\n")
-		names[number] = strings.TrimSuffix(name, ".sql")
-		steps = append(steps, goose.NewGoMigration(number, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		names[latest] = strings.TrimSuffix(name, ".sql")
+		steps = append(steps, goose.NewGoMigration(latest, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, text)
 			return err
 		}}, nil))
@@ -143,8 +155,8 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 		return did, unavailable(err)
 	}
 	did.To = did.From
-	if did.From > int64(len(steps)) {
-		return did, fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, did.From, len(steps))
+	if did.From > latest {
+		return did, fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, did.From, latest)
 	}
 	ran, err := provider.Up(ctx)
 	for _, r := range ran {
@@ -153,7 +165,7 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 	}
 	if err != nil {
 		db.cfg.Log.Error("the migration failed", "cause", redactCause(err))
-		return did, fmt.Errorf("the database's schema could not be brought from version %d to %d; nothing is half done, the log has the cause: %w", did.From, len(steps), redactCause(err))
+		return did, fmt.Errorf("the database's schema could not be brought from version %d to %d; nothing is half done, the log has the cause: %w", did.From, latest, redactCause(err))
 	}
 	return did, nil
 }

@@ -39,11 +39,11 @@ func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown]) *account {
 		a.bearer, a.header = true, secret.FromString("Bearer "+value.Reveal())
 	}
 	switch {
+	case m.Damaged: // Usable says so
 	case !a.isAccount():
 		a.obstacle = "it cannot serve an LLM provider"
 	case m.BaseURL == nil || m.BaseURL.Host == "":
 		a.obstacle = "it has no base_url"
-	case m.Damaged: // Usable says so
 	case value.IsZero():
 		a.obstacle = "its secret is empty"
 	case !sendable(value):

@@ -15,17 +15,27 @@ import (
 
 // Update merges a patch into a credential (RFC 7396). Secrets in the patch make a new version, in which the fields that it does not name
 // stay. With ifMatch (the If-Match header's text, or empty) it changes only the state that the caller has seen; otherwise the fault is
-// etag_mismatch.
+// etag_mismatch. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and the
+// oauth block's, which vouches for it anew; any other is the fault credential_tampered.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
 	return r.change(ctx, caller, id, "update", store.CredentialUpdate, func(tx *store.Tx, s *stored) error {
 		if !etag.Match(ifMatch, s.ETag()) {
 			return changedMeanwhile()
 		}
+		if err := r.vouched(s, p, true); err != nil {
+			return err
+		}
+		if s.Tampered {
+			if err := r.latest(tx, s); err != nil {
+				return err
+			}
+		}
 		return r.patch(tx, caller, s, p)
 	})
 }
 
-// Rotate stores a new version of the secret fields. Fields that are not named stay as they are.
+// Rotate stores a new version of the secret fields. Fields that are not named stay as they are. A credential that was changed outside
+// Signalbox gets no new secret before it is mended ([Room.Update]).
 func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, secrets map[string]secret.Value, reason string) (Credential, error) {
 	p := Patch{Secrets: make(map[string]*secret.Value, len(secrets)), Reason: reason}
 	for name, v := range secrets {
@@ -36,6 +46,9 @@ func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, se
 			return fault.New(fault.Unprocessable, "secret_missing", "A rotation needs at least one new secret. Give the fields that change; nothing was changed.").
 				With("/secrets", "needs at least one field")
 		}
+		if err := r.vouched(s, p, false); err != nil {
+			return err
+		}
 		return r.patch(tx, caller, s, p)
 	})
 }
@@ -43,6 +56,9 @@ func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, se
 // Restore makes the secret fields of an earlier version current again, as a new version.
 func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n int64) (Credential, error) {
 	return r.change(ctx, caller, id, "restore", store.CredentialRotate, func(tx *store.Tx, s *stored) error {
+		if err := r.vouched(s, Patch{}, false); err != nil {
+			return err
+		}
 		all, err := versions(tx, *s)
 		if err != nil {
 			return err
@@ -125,16 +141,16 @@ func (r *Room) change(ctx context.Context, caller identity.Caller, id, act strin
 
 func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) error {
 	var bad problems
-	before, state := s.Meta, s.state
+	before, state, mended := s.Meta, s.state, s.Tampered
 	s.Meta = p.merge(cloneMeta(s.Meta))
 	p.State.apply(&s.state)
 	if !slices.Contains([]Status{Active, Disabled, Compromised}, s.state) {
 		bad.add("/status", "must be active, disabled or compromised; the other statuses come with time")
 	}
-	if s.row.account(before.Provider) != s.row.account(s.Provider) {
+	if !mended && s.row.account(before.Provider) != s.row.account(s.Provider) {
 		bad.add("/provider", "cannot make an account of another credential or the reverse; store a new credential instead")
 	}
-	if len(changedFields(before, s.Meta)) > 0 {
+	if mended || len(changedFields(before, s.Meta)) > 0 {
 		r.normalise(s.row, &s.Meta, &bad)
 	} else {
 		// Metadata that stays is not judged again: a credential whose upstream is no longer allowed must still be rotated or disabled.
@@ -166,12 +182,12 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 	if p.Notes.IsSet() {
 		fields = append(fields, "notes")
 	}
-	if len(fields) == 0 && len(p.Secrets) == 0 {
+	if len(fields) == 0 && len(p.Secrets) == 0 && !mended {
 		ev := caller.Event(store.CredentialView, s.target())
 		ev.Reason = "a patch that changes nothing"
 		return tx.Record(ev)
 	}
-	if len(fields) > 0 {
+	if len(fields) > 0 || mended {
 		s.Revision++
 		s.UpdatedAt = tx.Now()
 		if err := r.writeMeta(tx, s, p.Notes, slices.Contains(fields, tokenExpiry)); err != nil {
@@ -180,6 +196,9 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 		ev := caller.Event(store.CredentialUpdate, s.target())
 		ev.Fields = fields
 		ev.Details = store.Details{store.Int("revision", s.Revision)}
+		if mended {
+			ev.Details = append(ev.Details, store.Bool("mended", true))
+		}
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
@@ -213,6 +232,9 @@ func (r *Room) writeMeta(tx *store.Tx, s *stored, notes Edit[secret.Value], expi
 			return err
 		}
 	}
+	if err := r.bind(s); err != nil {
+		return err
+	}
 	return s.update(tx)
 }
 
@@ -221,6 +243,9 @@ func (r *Room) newVersion(tx *store.Tx, caller identity.Caller, s *stored, v ver
 	s.Version++
 	s.UpdatedAt = tx.Now()
 	if err := r.insertVersion(tx, caller, s, v); err != nil {
+		return err
+	}
+	if err := r.bind(s); err != nil {
 		return err
 	}
 	if err := s.update(tx); err != nil {

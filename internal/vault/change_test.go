@@ -261,7 +261,7 @@ func TestAStaleUpstreamDoesNotBlockContainment(t *testing.T) {
 		c := f.create(t, d)
 		policy, err := outbound.ParsePolicy(nil)
 		require.NoError(t, err)
-		strict, err := vault.New(vault.Config{DB: f.db, Ring: f.ring, CheckURL: policy.CheckURL})
+		strict, err := vault.New(vault.Config{DB: f.db, Ring: f.ring, Binder: f.ring, CheckURL: policy.CheckURL})
 		require.NoError(t, err)
 		_, err = strict.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(vault.Compromised)}, "")
 		require.NoError(t, err)

@@ -43,6 +43,9 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		if err != nil {
 			return err
 		}
+		if err := r.bind(&s); err != nil {
+			return err
+		}
 		if err := s.insert(tx, notes); err != nil {
 			return err
 		}

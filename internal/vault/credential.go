@@ -58,6 +58,8 @@ type Credential struct {
 	Meta
 	Status Status
 	Health Health // empty for types without one
+	// Tampered says that the credential was changed outside Signalbox, so that it is neither lent nor revealed. Lists do not look.
+	Tampered bool
 	// Notes are filled by [Room.Get] alone; HasNotes tells everywhere whether there are any.
 	Notes    secret.Value
 	HasNotes bool
@@ -184,6 +186,8 @@ type Material struct {
 	State        Status     // active, disabled or compromised
 	ExpiresAt    *time.Time // of the credential
 	TokenExpires *time.Time // of an OAuth access token, when known
-	// Damaged says that the sealed secret did not open.
+	// Damaged says that the sealed secret did not open, or was not tried because of Tampered.
 	Damaged bool
+	// Tampered says that what decides where the secret goes was changed outside Signalbox.
+	Tampered bool
 }

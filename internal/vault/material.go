@@ -9,8 +9,8 @@ import (
 )
 
 // Material opens a credential for lending, in the caller's transaction. It checks no permission and records nothing: whoever lends
-// records each use. Sealed material that does not open is no error here, so that one damaged credential does not stop the others; the
-// result says so and is not usable.
+// records each use. Sealed material that does not open, and a credential that was changed outside Signalbox, are no error here, so that one
+// damaged credential does not stop the others; the result says so and is not usable.
 func (r *Room) Material(tx *store.Tx, id string) (Material, error) {
 	all, err := r.Materials(tx, []string{id})
 	if err != nil {
@@ -69,6 +69,12 @@ func (r *Room) material(tx *store.Tx, rows []materialRow) Material {
 		// A type or a list that this version cannot read: nothing of it is lent, and the others are not affected.
 		r.log.Error("a credential cannot be read and is not lent", "credential", first.ID)
 		return Material{ID: first.ID, Name: first.Name, Version: first.Version, State: Disabled, Damaged: true}
+	}
+	if ok, err := r.intact(s); err != nil || !ok {
+		// Nothing of it is opened, and where it says to go is not handed on.
+		r.log.Error("a credential was changed outside Signalbox and is not lent; set its destinations anew", "credential", s.ID, "revision", s.Revision)
+		return Material{ID: s.ID, Name: s.Name, AccountID: s.AccountID, Type: s.Type, Provider: s.Provider, Version: s.Version, State: s.state,
+			Damaged: true, Tampered: true}
 	}
 	m := Material{ID: s.ID, Name: s.Name, AccountID: s.AccountID, Type: s.Type, Provider: s.Provider, BaseURL: baseURL(s.row, s.Meta),
 		Hosts: boundHosts(s.row, s.Meta), Version: s.Version, Secrets: map[string]secret.Value{}, State: s.state, ExpiresAt: s.ExpiresAt,

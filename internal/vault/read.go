@@ -12,7 +12,8 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// Get returns a credential's metadata with its notes, and records that it was read.
+// Get returns a credential's metadata with its notes, and records that it was read. It says when the credential was changed outside
+// Signalbox, and so does the record.
 func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Credential, error) {
 	if err := r.allow(ctx, caller, identity.CredentialRead, "view", id); err != nil {
 		return Credential{}, err
@@ -33,10 +34,21 @@ func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Cred
 		} else if err != nil {
 			return err
 		}
-		return tx.Record(caller.Event(store.CredentialView, s.target()))
+		ok, err := r.intact(s)
+		if err != nil {
+			return err
+		}
+		ev := caller.Event(store.CredentialView, s.target())
+		if s.Tampered = !ok; s.Tampered {
+			ev.Details = store.Details{store.Bool("tampered", true)}
+		}
+		return tx.Record(ev)
 	})
 	if err != nil {
 		return Credential{}, err
+	}
+	if s.Tampered {
+		r.log.Error("a credential was changed outside Signalbox and is not lent; set its destinations anew", "credential", s.ID, "revision", s.Revision)
 	}
 	if s.HasNotes = notes.Sealed != nil; s.HasNotes {
 		v, err := r.ring.Open(sealPurpose, notes.Sealed, notesAAD(s.ID, notes.Version))

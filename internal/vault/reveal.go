@@ -13,7 +13,8 @@ import (
 
 // Reveal decrypts one secret field of the current version for a person, who says why. The reveal is on record before anything is
 // decrypted: if it cannot be recorded, it does not happen. Asking for a field that the credential does not have is the fault
-// not_revealable and is recorded as refused; material that does not open is recorded as failed.
+// not_revealable and is recorded as refused; material that does not open is recorded as failed, and so is a credential that was changed
+// outside Signalbox (credential_tampered).
 func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, reason string) (secret.Value, error) {
 	if err := r.allow(ctx, caller, identity.CredentialReveal, "reveal", id); err != nil {
 		return secret.Value{}, err
@@ -32,6 +33,12 @@ func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, re
 		if s, err = load(tx, id, true); err != nil { // locked, so that a deletion at this moment does not look like damage
 			return err
 		}
+		// The addresses that tell a person where to use the secret may be somebody else's.
+		if ok, err := r.intact(s); err != nil {
+			return err
+		} else if !ok {
+			return &damage{target: s.target(), field: field, version: s.Version, tampered: true}
+		}
 		if !slices.Contains(s.SecretFields, field) {
 			verdict = fault.New(fault.Conflict, "not_revealable", "The credential has no such secret field. Read it to see its secret_fields, and ask for one of those.")
 			return tx.Record(refused(caller, s.target(), "reveal", verdict))
@@ -49,7 +56,7 @@ func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, re
 		return tx.Record(ev)
 	})
 	if err != nil {
-		return secret.Value{}, err
+		return secret.Value{}, r.settle(ctx, caller, store.CredentialReveal, err)
 	}
 	if verdict != nil {
 		return secret.Value{}, verdict

@@ -52,13 +52,14 @@ type row struct {
 	Fields         string      `db:"fields"`
 	Suffix         string      `db:"suffix"`
 	TokenExpiresAt *store.Time `db:"token_expires_at"`
+	Binding        []byte      `db:"binding"`
 }
 
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
 	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.created_at, c.updated_at, c.last_rotated_at,
-	v.fields, v.suffix, v.token_expires_at`
+	v.fields, v.suffix, v.token_expires_at, c.binding`
 
 const rowTables = ` FROM credentials c JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version`
 
@@ -70,6 +71,7 @@ type stored struct {
 	row          TypeRow
 	state        Status
 	notesVersion int64
+	binding      []byte // as it lies in the database, or as [Room.bind] made it for what is to be written
 }
 
 func (s stored) target() store.Target {
@@ -82,7 +84,7 @@ func (w row) decode(now time.Time) (stored, error) {
 	if !ok {
 		return stored{}, fmt.Errorf("credential %s has a type that this version does not know", w.ID)
 	}
-	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion}
+	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding}
 	c := &s.Credential
 	c.ID, c.Type, c.Version, c.Revision, c.Suffix, c.HasNotes = w.ID, kind.Type, w.Version, w.Revision, w.Suffix, w.HasNotes != 0
 	c.Meta = Meta{
@@ -136,7 +138,7 @@ func (s stored) columns() ([]column, error) {
 		{"state", string(s.state)}, {"version", s.Version}, {"revision", s.Revision}, {"port", s.Port}, {"requires_vpn", number01(s.RequiresVPN)},
 		{"requires_2fa", number01(s.Requires2FA)}, {"tags", tags}, {"hosts", hosts}, {"expires_at", store.TimePtr(s.ExpiresAt)},
 		{"rotate_every_days", s.RotateEvery}, {"oauth_scopes", scopes}, {"search", s.searchText()}, {"updated_at", store.TimeOf(s.UpdatedAt)},
-		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)},
+		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)}, {"binding", nullable(s.binding)},
 	}
 	for _, t := range s.texts() {
 		if t.column == "account_id" && *t.value == "" {

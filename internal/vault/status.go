@@ -60,6 +60,9 @@ func healthAt(tokenExpires *time.Time, now time.Time) Health {
 
 // Usable returns an empty string when the material may be lent at that moment, and otherwise why not, in words for a person.
 func (m Material) Usable(now time.Time) string {
+	if m.Tampered { // its status may be part of the lie
+		return "it was changed outside Signalbox (credential_tampered); set its destinations anew"
+	}
 	switch statusAt(m.State, m.ExpiresAt, now) {
 	case Active, Expiring:
 	case Expired:

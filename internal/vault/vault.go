@@ -1,10 +1,12 @@
 // Package vault stores credentials: readable metadata, sealed secret fields, and their versions.
 //
 // Promise: a secret field lies in the database only sealed, bound to its credential, field and version; it leaves by an authorised
-// reveal that was recorded before it was decrypted, or as [Material] for lending. Every change is a recorded act and adds a version;
-// deleting a credential destroys the sealed material of all of them.
+// reveal that was recorded before it was decrypted, or as [Material] for lending, and either only while everything that decides where and
+// how it goes is as it was set through this room. Every change is a recorded act and adds a version; deleting a credential destroys the
+// sealed material of all of them.
 //
-// Limits: search covers readable metadata only. On PostgreSQL deleted rows stay in the files, sealed, until vacuum removes them.
+// Limits: search covers readable metadata only. On PostgreSQL deleted rows stay in the files, sealed, until vacuum removes them. Whoever
+// writes the database can put back a whole older state of a credential (binding.go).
 //
 // Invariants: an unknown type, state or field is refused; an account's name and account id are unique among accounts; no error text
 // holds a value that was given; whoever may not act learns nothing about whether the credential exists.
@@ -28,32 +30,40 @@ type Sealer interface {
 	Open(purpose string, sealed []byte, aad secret.AAD) (secret.Value, error)
 }
 
+// Binder is the other part: it makes and compares the MACs that hold a credential to its destinations.
+type Binder interface {
+	MAC(purpose string, data []byte) ([]byte, error)
+	SameMAC(purpose string, mac, data []byte) (bool, error)
+}
+
 // Config is what the vault needs.
 type Config struct {
-	DB   *store.DB
-	Ring Sealer
-	Log  *slog.Logger
+	DB     *store.DB
+	Ring   Sealer
+	Binder Binder // the same keyring
+	Log    *slog.Logger
 	// CheckURL refuses a URL that Signalbox would not call. Its error must be a fault that does not quote the URL.
 	CheckURL func(*url.URL) error
 }
 
 // Room is the vault. Make it with [New]. It is safe for concurrent use.
 type Room struct {
-	db    *store.DB
-	ring  Sealer
-	log   *slog.Logger
-	check func(*url.URL) error
+	db     *store.DB
+	ring   Sealer
+	binder Binder
+	log    *slog.Logger
+	check  func(*url.URL) error
 }
 
 // New returns the vault on a database and a keyring.
 func New(cfg Config) (*Room, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.CheckURL == nil {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Binder == nil || cfg.CheckURL == nil {
 		return nil, errors.New("vault: a database, a keyring and a check of URLs are needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Room{db: cfg.DB, ring: cfg.Ring, log: cfg.Log, check: cfg.CheckURL}, nil
+	return &Room{db: cfg.DB, ring: cfg.Ring, binder: cfg.Binder, log: cfg.Log, check: cfg.CheckURL}, nil
 }
 
 // Names of this room in the database and in records.
@@ -101,12 +111,14 @@ func refused(caller identity.Caller, target store.Target, act string, refusal er
 	return ev
 }
 
-// damage is sealed material that does not open where it lies.
+// damage is sealed material that does not open where it lies, or a credential that does not fit its MAC.
 type damage struct {
-	target  store.Target
-	field   string
-	version int64
-	cause   error
+	target   store.Target
+	field    string
+	version  int64
+	cause    error
+	tampered bool
+	missing  []string // what a change would have had to name to mend it
 }
 
 func (d *damage) Error() string { return "a sealed field of " + d.target.ID + " does not open" }
@@ -120,6 +132,9 @@ func (r *Room) settle(ctx context.Context, caller identity.Caller, action store.
 	var d *damage
 	if !errors.As(err, &d) {
 		return err
+	}
+	if d.tampered {
+		return r.settleTampered(ctx, caller, action, d)
 	}
 	out := fault.New(fault.Internal, "internal",
 		"The sealed secret does not open where it lies: it was changed outside Signalbox, or its row was moved. Nothing was handed out and the failure is recorded. Store the secret anew (rotate with every field), or restore the database from a backup.").Because(d)
