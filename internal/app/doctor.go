@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/stray"
 )
@@ -56,6 +57,8 @@ type patient struct {
 	database store.Inspection
 	// db is open for reading when the database answers and has this binary's schema.
 	db *store.DB
+	// ring is open when the root key opens the keyring.
+	ring *keyring.Ring
 	// unsigned says that the audit log can be read and has no checkpoint yet.
 	unsigned bool
 }
@@ -81,6 +84,7 @@ func checkups() []checkup {
 		{"database pooler", lookAtPooler},
 		{"clock", lookAtClock},
 		{"root key", lookAtRootKey},
+		{"credentials", lookAtCredentials},
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},
 		{"operator token", lookAtOperatorToken},

@@ -127,7 +127,7 @@ func lookAtRootKey(ctx context.Context, p *patient) []Check {
 	}
 	switch {
 	case exists:
-		if _, err := keyring.Open(ctx, keyring.Config{DB: p.db, Root: key, Log: p.cfg.logger()}); err != nil {
+		if p.ring, err = keyring.Open(ctx, keyring.Config{DB: p.db, Root: key, Log: p.cfg.logger()}); err != nil {
 			return []Check{{State: Broken, Found: told(err), Do: "Put the right root key back; without it the sealed credentials cannot be opened by anyone."}}
 		}
 		if path != "" {

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
 // inspecting bounds the look at a database; quick_check reads all of a SQLite file.
@@ -63,6 +65,35 @@ func lookAtSchema(ctx context.Context, p *patient) []Check {
 		p.db = db
 	}
 	return []Check{{State: Fine, Found: fmt.Sprintf("%d, that of this version", i.Schema)}}
+}
+
+// lookAtCredentials compares every credential with its MAC, which is what a load does for those that are linked.
+func lookAtCredentials(ctx context.Context, p *patient) []Check {
+	if p.ring == nil {
+		return nil // there is none yet, or nothing opens, which is told already
+	}
+	policy, err := outbound.ParsePolicy(p.cfg.AllowPrivateUpstreams)
+	if err != nil {
+		return []Check{{State: Skipped, Found: told(err)}}
+	}
+	room, err := vault.New(vault.Config{DB: p.db, Ring: p.ring, Binder: p.ring, Log: p.cfg.logger(), CheckURL: policy.CheckURL})
+	if err != nil {
+		return []Check{{State: Broken, Found: told(err), Do: "Tell the makers of Signalbox."}}
+	}
+	all, tampered, err := room.CheckAll(ctx)
+	switch {
+	case err != nil:
+		return []Check{{State: Broken, Found: "the credentials cannot be read: " + told(err), Do: "See to the database first."}}
+	case len(tampered) == 0:
+		return []Check{{State: Fine, Found: counted(all, "credential", "credentials") + ", none changed outside Signalbox"}}
+	}
+	shown := tampered[:min(len(tampered), 10)]
+	found := counted(len(tampered), "credential was", "credentials were") + " changed outside Signalbox and not lent: " + strings.Join(shown, ", ")
+	if len(shown) < len(tampered) {
+		found += ", …"
+	}
+	return []Check{{State: Warning, Found: found,
+		Do: "Find out who wrote to the database. Compare each with the audit log (signalbox audit search --target ID), then set its destinations anew (signalbox cred edit ID --status active --provider P --base-url URL --host HOST) or delete it."}}
 }
 
 func lookAtIntegrity(_ context.Context, p *patient) []Check {

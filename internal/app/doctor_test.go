@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/app"
+	"signalbox.dev/signalbox/internal/signalboxtest"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
@@ -68,6 +71,39 @@ func TestDoctorBesideAServer(t *testing.T) {
 				d, checks, _ = diagnosed(t, env, nil)
 				require.False(t, d.OK)
 				require.Contains(t, checks["root key"].Found, rootID(t, rootText(8)))
+			}
+		})
+	}
+}
+
+// TestDoctorFindsTamperedCredentials: what was changed past the server is told by its id, with what to do.
+func TestDoctorFindsTamperedCredentials(t *testing.T) {
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			box := signalboxtest.Start(t, engine)
+			lane := box.LaneOf(t, "", 2)
+			box.Stop()
+			env := home(t, "SIGNALBOX_DATA_DIR", box.DataDir, "SIGNALBOX_LISTEN", "127.0.0.1:0", "SIGNALBOX_ROOT_KEY", base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x5b}, 32)))
+			if engine == store.Postgres {
+				env["DATABASE_URL"] = box.Store.PostgresURL.Reveal()
+			}
+			_, checks, _ := diagnosed(t, env, nil)
+			require.Equal(t, app.Check{Name: "credentials", State: app.Fine, Found: "2 credentials, none changed outside Signalbox"}, checks["credentials"])
+			db, err := store.Open(t.Context(), box.Store)
+			require.NoError(t, err)
+			require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+				_, err := tx.Exec(`UPDATE credentials SET base_url = 'https://evil.example' WHERE id = $1`, lane.Accounts[1].ID)
+				return err
+			}))
+			require.NoError(t, db.Close())
+			d, checks, text := diagnosed(t, env, nil)
+			require.Equal(t, app.Warning, checks["credentials"].State)
+			require.True(t, d.OK, "the others are lent")
+			require.Contains(t, checks["credentials"].Found, "1 credential was changed outside Signalbox and not lent: "+lane.Accounts[1].ID)
+			require.NotContains(t, text, lane.Accounts[0].ID)
+			require.NotContains(t, text, "evil.example")
+			for _, a := range lane.Accounts {
+				require.NotContains(t, text, a.Secret.Reveal())
 			}
 		})
 	}

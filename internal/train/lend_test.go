@@ -214,8 +214,8 @@ func TestUnusableAccountsAreSkipped(t *testing.T) {
 		y.refused("no_account", caller, want())
 		now := y.clock.Now()
 		ids := map[string]string{"disabled": y.account("disabled"), "compromised": y.account("compromised"), "expired": y.account("expired"),
-			"stale": y.oauth("stale", now.Add(time.Minute)), "unsealed": y.account("unsealed")}
-		for i, name := range []string{"disabled", "compromised", "expired", "stale", "unsealed"} {
+			"stale": y.oauth("stale", now.Add(time.Minute)), "unsealed": y.account("unsealed"), "moved": y.account("moved")}
+		for i, name := range []string{"disabled", "compromised", "expired", "stale", "unsealed", "moved"} {
 			y.linkAt("web", ids[name], i+1)
 		}
 		edit := func(name string, p vault.Patch) {
@@ -228,6 +228,7 @@ func TestUnusableAccountsAreSkipped(t *testing.T) {
 		y.clock.Add(2 * time.Minute)
 		y.sql(`UPDATE credential_secrets SET sealed = (SELECT sealed FROM credential_secrets WHERE credential_id = '`+ids["disabled"]+`') WHERE credential_id = '`+ids["unsealed"]+`'`,
 			store.TopicCredential, ids["unsealed"])
+		y.sql(`UPDATE credentials SET base_url = 'https://evil.example' WHERE id = '`+ids["moved"]+`'`, store.TopicCredential, ids["moved"])
 		y.refused("no_account", caller, want())
 		w := want()
 		w.Account = "expired"
@@ -235,8 +236,8 @@ func TestUnusableAccountsAreSkipped(t *testing.T) {
 
 		e, err := y.Explain(t.Context(), y.admin, "web")
 		require.NoError(t, err)
-		require.Len(t, e.Accounts, 5)
-		for i, why := range []string{"disabled", "compromised", "has expired", "access token has expired", "does not open"} {
+		require.Len(t, e.Accounts, 6)
+		for i, why := range []string{"disabled", "compromised", "has expired", "access token has expired", "does not open", "credential_tampered"} {
 			require.Equal(t, train.Unusable, e.Accounts[i].State)
 			require.Contains(t, e.Accounts[i].Why, why)
 			require.False(t, e.Accounts[i].Chosen)

@@ -1,6 +1,8 @@
 package train
 
 import (
+	"net/http"
+	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,4 +42,12 @@ func TestBetas(t *testing.T) {
 	} {
 		require.Equal(t, []string{c.want}, betas(c.sent))
 	}
+}
+
+// TestTheLastCheckStandsAlone: the vault stores no base URL beside hosts without it; the last check must not rely on that.
+func TestTheLastCheckStandsAlone(t *testing.T) {
+	base := &url.URL{Scheme: "https", Host: "api.anthropic.com"}
+	astray := newAccount(vault.Material{ID: "1", Name: "astray", BaseURL: base, Hosts: []string{"relay.example.com"}}, nil)
+	require.False(t, astray.boundTo(&http.Request{URL: base}))
+	require.True(t, astray.boundTo(&http.Request{URL: &url.URL{Scheme: "https", Host: "relay.example.com"}}))
 }

@@ -110,9 +110,10 @@ func (p Patch) destinations(row TypeRow) (missing []string) {
 		named   bool
 	}
 	parts := []part{{"/provider", p.Provider.IsSet()}, {"/base_url", p.BaseURL.IsSet()}, {"/hosts", p.Hosts.IsSet()}, {"/status", p.State.IsSet()}}
-	if o := p.OAuth; row.OAuth && !o.Clear {
-		parts = append(parts, part{"/oauth/token_endpoint", o.TokenEndpoint.IsSet()}, part{"/oauth/client_id", o.ClientID.IsSet()},
-			part{"/oauth/token_endpoint_auth_method", o.AuthMethod.IsSet()}, part{"/oauth/token_request_format", o.RequestFormat.IsSet()})
+	if row.OAuth {
+		o := p.OAuth
+		named := o.Clear || o.ClientID.IsSet() || o.TokenEndpoint.IsSet() || o.AuthMethod.IsSet() || o.RequestFormat.IsSet()
+		parts = append(parts, part{"/oauth", named})
 	}
 	for _, d := range parts {
 		if !d.named {
@@ -120,6 +121,15 @@ func (p Patch) destinations(row TypeRow) (missing []string) {
 		}
 	}
 	return missing
+}
+
+// wholly makes the oauth block of a patch that mends a credential say everything: what it does not name is the provider's again, not what lies
+// there.
+func (o *OAuthPatch) wholly() {
+	for _, e := range []*Edit[string]{&o.ClientID, &o.TokenEndpoint, &o.AuthMethod, &o.RequestFormat} {
+		e.set = true
+	}
+	o.Scopes.set = true
 }
 
 // vouched returns nil when the credential may be changed by a patch: it is intact, or the patch mends it. Anything less would vouch for what
@@ -164,9 +174,9 @@ func (r *Room) latest(tx *store.Tx, s *stored) error {
 func (r *Room) settleTampered(ctx context.Context, caller identity.Caller, action store.Action, d *damage) error {
 	r.log.Error("a credential was changed outside Signalbox; nothing of it was used", "credential", d.target.ID)
 	out := fault.New(fault.Conflict, "credential_tampered",
-		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts (and those of the oauth block) even if they stay. Or delete it.")
+		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, and of type oauth the oauth block, even if they stay. Or delete it.")
 	for _, pointer := range d.missing {
-		out = out.With(pointer, "must be named to mend the credential; null empties it")
+		out = out.With(pointer, "must be named to mend the credential, even if it stays")
 	}
 	ev := caller.Event(action, d.target)
 	ev.Outcome, ev.Reason = store.OutcomeFailed, "credential_tampered"

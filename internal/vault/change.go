@@ -15,8 +15,8 @@ import (
 
 // Update merges a patch into a credential (RFC 7396). Secrets in the patch make a new version, in which the fields that it does not name
 // stay. With ifMatch (the If-Match header's text, or empty) it changes only the state that the caller has seen; otherwise the fault is
-// etag_mismatch. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and the
-// oauth block's, which vouches for it anew; any other is the fault credential_tampered.
+// etag_mismatch. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and, of
+// type oauth, the oauth block, which vouches for it anew; any other is the fault credential_tampered.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
 	return r.change(ctx, caller, id, "update", store.CredentialUpdate, func(tx *store.Tx, s *stored) error {
 		if !etag.Match(ifMatch, s.ETag()) {
@@ -28,6 +28,9 @@ func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p 
 		if s.Tampered {
 			if err := r.latest(tx, s); err != nil {
 				return err
+			}
+			if s.row.OAuth {
+				p.OAuth.wholly()
 			}
 		}
 		return r.patch(tx, caller, s, p)

@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -336,7 +337,9 @@ func TestSuffix(t *testing.T) {
 
 func TestNewNeedsItsParts(t *testing.T) {
 	f := newFixture(t, store.SQLite)
-	for _, cfg := range []vault.Config{{}, {DB: f.db, Ring: f.ring}, {DB: f.db}, {Ring: f.ring}} {
+	check := func(*url.URL) error { return nil }
+	for _, cfg := range []vault.Config{{}, {DB: f.db, Ring: f.ring, Binder: f.ring}, {DB: f.db, Binder: f.ring, CheckURL: check},
+		{Ring: f.ring, Binder: f.ring, CheckURL: check}, {DB: f.db, Ring: f.ring, CheckURL: check}} {
 		_, err := vault.New(cfg)
 		require.Error(t, err)
 	}

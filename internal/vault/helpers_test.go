@@ -94,7 +94,7 @@ func (f *fixture) room(t *testing.T, ring vault.Sealer) *vault.Room {
 	t.Helper()
 	policy, err := outbound.ParsePolicy([]string{"127.0.0.1:9999", "lan.example"})
 	require.NoError(t, err)
-	room, err := vault.New(vault.Config{DB: f.db, Ring: ring, Log: slog.New(slog.NewJSONHandler(f.log, nil)), CheckURL: policy.CheckURL})
+	room, err := vault.New(vault.Config{DB: f.db, Ring: ring, Binder: f.ring, Log: slog.New(slog.NewJSONHandler(f.log, nil)), CheckURL: policy.CheckURL})
 	require.NoError(t, err)
 	return room
 }
