@@ -52,7 +52,7 @@ func TestNoSecretGoesWhereTheDatabaseAlonePointsIt(t *testing.T) {
 		again := box.Again(t)
 		status, body = lend()
 		require.Equal(t, http.StatusForbidden, status, body)
-		require.Contains(t, body, "no_account")
+		require.Contains(t, body, "None of the accounts")
 		why := l.Explain(t)
 		require.Len(t, why, 1)
 		require.Contains(t, why[0].Why, "credential_tampered")
