@@ -27,7 +27,7 @@ func docPages() map[string]int {
 		"guide/credentials.md":         0,
 		"guide/trains-and-accounts.md": 0,
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
-		"guide/troubleshooting.md":     0,
+		"guide/troubleshooting.md":     1, // there must be a credential that was tampered with
 		"operations/systemd.md":        4, // needs root and systemd
 		"operations/fleet.md":          1, // needs the fleet's database and root key
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
