@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"internal/audit":    3,
 	"internal/notify":   3,
 	"internal/keyring":  2,
+	"internal/rate":     2,
 	"internal/store":    1,
 	"internal/outbound": 1, // its refusals are faults
 	"internal/secret":   0,
@@ -95,6 +96,7 @@ var revealers = map[string]string{
 // needs to hear of it. A line whose function no longer calls Bookkeep must go.
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
+	{"internal/rate.(*Limiter).draw", "counter", "counts what callers take of their limits, a share at a time"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
 	{"internal/audit.(*Log).step", "sequence", "moves references to recorded events into the log"},
 	{"internal/audit.(*Log).sweep", "sequence", "takes back references that a batch had left behind"},

@@ -119,7 +119,7 @@ func (s *shell) serve(ctx context.Context, a *app.App, l net.Listener, signals <
 }
 
 func (s *shell) greet(a *app.App, cfg app.Config, address net.Addr) {
-	g := greeting{URL: app.LocalURL(address), DataDir: a.DataDir()}
+	g := greeting{URL: cfg.LocalURL(address), DataDir: a.DataDir()}
 	first := a.First()
 	if first.Done {
 		g.OperatorTokenFile, g.RootKeyFile, g.RootKeyID = first.OperatorTokenFile, first.RootKeyFile, first.RootKeyID
@@ -258,7 +258,7 @@ func (s *shell) devCommand() *cobra.Command {
 				_ = l.Close()
 				return err
 			}
-			s.introduce(d, app.LocalURL(l.Addr()))
+			s.introduce(d, cfg.LocalURL(l.Addr()))
 			return errors.Join(s.serve(cmd.Context(), d.App, l, signals), d.Close())
 		},
 	}

@@ -29,12 +29,13 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what the door needs. All but ClientIP, Served, Log and Closed is required.
+// Config is what the door needs. All but ClientIP, Served, Log, ReadOnly and Closed is required.
 type Config struct {
 	DB       *store.DB
 	Ring     *keyring.Ring // seals what is kept of answers
@@ -50,6 +51,11 @@ type Config struct {
 	// Served is told of each answer: the operation's method and path with its parameters' names, "" when no operation was reached, the status,
 	// and how long it took.
 	Served func(route string, status int, took time.Duration)
+	// Limits counts the requests of callers; CallerLimit and RevealLimit are how many each may make, and how many fields reveal, a minute.
+	Limits                   *rate.Limiter
+	CallerLimit, RevealLimit int
+	// ReadOnly refuses every change.
+	ReadOnly bool
 	// Closed is the answer to every request of an instance that does not serve the API; nil serves it.
 	Closed error
 }
@@ -69,8 +75,11 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Version == "" {
-		return nil, errors.New("api: a database, a keyring, every room and a version are needed")
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Limits == nil || cfg.Version == "" {
+		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
+	}
+	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
+		return nil, errors.New("api: the limits of callers must be one or more")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -68,7 +68,7 @@ func (s *service) addCredentials() {
 		description: "Destroys the sealed material of all its versions.", access: string(identity.CredentialWrite)}, s.deleteCredential)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/reveal", id: "reveal-credential", summary: "Decrypt one secret field", tag: tag,
 		description: "Who, which and why are recorded before the field is decrypted.", access: string(identity.CredentialReveal),
-		showsSecret: true, makesNothing: true}, s.revealCredential)
+		showsSecret: true, makesNothing: true, reveals: true, changesNothing: true}, s.revealCredential)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/rotate", id: "rotate-credential", summary: "Store a new version of the secret", tag: tag,
 		access: string(identity.CredentialWrite), maxBody: secretBody}, s.rotateCredential)
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}/versions", id: "list-credential-versions", summary: "List the versions of a credential's secret", tag: tag,

@@ -39,7 +39,7 @@ func refusals() []refusal {
 		// A public operation with a body takes a secret of its own in it.
 		{"Unauthenticated", fault.Unauthenticated, func(op *huma.Operation) bool { return private(op) || body(op) }},
 		{"Forbidden", fault.Forbidden, func(op *huma.Operation) bool {
-			return private(op) && op.Extensions[extensionPermission] != signedIn
+			return private(op) && op.Extensions[extensionPermission] != signedIn || op.Method != http.MethodGet // a read-only instance
 		}},
 		{"NotFound", fault.NotFound, func(op *huma.Operation) bool { return hasParam(op, "path", "") }},
 		{"Conflict", fault.Conflict, func(op *huma.Operation) bool { return op.Method != http.MethodGet }},
@@ -47,6 +47,7 @@ func refusals() []refusal {
 		{"TooLarge", fault.TooLarge, body},
 		{"UnsupportedMedia", fault.UnsupportedMedia, body},
 		{"Unprocessable", fault.Unprocessable, func(op *huma.Operation) bool { return body(op) || hasParam(op, "query", "") }},
+		{"TooManyRequests", fault.TooMany, always},
 		{"Unavailable", fault.Unavailable, func(op *huma.Operation) bool { return private(op) || body(op) }},
 	}
 }
@@ -131,6 +132,8 @@ func (s *service) refusalResponse(k fault.Kind) *huma.Response {
 	switch k {
 	case fault.Unauthenticated:
 		out.Headers = map[string]*huma.Param{"WWW-Authenticate": text("Bearer, and after a token that is not accepted error=\"invalid_token\".")}
+	case fault.TooMany:
+		out.Headers = map[string]*huma.Param{"Retry-After": text("Seconds until the caller may come again.")}
 	case fault.Unavailable:
 		out.Headers = map[string]*huma.Param{"Retry-After": text("Seconds, when waiting helps.")}
 	}

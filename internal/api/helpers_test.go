@@ -25,6 +25,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -51,6 +52,7 @@ type house struct {
 	deaf     *atomic.Bool // a cache of this instance cannot follow
 	served   *servings
 	door     *api.Door
+	config   api.Config
 	// after is called when a commit stands and before its caller hears of it.
 	after *atomic.Pointer[func(context.Context)]
 
@@ -98,7 +100,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	ring, err := keyring.Open(ctx, keyring.Config{DB: h.db, Root: root, Log: logger})
 	require.NoError(t, err)
-	h.identity, err = identity.New(identity.Config{DB: h.db, Log: logger})
+	h.identity, err = identity.New(identity.Config{DB: h.db, Log: logger, FailureLimit: 1_000_000})
 	require.NoError(t, err)
 	h.audit, err = audit.New(ctx, audit.Config{DB: h.db, Ring: ring, Log: logger})
 	require.NoError(t, err)
@@ -111,13 +113,14 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 		trains.Close()
 		_ = h.identity.Close()
 	})
-	h.door, err = api.New(api.Config{
+	limits, err := rate.New(rate.Config{DB: h.db})
+	require.NoError(t, err)
+	h.config = api.Config{
+		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
 		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
-	})
-	require.NoError(t, err)
-	h.server = httptest.NewServer(h.door)
-	t.Cleanup(h.server.Close)
+	}
+	h.reopen(func(*api.Config) {})
 	texts, err := store.Schema(e)
 	require.NoError(t, err)
 	for _, m := range regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`).FindAllStringSubmatch(strings.Join(texts, "\n"), -1) {
@@ -125,6 +128,19 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	}
 	require.Greater(t, len(h.tables), 10)
 	return h
+}
+
+// reopen puts another door on the same rooms, with changed settings.
+func (h *house) reopen(change func(*api.Config)) {
+	h.t.Helper()
+	change(&h.config)
+	door, err := api.New(h.config)
+	require.NoError(h.t, err)
+	h.door, h.server = door, httptest.NewServer(door)
+	h.t.Cleanup(h.server.Close)
+	if h.client != nil {
+		h.client = h.as(h.token)
+	}
 }
 
 // servings are what the door tells of its answers.
@@ -241,7 +257,7 @@ func (h *house) counts() map[string]int {
 // withoutRecords drops the tables that the audit log grows in.
 func withoutRecords(counts map[string]int) map[string]int {
 	for table := range counts {
-		if strings.HasPrefix(table, "audit_") || table == "changes" {
+		if strings.HasPrefix(table, "audit_") || table == "changes" || table == "rate_counters" {
 			delete(counts, table)
 		}
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/rate"
 )
 
 // route is one operation.
@@ -38,6 +40,8 @@ type route struct {
 	streams []string
 	// moving says that the answer changes without its ETag, so that If-None-Match is not asked.
 	moving bool
+	// reveals says that the stricter limit of reveals counts; changesNothing that a read-only instance answers it although it is no GET.
+	reveals, changesNothing bool
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
 	showsSecret, makesNothing bool
 	// ownRefusal, when set, records a refusal by the permission table. The rooms record theirs, so only operations on a room that takes no
@@ -146,6 +150,10 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 			return
 		}
 	}
+	if err := s.admit(req.Context(), r, ex); err != nil {
+		s.refuse(w, req, err)
+		return
+	}
 	for _, p := range needs {
 		if ex.refusal = identity.Allow(ex.caller, p); ex.refusal != nil {
 			break
@@ -181,6 +189,32 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 	}
 }
 
+const (
+	callerDetail = "This caller makes too many requests. Wait as long as Retry-After says; an operator can raise the limit (caller-limit)."
+	revealDetail = "This caller reveals too many secrets. Wait as long as Retry-After says; an operator can raise the limit (reveal-limit)."
+)
+
+// admit counts the request for its caller, over all instances, and refuses what a read-only instance does not do.
+func (s *service) admit(ctx context.Context, r route, ex *exchange) error {
+	// A person is one caller, however many tokens they have; nobody is as many as there are addresses.
+	who := cmp.Or(ex.caller.UserID, ex.caller.ID)
+	if who == "" {
+		who = identity.Source(ex.ip)
+	}
+	if err := s.Limits.Take(ctx, rate.Rule{Name: "api", Limit: s.CallerLimit, Detail: callerDetail}, who); err != nil {
+		return err
+	}
+	if r.reveals {
+		if err := s.Limits.Take(ctx, rate.Rule{Name: "reveal", Limit: s.RevealLimit, Detail: revealDetail}, who); err != nil {
+			return err
+		}
+	}
+	if s.ReadOnly && r.method != http.MethodGet && !r.changesNothing {
+		return fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only (--read-only), so nothing was changed. Reading and revealing work; ask its operator when changes are possible again.")
+	}
+	return nil
+}
+
 // authenticate finds out who asks.
 func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	values := r.Header.Values("Authorization")
@@ -205,7 +239,7 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	}
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
-			s.Identity.Failed(ex.ip, identity.FailedToken)
+			err = s.Identity.Refuse(r.Context(), ex.ip, identity.FailedToken, err)
 		}
 		return err
 	}

@@ -20,7 +20,8 @@ type callerBody struct {
 }
 
 type versionBody struct {
-	Version string `json:"version"`
+	Version  string `json:"version"`
+	ReadOnly bool   `json:"read_only" doc:"Whether this instance refuses every change."`
 }
 
 // addService registers what is about the service itself: the first administrator, who asks, which version answers, what the API is.
@@ -53,7 +54,7 @@ func (s *service) whoAmI(_ context.Context, caller identity.Caller, _ *struct{})
 }
 
 func (s *service) version(context.Context, identity.Caller, *struct{}) (*struct{ Body versionBody }, error) {
-	return &struct{ Body versionBody }{versionBody{s.Version}}, nil
+	return &struct{ Body versionBody }{versionBody{s.Version, s.ReadOnly}}, nil
 }
 
 type document struct {

@@ -30,6 +30,10 @@ func (a *App) handler() http.Handler {
 			}
 			a.broker.ServeHTTP(w, r)
 		default:
+			if a.certificate != nil || a.cfg.BehindTLSProxy {
+				// RFC 6797; browsers ignore it over plain http. Without includeSubDomains: other hosts are not ours to decide about.
+				w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+			}
 			// A refusal waits for the rest of the body, which a client may announce and never send. The broker sees to itself: its
 			// answers last as long as they last.
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(shortRequest))

@@ -5,7 +5,8 @@
 // use, plain http on an address that is not loopback. SIGTERM drains: open streams go on, new requests are sent elsewhere, and what was
 // recorded is signed before the process ends.
 //
-// Limits: one process serves one data directory. TLS is ended by a proxy in front.
+// Limits: one process serves one data directory. TLS is ended here, with a certificate from files, or by a proxy in front; getting the
+// certificate is the operator's affair.
 //
 // Invariants: a root key is made only where no keyring exists; the operator token and the set-up link are made by a first start and by
 // nothing else; the log holds no query, header or body of a request, and of a path only words and ids of our own.
@@ -28,6 +29,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -57,6 +59,8 @@ type App struct {
 	health    health
 	metrics   *instruments
 
+	// certificate is that of the main listener, nil for plain http.
+	certificate *certificate
 	// loopback says that the main listener takes connections from this machine only. The other listener is for metrics, or nil.
 	loopback atomic.Bool
 	metricsL net.Listener
@@ -86,6 +90,11 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	}
 	if a.metrics, err = newInstruments(a); err != nil {
 		return nil, err
+	}
+	if serving && cfg.servesTLS() {
+		if a.certificate, err = openCertificate(cfg.TLSCertFile, cfg.TLSKeyFile, a.log, time.Now); err != nil {
+			return nil, err
+		}
 	}
 	if serving && cfg.MetricsListen != "" {
 		if a.metricsL, err = listen(cfg.MetricsListen, "metrics-listen"); err != nil {
@@ -143,7 +152,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys}); err != nil {
+	if a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, FailureLimit: a.cfg.FailureLimit}); err != nil {
 		return err
 	}
 	if a.audit, err = audit.New(ctx, audit.Config{DB: a.db, Ring: a.ring, Log: a.log, Instance: a.instance, CheckpointFile: a.cfg.CheckpointFile}); err != nil {
@@ -153,6 +162,10 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings}); err != nil {
+		return err
+	}
+	limits, err := rate.New(rate.Config{DB: a.db})
+	if err != nil {
 		return err
 	}
 	a.transport = outbound.NewTransport(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
@@ -167,7 +180,8 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.api, err = api.New(api.Config{
 		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
-		Closed: a.cfg.Mode.noManaging(),
+		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
+		Limits: limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
 	})
 	if err != nil {
 		return err
@@ -179,7 +193,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging()})
+	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly})
 	return err
 }
 

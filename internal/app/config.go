@@ -39,6 +39,12 @@ type Config struct {
 	DefaultTrain          string
 	TrustedProxies        []netip.Prefix
 	BehindTLSProxy        bool
+	TLSCertFile           string // "" for plain http
+	TLSKeyFile            string
+	ReadOnly              bool
+	CallerLimit           int // requests a minute
+	RevealLimit           int
+	FailureLimit          int
 
 	// URL and Token are for the client commands.
 	URL   string
@@ -215,7 +221,15 @@ func (c *Config) fillPaths(env Environ) error {
 	if c.CheckpointFile, err = filepath.Abs(c.CheckpointFile); err != nil {
 		return fmt.Errorf("the checkpoint file: %w", err)
 	}
-	return nil
+	for _, file := range []*string{&c.TLSCertFile, &c.TLSKeyFile} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil {
+			return fmt.Errorf("the TLS files: %w", err)
+		}
+	}
+	return c.checkTLS()
 }
 
 // strangers warns of SIGNALBOX_ variables that no setting has, so that a misspelt one does not pass for set.

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Listen opens the listener of cfg. It refuses an address that is not loopback unless a TLS proxy is said to be in front, because keys
-// and tokens would cross the network in plain text, and switched-off client keys unless that is forced.
+// Listen opens the listener of cfg. It refuses an address that is not loopback unless there is a TLS certificate or a TLS proxy is said to
+// be in front, because keys and tokens would cross the network in plain text, and switched-off client keys unless that is forced.
 func Listen(cfg Config) (net.Listener, error) {
 	if err := checkListen(cfg, isLoopback(cfg.Listen)); err != nil {
 		return nil, err
@@ -45,9 +45,9 @@ func checkListen(cfg Config, loopback bool) error {
 	if loopback {
 		return nil
 	}
-	if !cfg.BehindTLSProxy {
+	if !cfg.BehindTLSProxy && !cfg.servesTLS() {
 		return fmt.Errorf("%s is not loopback, and Signalbox speaks plain http: keys and tokens would cross the network readable; "+
-			"put a TLS proxy in front and set SIGNALBOX_BEHIND_TLS_PROXY=true, or listen on 127.0.0.1", cfg.Listen)
+			"give it a certificate (SIGNALBOX_TLS_CERT_FILE, SIGNALBOX_TLS_KEY_FILE), put a TLS proxy in front and set SIGNALBOX_BEHIND_TLS_PROXY=true, or listen on 127.0.0.1", cfg.Listen)
 	}
 	if !cfg.ClientAuth && !cfg.ForceNoClientAuth {
 		return fmt.Errorf("client keys are switched off (%s), and %s is not loopback: everybody who reaches it could use the accounts; "+
@@ -69,14 +69,18 @@ func isLoopback(address string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// LocalURL returns the URL under which this machine reaches the listener.
-func LocalURL(address net.Addr) string {
+// LocalURL returns the URL under which this machine reaches the listener. With TLS the certificate may not name that address.
+func (c Config) LocalURL(address net.Addr) string {
+	scheme := "http://"
+	if c.servesTLS() {
+		scheme = "https://"
+	}
 	host, port, err := net.SplitHostPort(address.String())
 	if err != nil {
-		return "http://" + address.String()
+		return scheme + address.String()
 	}
 	if a, err := netip.ParseAddr(host); err == nil && a.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + net.JoinHostPort(host, port)
 }

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,11 @@ func TestListenRefusesWhatIsNotLoopback(t *testing.T) {
 		require.NoError(t, err, c)
 		require.NoError(t, l.Close())
 	}
+	l, err := app.Listen(app.Config{Listen: "0.0.0.0:0", ClientAuth: true, TLSCertFile: "c", TLSKeyFile: "k"})
+	require.NoError(t, err, "with a certificate of its own it may listen anywhere")
+	require.NoError(t, l.Close())
+	_, err = app.Listen(app.Config{Listen: "0.0.0.0:0", TLSCertFile: "c", TLSKeyFile: "k"})
+	require.ErrorContains(t, err, "SIGNALBOX_FORCE_NO_CLIENT_AUTH=true", "TLS does not replace keys")
 }
 
 func TestListenSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
@@ -55,7 +61,8 @@ func TestLocalURL(t *testing.T) {
 	for in, want := range map[string]string{"127.0.0.1:80": "http://127.0.0.1:80", "0.0.0.0:8420": "http://127.0.0.1:8420", "[::]:8420": "http://127.0.0.1:8420", "[::1]:8420": "http://[::1]:8420"} {
 		a, err := net.ResolveTCPAddr("tcp", in)
 		require.NoError(t, err)
-		require.Equal(t, want, app.LocalURL(a))
+		require.Equal(t, want, app.Config{}.LocalURL(a))
+		require.Equal(t, strings.Replace(want, "http:", "https:", 1), app.Config{TLSCertFile: "c", TLSKeyFile: "k"}.LocalURL(a))
 	}
 	for url, local := range map[string]bool{
 		"http://127.0.0.1:8420": true, "http://localhost": true, "http://[::1]:1": true, "https://box.example": false, "http://10.0.0.1:8420": false, "http://localhost.example.com": false, "": false,

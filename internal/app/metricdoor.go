@@ -58,7 +58,7 @@ func (a *App) mayScrape(r *http.Request) error {
 	caller, err := a.identity.Token(strings.TrimSpace(bearer))
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
-			a.identity.Failed(a.clientIP(r), identity.FailedToken)
+			err = a.identity.Refuse(r.Context(), a.clientIP(r), identity.FailedToken, err)
 		}
 		return err
 	}

@@ -48,11 +48,16 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("record the start: %w", err)
 	}
 	a.loopback.Store(isLoopback(l.Addr().String()))
+	serve := server.Serve
+	if a.certificate != nil {
+		server.TLSConfig = a.certificate.config()
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	defer a.serveMetrics()()
 	defer paceHeap()()
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
-	a.log.Info("serving", "listen", l.Addr().String(), "engine", a.db.Engine(), "version", a.version)
+	go func() { ended <- serve(l) }()
+	a.log.Info("serving", "listen", l.Addr().String(), "tls", a.certificate != nil, "engine", a.db.Engine(), "version", a.version)
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)

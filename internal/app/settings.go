@@ -107,7 +107,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "listen", Env: []string{"SIGNALBOX_LISTEN"}, Default: "127.0.0.1:8420", Kind: "host:port", Use: UseServe,
-			Doc: "address and port to serve on; one that is not loopback needs --behind-tls-proxy",
+			Doc: "address and port to serve on; one that is not loopback needs --tls-cert-file or --behind-tls-proxy",
 			set: func(c *Config, s string) error { return setAddress(&c.Listen, s, "127.0.0.1:8420") },
 		},
 		{
@@ -122,6 +122,16 @@ func Settings() []Setting {
 				c.Mode = Mode(strings.ToLower(s))
 				return oneOf(string(c.Mode), string(ModeFull), string(ModeProxy), string(ModeAPI))
 			},
+		},
+		{
+			Name: "tls-cert-file", Env: []string{"SIGNALBOX_TLS_CERT_FILE"}, Kind: "file", Use: UseServe,
+			Doc: "certificate chain in PEM, with which the server speaks https; read again when it changes (default none: plain http)",
+			set: func(c *Config, s string) error { c.TLSCertFile = s; return nil },
+		},
+		{
+			Name: "tls-key-file", Env: []string{"SIGNALBOX_TLS_KEY_FILE"}, Kind: "file", Use: UseServe,
+			Doc: "private key of that certificate, in PEM",
+			set: func(c *Config, s string) error { c.TLSKeyFile = s; return nil },
 		},
 		{
 			Name: "behind-tls-proxy", Env: []string{"SIGNALBOX_BEHIND_TLS_PROXY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
@@ -168,6 +178,26 @@ func Settings() []Setting {
 			Name: "body-limit", Env: []string{"SIGNALBOX_BODY_LIMIT"}, Default: "32MiB", Kind: "size", Use: UseServe,
 			Doc: "largest request body that is forwarded to an upstream, in bytes or with KiB, MiB or GiB",
 			set: func(c *Config, s string) (err error) { c.BodyLimit, err = parseSize(s); return err },
+		},
+		{
+			Name: "read-only", Env: []string{"SIGNALBOX_READ_ONLY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
+			Doc: "refuses every change over the API and the pages; reading, revealing, signing in and lending go on",
+			set: func(c *Config, s string) error { return setSwitch(&c.ReadOnly, s) },
+		},
+		{
+			Name: "caller-limit", Env: []string{"SIGNALBOX_CALLER_LIMIT"}, Default: "1200", Kind: "number", Use: UseServe,
+			Doc: "how many requests a minute one caller may make to the API, over all instances",
+			set: func(c *Config, s string) error { return setCount(&c.CallerLimit, s, 1) },
+		},
+		{
+			Name: "reveal-limit", Env: []string{"SIGNALBOX_REVEAL_LIMIT"}, Default: "60", Kind: "number", Use: UseServe,
+			Doc: "how many secret fields a minute one caller may reveal, over all instances",
+			set: func(c *Config, s string) error { return setCount(&c.RevealLimit, s, 1) },
+		},
+		{
+			Name: "failure-limit", Env: []string{"SIGNALBOX_FAILURE_LIMIT"}, Default: "300", Kind: "number", Use: UseServe,
+			Doc: "how many requests a minute from one address may fail to authenticate, over all instances, before further ones are told to wait; valid keys and tokens are never held up",
+			set: func(c *Config, s string) error { return setCount(&c.FailureLimit, s, 1) },
 		},
 		{
 			Name: "max-keys-per-train", Env: []string{"SIGNALBOX_MAX_KEYS_PER_TRAIN"}, Default: "10", Kind: "number", Use: UseServe,

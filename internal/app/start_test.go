@@ -348,7 +348,7 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 	go func() { served <- a.Serve(ctx, l) }()
 	client := &http.Client{Transport: &http.Transport{}}
 	require.Eventually(t, func() bool {
-		resp, err := client.Get(app.LocalURL(l.Addr()) + "/readyz")
+		resp, err := client.Get(app.Config{}.LocalURL(l.Addr()) + "/readyz")
 		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	}, 5*time.Second, 10*time.Millisecond)
 	client.CloseIdleConnections()

@@ -172,7 +172,7 @@ func (b *Broker) caller(r *http.Request, rid string) (identity.Caller, error) {
 	caller, err := b.authenticate(r)
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
-			b.identity.Failed(ip, identity.FailedKey)
+			err = b.identity.Refuse(r.Context(), ip, identity.FailedKey, err)
 		}
 		return identity.Caller{}, err
 	}

@@ -35,6 +35,7 @@ var codes = [...]Code{
 	{"login_failed", Unauthenticated, "the e-mail address and the password do not belong together"},
 	{"setup_refused", Unauthenticated, "the set-up link was used, has expired or is not the current one"},
 	{"forbidden", Forbidden, "the caller is known but may not do this"},
+	{"read_only", Forbidden, "this instance changes nothing"},
 	{"scope_missing", Forbidden, "the token lacks the scope that this act needs"},
 	{"train_mismatch", Forbidden, "the request names another train than the client key belongs to"},
 	{"account_not_linked", Forbidden, "the named account is not linked to the train"},

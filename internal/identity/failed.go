@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -115,6 +117,21 @@ func (r *Room) Failed(source, what string) {
 	r.guesses.add(&t)
 }
 
+// failureDetail is what a source is told that has failed too often.
+const failureDetail = "Too many requests from this address came with keys or tokens that are not accepted. Wait as long as Retry-After says; a key or token that is valid is served meanwhile."
+
+// Refuse counts a failed authentication as [Room.Failed] does, and returns what to answer: verdict, or the fault "rate_limited" when the
+// source has failed more often than [Config.FailureLimit] in this minute, over all instances. It is asked after the failure only, so that nobody with a
+// valid key is held up by others at the same address.
+func (r *Room) Refuse(ctx context.Context, source, what string, verdict error) error {
+	r.Failed(source, what)
+	err := r.limits.Take(ctx, rate.Rule{Name: "failures", Limit: r.cfg.FailureLimit, Detail: failureDetail}, canonicalSource(source))
+	if err != nil && fault.KindOf(err) == fault.TooMany {
+		return err
+	}
+	return verdict // also when the database does not answer: it is a refusal either way
+}
+
 // Failures returns how many authentications have failed since the start, by what was tried.
 func (r *Room) Failures() map[string]int64 {
 	out := make(map[string]int64, len(attempts))
@@ -123,6 +140,9 @@ func (r *Room) Failures() map[string]int64 {
 	}
 	return out
 }
+
+// Source is an address as failures and limits are counted for it: an IPv6 address stands for its /64, and what is no address for all such.
+func Source(address string) string { return canonicalSource(address) }
 
 func canonicalSource(s string) string {
 	if p, err := netip.ParseAddrPort(s); err == nil {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -35,6 +36,8 @@ type Config struct {
 	MaxKeysPerTrain int
 	// MaxKeys bounds the active client keys of all trains together; 0 means no bound.
 	MaxKeys int
+	// FailureLimit is how many authentications from one address may fail in a minute before further failures are told to wait; 0 means 300.
+	FailureLimit int
 	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
 	Every time.Duration
 }
@@ -51,6 +54,7 @@ type Room struct {
 	peopleMu sync.RWMutex
 	people   map[string]person
 
+	limits  *rate.Limiter
 	touches touches
 	guesses guesses
 	failed  [len(attempts)]atomic.Int64 // since the start
@@ -62,6 +66,7 @@ type Room struct {
 
 const (
 	defaultKeysPerTrain = 10
+	defaultFailures     = 300
 	defaultEvery        = 10 * time.Second
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
@@ -74,7 +79,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil {
 		return nil, errors.New("identity: a database is needed")
 	}
-	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 {
+	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 || cfg.FailureLimit < 0 {
 		return nil, errors.New("identity: a limit cannot be negative")
 	}
 	if cfg.Log == nil {
@@ -89,7 +94,14 @@ func New(cfg Config) (*Room, error) {
 	if cfg.Every == 0 {
 		cfg.Every = defaultEvery
 	}
-	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}}
+	if cfg.FailureLimit == 0 {
+		cfg.FailureLimit = defaultFailures
+	}
+	limits, err := rate.New(rate.Config{DB: cfg.DB, Clock: cfg.Clock})
+	if err != nil {
+		return nil, err
+	}
+	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
 	r.guesses.sources = map[string]*tally{}

@@ -50,7 +50,7 @@ func (r *Room) Setup(ctx context.Context, caller Caller, token secret.Value, ema
 	user, bearer, err := r.setup(ctx, caller, token, email, name, password)
 	if err != nil {
 		if f, ok := fault.As(err); ok && f.Code == "setup_refused" {
-			r.Failed(caller.IP, FailedSetup)
+			err = r.Refuse(ctx, caller.IP, FailedSetup, err)
 		}
 		return User{}, none, err
 	}

@@ -39,6 +39,8 @@ type Config struct {
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
+	// ReadOnly refuses every form that changes something.
+	ReadOnly bool
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -80,7 +82,22 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(s.crossOrigin))
-	return s.dress(guard.Handler(s.clean(mux))), nil
+	return s.dress(guard.Handler(s.clean(s.unlessReadOnly(mux)))), nil
+}
+
+// unlessReadOnly turns forms away while nothing may be changed. Signing in and out and proving oneself again change nothing but who is there.
+func (s *site) unlessReadOnly(next http.Handler) http.Handler {
+	if !s.ReadOnly {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/sign-in", r.URL.Path == "/sign-out", r.URL.Path == "/step-up":
+			next.ServeHTTP(w, r)
+		default:
+			s.fail(w, r, fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only, so nothing was changed. Ask its operator when changes are possible again."))
+		}
+	})
 }
 
 // clean turns away paths that the mux would answer with a redirect.

@@ -1,0 +1,101 @@
+package api_test
+
+import (
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/api"
+	"signalbox.dev/signalbox/internal/rate"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// TestReadOnly: a read-only instance answers what changes nothing, and refuses every other operation of the document.
+func TestReadOnly(t *testing.T) {
+	d := readDocument(t)
+	each(t, func(t *testing.T, h *house) {
+		w := h.world()
+		h.reopen(func(c *api.Config) { c.ReadOnly = true })
+		refused := 0
+		for _, o := range d.operations(t) {
+			before := withoutRecords(h.counts())
+			a := h.do(request{method: o.method, target: w.target(o), token: h.token, body: h.body(d, o, w)})
+			if o.method == http.MethodGet || o.ID == "reveal-credential" {
+				require.Less(t, a.status, 400, "%s: %s", o, a.body)
+				continue
+			}
+			refused++
+			require.Equal(t, http.StatusForbidden, a.status, "%s: %s", o, a.body)
+			require.Contains(t, o.Responses, "403", "the document does not tell of this refusal")
+			require.Equal(t, "read_only", h.problem(a).Code)
+			require.Equal(t, before, withoutRecords(h.counts()), "%s changed something", o)
+			if o.Permission != "none" { // nobody learns how the server is set up
+				a = h.do(request{method: o.method, target: w.target(o), body: h.body(d, o, w)})
+				require.Equal(t, http.StatusUnauthorized, a.status, "%s: %s", o, a.body)
+			}
+		}
+		require.Greater(t, refused, 15)
+	})
+}
+
+// TestCallerLimit: a caller has a limit of requests and a lower one of reveals in each minute, over all instances; others are not held up.
+func TestCallerLimit(t *testing.T) {
+	d := readDocument(t)
+	each(t, func(t *testing.T, h *house) {
+		w := h.world()
+		op := map[string]operation{}
+		for _, o := range d.operations(t) {
+			op[o.ID] = o
+		}
+		ask := func(id, token string) answered {
+			return h.do(request{method: op[id].method, target: w.target(op[id]), token: token, body: h.body(d, op[id], w)})
+		}
+		minute := func() (n int64) {
+			require.NoError(t, h.db.Read(t.Context(), func(tx *store.Tx) error { n = tx.Now().Unix() / 60; return nil }))
+			return n
+		}
+		other := h.withRole("operator")
+		for from := int64(0); from != minute(); { // when a minute ends meanwhile, the counts say nothing; then it is done again
+			from = minute()
+			limits, err := rate.New(rate.Config{DB: h.db})
+			require.NoError(t, err)
+			h.reopen(func(c *api.Config) { c.Limits, c.CallerLimit, c.RevealLimit = limits, 40, 5 })
+			revealed, read := 0, 0
+			var a answered
+			for range 8 {
+				if a = ask("reveal-credential", h.token); a.status == http.StatusOK {
+					revealed++
+				}
+			}
+			if minute() != from {
+				continue
+			}
+			require.Equal(t, 5, revealed)
+			require.Equal(t, http.StatusTooManyRequests, a.status, "%s", a.body)
+			require.Contains(t, op["reveal-credential"].Responses, "429", "the document does not tell of this refusal")
+			require.Equal(t, "rate_limited", h.problem(a).Code)
+			after, err := strconv.Atoi(a.header.Get("Retry-After"))
+			require.NoError(t, err)
+			require.True(t, after >= 1 && after <= 60, after)
+			require.NotContains(t, string(a.body), w.credential)
+			// Another instance counts on where this one is.
+			limits, err = rate.New(rate.Config{DB: h.db, Clock: time.Now})
+			require.NoError(t, err)
+			h.reopen(func(c *api.Config) { c.Limits = limits })
+			for range 60 {
+				if ask("get-credential", h.token).status == http.StatusOK {
+					read++
+				}
+			}
+			fine := ask("get-credential", other)
+			if minute() != from {
+				continue
+			}
+			require.Equal(t, 40-8, read)
+			require.Equal(t, http.StatusOK, fine.status, "another person was held up: %s", fine.body)
+		}
+	})
+}
