@@ -14,6 +14,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,12 +53,18 @@ type Config struct {
 	// and how long it took.
 	Served func(route string, status int, took time.Duration)
 	// Limits counts the requests of callers; CallerLimit and RevealLimit are how many each may make, and how many fields reveal, a minute.
-	Limits                   *rate.Limiter
+	Limits                   Limits
 	CallerLimit, RevealLimit int
 	// ReadOnly refuses every change.
 	ReadOnly bool
 	// Closed is the answer to every request of an instance that does not serve the API; nil serves it.
 	Closed error
+}
+
+// Limits counts what callers do; a [rate.Limiter] over all instances.
+type Limits interface {
+	// Take counts one act of who, or returns the fault "rate_limited".
+	Take(ctx context.Context, rule rate.Rule, who string) error
 }
 
 // service holds the rooms and, after [build], the registered operations.

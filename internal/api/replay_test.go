@@ -361,7 +361,7 @@ func TestClaimsHoldNothingReadable(t *testing.T) {
 		require.Equal(t, "kept", row.State)
 		require.NotEmpty(t, row.Answer)
 		for _, text := range []string{row.ID, string(row.Request), string(row.Answer), row.Rest} {
-			require.NotContains(t, text, "7q")
+			require.NotContains(t, text, "planted") // shorter pieces occur in random ids by themselves
 		}
 		require.NotContains(t, h.log.String(), "planted")
 	})

@@ -20,6 +20,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/rate"
 )
 
 const planted = "planted-7q2x"
@@ -31,10 +32,15 @@ type stand struct {
 	log    *bytes.Buffer
 }
 
+// unlimited lets everything through.
+type unlimited struct{}
+
+func (unlimited) Take(context.Context, rate.Rule, string) error { return nil }
+
 func newStand(t *testing.T, register func(*service)) *stand {
 	t.Helper()
 	log := &bytes.Buffer{}
-	s := &service{patience: 100 * time.Millisecond, Config: Config{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
+	s := &service{patience: 100 * time.Millisecond, Config: Config{Limits: unlimited{}, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
 	s.router = &router{lost: s.lost, wrong: s.wrong}
 	s.huma = humago.New(s.router, s.humaConfig())
 	register(s)
