@@ -73,7 +73,7 @@ func serveEnv(t *testing.T, level slog.Level, env Environ) *served {
 	cfg.Log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: level}))
 	l, err := Listen(cfg)
 	require.NoError(t, err)
-	s.url = Config{}.LocalURL(l.Addr())
+	s.url = cfg.LocalURL(l.Addr())
 	s.App, err = Open(t.Context(), cfg)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

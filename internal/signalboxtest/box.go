@@ -48,6 +48,7 @@ type Box struct {
 	Planted  *Planted
 	Log      *Buffer
 
+	env         map[string]string // settings beside the usual ones
 	upstreamURL string
 	lanes       atomic.Int64
 	drain, stop func()
@@ -67,10 +68,10 @@ func Start(t testing.TB, e store.Engine) *Box {
 	return StartWith(t, e, nil)
 }
 
-// Second starts another instance on the PostgreSQL database of this box. It shares the tokens and the upstream.
+// Second starts another instance on the PostgreSQL database of this box. It shares the settings, the tokens and the upstream.
 func (b *Box) Second(t testing.TB) *Box {
 	t.Helper()
-	s := start(t, store.Config{PostgresURL: b.Store.PostgresURL}, nil, b, "127.0.0.1:0")
+	s := start(t, store.Config{PostgresURL: b.Store.PostgresURL}, b.env, b, "127.0.0.1:0")
 	s.Upstream, s.upstreamURL = b.Upstream, b.upstreamURL
 	return s
 }
@@ -78,7 +79,7 @@ func (b *Box) Second(t testing.TB) *Box {
 // Again starts this box anew, after it was stopped, on its database and under its address.
 func (b *Box) Again(t testing.TB) *Box {
 	t.Helper()
-	s := start(t, b.Store, nil, b, strings.TrimPrefix(b.URL, "http://"))
+	s := start(t, b.Store, b.env, b, strings.TrimPrefix(b.URL, "http://"))
 	s.Upstream, s.upstreamURL = b.Upstream, b.upstreamURL
 	return s
 }
@@ -91,7 +92,7 @@ func StartWith(t testing.TB, e store.Engine, env map[string]string) *Box {
 
 func start(t testing.TB, cfg store.Config, env map[string]string, first *Box, address string) *Box {
 	t.Helper()
-	b := &Box{DataDir: t.TempDir(), Planted: &Planted{}, Log: &Buffer{}}
+	b := &Box{env: env, DataDir: t.TempDir(), Planted: &Planted{}, Log: &Buffer{}}
 	if cfg.PostgresURL.IsZero() {
 		b.DataDir = cfg.DataDir
 	}
@@ -124,7 +125,7 @@ func start(t testing.TB, cfg store.Config, env map[string]string, first *Box, ad
 	require.NoError(t, err)
 	l, err := net.Listen("tcp", address)
 	require.NoError(t, err)
-	b.URL = "http://" + l.Addr().String()
+	b.URL = conf.LocalURL(l.Addr())
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- b.App.Serve(ctx, l) }()
