@@ -33,6 +33,7 @@ func docPages() map[string]int {
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
 		"operations/reverse-proxy.md":  1, // needs another address than loopback
 		"operations/backup.md":         2, // sqlite3, pg_dump
+		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program
 	}
 }
@@ -109,7 +110,7 @@ if [ -n "${PAGE_DATABASE:-}" ]; then (umask 077; echo "$PAGE_DATABASE" >database
 serve() {
   command signalbox "$@" >"$SERVE_LOG" 2>&1 &
   SERVER=$!
-  until curl -sf "$SIGNALBOX_URL/readyz" >/dev/null; do kill -0 "$SERVER"; sleep 0.05; done
+  until curl -sf "$SIGNALBOX_URL/readyz" >/dev/null || curl -skf "${SIGNALBOX_URL/http:/https:}/readyz" >/dev/null; do kill -0 "$SERVER"; sleep 0.05; done
   cat "$SERVE_LOG"
 }
 systemctl() { # stands in for systemd
@@ -220,7 +221,9 @@ func runPage(t *testing.T, name string, fences []fence, env []string) {
 	t.Helper()
 	dir, home, address := t.TempDir(), t.TempDir(), freePort(t)
 	file := filepath.Join(t.TempDir(), "page.sh")
-	require.NoError(t, os.WriteFile(file, []byte(script(fences, name == "guide/getting-started.md" || name == "operations/postgresql.md")), 0o600))
+	// The page names the usual address, and the test must take another.
+	text := strings.ReplaceAll(script(fences, name == "guide/getting-started.md" || name == "operations/postgresql.md"), "https://127.0.0.1:8420", "https://"+address)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	x := onTerminalIn(t, dir, exec.Command("bash", file), append(env, "HOME="+home, "NO_COLOR=1", "SIGNALBOX_LISTEN="+address, "SIGNALBOX_URL=http://"+address,
 		"PLANTED="+plantedKey, "SERVE_LOG="+filepath.Join(t.TempDir(), "serve.log")))
 	// Prompts are answered as they come.

@@ -89,6 +89,7 @@ func checkups() []checkup {
 		{"checkpoint file", lookAtCheckpoints},
 		{"operator token", lookAtOperatorToken},
 		{"listener", lookAtListener},
+		{"certificate", lookAtCertificate},
 		{"trusted proxies", lookAtProxies},
 		{"client keys", lookAtClientKeys},
 	}

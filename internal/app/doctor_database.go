@@ -214,6 +214,9 @@ func lookAtListener(_ context.Context, p *patient) []Check {
 	if loopback {
 		return []Check{{State: Fine, Found: p.cfg.Listen + ", this machine only"}}
 	}
+	if p.cfg.servesTLS() {
+		return []Check{{State: Fine, Found: p.cfg.Listen + ", with TLS"}}
+	}
 	return []Check{{State: Fine, Found: p.cfg.Listen + ", behind a proxy that ends TLS, as " + p.cfg.Origin("behind-tls-proxy") + " says"}}
 }
 

@@ -163,6 +163,11 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 	put(clientKeys, float64(keys))
 	put(tokens, float64(held))
 	put(draining, oneIf(a.draining.Load()))
+	notAfter := 0.0
+	if a.certificate != nil {
+		notAfter = float64(a.certificate.NotAfter().Unix())
+	}
+	put(tlsNotAfter, notAfter)
 	put(buildInfo, 1, a.version, runtime.Version(), string(a.db.Engine()))
 }
 

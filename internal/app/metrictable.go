@@ -61,6 +61,7 @@ const (
 	clientKeys
 	tokens
 	draining
+	tlsNotAfter
 	buildInfo
 	metricCount
 )
@@ -138,6 +139,8 @@ var metricTable = [metricCount]Metric{
 		Help: "Client keys that are not revoked, expired ones included."},
 	tokens: {Name: "signalbox_tokens", Type: gauge, Unit: "tokens",
 		Help: "Personal access tokens that are not revoked, expired ones included."},
+	tlsNotAfter: {Name: "signalbox_tls_certificate_expiry_timestamp_seconds", Type: gauge, Unit: "seconds",
+		Help: "When the certificate of the listener expires, in seconds since 1970; 0 without one. A renewed one counts as soon as it is read."},
 	draining: {Name: "signalbox_draining", Type: gauge, Unit: "0 or 1",
 		Help: "Whether this instance is shutting down and sends new requests elsewhere."},
 	buildInfo: {Name: "signalbox_build_info", Type: gauge, Unit: "always 1", Labels: []string{"version", "go_version", "engine"},

@@ -3,7 +3,6 @@ package app
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -134,11 +133,11 @@ func (c Config) checkTLS() error {
 	case !c.servesTLS():
 		return nil
 	case c.TLSCertFile == "":
-		return errors.New("--tls-key-file is set and --tls-cert-file is not; a certificate needs both")
+		return fmt.Errorf("%s is set and --tls-cert-file is not; a certificate needs both", c.Origin("tls-key-file"))
 	case c.TLSKeyFile == "":
-		return errors.New("--tls-cert-file is set and --tls-key-file is not; a certificate needs both")
+		return fmt.Errorf("%s is set and --tls-key-file is not; a certificate needs both", c.Origin("tls-cert-file"))
 	case c.BehindTLSProxy:
-		return errors.New("--behind-tls-proxy says that a proxy ends TLS, and --tls-cert-file that Signalbox does; keep one of them")
+		return fmt.Errorf("%s says that a proxy ends TLS, and %s that Signalbox does; keep one of them", c.Origin("behind-tls-proxy"), c.Origin("tls-cert-file"))
 	}
 	return nil
 }

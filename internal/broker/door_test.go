@@ -39,6 +39,7 @@ type door struct {
 	up     *demo.Upstream
 	upURL  string
 	url    string
+	client *http.Client
 	admin  identity.Caller
 	log    *logBuffer
 	line   *watchedLine
@@ -99,6 +100,7 @@ type doorOptions struct {
 	bodyLimit int64
 	strategy  train.Strategy
 	allow     []string
+	http2     bool
 }
 
 func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
@@ -128,7 +130,15 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 	d.up = demo.NewUpstream(demo.Options{Keep: 50, KeepBody: 1 << 20})
 	up := httptest.NewServer(d.up)
 	d.upURL = up.URL
-	srv := httptest.NewServer(d.broker)
+	srv := httptest.NewUnstartedServer(d.broker)
+	d.client = http.DefaultClient
+	if o.http2 {
+		srv.EnableHTTP2 = true
+		srv.StartTLS()
+		d.client = srv.Client()
+	} else {
+		srv.Start()
+	}
 	d.url = srv.URL
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
@@ -181,7 +191,7 @@ func (d *door) request(body string) *http.Request {
 
 func (d *door) do(r *http.Request) (int, string, http.Header) {
 	d.t.Helper()
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := d.client.Do(r)
 	require.NoError(d.t, err)
 	defer func() { _ = resp.Body.Close() }()
 	var b bytes.Buffer
@@ -230,6 +240,10 @@ func (d *door) results(n int) []string {
 func each(t *testing.T, o doorOptions, fn func(t *testing.T, d *door)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, db *store.DB) { fn(t, newDoor(t, db, o)) })
+	t.Run("HTTP2", func(t *testing.T) { // over TLS, as the server speaks it with a certificate
+		o.http2 = true
+		fn(t, newDoor(t, storetest.Open(t, store.SQLite), o))
+	})
 }
 
 const hello = `{"model":"claude-x","max_tokens":50,"messages":[{"role":"user","content":"hello"}]}`

@@ -48,6 +48,11 @@ func TestWhatGoesUpstream(t *testing.T) {
 		} {
 			r.Header.Set(name, value)
 		}
+		if d.client != http.DefaultClient { // HTTP/2 knows no headers of the connection (RFC 9113, section 8.2.2)
+			for _, name := range []string{"Connection", "Upgrade", "X-Hop"} {
+				r.Header.Del(name)
+			}
+		}
 		status, answer, header := d.do(r)
 		require.Equal(t, 200, status, answer)
 		require.True(t, store.ValidID("req", header.Get("X-Request-Id")))
@@ -299,7 +304,7 @@ func TestOAuthAccount(t *testing.T) {
 // TestRevocationCutsTheStream revokes the key under a stream that would go on for a minute.
 func TestRevocationCutsTheStream(t *testing.T) {
 	each(t, doorOptions{}, func(t *testing.T, d *door) {
-		resp, err := http.DefaultClient.Do(d.request(`{"model":"fake-stream-1000-slow-50","stream":true,"max_tokens":50,"messages":[{"role":"user","content":"hello"}]}`))
+		resp, err := d.client.Do(d.request(`{"model":"fake-stream-1000-slow-50","stream":true,"max_tokens":50,"messages":[{"role":"user","content":"hello"}]}`))
 		require.NoError(t, err)
 		defer func() { _ = resp.Body.Close() }()
 		in := bufio.NewReader(resp.Body)
@@ -324,7 +329,7 @@ func TestRevocationCutsTheStream(t *testing.T) {
 
 func TestDraining(t *testing.T) {
 	each(t, doorOptions{}, func(t *testing.T, d *door) {
-		resp, err := http.DefaultClient.Do(d.request(`{"model":"fake-stream-20-slow-20","stream":true,"max_tokens":50,"messages":[{"role":"user","content":"hello"}]}`))
+		resp, err := d.client.Do(d.request(`{"model":"fake-stream-20-slow-20","stream":true,"max_tokens":50,"messages":[{"role":"user","content":"hello"}]}`))
 		require.NoError(t, err)
 		defer func() { _ = resp.Body.Close() }()
 		d.broker.Drain()
@@ -423,7 +428,7 @@ func TestBodyThatEndsEarly(t *testing.T) {
 			_, _ = pw.Write([]byte(`{"model":`))
 			_ = pw.CloseWithError(io.ErrClosedPipe)
 		}()
-		_, err = http.DefaultClient.Do(r)
+		_, err = d.client.Do(r)
 		require.Error(t, err)
 		require.Eventually(t, func() bool { return d.broker.InFlight() == 0 }, 5*time.Second, 10*time.Millisecond)
 		require.Zero(t, d.line.seen)
