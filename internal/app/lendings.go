@@ -26,6 +26,7 @@ type pairName struct{ train, account string }
 // pair is the counts of one train at one account, or of all that found no place.
 type pair struct {
 	name         pairName
+	uses         int // under the lock of the lendings
 	whole, begin prometheus.Observer
 	attempts     [len(results) + 1][len(statuses) + len(classes)]atomic.Int64
 	failOvers    atomic.Int64
@@ -51,32 +52,34 @@ func (l *lendings) Meter(trainSlug, account string) train.Meter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name := pairName{label(trainSlug), label(account)}
-	if p := l.pairs[name]; p != nil {
+	p := l.pairs[name]
+	if p == nil && len(l.pairs) >= l.most-1 { // one place is for the rest
+		name = pairName{otherLabel, otherLabel}
+		p = l.pairs[name]
+	}
+	if p != nil {
+		p.uses++
 		return p
 	}
-	if len(l.pairs) >= l.most-1 { // one place is for the rest
-		name = pairName{otherLabel, otherLabel}
-		if p := l.pairs[name]; p != nil {
-			return p
-		}
-	}
-	p := &pair{name: name, whole: l.whole.WithLabelValues(name.train, name.account), begin: l.begin.WithLabelValues(name.train, name.account)}
+	p = &pair{name: name, uses: 1, whole: l.whole.WithLabelValues(name.train, name.account), begin: l.begin.WithLabelValues(name.train, name.account)}
 	l.pairs[name] = p
 	return p
 }
 
-// Keep forgets the pairs that are not in use. An attempt that is still under way at one of them is counted nowhere.
-func (l *lendings) Keep(used map[train.Meter]bool) {
+// Drop forgets a pair when that was its last use. An attempt that is still under way at it is counted nowhere.
+func (l *lendings) Drop(m train.Meter) {
+	p, ok := m.(*pair)
+	if !ok {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, p := range l.pairs {
-		if used[p] {
-			continue
-		}
-		delete(l.pairs, name)
-		l.whole.DeleteLabelValues(name.train, name.account)
-		l.begin.DeleteLabelValues(name.train, name.account)
+	if p.uses--; p.uses > 0 {
+		return
 	}
+	delete(l.pairs, p.name)
+	l.whole.DeleteLabelValues(p.name.train, p.name.account)
+	l.begin.DeleteLabelValues(p.name.train, p.name.account)
 }
 
 // Settled counts one attempt.

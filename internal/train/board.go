@@ -1,20 +1,31 @@
 package train
 
 import (
-	"context"
-	"errors"
-	"maps"
+	"reflect"
 	"sync/atomic"
 
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
-// board is everything that a lend must know: an immutable picture that the change feed replaces. One writer at a time (the feed) makes a
-// new board from the last; readers take no lock.
+// board is everything that a lend must know. Its lines and accounts are immutable; the change feed, the only writer, replaces those that a
+// change touches and looks at no others. Whoever reads several of them may see one change half done, but never half a line: a lease is
+// looked at again when it is registered, and by the feed after each batch. A reset makes another board.
 type board struct {
-	lines    map[string]*line // by the train's id
-	accounts map[string]*account
 	meters   Meters
+	lines    *shelf[*line] // by the train's id
+	accounts *shelf[*account]
+	// slugs leads from a train's slug to its id, for requests that name a train instead of sending a key; nil where there are none.
+	slugs *shelf[string]
+
+	// What follows is the feed's own.
+
+	// users is the way back from an account to the lines that hold it. Every account on the board is in it.
+	users map[string]*users
+	// loose are accounts that a line let go since the last sweep.
+	loose map[string]struct{}
+	// laid counts the lines that were made.
+	laid int
 }
 
 // line is one train with its accounts in the order in which they are tried.
@@ -23,17 +34,22 @@ type line struct {
 	rungs []rung
 }
 
-// rung is one link with its account.
+// rung is one link with its account. What [Link] says of the train and the credential is not held twice.
 type rung struct {
 	account  *account
 	meter    Meter
-	link     Link
+	alias    string
+	linked   store.Time
 	priority int
 	score    uint64
 }
 
 func (r *Room) emptyBoard() *board {
-	return &board{lines: map[string]*line{}, accounts: map[string]*account{}, meters: r.meters}
+	b := &board{meters: r.meters, lines: newShelf[*line](), accounts: newShelf[*account](), users: map[string]*users{}, loose: map[string]struct{}{}}
+	if r.keyless {
+		b.slugs = newShelf[string]()
+	}
+	return b
 }
 
 // closed reports whether nothing may be lent on this line. A strategy that this version does not know denies.
@@ -49,207 +65,162 @@ func (l *line) rung(credentialID string) (rung, bool) {
 	return rung{}, false
 }
 
-// follow takes changes from the feed, reloads what they touch and then cuts the leases that may not go on.
-func (r *Room) follow(ctx context.Context, changes []store.Change) error {
-	reset, key := false, false
-	trains, creds := map[string]bool{}, map[string]bool{}
-	last := r.lines.Load()
-	for _, c := range changes {
-		switch c.Topic {
-		case store.TopicReset:
-			reset = true
-		case store.TopicTrain:
-			trains[c.Subject] = true
-		case store.TopicCredential:
-			if last.accounts[c.Subject] != nil { // most credentials are no accounts; a link tells of itself as a change of its train
-				creds[c.Subject] = true
-			}
-		case store.TopicKey:
-			key = true
-		}
-	}
-	var next *board
-	var err error
-	switch {
-	case reset:
-		next, err = r.loadAll(ctx)
-	case len(trains) > 0 || len(creds) > 0:
-		next, err = r.loadSome(ctx, last, trains, creds)
-	case !key:
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if next != nil {
-		r.lines.Store(next)
-		r.meters.Keep(next.metered())
-	}
-	r.cutDead()
-	return nil
+// link returns a rung as the API shows it.
+func (l *line) link(g rung) Link {
+	a := g.account
+	return Link{TrainID: l.ID, CredentialID: a.id, Name: a.name, AccountID: a.AccountID, Type: a.Type, Provider: a.Provider,
+		Alias: g.alias, Priority: g.priority, CreatedAt: g.linked.Time()}
 }
 
-func (r *Room) loadAll(ctx context.Context) (*board, error) {
-	next := r.emptyBoard()
-	last := r.lines.Load()
-	err := r.db.Read(ctx, func(tx *store.Tx) error {
-		clear(next.lines)
-		clear(next.accounts)
-		var rows []trainRow
-		if err := tx.Select(&rows, `SELECT `+trainColumn+`, 0 AS links FROM trains t`); err != nil {
-			return err
-		}
-		var links []linkRow
-		if err := tx.Select(&links, `SELECT `+linkColumns+` FROM train_links`); err != nil {
-			return err
-		}
-		ids := map[string]bool{}
-		for _, l := range links {
-			ids[l.CredentialID] = true
-		}
-		if err := r.loadAccounts(tx, next, last, ids); err != nil {
-			return err
-		}
-		byTrain := map[string][]Link{}
-		for _, l := range links {
-			byTrain[l.TrainID] = append(byTrain[l.TrainID], l.link())
-		}
-		for _, row := range rows {
-			next.put(row.train(), byTrain[row.ID])
-		}
-		return nil
-	})
-	return next, err
+// tie is what a rung is made of.
+type tie struct {
+	credentialID, alias string
+	linked              store.Time
+	priority            int
 }
 
-// loadSome makes the next board from the last: the trains and credentials that changed are read, everything else is kept.
-func (r *Room) loadSome(ctx context.Context, last *board, trains, creds map[string]bool) (*board, error) {
-	next := &board{meters: r.meters}
-	err := r.db.Read(ctx, func(tx *store.Tx) error {
-		next.lines, next.accounts = maps.Clone(last.lines), maps.Clone(last.accounts)
-		wanted := map[string]bool{}
-		type fresh struct {
-			train Train
-			links []Link
-		}
-		var lines []fresh
-		for id := range trains {
-			var row trainRow
-			err := tx.Get(&row, `SELECT `+trainColumn+`, 0 AS links FROM trains t WHERE t.id = $1`, id)
-			if errors.Is(err, store.ErrNotFound) {
-				delete(next.lines, id)
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			var links []linkRow
-			if err := tx.Select(&links, `SELECT `+linkColumns+` FROM train_links WHERE train_id = $1`, id); err != nil {
-				return err
-			}
-			f := fresh{train: row.train()}
-			for _, l := range links {
-				f.links = append(f.links, l.link())
-				if last.accounts[l.CredentialID] == nil {
-					wanted[l.CredentialID] = true
-				}
-			}
-			lines = append(lines, f)
-		}
-		for id := range creds {
-			if last.accounts[id] != nil {
-				wanted[id] = true
-			}
-		}
-		if err := r.loadAccounts(tx, next, last, wanted); err != nil {
-			return err
-		}
-		for _, f := range lines {
-			next.put(f.train, f.links)
-		}
-		next.relay(creds, trains)
-		next.forget()
-		return nil
-	})
-	return next, err
+func (g rung) tie() tie {
+	return tie{credentialID: g.account.id, alias: g.alias, linked: g.linked, priority: g.priority}
 }
 
-// loadAccounts opens credentials and reads their cool-downs. A credential that is gone is taken from the board.
-func (r *Room) loadAccounts(tx *store.Tx, next, last *board, ids map[string]bool) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	list := make([]string, 0, len(ids))
-	for id := range ids {
-		list = append(list, id)
-		delete(next.accounts, id)
-	}
-	materials, err := r.vault.Materials(tx, list)
-	if err != nil {
-		return err
-	}
-	cool, err := loadCoolDowns(tx, list)
-	if err != nil {
-		return err
-	}
-	for _, m := range materials {
-		var shared *atomic.Pointer[coolDown]
-		if old := last.accounts[m.ID]; old != nil {
-			shared = old.cooling
-		}
-		a := newAccount(m, shared)
-		a.adopt(cool[m.ID])
-		next.accounts[m.ID] = a
-		if m.Damaged {
-			r.log.Error("a linked credential does not open and is not lent", "credential", m.ID)
-		}
-	}
-	return nil
-}
-
-// put sets a line from a train and its links; links whose credential is gone are left out.
-func (b *board) put(t Train, links []Link) {
-	l := &line{Train: t, rungs: make([]rung, 0, len(links))}
-	for _, link := range links {
-		a := b.accounts[link.CredentialID]
+// lay sets the line of a train. Ties to credentials that are gone are left out.
+func (b *board) lay(t Train, ties []tie) {
+	l := &line{Train: t, rungs: make([]rung, 0, len(ties))}
+	for _, tie := range ties {
+		a := b.accounts.get(tie.credentialID)
 		if a == nil {
 			continue
 		}
-		link.Name, link.AccountID, link.Type, link.Provider = a.name, a.AccountID, a.Type, a.Provider
-		l.rungs = append(l.rungs, rung{account: a, meter: b.meter(t, a), link: link, priority: link.Priority, score: score(t.Slug, a.name)})
+		l.rungs = append(l.rungs, rung{account: a, meter: b.meter(t, a), alias: tie.alias, linked: tie.linked, priority: tie.priority, score: score(t.Slug, a.name)})
+		b.use(a.id, t.ID)
 	}
 	l.Links = len(l.rungs)
 	rank(t.Strategy, l.rungs)
-	b.lines[t.ID] = l
+	last := b.lines.get(t.ID)
+	b.lines.set(t.ID, l)
+	if b.slugs != nil {
+		b.slugs.set(t.Slug, t.ID)
+	}
+	b.laid++
+	b.letGo(last, l)
 }
 
-// relay rebuilds the lines that hold one of the changed credentials and were not read anew.
-func (b *board) relay(creds, fresh map[string]bool) {
-	for id, l := range b.lines {
-		if fresh[id] {
+// lift takes away the line of a train.
+func (b *board) lift(id string) {
+	last := b.lines.get(id)
+	if last == nil {
+		return
+	}
+	b.lines.drop(id)
+	if b.slugs != nil && b.slugs.get(last.Slug) == id { // another train may have taken the slug
+		b.slugs.drop(last.Slug)
+	}
+	b.letGo(last, nil)
+}
+
+// relay lays the lines anew that hold an account, but for those that skip names.
+func (b *board) relay(credentialID string, skip map[string]bool) {
+	u := b.users[credentialID]
+	if u == nil {
+		return
+	}
+	for _, id := range u.list() {
+		if skip[id] {
 			continue
 		}
-		for _, g := range l.rungs {
-			if !creds[g.account.id] {
-				continue
-			}
-			links := make([]Link, len(l.rungs))
-			for i, g := range l.rungs {
-				links[i] = g.link
-			}
-			b.put(l.Train, links)
-			break
+		l := b.lines.get(id)
+		ties := make([]tie, len(l.rungs))
+		for i, g := range l.rungs {
+			ties[i] = g.tie()
 		}
+		b.lay(l.Train, ties)
+		skip[id] = true // what else changed is on it now, too
 	}
 }
 
-// forget drops accounts that no line links any more, so that their secrets leave the memory.
-func (b *board) forget() {
-	linked := make(map[string]bool, len(b.accounts))
-	for _, l := range b.lines {
-		for _, g := range l.rungs {
-			linked[g.account.id] = true
+func (b *board) use(credentialID, trainID string) {
+	u := b.users[credentialID]
+	if u == nil {
+		u = &users{}
+		b.users[credentialID] = u
+	}
+	u.add(trainID)
+}
+
+// letGo gives back what a line held that is replaced by the next one, or by none. Its meters go after the next line has its own, so that a
+// pair that stays is never without a user and keeps its counts.
+func (b *board) letGo(last, next *line) {
+	if last == nil {
+		return
+	}
+	stay := map[string]bool{}
+	if next != nil {
+		for i := range next.rungs {
+			stay[next.rungs[i].account.id] = true
 		}
 	}
-	maps.DeleteFunc(b.accounts, func(id string, _ *account) bool { return !linked[id] })
+	for i := range last.rungs {
+		g := &last.rungs[i]
+		if !stay[g.account.id] {
+			u := b.users[g.account.id]
+			u.remove(last.ID)
+			if u.empty() {
+				b.loose[g.account.id] = struct{}{}
+			}
+		}
+		g.unmeter(b.meters)
+	}
+}
+
+// seat puts an account on the board, or takes it away when there is no material, and reports whether lines that hold it must be laid anew.
+// from is the board that has what was known of it before.
+func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) bool {
+	have := b.accounts.get(id)
+	if m == nil {
+		b.accounts.drop(id)
+		return have != nil
+	}
+	last := from.accounts.get(id)
+	var shared *atomic.Pointer[coolDown]
+	if last != nil {
+		shared = last.cooling
+	}
+	a := newAccount(*m, shared)
+	a.adopt(cool)
+	if last != nil && last.same(a) { // no more than a cool-down changed: an account may be on very many lines
+		a = last
+	}
+	if a == have {
+		return false
+	}
+	b.accounts.set(id, a)
+	if have == nil {
+		b.loose[id] = struct{}{} // until a line takes it
+	}
+	return have != nil
+}
+
+// same reports whether nothing but the cool-down may differ.
+func (a *account) same(b *account) bool {
+	return reflect.DeepEqual(a.Material, b.Material) && a.header.Equal(b.header)
+}
+
+// sweep drops accounts that no line links any more, so that their secrets leave the memory.
+func (b *board) sweep() {
+	for id := range b.loose {
+		if u := b.users[id]; u == nil || u.empty() {
+			delete(b.users, id)
+			b.accounts.drop(id)
+		}
+	}
+	clear(b.loose)
+}
+
+// close gives back the meters of a board that was replaced.
+func (b *board) close() {
+	for l := range b.lines.all() {
+		for i := range l.rungs {
+			l.rungs[i].unmeter(b.meters)
+		}
+	}
 }

@@ -51,7 +51,7 @@ func (r *Room) cool(ctx context.Context, a *account, f Failure) bool {
 	if d == 0 {
 		return false
 	}
-	if now := r.lines.Load().accounts[a.id]; now == nil || now.Version != a.Version {
+	if now := r.lines.Load().accounts.get(a.id); now == nil || now.Version != a.Version {
 		return false // deleted or rotated meanwhile: the failure was that of another secret
 	}
 	at := r.now()

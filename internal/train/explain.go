@@ -62,7 +62,7 @@ func (r *Room) Explain(ctx context.Context, caller identity.Caller, ref string) 
 	}); err != nil {
 		return Explanation{}, err
 	}
-	l := r.lines.Load().lines[t.ID]
+	l := r.lines.Load().lines.get(t.ID)
 	if l == nil {
 		l = &line{Train: t}
 	}
@@ -74,7 +74,7 @@ func (l *line) explain(now time.Time) Explanation {
 	chosen := ""
 	for _, g := range l.rungs {
 		a := g.account
-		x := Ranked{Link: g.link, Version: a.Version, State: Usable, Why: "ready"}
+		x := Ranked{Link: l.link(g), Version: a.Version, State: Usable, Why: "ready"}
 		if a.isAccount() {
 			x.Rank = 1
 			for _, before := range e.Accounts {

@@ -107,7 +107,7 @@ func (r *Room) choose(t *trip) (*line, *rung, error) {
 		return nil, nil, fault.New(fault.Unauthenticated, "unauthenticated",
 			"Credentials are lent to client keys only. Send the train's key (sbx_live_…); `signalbox key issue` makes one.")
 	}
-	l := r.lines.Load().lines[t.caller.TrainID]
+	l := r.lines.Load().lines.get(t.caller.TrainID)
 	switch {
 	case l == nil:
 		return nil, nil, errKeyEnded()

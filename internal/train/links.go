@@ -73,11 +73,16 @@ type linkRow struct {
 const linkColumns = `train_id, credential_id, alias, priority, created_at`
 
 func (l linkRow) link() Link {
-	out := Link{TrainID: l.TrainID, CredentialID: l.CredentialID, Priority: l.Priority, CreatedAt: l.CreatedAt.Time()}
+	t := l.tie()
+	return Link{TrainID: l.TrainID, CredentialID: t.credentialID, Alias: t.alias, Priority: t.priority, CreatedAt: t.linked.Time()}
+}
+
+func (l linkRow) tie() tie {
+	t := tie{credentialID: l.CredentialID, priority: l.Priority, linked: l.CreatedAt}
 	if l.Alias != nil {
-		out.Alias = *l.Alias
+		t.alias = *l.Alias
 	}
-	return out
+	return t
 }
 
 func (l *Link) of(c vault.Credential) {

@@ -18,17 +18,18 @@ type Meter interface {
 // Meters hands out meters. The room calls it from one goroutine at a time, when it learns of trains, links and credentials, so that the way
 // of a request looks nothing up.
 type Meters interface {
-	// Meter returns the meter of a train (by slug) and an account (by name); the same one for the same pair while it is kept.
+	// Meter returns the meter of a train (by slug) and an account (by name); the same one for the same pair while anybody uses it. Each call
+	// is a use.
 	Meter(train, account string) Meter
-	// Keep says which meters are in use from now on. What was counted by others may be forgotten.
-	Keep(used map[Meter]bool)
+	// Drop ends one use. What was counted by a meter that nobody uses any more may be forgotten.
+	Drop(m Meter)
 }
 
 // noMeters counts nothing.
 type noMeters struct{}
 
 func (noMeters) Meter(string, string) Meter { return noMeter{} }
-func (noMeters) Keep(map[Meter]bool)        {}
+func (noMeters) Drop(Meter)                 {}
 
 type noMeter struct{}
 
@@ -44,15 +45,11 @@ func (b *board) meter(t Train, a *account) Meter {
 	return b.meters.Meter(t.Slug, a.name)
 }
 
-// metered returns the meters of all rungs.
-func (b *board) metered() map[Meter]bool {
-	used := map[Meter]bool{}
-	for _, l := range b.lines {
-		for _, g := range l.rungs {
-			used[g.meter] = true
-		}
+// unmeter ends the use that [board.meter] began.
+func (g *rung) unmeter(meters Meters) {
+	if g.account.isAccount() {
+		meters.Drop(g.meter)
 	}
-	return used
 }
 
 // Tally counts accounts by what can be done with them at a moment.
@@ -80,14 +77,10 @@ func (r *Room) Tallies() (trains []TrainTally, all Tally) {
 			t.Usable++
 		}
 	}
-	for _, a := range b.accounts {
+	for a := range b.accounts.all() {
 		count(&all, a, false)
 	}
-	lines := make([]*line, 0, len(b.lines))
-	for _, l := range b.lines {
-		lines = append(lines, l)
-	}
-	slices.SortFunc(lines, func(a, b *line) int { return cmp.Compare(a.ID, b.ID) }) // ids begin with the time
+	lines := slices.SortedFunc(b.lines.all(), func(a, b *line) int { return cmp.Compare(a.ID, b.ID) }) // ids begin with the time
 	trains = make([]TrainTally, len(lines))
 	for i, l := range lines {
 		trains[i].Train = l.Slug

@@ -12,11 +12,11 @@ import (
 	"signalbox.dev/signalbox/internal/train"
 )
 
-// tape writes down what is metered.
+// tape writes down what is metered, and who uses which meter how often.
 type tape struct {
 	mu   sync.Mutex
 	said []string
-	kept map[string]bool
+	uses map[string]int
 }
 
 type tapeMeter struct {
@@ -24,16 +24,26 @@ type tapeMeter struct {
 	name string
 }
 
-func (p *tape) Meter(slug, account string) train.Meter { return tapeMeter{p, slug + "/" + account} }
+func newTape() *tape { return &tape{uses: map[string]int{}} }
 
-func (p *tape) Keep(used map[train.Meter]bool) {
+func (p *tape) Meter(slug, account string) train.Meter {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept = map[string]bool{}
-	for m := range used {
-		if m, ok := m.(tapeMeter); ok {
-			p.kept[m.name] = true
-		}
+	m := tapeMeter{p, slug + "/" + account}
+	p.uses[m.name]++
+	return m
+}
+
+func (p *tape) Drop(m train.Meter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name := m.(tapeMeter).name
+	switch p.uses[name]--; p.uses[name] {
+	case 0:
+		delete(p.uses, name)
+		p.said = append(p.said, name+" forgotten")
+	case -1:
+		p.said = append(p.said, name+" dropped once too often")
 	}
 }
 
@@ -54,7 +64,7 @@ func TestMeters(t *testing.T) {
 	for _, e := range storetest.Engines() {
 		t.Run(string(e), func(t *testing.T) {
 			s := newSite(t, e)
-			p := &tape{}
+			p := newTape()
 			s.meters = p
 			y := s.open(t)
 			y.train("web", train.Priority)
@@ -64,7 +74,8 @@ func TestMeters(t *testing.T) {
 			password := y.password("plain") // no account: never lent, never metered
 			y.link("web", password)
 			caller, _ := y.key("web")
-			require.Equal(t, map[string]bool{"web/alpha": true, "web/beta": true}, p.kept)
+			require.Equal(t, map[string]int{"web/alpha": 1, "web/beta": 1}, p.uses)
+			require.Empty(t, p.said, "a meter that stays in use is never let go, whatever else changes on its line")
 
 			l := y.lend(caller, want())
 			also := y.lend(caller, want())
@@ -89,7 +100,8 @@ func TestMeters(t *testing.T) {
 			require.Equal(t, []string{"web/alpha upstream_error 500 first=false took=true", "web/alpha failed over", "web/beta upstream_error 429 first=false took=true", "web/beta cooled 429"}, p.said)
 
 			require.NoError(t, y.Unlink(t.Context(), y.admin, "web", second, ""))
-			require.Equal(t, map[string]bool{"web/alpha": true}, p.kept)
+			require.Equal(t, map[string]int{"web/alpha": 1}, p.uses)
+			require.Equal(t, "web/beta forgotten", p.said[len(p.said)-1])
 			y.clock.Add(time.Hour)
 			disabled := true
 			_, err = y.UpdateTrain(t.Context(), y.admin, "web", train.Patch{Disabled: &disabled}, "")

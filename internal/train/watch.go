@@ -77,7 +77,7 @@ func (r *Room) dead(b *board, l *Lease) *fault.Error {
 	if !r.isKeyless(l.trip.caller) && !r.keys.KeyAlive(l.trip.caller.ID) {
 		return errKeyEnded()
 	}
-	line := b.lines[l.trip.caller.TrainID]
+	line := b.lines.get(l.trip.caller.TrainID)
 	switch {
 	case line == nil:
 		return errKeyEnded()
