@@ -7,7 +7,7 @@
 // whether the feed can be trusted, and the doors ask it. Whatever is unknown (a kind, role, scope or permission) is refused.
 //
 // Limits: the memory holds every key and token that is not revoked, some 300 bytes each, and every person. Expiry is compared with this
-// instance's clock, revocation with the database. A last use is written in batches and may be lost by a crash.
+// instance's clock, revocation with the database. A last use is written within a minute, in batches, and may be lost by a crash.
 //
 // Invariants: at most as many active client keys as the limits say, however many are issued at once, and at most twice as many while
 // replaced keys overlap; a first administrator is made only while there is none; a set-up link works once.
@@ -38,7 +38,8 @@ type Config struct {
 	MaxKeys int
 	// FailureLimit is how many authentications from one address may fail in a minute before further failures are told to wait; 0 means 300.
 	FailureLimit int
-	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
+	// Every is how often last uses are written that have waited for six times as long; 0 means 10 s. Failed authentications are written at
+	// every sixth time.
 	Every time.Duration
 }
 
@@ -129,7 +130,7 @@ func (r *Room) work(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := r.flushTouches(ctx)
+		err := r.flushTouches(ctx, false)
 		if round%guessesEvery == 0 {
 			err = errors.Join(err, r.flushGuesses(ctx))
 		}
@@ -142,7 +143,7 @@ func (r *Room) work(ctx context.Context) {
 
 // Flush writes the last uses and the failed authentications that wait. What cannot be written waits further.
 func (r *Room) Flush(ctx context.Context) error {
-	return errors.Join(r.flushTouches(ctx), r.flushGuesses(ctx))
+	return errors.Join(r.flushTouches(ctx, true), r.flushGuesses(ctx))
 }
 
 // Close stops the worker and writes what waits. Calls after the first do nothing.

@@ -124,6 +124,7 @@ func holders(tx *store.Tx, query string, expect int, args ...any) (out []*holder
 			return nil, fmt.Errorf("the hash of %s has %d bytes instead of %d", h.id, len(sum), sha256.Size)
 		}
 		copy(h.sum[:], sum)
+		h.pack()
 		if scopes != "" {
 			if h.scopes, err = decodeScopes(scopes); err != nil {
 				return nil, fmt.Errorf("the scopes of %s: %w", h.id, err)

@@ -13,26 +13,42 @@ import (
 )
 
 // touches are the last uses that wait to be written. A use costs two atomic stores, and a lock only at the first use since the last writing.
+// Each waits for touchTurns rounds of the worker, so that a holder that is used all the time is written once a minute and not in each round.
 type touches struct {
-	mu   sync.Mutex
-	list []*holder
+	mu    sync.Mutex
+	lists [touchTurns][]*holder // by the round in which they came
+	turn  int
 }
+
+const touchTurns = 6
 
 func (t *touches) note(h *holder, at time.Time) {
 	h.used.Store(at.UnixMicro())
 	if h.waiting.Load() || !h.waiting.CompareAndSwap(false, true) {
 		return
 	}
+	t.add(h)
+}
+
+func (t *touches) add(h *holder) {
 	t.mu.Lock()
-	t.list = append(t.list, h)
+	t.lists[t.turn] = append(t.lists[t.turn], h)
 	t.mu.Unlock()
 }
 
-func (t *touches) take() []*holder {
+// take ends a round and returns the holders that have waited for long enough, or all.
+func (t *touches) take(all bool) []*holder {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := t.list
-	t.list = nil
+	t.turn = (t.turn + 1) % touchTurns
+	list := t.lists[t.turn]
+	t.lists[t.turn] = nil
+	if all {
+		for i := range t.lists {
+			list = append(list, t.lists[i]...)
+			t.lists[i] = nil
+		}
+	}
 	for _, h := range list {
 		h.waiting.Store(false) // before its use is read: a later use puts it on the list again
 	}
@@ -43,14 +59,12 @@ func (t *touches) take() []*holder {
 func (t *touches) back(list []*holder) {
 	for _, h := range list {
 		if h.waiting.CompareAndSwap(false, true) {
-			t.mu.Lock()
-			t.list = append(t.list, h)
-			t.mu.Unlock()
+			t.add(h)
 		}
 	}
 }
 
-// Touch notes in memory that the client key was used now. It is written with the next batch. An unknown id is ignored.
+// Touch notes in memory that the client key was used now. It is written within a minute. An unknown id is ignored.
 func (r *Room) Touch(id string) {
 	if h := r.keys.get(id); h != nil {
 		r.touches.note(h, r.now())
@@ -60,9 +74,9 @@ func (r *Room) Touch(id string) {
 // touchBatch bounds the rows of one transaction, so that writing last uses holds up no commit for long.
 const touchBatch = 64
 
-func (r *Room) flushTouches(ctx context.Context) error {
+func (r *Room) flushTouches(ctx context.Context, all bool) error {
 	keys, tokens := []*holder{}, []*holder{}
-	for _, h := range r.touches.take() {
+	for _, h := range r.touches.take(all) {
 		if strings.HasPrefix(h.id, "tok_") {
 			tokens = append(tokens, h)
 		} else {

@@ -3,6 +3,7 @@ package train
 import (
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -28,6 +29,9 @@ func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown]) *account {
 	if cooling == nil {
 		cooling = new(atomic.Pointer[coolDown])
 	}
+	pack(&m.ID, &m.Name, &m.AccountID)
+	m.Type, m.State = unique.Make(m.Type).Value(), unique.Make(m.State).Value() // there are few of each
+	m.Provider = unique.Make(m.Provider).Value()
 	a := &account{Material: m, name: m.Name, id: m.ID, cooling: cooling}
 	var value secret.Value
 	switch m.Type {

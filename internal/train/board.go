@@ -21,9 +21,11 @@ type board struct {
 	// What follows is the feed's own.
 
 	// users is the way back from an account to the lines that hold it. Every account on the board is in it.
-	users map[string]*users
+	users map[string]users
 	// loose are accounts that a line let go since the last sweep.
 	loose map[string]struct{}
+	// places are shared by the accounts.
+	places upstreams
 	// laid counts the lines that were made.
 	laid int
 }
@@ -45,7 +47,7 @@ type rung struct {
 }
 
 func (r *Room) emptyBoard() *board {
-	b := &board{meters: r.meters, lines: newShelf[*line](), accounts: newShelf[*account](), users: map[string]*users{}, loose: map[string]struct{}{}}
+	b := &board{meters: r.meters, lines: newShelf[*line](), accounts: newShelf[*account](), users: map[string]users{}, loose: map[string]struct{}{}, places: upstreams{}}
 	if r.keyless {
 		b.slugs = newShelf[string]()
 	}
@@ -92,7 +94,7 @@ func (b *board) lay(t Train, ties []tie) {
 			continue
 		}
 		l.rungs = append(l.rungs, rung{account: a, meter: b.meter(t, a), alias: tie.alias, linked: tie.linked, priority: tie.priority, score: score(t.Slug, a.name)})
-		b.use(a.id, t.ID)
+		b.users[a.id] = b.users[a.id].with(t.ID)
 	}
 	l.Links = len(l.rungs)
 	rank(t.Strategy, l.rungs)
@@ -120,11 +122,7 @@ func (b *board) lift(id string) {
 
 // relay lays the lines anew that hold an account, but for those that skip names.
 func (b *board) relay(credentialID string, skip map[string]bool) {
-	u := b.users[credentialID]
-	if u == nil {
-		return
-	}
-	for _, id := range u.list() {
+	for _, id := range b.users[credentialID].list() {
 		if skip[id] {
 			continue
 		}
@@ -136,15 +134,6 @@ func (b *board) relay(credentialID string, skip map[string]bool) {
 		b.lay(l.Train, ties)
 		skip[id] = true // what else changed is on it now, too
 	}
-}
-
-func (b *board) use(credentialID, trainID string) {
-	u := b.users[credentialID]
-	if u == nil {
-		u = &users{}
-		b.users[credentialID] = u
-	}
-	u.add(trainID)
 }
 
 // letGo gives back what a line held that is replaced by the next one, or by none. Its meters go after the next line has its own, so that a
@@ -162,8 +151,8 @@ func (b *board) letGo(last, next *line) {
 	for i := range last.rungs {
 		g := &last.rungs[i]
 		if !stay[g.account.id] {
-			u := b.users[g.account.id]
-			u.remove(last.ID)
+			u := b.users[g.account.id].without(last.ID)
+			b.users[g.account.id] = u
 			if u.empty() {
 				b.loose[g.account.id] = struct{}{}
 			}
@@ -186,6 +175,7 @@ func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) 
 		shared = last.cooling
 	}
 	a := newAccount(*m, shared)
+	b.places.share(a)
 	a.adopt(cool)
 	if last != nil && last.same(a) { // no more than a cool-down changed: an account may be on very many lines
 		a = last
@@ -208,7 +198,7 @@ func (a *account) same(b *account) bool {
 // sweep drops accounts that no line links any more, so that their secrets leave the memory.
 func (b *board) sweep() {
 	for id := range b.loose {
-		if u := b.users[id]; u == nil || u.empty() {
+		if b.users[id].empty() {
 			delete(b.users, id)
 			b.accounts.drop(id)
 		}

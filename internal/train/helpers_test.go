@@ -63,6 +63,8 @@ type site struct {
 	// keyless is the switch of that name.
 	keyless bool
 	meters  train.Meters
+	// before runs on an instance that is made and whose database is not started.
+	before func(y *yard)
 }
 
 func newSite(t testing.TB, e store.Engine) site {
@@ -95,14 +97,18 @@ func (s site) open(t testing.TB) *yard {
 	require.NoError(t, err)
 	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Meters: s.meters, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
+	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1"}
+	y := &yard{Room: room, t: t, db: db, ids: ids, vault: safe, admin: admin, clock: s.clock}
+	if s.before != nil {
+		s.before(y)
+	}
 	require.NoError(t, db.Start(context.Background()))
 	t.Cleanup(func() {
 		room.Close()
 		_ = ids.Close()
 		_ = db.Close()
 	})
-	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1"}
-	return &yard{Room: room, t: t, db: db, ids: ids, vault: safe, admin: admin, clock: s.clock}
+	return y
 }
 
 // account stores an API-key account and returns its id.

@@ -86,6 +86,7 @@ func (r *Room) hang(b, from *board, n news) {
 	}
 	fresh := make(map[string]bool, len(n.trains))
 	for _, t := range n.trains {
+		pack(&t.train.ID, &t.train.Slug, &t.train.Name, &t.train.Description)
 		b.lay(t.train, t.ties)
 		fresh[t.train.ID] = true
 	}

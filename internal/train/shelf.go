@@ -4,7 +4,10 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"net/url"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -82,7 +85,7 @@ type users struct {
 
 const usersFew = 16
 
-func (u *users) add(trainID string) {
+func (u users) with(trainID string) users {
 	switch {
 	case u.many != nil:
 		u.many[trainID] = struct{}{}
@@ -96,18 +99,59 @@ func (u *users) add(trainID string) {
 		}
 		u.few = nil
 	}
+	return u
 }
 
-func (u *users) remove(trainID string) {
+func (u users) without(trainID string) users {
 	delete(u.many, trainID)
 	if i := slices.Index(u.few, trainID); i >= 0 {
 		u.few = slices.Delete(u.few, i, i+1)
 	}
+	return u
 }
 
-func (u *users) empty() bool { return len(u.few)+len(u.many) == 0 }
+func (u users) empty() bool { return len(u.few)+len(u.many) == 0 }
 
 // list returns a copy.
-func (u *users) list() []string {
+func (u users) list() []string {
 	return slices.AppendSeq(slices.Clone(u.few), maps.Keys(u.many))
+}
+
+// pack moves texts into one allocation: what lives long and is many costs the garbage collector by the piece.
+func pack(texts ...*string) {
+	var b strings.Builder
+	for _, t := range texts {
+		b.WriteString(*t)
+	}
+	all := b.String()
+	for _, t := range texts {
+		n := len(*t)
+		*t, all = all[:n], all[n:]
+	}
+}
+
+// upstreams are where secrets go. Most accounts go to the same few places, so they share what says so. The feed alone uses it.
+type upstreams map[string]upstream
+
+type upstream struct {
+	base  *url.URL
+	hosts []string
+}
+
+// upstreamsMost bounds the places that are remembered; beyond it each account has its own.
+const upstreamsMost = 1000
+
+// share makes the account use what another one with the same place has.
+func (u upstreams) share(a *account) {
+	if a.BaseURL == nil {
+		return
+	}
+	key := a.BaseURL.String() + " " + strings.Join(a.Hosts, " ")
+	place, ok := u[key]
+	switch {
+	case ok && reflect.DeepEqual(place.base, a.BaseURL) && slices.Equal(place.hosts, a.Hosts):
+		a.BaseURL, a.Hosts = place.base, place.hosts
+	case !ok && len(u) < upstreamsMost:
+		u[key] = upstream{a.BaseURL, a.Hosts}
+	}
 }

@@ -67,6 +67,16 @@ type Room struct {
 
 // New returns a room that follows the change feed of the database; it knows its trains once the database has been started.
 func New(cfg Config) (*Room, error) {
+	r, err := newRoom(cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg.DB.Subscribe(r.follow)
+	r.watch()
+	return r, nil
+}
+
+func newRoom(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Identity == nil {
 		return nil, errors.New("train: a database, a vault and identity are required")
 	}
@@ -81,8 +91,6 @@ func New(cfg Config) (*Room, error) {
 		r.meters = noMeters{}
 	}
 	r.lines.Store(r.emptyBoard())
-	cfg.DB.Subscribe(r.follow)
-	r.watch()
 	return r, nil
 }
 

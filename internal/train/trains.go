@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unique"
 
 	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
@@ -95,7 +96,7 @@ type trainRow struct {
 }
 
 func (r trainRow) train() Train {
-	return Train{ID: r.ID, Slug: r.Slug, Name: r.Name, Description: r.Description, Strategy: Strategy(r.Strategy), Disabled: r.Disabled,
+	return Train{ID: r.ID, Slug: r.Slug, Name: r.Name, Description: r.Description, Strategy: unique.Make(Strategy(r.Strategy)).Value(), Disabled: r.Disabled,
 		KeyLimit: r.KeyLimit, Links: r.Links, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision}
 }
 
