@@ -25,7 +25,7 @@ const (
 // growth measures whether a request costs more the more trains, keys and credentials there are: one instance of each size, all with the
 // same load in turn, each request with the key of a train chosen at random.
 func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []int) error {
-	boxes := make([]*proxy, len(sizes))
+	boxes, made := make([]*proxy, len(sizes)), make([]string, len(sizes))
 	for i, n := range sizes {
 		url, stop, err := database(o, engine, dir+"/"+strconv.Itoa(n))
 		if err != nil {
@@ -41,9 +41,11 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 		if i == len(sizes)-1 {
 			more = max(o.credentials-n, 0)
 		}
+		began, cpu := time.Now(), boxes[i].cpu()
 		if err := boxes[i].grow(n, more); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		made[i] = fmt.Sprintf("%.0f s, %.1f ms", time.Since(began).Seconds(), float64((boxes[i].cpu()-cpu).Microseconds())/1000/float64(n+more))
 	}
 	time.Sleep(2 * time.Second)
 	small := shapes()[0]
@@ -67,10 +69,11 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 		}
 	}
 	rep.line("")
-	rep.line("| trains, client keys and accounts | CPU a request, µs | ÷ the first line | resident memory |")
-	rep.line("|---|---|---|---|")
+	rep.line("| trains, client keys and accounts | CPU a request, µs | ÷ the first line | resident memory | made in, CPU each |")
+	rep.line("|---|---|---|---|---|")
 	for i, n := range sizes {
-		rep.line("| %d each | %.0f | **%.2f** (%.2f–%.2f) | %.0f MB |", n, median(cpu[i]), median(ratio[i]), slices.Min(ratio[i]), slices.Max(ratio[i]), float64(boxes[i].rss())/1e6)
+		rep.line("| %d each | %.0f | **%.2f** (%.2f–%.2f) | %.0f MB | %s |", n, median(cpu[i]), median(ratio[i]), slices.Min(ratio[i]), slices.Max(ratio[i]), float64(boxes[i].rss())/1e6,
+			made[i])
 	}
 	return lists(rep, boxes[len(boxes)-1], sizes[len(sizes)-1], max(o.credentials, sizes[len(sizes)-1]))
 }

@@ -46,15 +46,28 @@ func openFollowed(t *testing.T, s site) (*yard, *follower) {
 	return s.open(t), f
 }
 
-// takeIn hands everything that was heard to the follower, at once and in any order.
-func (f *follower) takeIn() {
-	f.t.Helper()
+// hear returns what was heard since the last call, in any order, with more changes among it.
+func (f *follower) hear(more ...store.Change) []store.Change {
 	f.mu.Lock()
-	batch := f.heard
+	batch := append(f.heard, more...)
 	f.heard = nil
 	f.mu.Unlock()
 	f.rng.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
-	require.NoError(f.t, f.Follow(f.t.Context(), batch))
+	return batch
+}
+
+// takeIn hands everything that was heard to the follower, at once.
+func (f *follower) takeIn() {
+	f.t.Helper()
+	require.NoError(f.t, f.Follow(f.t.Context(), f.hear()))
+}
+
+// takeInParts does so in several batches, of which the later may tell of what was before.
+func (f *follower) takeInParts(all []store.Change) {
+	f.t.Helper()
+	for part := range slices.Chunk(all, 1+f.rng.IntN(len(all)+1)) {
+		require.NoError(f.t, f.Follow(f.t.Context(), part))
+	}
 }
 
 // requireTrue compares what a room made of the changes with what it would have read.
@@ -90,16 +103,21 @@ func TestBoardEqualsAReload(t *testing.T) {
 			f.rng = m.rng
 			steps := 400
 			if testing.Short() {
-				steps = 120
+				steps = 100
 			}
 			for step := range steps {
 				m.step()
 				requireTrue(t, y.Room)
 				if m.rng.IntN(6) == 0 || step == steps-1 {
+					var reset []store.Change
 					if m.rng.IntN(8) == 0 {
-						f.heard = append(f.heard, store.Change{Topic: store.TopicReset})
+						reset = []store.Change{{Topic: store.TopicReset}}
 					}
-					f.takeIn()
+					if all := f.hear(reset...); m.rng.IntN(2) == 0 {
+						require.NoError(t, f.Follow(t.Context(), all))
+					} else {
+						f.takeInParts(all)
+					}
 					f.requireTrue()
 				}
 			}
@@ -206,7 +224,7 @@ func TestFailedReadChangesNothing(t *testing.T) {
 			y.link("web", y.account("beta"))
 			y.rotate("alpha")
 			require.NoError(t, y.DeleteTrain(t.Context(), y.admin, "old", true, ""))
-			batch := slices.Clone(f.heard)
+			batch := f.hear()
 			y.rename("cool_downs", "cool_downs_away") // the last that is read
 			for range 2 {
 				require.Error(t, f.Follow(t.Context(), batch))
@@ -217,7 +235,7 @@ func TestFailedReadChangesNothing(t *testing.T) {
 			require.Equal(t, before.Meters, f.tape.uses)
 			y.rename("cool_downs_away", "cool_downs")
 			require.Equal(t, before, f.Picture())
-			f.takeIn()
+			require.NoError(t, f.Follow(t.Context(), batch))
 			require.NotEqual(t, before, f.requireTrue())
 		})
 	}
@@ -296,8 +314,7 @@ func TestChangeCostsWhatItTouches(t *testing.T) {
 				bytes = 1 << 62
 				for range 5 { // the least: something else of this process may allocate beside
 					act()
-					batch := f.heard
-					f.heard = nil
+					batch := f.hear()
 					before := f.Laid()
 					var a, b runtime.MemStats
 					runtime.ReadMemStats(&a)
