@@ -288,7 +288,6 @@ func (y *yard) crowd(from, to int, credential string) {
 	y.t.Helper()
 	const made = `WITH RECURSIVE n(i) AS (SELECT %d UNION ALL SELECT i + 1 FROM n WHERE i < %d) `
 	require.NoError(y.t, y.db.Bookkeep(context.Background(), store.Cursor, func(tx *store.Tx) error {
-		tx.Change(store.TopicReset, "")
 		if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision) ` + fmt.Sprintf(made, from, to-1) +
 			`SELECT 'train_crowd' || i, 'crowd-' || i, 'crowd', '', 'hash', 0, 0, 1, 1, 1 FROM n`); err != nil {
 			return err
@@ -306,56 +305,65 @@ func TestChangeCostsWhatItTouches(t *testing.T) {
 		t.Run(string(e), func(t *testing.T) {
 			y, f := openFollowed(t, newSite(t, e))
 			shared, own, spare := y.account("shared"), y.account("own"), y.account("spare")
-			y.train("web", train.Hash)
+			web := y.train("web", train.Hash)
 			y.link("web", shared)
 			y.link("web", own)
-			f.takeIn()
-			cost := func(act func()) (lines int, bytes uint64) {
+			follow := func(batch ...store.Change) {
+				require.NoError(t, f.Follow(t.Context(), batch))
+			}
+			cost := func(act func() store.Change) (lines int, bytes uint64) {
 				bytes = 1 << 62
 				for range 5 { // the least: something else of this process may allocate beside
-					act()
-					batch := f.hear()
+					change := act()
 					before := f.Laid()
 					var a, b runtime.MemStats
 					runtime.ReadMemStats(&a)
-					require.NoError(t, f.Follow(t.Context(), batch))
+					follow(change)
 					runtime.ReadMemStats(&b)
 					lines, bytes = f.Laid()-before, min(bytes, b.TotalAlloc-a.TotalAlloc)
 				}
 				return lines, bytes
 			}
 			i := 0
+			ofWeb := store.Change{Topic: store.TopicTrain, Subject: web.ID}
 			acts := map[string]struct {
 				lines int
-				act   func()
+				act   func() store.Change
 			}{
-				"a train": {1, func() {
+				"a train": {1, func() store.Change {
 					i++
 					_, err := y.UpdateTrain(t.Context(), y.admin, "web", train.Patch{Name: ptr(fmt.Sprint("web ", i))}, "")
 					require.NoError(t, err)
+					return ofWeb
 				}},
-				"a link": {1, func() {
+				"a link": {1, func() store.Change {
 					y.link("web", spare)
-					f.takeIn()
+					follow(ofWeb)
 					require.NoError(t, y.Unlink(t.Context(), y.admin, "web", spare, ""))
+					return ofWeb
 				}},
-				"a train's end": {0, func() {
-					y.train("brief", train.Hash)
+				"a train's end": {0, func() store.Change {
+					brief := store.Change{Topic: store.TopicTrain, Subject: y.train("brief", train.Hash).ID}
 					y.link("brief", shared)
-					f.takeIn()
+					follow(brief)
 					require.NoError(t, y.DeleteTrain(t.Context(), y.admin, "brief", true, ""))
+					return brief
 				}},
-				"an account": {1, func() { y.rotate("own") }},
-				"a cool-down": {0, func() {
+				"an account": {1, func() store.Change {
+					y.rotate("own")
+					return store.Change{Topic: store.TopicCredential, Subject: own}
+				}},
+				"a cool-down": {0, func() store.Change {
 					i++
 					y.sql(fmt.Sprintf(`INSERT INTO cool_downs (credential_id, version, until, status, reason, at) VALUES ('%s', 1, %d, 500, 'test', 1)
-						ON CONFLICT (credential_id) DO UPDATE SET until = excluded.until`, shared, i), store.TopicCredential, shared)
+						ON CONFLICT (credential_id) DO UPDATE SET until = excluded.until`, shared, i), store.TopicUser, "nobody")
+					return store.Change{Topic: store.TopicCredential, Subject: shared}
 				}},
 			}
 			few := map[string]uint64{}
 			for _, n := range []int{100, 10_000} {
 				y.crowd(map[int]int{100: 1, 10_000: 100}[n], n, shared)
-				f.takeIn()
+				follow(store.Change{Topic: store.TopicReset})
 				require.Len(t, f.Picture().Lines, n)
 				for name, a := range acts {
 					lines, bytes := cost(a.act)
