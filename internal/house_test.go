@@ -99,6 +99,7 @@ var bookkeeping = []bookkeeper{
 	{"internal/rate.(*Limiter).draw", "counter", "counts what callers take of their limits, a share at a time"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
 	{"internal/audit.(*Log).step", "sequence", "moves references to recorded events into the log"},
+	{"internal/audit.(*Log).indexNext", "sequence", "writes the search index of leaves that the log has"},
 	{"internal/audit.(*Log).sweep", "sequence", "takes back references that a batch had left behind"},
 	{"internal/audit.(*Log).sign", "sequence", "signs the size and root that the log has"},
 	{"internal/audit.(*Log).enrol", "election", "makes the sequencer's election row"},

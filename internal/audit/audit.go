@@ -70,6 +70,8 @@ type Log struct {
 	right    *edge      // nil when it must be read from the database first
 	last     int64      // the first leaf of the newest row, -1 in an empty log
 	signed   int64      // the size of the newest checkpoint
+	index    *indexer   // nil when it must be read from the database first
+	groaned  time.Time  // when it was last said that the index cannot be extended
 	ghosts   int        // waiting references whose record is gone
 	signedAt time.Time
 	anchors  anchorFile

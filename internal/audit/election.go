@@ -136,7 +136,7 @@ func (l *Log) fence(tx *store.Tx) error {
 }
 
 // stepDown forgets what is only true while this instance leads.
-func (l *Log) stepDown() { l.epoch, l.lapsed, l.right = 0, 0, nil }
+func (l *Log) stepDown() { l.epoch, l.lapsed, l.right, l.index = 0, 0, nil, nil }
 
 // resign gives the election back.
 func (l *Log) resign(ctx context.Context) error {

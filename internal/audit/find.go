@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bytes"
-	"time"
 
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -22,7 +21,7 @@ type candidate struct {
 func newFinder(tx *store.Tx, f *filter) *finder {
 	return &finder{
 		events:  eventStream{tx: tx, f: f, below: f.start.source},
-		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget, minutes: minuteList{above: -1}},
+		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget},
 	}
 }
 
@@ -110,8 +109,7 @@ func (s *eventStream) fetch() error {
 	return nil
 }
 
-// batchStream reads audit_batches. What a batch holds is known only from its body; for an actor or a target audit_refs says in which
-// minutes to look.
+// batchStream reads audit_batches. What a batch holds is known only from its body; for an actor or a target a trail says which to read.
 type batchStream struct {
 	tx      *store.Tx
 	f       *filter
@@ -120,7 +118,7 @@ type batchStream struct {
 	done    bool
 	budget  int
 	reached place // everything that is not older was looked at
-	minutes minuteList
+	trail   *trail
 	found   []candidate
 }
 
@@ -130,49 +128,85 @@ const batchPage = 32
 func (s *batchStream) spent() bool { return !s.done && s.budget <= 0 }
 
 func (s *batchStream) fetch() error {
+	if err := s.begin(); err != nil {
+		return err
+	}
 	for len(s.found) == 0 && !s.done && s.budget > 0 {
-		floor := s.f.floor
-		if subjects := s.f.subjects(); len(subjects) > 0 {
-			lo, hi, ok, err := s.minutes.window(s.tx, subjects, s.below, s.f.floor)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				s.done = true
-				return nil
-			}
-			floor = max(floor, lo)
-			if hi < s.below {
-				s.below, s.begun = hi, true
-			}
+		step := s.nextAny
+		if s.trail != nil {
+			step = s.nextOnTrail
 		}
-		var w store.Where
-		w.Add("id >= ?", floor)
-		if s.begun {
-			w.Add("id < ?", s.below)
-		} else {
-			w.Add("id <= ?", s.below)
-		}
-		var rows []recordRow
-		if err := s.tx.Select(&rows, `SELECT id, body FROM audit_batches`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(batchPage), w.Args()...); err != nil {
+		if err := step(); err != nil {
 			return err
 		}
-		s.begun = true
-		s.budget -= len(rows) + 1
-		for _, row := range rows {
-			s.below, s.reached = row.ID, place{row.ID, 0}
-			if err := s.take(row); err != nil {
-				return err
-			}
-		}
-		if len(rows) < batchPage {
-			if s.minutes.above < 0 {
-				s.done = true
-			}
-			s.minutes.pop()
-			s.below, s.reached = floor, place{floor, 0}
+	}
+	return nil
+}
+
+func (s *batchStream) begin() error {
+	subjects := s.f.subjects()
+	if s.begun || len(subjects) == 0 {
+		return nil
+	}
+	t := newTrail(subjects, s.f.floor)
+	ok, err := t.begin(s.tx, s.f.below())
+	if ok && err == nil {
+		s.trail, s.begun = t, true
+	}
+	return err
+}
+
+// nextAny reads the next batches, whatever they hold.
+func (s *batchStream) nextAny() error {
+	var w store.Where
+	w.Add("id >= ?", s.f.floor)
+	if s.begun {
+		w.Add("id < ?", s.below)
+	} else {
+		w.Add("id <= ?", s.below)
+	}
+	var rows []recordRow
+	if err := s.tx.Select(&rows, `SELECT id, body FROM audit_batches`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(batchPage), w.Args()...); err != nil {
+		return err
+	}
+	s.begun, s.done = true, len(rows) < batchPage
+	s.budget -= len(rows) + 1
+	for _, row := range rows {
+		s.below, s.reached = row.ID, place{row.ID, 0}
+		if err := s.take(row); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// nextOnTrail reads the next batches that the trail leads to.
+func (s *batchStream) nextOnTrail() error {
+	cost := 0
+	ids, upTo, err := s.trail.next(s.tx, s.f.below(), batchPage, &cost)
+	s.budget -= cost
+	if err != nil {
+		return err
+	}
+	if len(ids) == 0 {
+		s.done = upTo == ""
+		s.reached = place{upTo, 0}
+		return nil
+	}
+	s.budget -= len(ids)
+	var w store.Where
+	w.Add("id <= ?", ids[0])
+	in := inList(&w, "id", ids)
+	var rows []recordRow
+	if err := s.tx.Select(&rows, `SELECT id, body FROM audit_batches`+w.SQL()+in+` ORDER BY id DESC`, w.Args()...); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := s.take(row); err != nil {
+			return err
+		}
+	}
+	s.reached = place{ids[len(ids)-1], 0}
 	return nil
 }
 
@@ -197,7 +231,15 @@ func (s *batchStream) take(row recordRow) error {
 	return nil
 }
 
-// subjects are the ids by which audit_refs can narrow the search.
+// below returns an id such that the records of a batch can match only when its own id is less.
+func (f *filter) below() string {
+	if f.start.ordinal > 0 {
+		return f.start.source + "0" // that batch may have older records, and no id is between the two
+	}
+	return f.start.source
+}
+
+// subjects are the ids by which the index can narrow the search.
 func (f *filter) subjects() []string {
 	var out []string
 	for _, s := range []string{f.Actor, f.Target} {
@@ -206,65 +248,4 @@ func (f *filter) subjects() []string {
 		}
 	}
 	return out
-}
-
-// minuteList walks, newest first, over the minutes in which batches hold all of the subjects.
-type minuteList struct {
-	list  []int64
-	above int64 // the oldest minute read so far; -1 before the first
-	ended bool
-}
-
-const minutePage = 128
-
-// window returns the range of batch ids [lo, hi) of the newest minute at or below the id below, and false when there is none left.
-func (m *minuteList) window(tx *store.Tx, subjects []string, below, floor string) (lo, hi string, ok bool, err error) {
-	for {
-		for len(m.list) > 0 {
-			lo, hi = minuteStart(m.list[0]), minuteStart(m.list[0]+1)
-			if lo <= below {
-				return lo, hi, true, nil
-			}
-			m.list = m.list[1:]
-		}
-		if m.ended {
-			return "", "", false, nil
-		}
-		if m.above < 0 {
-			m.above = minuteOf(below) + 1
-		}
-		var w store.Where
-		w.Add("r.minute < ?", m.above)
-		w.Add("r.minute >= ?", minuteOf(floor))
-		w.Add("r.subject = ?", subjects[0])
-		for _, other := range subjects[1:] {
-			w.Add("EXISTS (SELECT 1 FROM audit_refs o WHERE o.subject = ? AND o.minute = r.minute)", other)
-		}
-		if err := tx.Select(&m.list, `SELECT r.minute FROM audit_refs r`+w.SQL()+` ORDER BY r.minute DESC LIMIT `+w.Arg(minutePage), w.Args()...); err != nil {
-			return "", "", false, err
-		}
-		m.ended = len(m.list) < minutePage
-		if len(m.list) > 0 {
-			m.above = m.list[len(m.list)-1]
-		}
-	}
-}
-
-func (m *minuteList) pop() {
-	if len(m.list) > 0 {
-		m.list = m.list[1:]
-	}
-}
-
-// minuteMicros is the length of the minutes of audit_refs in microseconds.
-const minuteMicros = int64(time.Minute / time.Microsecond)
-
-// minuteStart returns the smallest id of a minute.
-func minuteStart(minute int64) string {
-	return store.IDFloor(sourcePrefix, time.UnixMicro(minute*minuteMicros))
-}
-
-func minuteOf(id string) int64 {
-	at, _ := store.IDTime(sourcePrefix, id)
-	return at.UnixMicro() / minuteMicros
 }

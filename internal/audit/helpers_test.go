@@ -127,7 +127,7 @@ func (b *box) unguard(t testing.TB, x *sqlx.DB) (rearm func()) {
 	}
 }
 
-var auditTables = []string{"audit_events", "audit_batches", "audit_pending", "audit_refs", "audit_leaves", "audit_nodes", "audit_checkpoints", "audit_signers"}
+var auditTables = []string{"audit_events", "audit_batches", "audit_pending", "audit_segments", "audit_postings", "audit_leaves", "audit_nodes", "audit_checkpoints", "audit_signers"}
 
 // act is an event of an act of its own.
 func act(n int) store.Event {

@@ -388,15 +388,47 @@ var mutations = []mutation{
 		th.exec(`UPDATE audit_events SET id = $1 WHERE id = $2`, store.NewID(sourcePrefix), row.Source)
 		return exact(row.First, Deleted)
 	}},
-	{"hide a record from searches", func(th *thief) caught {
-		th.exec(`DELETE FROM audit_refs WHERE subject = $1`, fmt.Sprintf("key_%d", th.r.IntN(5)))
-		for _, row := range th.rows {
-			if th.batches[row.Source] {
-				return caught{kinds: []Kind{Deleted}, leaf: -2}
-			}
-		}
-		return caught{}
+	{"hide records from searches", func(th *thief) caught {
+		hash := subjectHash(fmt.Sprintf("key_%d", th.r.IntN(5)))
+		th.exec(`DELETE FROM audit_postings WHERE segment = 0 AND shard = $1`, hash>>shardShift)
+		return caught{kinds: []Kind{Deleted}, leaf: -2}
 	}},
+	{"hide one record from searches", func(th *thief) caught {
+		return th.repost(func(entries []byte) []byte {
+			i := th.r.IntN(len(entries)/postingSize) * postingSize
+			return slices.Delete(entries, i, i+postingSize)
+		})
+	}},
+	{"put search references out of order", func(th *thief) caught {
+		return th.repost(func(entries []byte) []byte { return slices.Concat([]byte("\xff\xff\xff\xff\xff\xff"), entries) })
+	}},
+	{"hide a time from searches", func(th *thief) caught {
+		th.exec(`UPDATE audit_segments SET highest = lowest`)
+		return at(-1, Deleted)
+	}},
+	{"lead searches astray", func(th *thief) caught {
+		th.exec(`INSERT INTO audit_postings (shard, segment, entries) SELECT $1, 0, entries FROM audit_postings LIMIT 1`, shards)
+		th.repost(func(entries []byte) []byte { return entries })
+		th.exec(`UPDATE audit_segments SET lowest = 'evt_0'`)
+		return at(-1, Edited)
+	}},
+	{"unlist a segment of the index", func(th *thief) caught {
+		th.exec(`DELETE FROM audit_segments WHERE segment = 0`)
+		th.exec(`INSERT INTO audit_segments (segment, lowest, highest) VALUES (1, '', '')`)
+		return caught{kinds: []Kind{Deleted}, leaf: -2}
+	}},
+}
+
+// repost changes the postings of one shard of the first segment.
+func (th *thief) repost(change func([]byte) []byte) caught {
+	var rows []struct {
+		Shard   int64  `db:"shard"`
+		Entries []byte `db:"entries"`
+	}
+	require.NoError(th.t, th.x.Select(&rows, `SELECT shard, entries FROM audit_postings WHERE segment = 0`))
+	row := rows[th.r.IntN(len(rows))]
+	th.exec(`UPDATE audit_postings SET entries = $1 WHERE segment = 0 AND shard = $2`, change(row.Entries), row.Shard)
+	return caught{kinds: []Kind{Deleted}, leaf: -2}
 }
 
 func exactCut(leaf int64) caught { return caught{kinds: []Kind{Cut}, leaf: leaf} }
@@ -486,13 +518,13 @@ func TestInvariant11MutationsAreFound(t *testing.T) {
 			b := newBox(t, engine)
 			for i := range 8 {
 				b.fill(t, 6)
-				b.lend(t, 1000*i, 60)
+				b.lend(t, 1000*i, 520) // so that a segment of the index is full
 				b.flush(t)
 			}
 			b.fill(t, 1) // waits
 			r := rand.New(rand.NewPCG(s, 11))
 			th := newThief(t, b, r)
-			require.Greater(t, th.size, int64(2*blockSize))
+			require.Greater(t, th.size, int64(segmentLeaves))
 			clean := b.verify(t, th.notes...)
 			requireClean(t, clean)
 			require.Equal(t, th.size, clean.Anchored)

@@ -23,6 +23,7 @@ type past struct {
 	now    time.Time
 	used   map[string]bool
 	events []store.Event
+	ids    []string               // of batches
 	done   map[string]store.Event // outcomes by lease
 }
 
@@ -81,10 +82,8 @@ func (p *past) batch(at time.Time, events ...store.Event) {
 			p.done[detail(e, "lease")] = e
 		}
 		p.events = append(p.events, e)
-		for _, subject := range []string{e.Actor.ID, e.Target.ID, e.OnBehalf} {
-			p.exec(`INSERT INTO audit_refs (subject, minute) VALUES ($1,$2) ON CONFLICT DO NOTHING`, subject, at.UnixMicro()/minuteMicros)
-		}
 	}
+	p.ids = append(p.ids, id)
 	p.exec(`INSERT INTO audit_batches (id, at, count, body) VALUES ($1,$2,$3,$4)`, id, at.UnixMicro(), len(lines), []byte(strings.Join(lines, "\n")))
 }
 
@@ -153,7 +152,41 @@ func newPast(t testing.TB, b *box, r *rand.Rand) *past {
 		}
 		p.batch(at, events...)
 	}
+	p.sequence(b)
 	return p
+}
+
+// sequence gives the batches places in the log: mostly in the order of their ids, some by far too late, spread over as many segments as
+// thousands of records would fill. The newest stay without an index or without a place.
+func (p *past) sequence(b *box) {
+	slices.Sort(p.ids)
+	for range len(p.ids) / 8 {
+		i := p.r.IntN(len(p.ids))
+		k := min(len(p.ids)-1, i+p.r.IntN(1+p.r.IntN(len(p.ids)-i)))
+		p.ids[i], p.ids[k] = p.ids[k], p.ids[i]
+	}
+	waiting, full, leaf := p.r.IntN(10), int64(2+p.r.IntN(12)), int64(0)
+	for _, id := range p.ids[:len(p.ids)-waiting] {
+		p.exec(`INSERT INTO audit_leaves (first_leaf, count, source_id, hashes) VALUES ($1,$2,$3,$4)`, leaf, 1, id, make([]byte, 32))
+		leaf += 1 + p.r.Int64N(full*segmentLeaves*3/2/int64(len(p.ids)))
+	}
+	for _, id := range p.ids[len(p.ids)-waiting:] {
+		p.exec(`INSERT INTO audit_pending (source_id) VALUES ($1)`, id)
+	}
+	for n := range min(full, leaf/segmentLeaves) {
+		p.index(b, n)
+	}
+}
+
+// index writes the index of one segment as the sequencer does.
+func (p *past) index(b *box, number int64) {
+	s, err := readSegment(p.t.Context(), b.db, number)
+	require.NoError(p.t, err)
+	s.sort()
+	p.exec(`INSERT INTO audit_segments (segment, lowest, highest) VALUES ($1,$2,$3)`, s.number, s.lowest, s.highest)
+	for rows := s.rows(); len(rows) > 0; rows = rows[3:] {
+		p.exec(`INSERT INTO audit_postings (shard, segment, entries) VALUES ($1,$2,$3)`, rows[:3]...)
+	}
 }
 
 func (p *past) query() Query {

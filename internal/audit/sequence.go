@@ -54,8 +54,10 @@ func (l *Log) drain(ctx context.Context, far reach) error {
 		if err == nil {
 			l.tell(func(h *Health) { h.Passed = time.Now() })
 			if !more {
+				l.extendIndex(ctx, catchUp)
 				return nil
 			}
+			l.extendIndex(ctx, 1)
 			continue
 		}
 		l.right = nil // the commit may or may not have happened
@@ -112,13 +114,18 @@ func (l *Log) step(ctx context.Context, far reach) (more bool, err error) {
 		return false, err
 	}
 	l.right, l.last = next, rows[len(rows)-1].First
+	if l.index != nil {
+		for _, row := range rows {
+			l.index.see(row.First, row.Source, row.subjects)
+		}
+	}
 	l.tell(func(h *Health) { h.Size = next.size })
 	return more, nil
 }
 
-// load reads the right edge from the database when this instance does not know it.
+// load reads the right edge from the database when this instance does not know it, and where the index ends.
 func (l *Log) load(ctx context.Context) error {
-	if l.right != nil {
+	if l.right != nil && l.index != nil {
 		return nil
 	}
 	return l.db.Read(ctx, func(tx *store.Tx) error {
@@ -134,7 +141,11 @@ func (l *Log) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.right, l.last, l.signed = right, last, signed
+		index, err := newIndexer(tx, size)
+		if err != nil {
+			return err
+		}
+		l.right, l.last, l.signed, l.index = right, last, signed, index
 		l.saw(size, signed, at)
 		return nil
 	})
@@ -193,6 +204,7 @@ func (l *Log) readPending(ctx context.Context, far reach) (rows []leafRow, more 
 			}
 			row.Hashes = hash.body(body)
 			row.Count = int64(len(row.Hashes) / tlog.HashSize)
+			row.subjects = subjectsOf(row.Source, body)
 			rows = append(rows, row)
 			if total += row.Count; total >= maxLeaves || len(rows) == maxSources {
 				more = true

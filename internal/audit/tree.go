@@ -165,6 +165,8 @@ type leafRow struct {
 	Count  int64  `db:"count"`
 	Source string `db:"source_id"`
 	Hashes []byte `db:"hashes"`
+
+	subjects []uint32 // of a batch that is about to be sequenced
 }
 
 // covering is the condition of the rows whose leaves reach into [$1, $2).

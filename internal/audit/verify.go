@@ -85,6 +85,7 @@ func (v *verification) readAnchors(signed []string) error {
 type census struct {
 	size     int64 // of the log, in leaves
 	signedTo int64
+	indexed  int64 // segments of the index
 }
 
 type nodeTop struct {
@@ -99,6 +100,10 @@ func (v *verification) survey(ctx context.Context) error {
 		if err := tx.Get(&v.census.signedTo, `SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints`); err != nil {
 			return err
 		}
+		var err error
+		if v.census.indexed, err = readIndexed(tx); err != nil {
+			return err
+		}
 		return tx.Select(&nodes, `SELECT level, MAX(idx) AS top FROM audit_nodes GROUP BY level ORDER BY level`)
 	}); err != nil {
 		return err
@@ -109,6 +114,10 @@ func (v *verification) survey(ctx context.Context) error {
 		return err
 	})
 	v.report.Size = v.census.size
+	if v.census.indexed*segmentLeaves > v.census.size {
+		v.findings.aside(Cut, "the search index has %d segments, beyond the %d leaves of the log", v.census.indexed, v.census.size)
+		v.census.indexed = v.census.size / segmentLeaves
+	}
 	for _, n := range nodes {
 		if n.Level%nodeStep != 0 || n.Level <= 0 || n.Level > 62 || (n.Top+1)<<n.Level > v.census.size {
 			v.findings.aside(Cut, "the tree has a stored node (level %d, number %d) beyond the %d leaves of the log", n.Level, n.Top, v.census.size)
@@ -189,7 +198,7 @@ func (v *verification) readLog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			j := job{first, min(first+chunkLeaves, v.census.size), make(chan *chunk, 1)}
+			j := job{first, min((segmentOf(first)+1)*segmentLeaves, v.census.size), make(chan *chunk, 1)}
 			for _, to := range []chan job{order, todo} {
 				select {
 				case to <- j:
@@ -203,7 +212,7 @@ func (v *verification) readLog(ctx context.Context) error {
 	for range workers {
 		g.Go(func() error {
 			for j := range todo {
-				c, err := checkChunk(ctx, v.db, j.lo, j.hi)
+				c, err := checkChunk(ctx, v.db, j.lo, j.hi, v.census.indexed)
 				if err != nil {
 					return err
 				}

@@ -13,7 +13,7 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// chunkLeaves is the width of the range of leaves that one worker checks in one short transaction.
+// chunkLeaves is the width of the range of leaves that one worker checks in one short transaction. It is a segment of the index.
 const chunkLeaves = 4096
 
 // chunk is what a worker found out about the rows that begin in a range of leaves.
@@ -56,12 +56,12 @@ type chunkRow struct {
 }
 
 // checkChunk checks every row that begins in [lo, hi): that the records are there, hash to their leaves, are what their rows and index
-// columns say, and can be found through audit_refs.
-func checkChunk(ctx context.Context, db *store.DB, lo, hi int64) (*chunk, error) {
+// columns say, and can be found through the index, which ends before the segment indexed. The range lies in one segment.
+func checkChunk(ctx context.Context, db *store.DB, lo, hi, indexed int64) (*chunk, error) {
 	var c *chunk
 	err := db.Read(ctx, func(tx *store.Tx) error {
 		c = &chunk{}
-		s := chunkCheck{chunk: c, refs: map[string]map[int64]int64{}}
+		s := chunkCheck{chunk: c, index: &segment{number: segmentOf(lo)}, indexed: indexed}
 		var bounds struct{ Lo, Hi *string }
 		if err := tx.Get(&bounds, chunkBounds, lo, hi); err != nil {
 			return err
@@ -95,7 +95,8 @@ type chunkCheck struct {
 	hash     leafHasher
 	buf      []byte
 	doubtful []doubt
-	refs     map[string]map[int64]int64 // subject → minute → a leaf that needs the reference
+	index    *segment // what the index must be
+	indexed  int64    // segments that have one
 }
 
 type doubt struct {
@@ -198,6 +199,9 @@ func (s *chunkCheck) batch(r *chunkRow, first int64, source string, stored []tlo
 	if err != nil || !ok || max(us-made.UnixMicro(), made.UnixMicro()-us) > 1 || string(count) != strconv.Itoa(records) {
 		s.add(Edited, first, first+int64(max(len(stored), 1)), place{source, 0}.id(), "a column of the batch does not agree with its records")
 	}
+	if ok {
+		s.span(source)
+	}
 	i := 0
 	for record := range bytes.SplitSeq(r.body, newline) {
 		leaf := first + int64(i)
@@ -208,7 +212,7 @@ func (s *chunkCheck) batch(r *chunkRow, first int64, source string, stored []tlo
 		case ok && bytes.Equal(g.id, s.buf):
 			if s.leaf(record, leaf, "", stored, i, records) {
 				for _, subject := range [...][]byte{g.actor, g.target, g.behalf} {
-					s.need(subject, us/minuteMicros, leaf)
+					s.need(subject, first)
 				}
 			} else {
 				s.name(string(s.buf))
@@ -226,21 +230,6 @@ func (s *chunkCheck) batch(r *chunkRow, first int64, source string, stored []tlo
 // name gives the newest finding its id; it spares making one for each record that is as it should be.
 func (s *chunkCheck) name(id string) { s.list[len(s.list)-1].ID = id }
 
-// need notes that a search for the subject must lead to the minute.
-func (s *chunkCheck) need(subject []byte, minute, leaf int64) {
-	if len(subject) == 0 {
-		return
-	}
-	minutes, ok := s.refs[string(subject)]
-	if !ok {
-		minutes = map[int64]int64{}
-		s.refs[string(subject)] = minutes
-	}
-	if _, ok := minutes[minute]; !ok {
-		minutes[minute] = leaf
-	}
-}
-
 // columns compares column by column where the joined text was ambiguous.
 func (s *chunkCheck) columns(tx *store.Tx) error {
 	for _, d := range s.doubtful {
@@ -257,27 +246,6 @@ func (s *chunkCheck) columns(tx *store.Tx) error {
 		}
 		if err != nil || !slices.Equal(d.want, []string{have.Action, have.Actor, have.Target, have.Behalf, have.Request}) {
 			s.add(Edited, d.leaf, d.leaf+1, d.source, "an index column does not agree with the record")
-		}
-	}
-	return nil
-}
-
-// references checks that audit_refs leads to each batch by each of its subjects.
-func (s *chunkCheck) references(tx *store.Tx) error {
-	for subject, minutes := range s.refs {
-		lo, hi := int64(1<<62), int64(-1)
-		for m := range minutes {
-			lo, hi = min(lo, m), max(hi, m)
-		}
-		var have []int64
-		if err := tx.Select(&have, `SELECT minute FROM audit_refs WHERE subject = $1 AND minute >= $2 AND minute <= $3`, subject, lo, hi); err != nil {
-			return err
-		}
-		for _, m := range have {
-			delete(minutes, m)
-		}
-		for _, leaf := range minutes {
-			s.add(Deleted, leaf, leaf+1, "", "a search reference of the record is gone, so that searches by its actor or target miss it")
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,8 +20,6 @@ const (
 	groupPause = 500 * time.Millisecond
 	// groupBacklog bounds the outcomes that wait while the database is away; beyond it outcomes are lost (they show as unknown).
 	groupBacklog = 100_000
-	// minute is the granularity of search references in microseconds.
-	minute = 60_000_000
 )
 
 // group makes lease events durable, many in one commit. There is no committing goroutine: the first caller that finds nobody committing
@@ -40,47 +37,35 @@ type group struct {
 	lost     int64
 	done     sync.WaitGroup
 
-	// Only the leader touches what follows.
-	refs      map[string]int64 // subject → newest minute that has a search reference
-	refMinute int64
-	insert    [2]*sql.Stmt // of SQLite: a batch, a search reference
+	insert *sql.Stmt // of a batch, on SQLite; only the leader touches it
 }
 
 type entry struct {
-	tail     []byte
-	at       time.Time
-	subjects [3]string
-	id       string
-	err      error
+	tail []byte
+	id   string
+	err  error
 	// turn is signalled with true when the event is settled and with false when its caller must lead. It is nil for outcomes.
 	turn chan bool
 }
 
-func newGroup(db *DB) *group { return &group{db: db, refs: map[string]int64{}} }
+func newGroup(db *DB) *group { return &group{db: db} }
 
 const (
 	// On SQLite a trigger inserts the reference for the sequencer, so that a batch is one statement here too.
 	insertBatch = `INSERT INTO audit_batches (id, at, count, body) VALUES ($1,$2,$3,$4) ON CONFLICT DO NOTHING`
-	insertRef   = `INSERT INTO audit_refs (subject, minute) VALUES ($1,$2) ON CONFLICT DO NOTHING`
 	// One statement is one round trip and its own transaction. A second try with the same id inserts no second pending row: the first
 	// CTE returns nothing then.
-	insertAll = `WITH batch AS (INSERT INTO audit_batches (id, at, count, body) VALUES ($1,$2,$3,$4) ON CONFLICT DO NOTHING RETURNING id),
- waiting AS (INSERT INTO audit_pending (source_id) SELECT id FROM batch)
- INSERT INTO audit_refs (subject, minute) SELECT unnest($5::text[]), $6 ON CONFLICT DO NOTHING`
+	insertAll = `WITH batch AS (INSERT INTO audit_batches (id, at, count, body) VALUES ($1,$2,$3,$4) ON CONFLICT DO NOTHING RETURNING id)
+ INSERT INTO audit_pending (source_id) SELECT id FROM batch`
 )
 
 func (g *group) prepare(ctx context.Context) error {
 	if g.db.engine != SQLite || g.db.write == nil {
 		return nil
 	}
-	for i, q := range [...]string{insertBatch, insertRef} {
-		stmt, err := g.db.write.DB.PrepareContext(ctx, q)
-		if err != nil {
-			return err
-		}
-		g.insert[i] = stmt
-	}
-	return nil
+	var err error
+	g.insert, err = g.db.write.DB.PrepareContext(ctx, insertBatch)
+	return err
 }
 
 // Append makes one lease event durable and returns its id after the commit that holds it. Otherwise it returns the fault
@@ -180,9 +165,7 @@ func newEntry(db *DB, e Event) (*entry, error) {
 		now = db.cfg.Clock
 	}
 	e.At = now().UTC().Truncate(time.Microsecond)
-	en := &entry{at: e.At, subjects: [3]string{e.Actor.ID, e.Target.ID, e.OnBehalf}}
-	en.tail = e.appendTail(make([]byte, 0, 640))
-	return en, nil
+	return &entry{tail: e.appendTail(make([]byte, 0, 640))}, nil
 }
 
 // batch is the events of one commit. It keeps its id through every try: where a lost answer hid a commit that stands, the next try changes
@@ -191,7 +174,6 @@ type batch struct {
 	id      string
 	at      int64
 	body    []byte
-	refs    []string
 	entries []*entry
 }
 
@@ -385,7 +367,6 @@ func (g *group) newBatch(entries []*entry) *batch {
 		b.body = append(b.body, `",`...)
 		b.body = append(b.body, en.tail...)
 	}
-	b.refs = g.newRefs(entries, b.at/minute)
 	return b
 }
 
@@ -413,38 +394,7 @@ func (g *group) storeOnce(b *batch, timeout time.Duration) error {
 		err = g.storeSQLite(b)
 	}
 	g.db.cfg.Committed(len(b.entries), time.Since(started), err == nil)
-	if err == nil && b.at/minute == g.refMinute {
-		for _, s := range b.refs {
-			g.refs[s] = g.refMinute
-		}
-	}
 	return err
-}
-
-// newRefs returns the subjects that have no search reference for this minute yet. One reference a subject and minute instead of one a
-// commit keeps the cost of search off the hot path; the price is a scan of that minute's batches when searching.
-func (g *group) newRefs(batch []*entry, now int64) []string {
-	if now != g.refMinute {
-		g.refMinute = now
-		clear(g.refs)
-	}
-	var refs []string
-	for _, en := range batch {
-	subjects:
-		for _, s := range en.subjects {
-			if s == "" || g.refs[s] == now {
-				continue
-			}
-			for _, r := range refs {
-				if r == s {
-					continue subjects
-				}
-			}
-			refs = append(refs, s)
-		}
-	}
-	slices.Sort(refs) // one order on every instance, or two of them lock each other out
-	return refs
 }
 
 func (g *group) storePostgres(b *batch, timeout time.Duration) error {
@@ -454,38 +404,17 @@ func (g *group) storePostgres(b *batch, timeout time.Duration) error {
 	defer leave()
 	g.db.open.Add(1)
 	defer g.db.open.Add(-1)
-	refs := b.refs
-	if refs == nil {
-		refs = []string{}
-	}
-	_, err := g.db.write.DB.ExecContext(ctx, insertAll, b.id, b.at, len(b.entries), b.body, refs, b.at/minute)
+	_, err := g.db.write.DB.ExecContext(ctx, insertAll, b.id, b.at, len(b.entries), b.body)
 	return ended(ctx, err)
 }
 
-// storeSQLite uses a context without a deadline on purpose: with one, the driver starts a goroutine for each statement. The statements
-// are bounded by busy_timeout.
+// storeSQLite runs one statement that is its own transaction: with one that is begun, database/sql starts a goroutine for each. It has no
+// deadline for the same reason; busy_timeout bounds it.
 func (g *group) storeSQLite(b *batch) error {
 	g.db.open.Add(1)
 	defer g.db.open.Add(-1)
-	if len(b.refs) == 0 { // as nearly always: a transaction of its own, without the goroutine that database/sql starts for each
-		_, err := g.insert[0].Exec(b.id, b.at, len(b.entries), b.body)
-		return err
-	}
-	tx, err := g.db.write.DB.Begin()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // no effect after the commit
-	ctx := context.Background()
-	if _, err := tx.StmtContext(ctx, g.insert[0]).Exec(b.id, b.at, len(b.entries), b.body); err != nil {
-		return err
-	}
-	for _, s := range b.refs {
-		if _, err := tx.StmtContext(ctx, g.insert[1]).Exec(s, b.at/minute); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	_, err := g.insert.Exec(b.id, b.at, len(b.entries), b.body)
+	return err
 }
 
 // close commits what waits and refuses everything later.
@@ -519,10 +448,8 @@ func (g *group) close() {
 	g.lost += int64(len(g.outcomes))
 	g.mu.Unlock()
 	g.done.Wait()
-	for _, stmt := range g.insert {
-		if stmt != nil {
-			_ = stmt.Close()
-		}
+	if g.insert != nil {
+		_ = g.insert.Close()
 	}
 }
 

@@ -180,9 +180,15 @@ func TestRecordsAreImmutable(t *testing.T) {
 		require.NoError(t, db.Write(t.Context(), func(tx *store.Tx) error { return tx.Record(act("x")) }))
 		_, err := db.Append(t.Context(), lease("k", "c"))
 		require.NoError(t, err)
+		require.NoError(t, db.Bookkeep(t.Context(), store.Sequence, func(tx *store.Tx) error {
+			if _, err := tx.Exec(`INSERT INTO audit_segments (segment, lowest, highest) VALUES (0, 'a', 'b')`); err != nil {
+				return err
+			}
+			return tx.InsertMany(`audit_postings (shard, segment, entries)`, 3, []any{0, 0, []byte{1}})
+		}))
 		for _, q := range []string{
 			`UPDATE audit_events SET target_id = 'y'`, `DELETE FROM audit_events`, `UPDATE audit_batches SET count = 9`, `DELETE FROM audit_batches`,
-			`DELETE FROM audit_refs`,
+			`UPDATE audit_segments SET lowest = 'x'`, `DELETE FROM audit_segments`, `UPDATE audit_postings SET shard = 1`, `DELETE FROM audit_postings`,
 		} {
 			err := db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error { _, err := tx.Exec(q); return err })
 			require.Error(t, err, q)

@@ -1,0 +1,18 @@
+-- The search index of the log, derived from the batches by the sequencer. audit_refs was written with each commit; instances of an older
+-- version that run on beside this one still do that, so it stays, and nothing reads it any more.
+CREATE TABLE audit_segments (
+	segment BIGINT PRIMARY KEY,
+	lowest  TEXT NOT NULL,
+	highest TEXT NOT NULL
+);
+CREATE INDEX audit_segments_highest ON audit_segments (highest);
+
+CREATE TABLE audit_postings (
+	shard   BIGINT NOT NULL,
+	segment BIGINT NOT NULL,
+	entries {{.Blob}} NOT NULL,
+	PRIMARY KEY (shard, segment)
+) {{.Lean}};
+
+{{.Immutable "audit_segments"}}
+{{.Immutable "audit_postings"}}
