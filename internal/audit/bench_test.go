@@ -2,9 +2,12 @@ package audit
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -142,6 +145,42 @@ func BenchmarkVerify(b *testing.B) {
 				events := float64(total) * float64(b.N)
 				b.ReportMetric(float64((cpu(b)-began).Nanoseconds())/1000/events, "cpu-µs/record")
 				b.ReportMetric(events/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
+
+// BenchmarkManySubjects measures what an intent and its outcome cost, sequencing and indexing included, when they are about so many keys,
+// trains and accounts in turn.
+func BenchmarkManySubjects(b *testing.B) {
+	for _, engine := range storetest.Engines() {
+		for _, n := range []int{10, 1000, 100_000} {
+			b.Run(fmt.Sprintf("%s/subjects=%d", engine, n), func(b *testing.B) {
+				x := newBox(b, engine)
+				require.NoError(b, x.db.Start(b.Context()))
+				x.log.Start(b.Context())
+				began := cpu(b)
+				b.ResetTimer()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var work sync.WaitGroup
+				for range 32 {
+					work.Go(func() {
+						for left.Add(-1) >= 0 {
+							e := granted(0)
+							k := rand.IntN(n)
+							e.Actor.ID, e.OnBehalf, e.Target.ID = fmt.Sprintf("key_01jd%020d", k), fmt.Sprintf("train_01jd%020d", k), fmt.Sprintf("cred_01jd%020d", k)
+							if _, err := x.db.Append(b.Context(), e); err != nil {
+								b.Error(err)
+							}
+							e.Action, e.Outcome = store.LeaseOutcome, store.OutcomeOK
+							x.db.AppendLater(e)
+						}
+					})
+				}
+				work.Wait()
+				x.log.Close()
+				b.ReportMetric(float64((cpu(b)-began).Microseconds())/float64(b.N), "cpu-µs/op")
 			})
 		}
 	}
