@@ -179,7 +179,7 @@ func TestThreeInstancesIndexOnce(t *testing.T) {
 		l.every, l.signEvery = 5*time.Millisecond, 50*time.Millisecond
 		l.Start(t.Context())
 	}
-	const callers, each = 48, 150
+	const callers, each = 48, 90
 	var work sync.WaitGroup
 	for w := range callers {
 		work.Go(func() {
@@ -187,8 +187,8 @@ func TestThreeInstancesIndexOnce(t *testing.T) {
 				if _, err := dbs[w%len(dbs)].Append(t.Context(), granted(w*each+i)); err != nil {
 					t.Error(err)
 				}
-				if i%50 == 0 {
-					if err := logs[(w+i)%len(logs)].Flush(t.Context()); err != nil {
+				if w == 0 && i%10 == 0 { // one taker at a time: a crowd of them would only keep each other from it
+					if err := logs[i/10%len(logs)].Flush(t.Context()); err != nil {
 						t.Error(err)
 					}
 				}

@@ -17,8 +17,8 @@ CREATE TABLE audit_postings (
 {{.Immutable "audit_segments"}}
 {{.Immutable "audit_postings"}}
 {{if .Postgres}}
--- PostgreSQL compresses what is over two kilobytes, by default in a way that costs more than all else that a batch costs it. A server that
--- was built without lz4 goes on as before. Hashes do not compress.
+-- PostgreSQL compresses what is over two kilobytes, by default in a way that makes storing a full batch cost four times the CPU that it
+-- costs with lz4. A server that was built without lz4 goes on as before. Hashes do not compress.
 DO $$ BEGIN
 	ALTER TABLE audit_batches ALTER COLUMN body SET COMPRESSION lz4;
 EXCEPTION WHEN feature_not_supported THEN NULL;
