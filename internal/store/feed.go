@@ -234,6 +234,11 @@ func (f *feed) poll(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	return f.ask(ctx)
+}
+
+// ask is poll for whoever has the token.
+func (f *feed) ask(ctx context.Context) error {
 	if f.silence() > feedKeep/2 {
 		return f.restart(ctx) // rows that this instance has not read may have been trimmed
 	}
@@ -348,6 +353,39 @@ func (db *DB) Fresh(ctx context.Context) error {
 		}
 	}
 	return errStaleNews()
+}
+
+// CatchUp returns when the subscribers have been told of every change that was committed before the call, by whichever instance. It is for
+// reads that go by a cache and must still see what was acknowledged elsewhere a moment ago.
+func (db *DB) CatchUp(ctx context.Context) error {
+	if db.engine == Postgres {
+		if err := db.feed.catchUp(ctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			db.cfg.Log.Warn("the change feed cannot be read", "cause", redactCause(err))
+			return unavailable(err)
+		}
+	}
+	if db.feed.bad.Load() != nil {
+		return errStaleNews()
+	}
+	return nil
+}
+
+// catchUp polls, unless while it waited for its turn somebody else did: many that come together share one question.
+func (f *feed) catchUp(ctx context.Context) error {
+	came := time.Now()
+	select {
+	case f.polling <- struct{}{}:
+		defer func() { <-f.polling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if last := f.last.Load(); last != nil && last.After(came) {
+		return nil
+	}
+	return f.ask(ctx)
 }
 
 // Heard is Fresh without asking: it judges by the news that are there.

@@ -74,15 +74,41 @@ func (r *Room) List(ctx context.Context, caller identity.Caller, f Filter) (item
 		return nil, "", err
 	}
 	// Reading is kept out of the writing transaction: on SQLite there is one writer, and leases wait for it.
-	if err := r.db.Read(ctx, func(tx *store.Tx) error {
-		items, next = nil, ""
-		if f.IDs != nil && len(f.IDs) == 0 {
-			return nil
+	if items, next, err = r.page(ctx, f, after); err != nil {
+		return nil, "", err
+	}
+	ev := caller.Event(store.CredentialList, store.Target{Kind: targetKind})
+	ev.Details = store.Details{store.Int("count", int64(len(items)))}
+	if used := f.used(); len(used) > 0 {
+		ev.Details = append(ev.Details, store.Strs("filters", used))
+	}
+	if err := r.db.Write(ctx, func(tx *store.Tx) error { return tx.Record(ev) }); err != nil {
+		return nil, "", err
+	}
+	return items, next, nil
+}
+
+// page reads one page. One that nothing narrows is a piece of the table; for any other the catalog names the ids.
+func (r *Room) page(ctx context.Context, f Filter, after string) (items []Credential, next string, err error) {
+	if f.IDs != nil && len(f.IDs) == 0 {
+		return nil, "", nil
+	}
+	plain := len(f.used()) == 0 && f.Skip == 0
+	var entries []*entry
+	if !plain {
+		if entries, err = r.catalog.current(ctx); err != nil {
+			return nil, "", err
 		}
-		where := f.where(tx, after)
-		tail := ` ORDER BY c.id LIMIT ` + where.Arg(f.Limit+1) + ` OFFSET ` + where.Arg(f.Skip)
+	}
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		items, next = nil, ""
 		var rows []row
-		if err := tx.Select(&rows, selectRow+where.SQL()+tail, where.Args()...); err != nil {
+		if plain {
+			where := f.where(tx, after)
+			if err := tx.Select(&rows, selectRow+where.SQL()+` ORDER BY c.id LIMIT `+where.Arg(f.Limit+1), where.Args()...); err != nil {
+				return err
+			}
+		} else if err := f.collect(tx, f.walk(entries, after, tx.Now()), &rows); err != nil {
 			return err
 		}
 		if len(rows) > f.Limit {
@@ -97,18 +123,37 @@ func (r *Room) List(ctx context.Context, caller identity.Caller, f Filter) (item
 			items = append(items, s.Credential)
 		}
 		return nil
-	}); err != nil {
-		return nil, "", err
+	})
+	return items, next, err
+}
+
+// collect reads what the walk proposes, one more than a page holds. A proposal that does not match any more is passed over.
+func (f Filter) collect(tx *store.Tx, w *walk, rows *[]row) error {
+	for len(*rows) <= f.Limit {
+		ids := w.next(f.Limit + 1 - len(*rows))
+		if len(ids) == 0 {
+			return nil
+		}
+		query, args := f.among(tx, ids)
+		var more []row
+		if err := tx.Select(&more, query, args...); err != nil {
+			return err
+		}
+		*rows = append(*rows, more...)
 	}
-	ev := caller.Event(store.CredentialList, store.Target{Kind: targetKind})
-	ev.Details = store.Details{store.Int("count", int64(len(items)))}
-	if used := f.used(); len(used) > 0 {
-		ev.Details = append(ev.Details, store.Strs("filters", used))
+	return nil
+}
+
+// among is the statement for those of the ids that match.
+func (f Filter) among(tx *store.Tx, ids []string) (query string, args []any) {
+	n := 1
+	for n < len(ids) {
+		n *= 2
 	}
-	if err := r.db.Write(ctx, func(tx *store.Tx) error { return tx.Record(ev) }); err != nil {
-		return nil, "", err
-	}
-	return items, next, nil
+	// Powers of two, because the driver keeps a prepared statement of each text; the last id stands for those that are missing.
+	f.IDs = append(slices.Clone(ids), slices.Repeat(ids[len(ids)-1:], n-len(ids))...)
+	where := f.where(tx, "")
+	return selectRow + where.SQL() + ` ORDER BY c.id`, where.Args()
 }
 
 // Versions returns the versions of a credential's secret fields, newest first, and records that they were read.
@@ -163,8 +208,8 @@ func versions(tx *store.Tx, s stored) ([]Version, error) {
 }
 
 // exact are the filters that compare one column.
-func (f Filter) exact() []struct{ name, column, value string } {
-	return []struct{ name, column, value string }{
+func (f Filter) exact() [exactFilters]struct{ name, column, value string } {
+	return [exactFilters]struct{ name, column, value string }{
 		{"type", "c.type", string(f.Type)}, {"provider", "c.provider", f.Provider}, {"client_id", "c.client_id", f.ClientID},
 		{"service_id", "c.service_id", f.ServiceID}, {"infrastructure_id", "c.infrastructure_id", f.InfrastructureID},
 		{"owner", "c.owner", f.Owner}, {"plugin_name", "c.plugin_name", f.PluginName},
@@ -230,11 +275,7 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 		w.Add(`c.search LIKE ? ESCAPE '\'`, store.Like(word))
 	}
 	if f.IDs != nil {
-		ids := make([]any, len(f.IDs))
-		for i, id := range f.IDs {
-			ids[i] = id
-		}
-		w.Add(`c.id IN (?`+strings.Repeat(", ?", len(ids)-1)+`)`, ids...)
+		w.Add(inIDs(len(f.IDs)), idArgs(f.IDs)...)
 	}
 	if after != "" {
 		w.Add(`c.id > ?`, after)

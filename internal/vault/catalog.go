@@ -1,0 +1,212 @@
+package vault
+
+import (
+	"context"
+	"database/sql"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// catalog holds in memory what lists are filtered by, of every credential, so that no filter and no combination of filters reads more of
+// the database than the page that it shows. It is read at the first list that needs it and follows the change feed from then on.
+//
+// It only proposes: a page is read from the database with the filter's conditions, so what the catalog holds too long is never shown. What
+// it must not do is lack something, hence the order in [catalog.current]: first the news, then the rows.
+type catalog struct {
+	db   *store.DB
+	turn chan struct{} // holds one token: who has it reads for all that wait
+
+	mu    sync.Mutex
+	all   bool // everything must be read; true until somebody wants a list
+	stale map[string]struct{}
+
+	entries atomic.Pointer[[]*entry] // by id; a slice that was stored never changes
+	reads   atomic.Int64             // rows read from the database, for the tests
+}
+
+// entry is what one credential can be filtered by.
+type entry struct {
+	id      string
+	exact   [exactFilters]unique.Handle[string] // in the order of Filter.exact
+	tags    []unique.Handle[string]
+	state   unique.Handle[string]
+	expires store.Time // never: it does not expire
+	search  string
+}
+
+const (
+	exactFilters = 7
+	// never is after every time that a credential may expire at.
+	never = store.Time(1<<63 - 1)
+	// staleLimit is how many credentials are read one by one; beyond it reading everything is the quicker way.
+	staleLimit = 4096
+	// catalogRows is how many are asked for in one statement.
+	catalogRows = 256
+	// catalogPatience bounds reading everything; it goes on when the caller who began it has gone away.
+	catalogPatience = 30 * time.Second
+)
+
+func newCatalog(db *store.DB) *catalog {
+	c := &catalog{db: db, turn: make(chan struct{}, 1), all: true, stale: map[string]struct{}{}}
+	c.entries.Store(&[]*entry{})
+	db.Subscribe(c.follow)
+	return c
+}
+
+// follow marks what changed. It reads nothing, so it cannot fail: until the next list nobody needs to know.
+func (c *catalog) follow(_ context.Context, changes []store.Change) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range changes {
+		switch {
+		case c.all:
+		case ch.Topic == store.TopicReset, len(c.stale) >= staleLimit:
+			c.all = true
+			clear(c.stale)
+		case ch.Topic == store.TopicCredential:
+			c.stale[ch.Subject] = struct{}{}
+		}
+	}
+	return nil
+}
+
+// current returns every credential as of now or later: what was acknowledged before the call is in it, on whichever instance.
+func (c *catalog) current(ctx context.Context) ([]*entry, error) {
+	if err := c.db.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	all, ids := c.all, slices.Sorted(maps.Keys(c.stale))
+	c.all = false
+	clear(c.stale)
+	c.mu.Unlock()
+	if !all && len(ids) == 0 {
+		return *c.entries.Load(), nil
+	}
+	// From here on the marks are gone, so that a change during the reading marks anew.
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), catalogPatience)
+	defer cancel()
+	fresh, err := c.read(limited, all, ids)
+	if err != nil {
+		c.mu.Lock()
+		c.all = true
+		c.mu.Unlock()
+		return nil, err
+	}
+	if !all {
+		fresh = merge(*c.entries.Load(), ids, fresh)
+	}
+	c.entries.Store(&fresh)
+	return fresh, nil
+}
+
+// read returns the entries of those ids, or of all, by id.
+func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []*entry, err error) {
+	columns := make([]string, 0, exactFilters)
+	for _, e := range (Filter{}).exact() {
+		columns = append(columns, e.column)
+	}
+	query := `SELECT c.id, ` + strings.Join(columns, ", ") + `, c.tags, c.state, c.expires_at, c.search FROM credentials c`
+	err = c.db.Read(ctx, func(tx *store.Tx) error {
+		out = nil
+		if all {
+			return scanEntries(tx, &out, query)
+		}
+		for chunk := range slices.Chunk(ids, catalogRows) {
+			var w store.Where
+			w.Add(inIDs(len(chunk)), idArgs(chunk)...)
+			if err := scanEntries(tx, &out, query+w.SQL(), w.Args()...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.reads.Add(int64(len(out)))
+	slices.SortFunc(out, func(a, b *entry) int { return strings.Compare(a.id, b.id) })
+	return slices.Clip(out), nil
+}
+
+func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
+	rows, err := tx.Query(query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		e := &entry{}
+		var exact [exactFilters]string
+		var tags, state string
+		var expires sql.NullInt64
+		dest := []any{&e.id}
+		for i := range exact {
+			dest = append(dest, &exact[i])
+		}
+		if err := rows.Scan(append(dest, &tags, &state, &expires, &e.search)...); err != nil {
+			return err
+		}
+		for i, v := range exact {
+			e.exact[i] = unique.Make(v)
+		}
+		var list []string
+		if err := decodeList(tags, &list); err != nil {
+			return err
+		}
+		for _, tag := range list {
+			e.tags = append(e.tags, unique.Make(tag))
+		}
+		e.state, e.expires = unique.Make(state), never
+		if expires.Valid {
+			e.expires = store.Time(expires.Int64)
+		}
+		*out = append(*out, e)
+	}
+	return rows.Err()
+}
+
+// merge returns old with the credentials of ids as they are in fresh, or without them. All three are in order.
+func merge(old []*entry, ids []string, fresh []*entry) []*entry {
+	out := make([]*entry, 0, len(old)+len(fresh))
+	for _, id := range ids {
+		i, found := at(old, id)
+		out = append(out, old[:i]...)
+		if old = old[i:]; found {
+			old = old[1:]
+		}
+		if len(fresh) > 0 && fresh[0].id == id {
+			out, fresh = append(out, fresh[0]), fresh[1:]
+		}
+	}
+	return append(out, old...)
+}
+
+// at returns where id is, or would be.
+func at(entries []*entry, id string) (int, bool) {
+	return slices.BinarySearchFunc(entries, id, func(e *entry, id string) int { return strings.Compare(e.id, id) })
+}
+
+// inIDs is a condition on n ids.
+func inIDs(n int) string { return `c.id IN (?` + strings.Repeat(", ?", n-1) + `)` }
+
+func idArgs(ids []string) []any {
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	return args
+}
