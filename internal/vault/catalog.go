@@ -47,7 +47,7 @@ const (
 	never = store.Time(1<<63 - 1)
 	// staleLimit is how many credentials are read one by one; beyond it reading everything is the quicker way.
 	staleLimit = 4096
-	// catalogRows is how many are asked for in one statement.
+	// catalogRows is how many are asked for in one statement, and how many lie together in memory.
 	catalogRows = 256
 	// catalogPatience bounds reading everything; it goes on when the caller who began it has gone away.
 	catalogPatience = 30 * time.Second
@@ -148,18 +148,19 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 		return err
 	}
 	defer func() { _ = rows.Close() }()
+	var p pack
 	for rows.Next() {
-		e := &entry{}
+		var id, tags, state, search string
 		var exact [exactFilters]string
-		var tags, state string
 		var expires sql.NullInt64
-		dest := []any{&e.id}
+		dest := []any{&id}
 		for i := range exact {
 			dest = append(dest, &exact[i])
 		}
-		if err := rows.Scan(append(dest, &tags, &state, &expires, &e.search)...); err != nil {
+		if err := rows.Scan(append(dest, &tags, &state, &expires, &search)...); err != nil {
 			return err
 		}
+		e := entry{state: unique.Make(state), expires: never}
 		for i, v := range exact {
 			e.exact[i] = unique.Make(v)
 		}
@@ -170,13 +171,44 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 		for _, tag := range list {
 			e.tags = append(e.tags, unique.Make(tag))
 		}
-		e.state, e.expires = unique.Make(state), never
 		if expires.Valid {
 			e.expires = store.Time(expires.Int64)
 		}
-		*out = append(*out, e)
+		if p.add(e, id, search); len(p.entries) == catalogRows {
+			*out = p.close(*out)
+		}
 	}
+	*out = p.close(*out)
 	return rows.Err()
+}
+
+// pack lays entries that were read together next to each other, their texts too: a walk is then as fast as memory is read, and the garbage
+// collector has few things to look at.
+type pack struct {
+	entries []entry
+	text    strings.Builder
+	ends    []int // of id and search in text, in turn
+}
+
+func (p *pack) add(e entry, id, search string) {
+	p.entries = append(p.entries, e)
+	for _, s := range []string{id, search} {
+		p.text.WriteString(s)
+		p.ends = append(p.ends, p.text.Len())
+	}
+}
+
+// close appends what was packed to out and begins anew.
+func (p *pack) close(out []*entry) []*entry {
+	text, from := strings.Clone(p.text.String()), 0
+	for i := range p.entries {
+		e := &p.entries[i]
+		e.id, e.search = text[from:p.ends[2*i]], text[p.ends[2*i]:p.ends[2*i+1]]
+		from = p.ends[2*i+1]
+		out = append(out, e)
+	}
+	*p = pack{}
+	return out
 }
 
 // merge returns old with the credentials of ids as they are in fresh, or without them. All three are in order.

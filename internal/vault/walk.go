@@ -21,7 +21,13 @@ type walk struct {
 	active    unique.Handle[string]
 	state     unique.Handle[string]
 	now, soon store.Time
-	words     []string
+	words     []word
+}
+
+// word is one of the words of a search, with the place of that byte of it by which it is looked for.
+type word struct {
+	text string
+	rare int
 }
 
 // wanted is one exact filter: which of the columns, and its value.
@@ -32,7 +38,7 @@ type wanted struct {
 
 func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
 	w := &walk{entries: entries, skip: f.Skip, before: never, status: f.Status, active: unique.Make(string(Active)), state: unique.Make(string(f.Status)),
-		now: store.TimeOf(now), soon: store.TimeOf(now.Add(ExpiringWithin)), words: words(f.Q)}
+		now: store.TimeOf(now), soon: store.TimeOf(now.Add(ExpiringWithin))}
 	if f.IDs != nil {
 		w.entries = only(entries, f.IDs)
 	}
@@ -55,6 +61,7 @@ func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
 	if f.ExpiresBefore != nil {
 		w.before = store.TimeOf(*f.ExpiresBefore)
 	}
+	w.words = words(f.Q, w.entries)
 	return w
 }
 
@@ -84,7 +91,7 @@ func (w *walk) matches(e *entry) bool {
 		return false
 	}
 	for i, word := range w.words {
-		if !strings.Contains(e.search, word) {
+		if !word.in(e.search) {
 			// The word that rules one out will likely rule out the next.
 			w.words[0], w.words[i] = w.words[i], w.words[0]
 			return false
@@ -109,15 +116,53 @@ func (w *walk) inStatus(e *entry) bool {
 }
 
 // words are those of a search, lowered as the searched text is, longest first. A word within another says nothing more and is left out.
-func words(q string) (out []string) {
+func words(q string, entries []*entry) (out []word) {
 	all := strings.Fields(strings.ToLower(q))
+	if len(all) == 0 {
+		return nil
+	}
 	slices.SortStableFunc(all, func(a, b string) int { return len(b) - len(a) })
-	for _, word := range all {
-		if !slices.ContainsFunc(out, func(longer string) bool { return strings.Contains(longer, word) }) {
-			out = append(out, word)
+	often := common(entries)
+	for _, s := range all {
+		if slices.ContainsFunc(out, func(longer word) bool { return strings.Contains(longer.text, s) }) {
+			continue
 		}
+		w := word{text: s}
+		for i := range len(s) {
+			if often[s[i]] < often[s[w.rare]] {
+				w.rare = i
+			}
+		}
+		out = append(out, w)
 	}
 	return out
+}
+
+// common counts the bytes in some of the texts.
+func common(entries []*entry) (often [256]int) {
+	const samples = 64
+	for i := 0; i < len(entries); i += 1 + len(entries)/samples {
+		for _, b := range []byte(entries[i].search) {
+			often[b]++
+		}
+	}
+	return often
+}
+
+// in is strings.Contains, which looks for a word's first byte and loses time with texts that are full of it.
+func (w word) in(text string) bool {
+	end := len(text) - (len(w.text) - w.rare) + 1 // where the rare byte cannot be any more
+	for at := w.rare; at < end; at++ {
+		i := strings.IndexByte(text[at:end], w.text[w.rare])
+		if i < 0 {
+			return false
+		}
+		at += i
+		if start := at - w.rare; text[start:start+len(w.text)] == w.text {
+			return true
+		}
+	}
+	return false
 }
 
 // only returns the entries with those ids, in order, each once.

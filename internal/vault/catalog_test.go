@@ -1,0 +1,414 @@
+package vault
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
+)
+
+// glass seals nothing: lists have nothing to do with what is sealed.
+type glass struct{}
+
+func (glass) Seal(_ string, v secret.Value, _ secret.AAD) ([]byte, error) { return []byte("x"), nil }
+func (glass) Open(string, []byte, secret.AAD) (secret.Value, error) {
+	return secret.FromString("x"), nil
+}
+
+var lister = identity.Caller{Kind: identity.KindPerson, ID: "user_1", Name: "Ada", UserID: "user_1", Role: identity.Administrator}
+
+func lists(t *testing.T, db *store.DB) *Room {
+	t.Helper()
+	r, err := New(Config{DB: db, Ring: glass{}, CheckURL: func(*url.URL) error { return nil }})
+	require.NoError(t, err)
+	return r
+}
+
+// fill stores n credentials past the room, and announces none of them.
+func fill(t *testing.T, db *store.DB, n int, draw func(i int, m *Meta)) (ids []string) {
+	t.Helper()
+	kind, _ := Lookup(Password)
+	for ids == nil || len(ids) < n {
+		require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+			var versions []any
+			for range min(1000, n-len(ids)) {
+				s := stored{row: kind, state: Active, Credential: Credential{ID: store.NewID(credentialPrefix), Type: Password, Version: 1, Revision: 1, CreatedAt: tx.Now(), UpdatedAt: tx.Now()}}
+				draw(len(ids), &s.Meta)
+				if err := s.insert(tx, nil); err != nil {
+					return err
+				}
+				ids = append(ids, s.ID)
+				versions = append(versions, s.ID, 1, `["password"]`, "", "", 0, "", "", store.TimeOf(tx.Now()))
+			}
+			return tx.InsertMany(`credential_versions (credential_id, version, fields, suffix, reason, restored_from, created_by, created_by_name, created_at)`, 9, versions)
+		}))
+	}
+	return ids
+}
+
+// plainScan is the list as the database alone would make it.
+func plainScan(t *testing.T, db *store.DB, f Filter, after string) (ids []string) {
+	t.Helper()
+	require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
+		where := f.where(tx, after)
+		return tx.Select(&ids, `SELECT c.id`+rowTables+where.SQL()+` ORDER BY c.id LIMIT `+where.Arg(f.Limit)+` OFFSET `+where.Arg(f.Skip), where.Args()...)
+	}))
+	return ids
+}
+
+func idsOf(items []Credential) (ids []string) {
+	for _, c := range items {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
+
+// TestListsAgreeWithAPlainScan compares lists with what the database says to the same conditions, while credentials come, change and go.
+func TestListsAgreeWithAPlainScan(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	vocabulary := []string{"a", "b", "ab", "Abc", "abcabd", "GitLab", "straße", "STRASSE", "İzmir", "\u212Aelvin", "kelvin", "100%", "_", `\`, "o'neill", "日本語", "日", "é", "e\u0301", "x\ty", "mail@example.com", "ꓐ"}
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 7))
+			pick := func() string { return strings.ReplaceAll(vocabulary[rng.IntN(len(vocabulary))], "\t", " ") }
+			text := func() string {
+				var out []string
+				for range rng.IntN(3) {
+					out = append(out, pick())
+				}
+				return strings.Join(out, " ")
+			}
+			cfg := storetest.Config(t, engine)
+			at := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+			cfg.Clock = func() time.Time { return at }
+			db := storetest.OpenConfig(t, cfg)
+			r := lists(t, db)
+			around := func() time.Time {
+				return at.Add(time.Duration(rng.IntN(4)-1) * ExpiringWithin).Add(time.Duration(rng.IntN(3)-1) * time.Microsecond)
+			}
+			draft := func() Draft {
+				d := Draft{Type: Password, Secrets: map[string]secret.Value{"password": secret.FromString("x")}}
+				if rng.IntN(2) == 0 {
+					d.Type, d.Secrets = APIKey, map[string]secret.Value{"api_key": secret.FromString("x")}
+				}
+				d.Meta = Meta{Name: pick() + strconv.Itoa(rng.IntN(20)), Description: text(), Owner: text(), ClientID: text(), ServiceID: text(),
+					InfrastructureID: text(), PluginName: text()}
+				for range rng.IntN(3) {
+					d.Tags = append(d.Tags, pick())
+				}
+				if rng.IntN(2) == 0 {
+					d.Provider = strings.ToLower(pick())
+				}
+				if rng.IntN(2) == 0 {
+					e := around()
+					d.ExpiresAt = &e
+				}
+				return d
+			}
+			var ids []string
+			act := func() {
+				switch k := rng.IntN(10); {
+				case k < 6 || len(ids) == 0:
+					c, err := r.Create(t.Context(), lister, draft())
+					require.NoError(t, err)
+					ids = append(ids, c.ID)
+				case k < 8:
+					d := draft()
+					p := Patch{Owner: To(d.Owner), Description: To(d.Description), Tags: To(d.Tags), ExpiresAt: To(d.ExpiresAt),
+						State: To([]Status{Active, Disabled, Compromised}[rng.IntN(3)])}
+					_, err := r.Update(t.Context(), lister, ids[rng.IntN(len(ids))], p, "")
+					require.NoError(t, err)
+				default:
+					i := rng.IntN(len(ids))
+					require.NoError(t, r.Delete(t.Context(), lister, ids[i], ""))
+					ids = slices.Delete(ids, i, i+1)
+				}
+			}
+			maybe := func(v string) string {
+				if rng.IntN(4) > 0 {
+					return ""
+				}
+				return strings.TrimSpace(v)
+			}
+			query := func() string {
+				var out []string
+				for range rng.IntN(3) {
+					word := []rune(pick())
+					from := rng.IntN(len(word))
+					word = word[from : from+1+rng.IntN(len(word)-from)]
+					if out = append(out, string(word)); rng.IntN(3) == 0 {
+						out[len(out)-1] = strings.ToUpper(string(word))
+					}
+				}
+				return strings.TrimSpace(strings.Join(out, " "))
+			}
+			found := 0
+			for range 60 {
+				for range rng.IntN(6) {
+					act()
+				}
+				for range 12 {
+					f := Filter{Provider: maybe(strings.ToLower(pick())), Owner: maybe(text()), ClientID: maybe(text()), ServiceID: maybe(text()), InfrastructureID: maybe(text()),
+						PluginName: maybe(text()), Tag: maybe(pick()), Status: Status(maybe(string(Statuses()[rng.IntN(5)]))), Type: Type(maybe(string(Password))),
+						Q: query(), Limit: 1 + rng.IntN(12), Skip: max(0, rng.IntN(12)-6)}
+					if rng.IntN(4) == 0 {
+						e := around()
+						f.ExpiresBefore = &e
+					}
+					if rng.IntN(4) == 0 && len(ids) > 0 {
+						f.IDs = []string{store.NewID(credentialPrefix)}
+						for range rng.IntN(40) {
+							f.IDs = append(f.IDs, ids[rng.IntN(len(ids))])
+						}
+					}
+					after := ""
+					if rng.IntN(3) == 0 && len(ids) > 0 {
+						after = ids[rng.IntN(len(ids))]
+						f.Cursor = encodeCursor(after)
+					}
+					got, next, err := r.List(t.Context(), lister, f)
+					require.NoError(t, err)
+					f.Limit++
+					want := plainScan(t, db, f, after)
+					f.Limit--
+					more := len(want) > f.Limit
+					want = want[:min(len(want), f.Limit)]
+					require.Equal(t, want, idsOf(got), "seed %d, %+v", seed, f)
+					require.Equal(t, more, next != "", "seed %d, %+v", seed, f)
+					if found += len(want); more {
+						require.Equal(t, encodeCursor(want[len(want)-1]), next)
+					}
+				}
+			}
+			require.Greater(t, found, 100, "the comparison compared next to nothing")
+		})
+	}
+}
+
+// TestListsReadOnlyThePage: with a filter the database is asked by primary key for the page alone, however many credentials there are, and
+// after a change for what changed alone.
+func TestListsReadOnlyThePage(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		const n = 6000
+		ids := fill(t, db, n, func(i int, m *Meta) {
+			m.Name, m.Tags, m.Owner = fmt.Sprintf("grown-%06d", i), []string{"group-" + strconv.Itoa(i%10)}, "ops"
+		})
+		r := lists(t, db)
+		require.NoError(t, db.Start(t.Context()))
+		list := func(f Filter) []Credential {
+			t.Helper()
+			items, _, err := r.List(t.Context(), lister, f)
+			require.NoError(t, err)
+			return items
+		}
+		require.Len(t, list(Filter{Q: "wn-00", Tag: "group-3"}), 100)
+		require.EqualValues(t, n, r.catalog.reads.Load())
+		filters := map[string]Filter{"tag": {Tag: "group-3"}, "q": {Q: "005999"}, "short q": {Q: "9"}, "no match": {Q: "nothing"}, "skip": {Skip: n - 50}, "status": {Status: Active},
+			"owner and tag": {Owner: "ops", Tag: "group-1"}}
+		for _, f := range filters {
+			list(f)
+		}
+		require.EqualValues(t, n, r.catalog.reads.Load(), "a list reads the catalog again")
+		require.Equal(t, "grown-005950", list(Filter{Skip: n - 50})[0].Name)
+
+		_, err := r.Update(t.Context(), lister, ids[77], Patch{Owner: To("somebody")}, "")
+		require.NoError(t, err)
+		require.Equal(t, ids[77:78], idsOf(list(Filter{Owner: "somebody"})))
+		require.LessOrEqual(t, r.catalog.reads.Load(), int64(n+2), "one change reads more than what changed") // the feed may tell twice
+
+		// The planner must know the table: of an empty one it may as well read everything.
+		require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error { _, err := tx.Exec(`ANALYZE`); return err }))
+		for name, f := range filters {
+			f.Limit = defaultPage
+			require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
+				query, args := f.among(tx, ids[3000:3101])
+				requireByKey(t, name, plan(t, tx, query, args...))
+				return nil
+			}))
+		}
+		require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
+			where := Filter{}.where(tx, ids[3000])
+			requireByKey(t, "plain", plan(t, tx, selectRow+where.SQL()+` ORDER BY c.id LIMIT `+where.Arg(101), where.Args()...))
+			if full := plan(t, tx, `SELECT c.id FROM credentials c WHERE c.search LIKE '%005999%'`); !isScan(full) {
+				t.Fatalf("the test does not know a full scan when it sees one:\n%s", full)
+			}
+			return nil
+		}))
+	})
+}
+
+func plan(t *testing.T, tx *store.Tx, query string, args ...any) string {
+	t.Helper()
+	explain := `EXPLAIN `
+	if tx.ForUpdate() == "" { // SQLite
+		explain = `EXPLAIN QUERY PLAN `
+	}
+	rows, err := tx.Query(explain+query, args...)
+	require.NoError(t, err)
+	defer func() { _ = rows.Close() }()
+	var out strings.Builder
+	for rows.Next() {
+		cells, err := rows.SliceScan()
+		require.NoError(t, err)
+		fmt.Fprintln(&out, cells...)
+	}
+	require.NoError(t, rows.Err())
+	return out.String()
+}
+
+func isScan(plan string) bool {
+	return strings.Contains(plan, "Seq Scan on credentials") || strings.Contains(plan, "SCAN c")
+}
+
+func requireByKey(t *testing.T, name, plan string) {
+	t.Helper()
+	require.False(t, isScan(plan), "%s reads the whole table:\n%s", name, plan)
+	require.Regexp(t, `credentials_pkey|sqlite_autoindex_credentials_1`, plan, name)
+}
+
+// TestListsKnowWhatAnotherInstanceStored: a list with a filter shows what was acknowledged before it, by whichever instance.
+func TestListsKnowWhatAnotherInstanceStored(t *testing.T) {
+	cfg := storetest.Config(t, store.Postgres)
+	var rooms [2]*Room
+	for i := range rooms {
+		db := storetest.OpenConfig(t, cfg)
+		rooms[i] = lists(t, db)
+		require.NoError(t, db.Start(t.Context()))
+	}
+	for i := range 40 {
+		here, there := rooms[i%2], rooms[1-i%2]
+		name := fmt.Sprintf("made-%d", i)
+		c, err := here.Create(t.Context(), lister, Draft{Type: Password, Meta: Meta{Name: name}, Secrets: map[string]secret.Value{"password": secret.FromString("x")}})
+		require.NoError(t, err)
+		items, _, err := there.List(t.Context(), lister, Filter{Q: name})
+		require.NoError(t, err)
+		require.Equal(t, []string{c.ID}, idsOf(items), name)
+		_, err = here.Update(t.Context(), lister, c.ID, Patch{Name: To("renamed-" + strconv.Itoa(i))}, "")
+		require.NoError(t, err)
+		items, _, err = there.List(t.Context(), lister, Filter{Q: "renamed-" + strconv.Itoa(i)})
+		require.NoError(t, err)
+		require.Equal(t, []string{c.ID}, idsOf(items), name)
+		require.NoError(t, here.Delete(t.Context(), lister, c.ID, ""))
+		items, _, err = there.List(t.Context(), lister, Filter{Q: "made"})
+		require.NoError(t, err)
+		require.Empty(t, items)
+	}
+}
+
+// TestListsWhileManyWrite: whoever has stored a credential finds it, whatever others do at the time.
+func TestListsWhileManyWrite(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		r := lists(t, db)
+		require.NoError(t, db.Start(t.Context()))
+		var wg sync.WaitGroup
+		for w := range 6 {
+			wg.Go(func() {
+				for i := range 15 {
+					name := fmt.Sprintf("w%d-%d.", w, i)
+					c, err := r.Create(t.Context(), lister, Draft{Type: Password, Meta: Meta{Name: name}, Secrets: map[string]secret.Value{"password": secret.FromString("x")}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					items, _, err := r.List(t.Context(), lister, Filter{Q: name})
+					if err != nil || !slices.Equal([]string{c.ID}, idsOf(items)) {
+						t.Errorf("%s: %v, %v", name, idsOf(items), err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// TestAListThatFailedIsMadeGood: what could not be read is read by the next list.
+func TestAListThatFailedIsMadeGood(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		ids := fill(t, db, 3, func(i int, m *Meta) { m.Name, m.Tags = "n"+strconv.Itoa(i), []string{"x"} })
+		r := lists(t, db)
+		tags := func(text string) {
+			require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+				tx.Change(store.TopicCredential, ids[1])
+				_, err := tx.Exec(`UPDATE credentials SET tags = $1 WHERE id = $2`, text, ids[1])
+				return err
+			}))
+		}
+		tags(`[`)
+		_, _, err := r.List(t.Context(), lister, Filter{Tag: "x"})
+		require.ErrorContains(t, err, "not JSON")
+		tags(`["x"]`)
+		items, _, err := r.List(t.Context(), lister, Filter{Tag: "x"})
+		require.NoError(t, err)
+		require.Equal(t, ids, idsOf(items))
+		tags(`[`)
+		_, _, err = r.List(t.Context(), lister, Filter{Tag: "x"})
+		require.Error(t, err)
+		_, _, err = r.List(t.Context(), lister, Filter{Tag: "x"})
+		require.Error(t, err, "the mark of an unread change was lost")
+	})
+}
+
+// TestManyChangesReadEverythingAnew: nobody lists for a long time, then somebody does.
+func TestManyChangesReadEverythingAnew(t *testing.T) {
+	db := storetest.Open(t, store.SQLite)
+	fill(t, db, 10, func(i int, m *Meta) { m.Name = "old" })
+	r := lists(t, db)
+	_, err := r.catalog.current(t.Context())
+	require.NoError(t, err)
+	late := fill(t, db, 10, func(i int, m *Meta) { m.Name = "late" })
+	marks := make([]store.Change, 0, staleLimit+1)
+	for range staleLimit + 1 {
+		marks = append(marks, store.Change{Topic: store.TopicCredential, Subject: store.NewID(credentialPrefix)})
+	}
+	require.NoError(t, r.catalog.follow(t.Context(), marks))
+	require.Empty(t, r.catalog.stale, "marks without bound")
+	items, _, err := r.List(t.Context(), lister, Filter{Q: "late"})
+	require.NoError(t, err)
+	require.Equal(t, late, idsOf(items))
+}
+
+func FuzzWord(f *testing.F) {
+	f.Add("aab", "ab")
+	f.Add("", "x")
+	f.Add("xx", "xxx")
+	f.Add("straße\nö", "ße\nö")
+	f.Fuzz(func(t *testing.T, text, q string) {
+		for _, w := range words(q, []*entry{{search: text}, {search: q}}) {
+			require.Equal(t, strings.Contains(text, w.text), w.in(text), "%q in %q", w.text, text)
+		}
+	})
+}
+
+func BenchmarkWalk(b *testing.B) {
+	var entries []*entry
+	var p pack
+	for i := range 100_000 {
+		m := Meta{Name: fmt.Sprintf("grown-%06d", i), Provider: "anthropic", BaseURL: "https://api.anthropic.com", Owner: "platform", ClientID: "acme", ServiceID: "svc",
+			Description: strings.Repeat("used by the nightly build and nobody else ", 3), Tags: []string{"group-" + strconv.Itoa(i%100)}}
+		s := stored{Credential: Credential{Type: APIKey, Meta: m}}
+		if p.add(entry{expires: never}, fmt.Sprintf("cred_%026d", i), s.searchText()); len(p.entries) == catalogRows {
+			entries = p.close(entries)
+		}
+	}
+	entries = p.close(entries)
+	for _, q := range []string{"grown-099999", "nothing", "99999", "e", "zz", "iei", "gh-", "th ni bu an no el us by xy"} {
+		b.Run(q, func(b *testing.B) {
+			for b.Loop() {
+				Filter{Q: q}.walk(entries, "", time.Now()).next(101)
+			}
+		})
+	}
+}
