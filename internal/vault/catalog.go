@@ -39,6 +39,7 @@ type entry struct {
 	state   unique.Handle[string]
 	expires store.Time // never: it does not expire
 	search  string
+	pairs   pairs // of search
 }
 
 const (
@@ -204,6 +205,7 @@ func (p *pack) close(out []*entry) []*entry {
 	for i := range p.entries {
 		e := &p.entries[i]
 		e.id, e.search = text[from:p.ends[2*i]], text[p.ends[2*i]:p.ends[2*i+1]]
+		e.pairs.add(e.search)
 		from = p.ends[2*i+1]
 		out = append(out, e)
 	}

@@ -21,13 +21,8 @@ type walk struct {
 	active    unique.Handle[string]
 	state     unique.Handle[string]
 	now, soon store.Time
-	words     []word
-}
-
-// word is one of the words of a search, with the place of that byte of it by which it is looked for.
-type word struct {
-	text string
-	rare int
+	words     []string
+	pairs     pairs // of all words
 }
 
 // wanted is one exact filter: which of the columns, and its value.
@@ -61,7 +56,10 @@ func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
 	if f.ExpiresBefore != nil {
 		w.before = store.TimeOf(*f.ExpiresBefore)
 	}
-	w.words = words(f.Q, w.entries)
+	w.words = words(f.Q)
+	for _, word := range w.words {
+		w.pairs.add(word)
+	}
 	return w
 }
 
@@ -87,11 +85,12 @@ func (w *walk) matches(e *entry) bool {
 			return false
 		}
 	}
-	if w.before != never && e.expires >= w.before || w.tag != nil && !slices.Contains(e.tags, *w.tag) || !w.inStatus(e) {
+	if w.before != never && e.expires >= w.before || w.tag != nil && !slices.Contains(e.tags, *w.tag) || !w.inStatus(e) ||
+		!w.pairs.within(&e.pairs) {
 		return false
 	}
 	for i, word := range w.words {
-		if !word.in(e.search) {
+		if !strings.Contains(e.search, word) {
 			// The word that rules one out will likely rule out the next.
 			w.words[0], w.words[i] = w.words[i], w.words[0]
 			return false
@@ -116,53 +115,35 @@ func (w *walk) inStatus(e *entry) bool {
 }
 
 // words are those of a search, lowered as the searched text is, longest first. A word within another says nothing more and is left out.
-func words(q string, entries []*entry) (out []word) {
+func words(q string) (out []string) {
 	all := strings.Fields(strings.ToLower(q))
-	if len(all) == 0 {
-		return nil
-	}
 	slices.SortStableFunc(all, func(a, b string) int { return len(b) - len(a) })
-	often := common(entries)
-	for _, s := range all {
-		if slices.ContainsFunc(out, func(longer word) bool { return strings.Contains(longer.text, s) }) {
-			continue
+	for _, word := range all {
+		if !slices.ContainsFunc(out, func(longer string) bool { return strings.Contains(longer, word) }) {
+			out = append(out, word)
 		}
-		w := word{text: s}
-		for i := range len(s) {
-			if often[s[i]] < often[s[w.rare]] {
-				w.rare = i
-			}
-		}
-		out = append(out, w)
 	}
 	return out
 }
 
-// common counts the bytes in some of the texts.
-func common(entries []*entry) (often [256]int) {
-	const samples = 64
-	for i := 0; i < len(entries); i += 1 + len(entries)/samples {
-		for _, b := range []byte(entries[i].search) {
-			often[b]++
-		}
+// pairs has a bit for each pair of bytes that stand together in a text; pairs share bits. A text whose pairs lack one of a word's does not
+// hold the word, and most texts are ruled out so, unread.
+type pairs [8]uint64
+
+func (p *pairs) add(text string) {
+	for i := 1; i < len(text); i++ {
+		bit := (uint32(text[i-1])<<8 | uint32(text[i])) * 0x9E3779B1 >> 23 // Fibonacci hashing, to 9 bits
+		p[bit/64] |= 1 << (bit % 64)
 	}
-	return often
 }
 
-// in is strings.Contains, which looks for a word's first byte and loses time with texts that are full of it.
-func (w word) in(text string) bool {
-	end := len(text) - (len(w.text) - w.rare) + 1 // where the rare byte cannot be any more
-	for at := w.rare; at < end; at++ {
-		i := strings.IndexByte(text[at:end], w.text[w.rare])
-		if i < 0 {
+func (p *pairs) within(of *pairs) bool {
+	for i := range p {
+		if p[i]&^of[i] != 0 {
 			return false
 		}
-		at += i
-		if start := at - w.rare; text[start:start+len(w.text)] == w.text {
-			return true
-		}
 	}
-	return false
+	return true
 }
 
 // only returns the entries with those ids, in order, each once.
