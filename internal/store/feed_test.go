@@ -77,6 +77,38 @@ func TestOwnChangesAreKnownWhenWriteReturns(t *testing.T) {
 	})
 }
 
+// TestCatchUpHearsWhatOthersCommitted: no waiting for the next poll, by one caller or by many at once.
+func TestCatchUpHearsWhatOthersCommitted(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		h := listen(db)
+		require.NoError(t, db.Start(t.Context()))
+		require.NoError(t, db.CatchUp(t.Context()))
+		require.Equal(t, 1, h.reset, "catching up is no reason to reload")
+	})
+	cfg := storetest.Config(t, store.Postgres)
+	here, there := storetest.OpenConfig(t, cfg), storetest.OpenConfig(t, cfg)
+	h := listen(there)
+	require.NoError(t, there.Start(t.Context()))
+	var wg sync.WaitGroup
+	for w := range 5 {
+		wg.Go(func() {
+			for i := range 20 {
+				subject := fmt.Sprintf("key_%d_%d", w, i)
+				if err := errors.Join(change(t.Context(), here, subject, 0), there.CatchUp(t.Context())); err != nil || !h.has(subject) {
+					t.Errorf("%s: heard %v, %v", subject, h.has(subject), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 1, h.reset)
+	h.mu.Lock()
+	h.fail = errors.New("cannot follow")
+	h.mu.Unlock()
+	require.NoError(t, change(t.Context(), here, "key_x", 0))
+	require.Error(t, there.CatchUp(t.Context()))
+}
+
 // TestLateCommitIsHeard is the proof that the feed cannot lose a revocation: the first transaction takes its id and its sequence before
 // the second, and commits after a reader has read the second. A reader with a cursor over ids, run beside it, misses it.
 func TestLateCommitIsHeard(t *testing.T) {
