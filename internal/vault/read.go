@@ -105,7 +105,7 @@ func (r *Room) page(ctx context.Context, f Filter, after string) (items []Creden
 		var rows []row
 		if plain {
 			where := f.where(tx, after)
-			if err := tx.Select(&rows, selectRow+where.SQL()+` ORDER BY c.id LIMIT `+where.Arg(f.Limit+1), where.Args()...); err != nil {
+			if err := tx.Select(&rows, selectPage(where, f.Limit+1), where.Args()...); err != nil {
 				return err
 			}
 		} else if err := f.collect(tx, f.walk(entries, after, tx.Now()), &rows); err != nil {
@@ -153,7 +153,14 @@ func (f Filter) among(tx *store.Tx, ids []string) (query string, args []any) {
 	// Powers of two, because the driver keeps a prepared statement of each text; the last id stands for those that are missing.
 	f.IDs = append(slices.Clone(ids), slices.Repeat(ids[len(ids)-1:], n-len(ids))...)
 	where := f.where(tx, "")
-	return selectRow + where.SQL() + ` ORDER BY c.id`, where.Args()
+	return selectPage(where, n), where.Args()
+}
+
+// selectPage is the statement for the first n that match. The ids are taken before anything is joined, and n stands in the text: where
+// PostgreSQL does not know that few rows are meant, it merges whole tables.
+func selectPage(where *store.Where, n int) string {
+	return `SELECT ` + rowColumns + ` FROM (SELECT c.id AS page_id FROM credentials c` + where.SQL() + ` ORDER BY c.id LIMIT ` + number(n) + `) p
+		JOIN credentials c ON c.id = p.page_id JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version ORDER BY c.id`
 }
 
 // Versions returns the versions of a credential's secret fields, newest first, and records that they were read.
@@ -255,7 +262,8 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 		}
 	}
 	if f.Tag != "" {
-		w.Add(`EXISTS (SELECT 1 FROM credential_tags t WHERE t.credential_id = c.id AND t.tag = ?)`, f.Tag)
+		// Not EXISTS, of which PostgreSQL makes a join that reads every tag; this it looks up for each row.
+		w.Add(`(SELECT count(*) FROM credential_tags t WHERE t.credential_id = c.id AND t.tag = ?) > 0`, f.Tag)
 	}
 	if f.ExpiresBefore != nil {
 		w.Add(`c.expires_at < ?`, store.TimeOf(*f.ExpiresBefore))
