@@ -2,7 +2,6 @@ package vault
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 	"strings"
@@ -153,7 +152,7 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 	for rows.Next() {
 		var id, tags, state, search string
 		var exact [exactFilters]string
-		var expires sql.NullInt64
+		var expires *store.Time
 		dest := []any{&id}
 		for i := range exact {
 			dest = append(dest, &exact[i])
@@ -172,8 +171,8 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 		for _, tag := range list {
 			e.tags = append(e.tags, unique.Make(tag))
 		}
-		if expires.Valid {
-			e.expires = store.Time(expires.Int64)
+		if expires != nil {
+			e.expires = *expires
 		}
 		if p.add(e, id, search); len(p.entries) == catalogRows {
 			*out = p.close(*out)
