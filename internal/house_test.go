@@ -66,6 +66,10 @@ var dialHomes = map[string]allowance{
 		why:  "talks to the user's own server, which is often on loopback; its callers may pass their own http.Client",
 		only: []string{"net/http.DefaultClient", "net/http.Client"},
 	},
+	"internal/notify": {
+		why:  "holds a conversation with a mail server over a connection that outbound's guarded dialer has opened",
+		only: []string{"(*github.com/wneessen/go-mail.Client).DialAndSendWithContext"},
+	},
 }
 
 // allowance says why a package is exempt from a rule; with only, from that much of it.
@@ -87,6 +91,7 @@ var revealers = map[string]string{
 	"internal/outbound": "sends what it was handed",
 	"internal/app":      "reads the root key and the first password",
 	"internal/audit":    "signs checkpoints",
+	"internal/notify":   "seals the secrets of a channel and uses them to send",
 	"internal/stray":    "its test reads what it took out of a file",
 	"internal/demo":     "plays the far side: the fake upstream checks the credential that reaches it",
 	"cmd/signalbox":     "prints what a person asked for",
@@ -107,6 +112,9 @@ var bookkeeping = []bookkeeper{
 	{"internal/api.(*service).keepAnswer", "replay", "keeps the answer of an act that is on record, for the same request sent again"},
 	{"internal/api.(*service).release", "replay", "gives an Idempotency-Key back whose request made nothing and failed; the failure is on record"},
 	{"internal/api.(*service).trim", "replay", "drops Idempotency-Keys after 24 hours"},
+	{"internal/notify.(*Room).claim", "outbox", "says which instance delivers a message that an act has stored"},
+	{"internal/notify.(*Room).settle", "outbox", "writes down that it was delivered, or when it is tried again; giving up is on record"},
+	{"internal/notify.(*Room).trim", "outbox", "drops messages after 30 days"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 

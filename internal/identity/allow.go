@@ -35,6 +35,8 @@ const (
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
 	MetricsRead      Permission = "metrics:read"
+	NotifyRead       Permission = "notifications:read"
+	NotifyWrite      Permission = "notifications:write"
 )
 
 // PermissionRow explains one permission and says which roles have it.
@@ -68,6 +70,8 @@ var (
 		{UserRead, "list people and their tokens", []Role{Administrator, Auditor}, true},
 		{UserWrite, "add and change people, and issue and revoke their tokens", []Role{Administrator}, true},
 		{MetricsRead, "read the metrics", readers, true},
+		{NotifyRead, "list notification channels and what became of messages", readers, true},
+		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, false},
 	}
 )
 

@@ -56,7 +56,7 @@ const (
 // error that matches [ErrRefused]. The owner closes idle connections when done; the transport must not be cloned.
 func NewTransport(p Policy, o Options) *http.Transport {
 	o = o.withDefaults()
-	g := guard{policy: p, dialer: net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second, Resolver: o.Resolver}}
+	g := newGuard(p, o)
 	t := &http.Transport{
 		DialContext: g.dial,
 		TLSClientConfig: &tls.Config{
@@ -89,6 +89,10 @@ func NewTransport(p Policy, o Options) *http.Transport {
 type guard struct {
 	policy Policy
 	dialer net.Dialer
+}
+
+func newGuard(p Policy, o Options) guard {
+	return guard{policy: p, dialer: net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second, Resolver: o.Resolver}}
 }
 
 func (g guard) dial(ctx context.Context, network, address string) (net.Conn, error) {

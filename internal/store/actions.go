@@ -42,6 +42,12 @@ const (
 	TokenIssue        Action = "identity.token_issue"
 	TokenRevoke       Action = "identity.token_revoke"
 	UserCreate        Action = "identity.user_create"
+	ChannelCreate     Action = "notify.channel_create"
+	ChannelUpdate     Action = "notify.channel_update"
+	ChannelDelete     Action = "notify.channel_delete"
+	NotifyTest        Action = "notify.test"
+	NotifyFailed      Action = "notify.failed"
+	NotifyRefused     Action = "notify.refused"
 )
 
 // ActionRow explains one action for the reference.
@@ -91,6 +97,12 @@ var actionRows = [...]ActionRow{
 	{TokenIssue, "a personal access token was issued"},
 	{TokenRevoke, "a personal access token was revoked"},
 	{UserCreate, "a person was added"},
+	{ChannelCreate, "a notification channel was made"},
+	{ChannelUpdate, "a notification channel changed; the event names the fields"},
+	{ChannelDelete, "a notification channel was deleted, with what waited for it"},
+	{NotifyTest, "a test message was sent through a channel: pending before it is sent, ok or failed after"},
+	{NotifyFailed, "a notification could not be delivered and is not tried any more"},
+	{NotifyRefused, "an act on notification channels was refused"},
 }
 
 func (a Action) known() bool {

@@ -1,0 +1,117 @@
+package notify
+
+import (
+	"slices"
+	"time"
+)
+
+// Kind says what a message tells of. The list is closed.
+type Kind string
+
+// The kinds.
+const (
+	Test           Kind = "test"
+	AccountRefused Kind = "account.refused"
+)
+
+// Severity orders messages by how urgent they are.
+type Severity string
+
+// The severities, the least urgent first.
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"
+	Critical Severity = "critical"
+)
+
+// Severities returns the severities, the least urgent first.
+func Severities() []Severity { return slices.Clone(severities[:]) }
+
+var severities = [...]Severity{Info, Warning, Critical}
+
+func (s Severity) known() bool { return slices.Contains(severities[:], s) }
+
+// reaches reports whether s is as urgent as least, or more.
+func (s Severity) reaches(least Severity) bool {
+	return slices.Index(severities[:], s) >= slices.Index(severities[:], least)
+}
+
+// KindRow explains one kind of message.
+type KindRow struct {
+	Kind     Kind
+	Meaning  string
+	Severity Severity
+	// Window is how long a message keeps others with the same key from being sent; they are counted.
+	Window time.Duration
+	// Key says what the key of the de-duplication is made of.
+	Key string
+}
+
+// Kinds returns the table of kinds.
+func Kinds() []KindRow { return slices.Clone(kinds[:]) }
+
+var kinds = [...]KindRow{
+	{Test, "somebody tests a channel; sent to that channel alone, whatever it takes", Info, 0, "never de-duplicated"},
+	{AccountRefused, "an upstream refused the credential of an account (401 or 403), so that the account is not lent for a while", Warning, time.Hour, "the account and the version of its secret"},
+}
+
+func kindRow(k Kind) (KindRow, bool) {
+	for _, row := range kinds {
+		if row.Kind == k {
+			return row, true
+		}
+	}
+	return KindRow{}, false
+}
+
+// ChannelKind says how a channel reaches people.
+type ChannelKind string
+
+// The kinds of channels.
+const (
+	Slack   ChannelKind = "slack"
+	Webhook ChannelKind = "webhook"
+	Mail    ChannelKind = "email"
+)
+
+// The secret fields.
+const (
+	secretURL      = "url"
+	secretSigning  = "signing_secret"
+	secretPassword = "password"
+)
+
+// ChannelRow explains one kind of channel.
+type ChannelRow struct {
+	Kind    ChannelKind
+	Meaning string
+	Secrets []SecretField
+}
+
+// SecretField is one secret field of a channel.
+type SecretField struct {
+	Name     string
+	Required bool
+	Meaning  string
+}
+
+// ChannelKinds returns the table of channels.
+func ChannelKinds() []ChannelRow { return slices.Clone(channelKinds[:]) }
+
+var channelKinds = [...]ChannelRow{
+	{Slack, "an incoming webhook of Slack, or of a service that takes the same", []SecretField{{secretURL, true, "the address of the incoming webhook; whoever has it can post"}}},
+	{Webhook, "a POST of JSON, signed as the Standard Webhooks say", []SecretField{
+		{secretURL, true, "where to POST; shown only as scheme and host, since paths and queries often hold a token"},
+		{secretSigning, true, "whsec_ and 24 to 64 random bytes in base64"},
+	}},
+	{Mail, "an e-mail through a server that takes mail (SMTP)", []SecretField{{secretPassword, false, "of the user name"}}},
+}
+
+func channelRow(k ChannelKind) (ChannelRow, bool) {
+	for _, row := range channelKinds {
+		if row.Kind == k {
+			return row, true
+		}
+	}
+	return ChannelRow{}, false
+}
