@@ -30,6 +30,7 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
@@ -44,6 +45,7 @@ type Config struct {
 	Trains   *train.Room
 	Identity *identity.Room
 	Audit    *audit.Log
+	Notify   *notify.Room
 	Log      *slog.Logger
 	// Version of this build, for GET /api/version.
 	Version string
@@ -82,7 +84,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Limits == nil || cfg.Version == "" {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Limits == nil || cfg.Version == "" {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
@@ -128,6 +130,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addTokens()
 	s.addAudit()
 	s.addAuditExport()
+	s.addNotifications()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

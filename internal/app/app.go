@@ -28,6 +28,7 @@ import (
 	"signalbox.dev/signalbox/internal/broker"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
@@ -50,6 +51,7 @@ type App struct {
 	ring      *keyring.Ring
 	identity  *identity.Room
 	audit     *audit.Log
+	notify    *notify.Room
 	vault     *vault.Room
 	trains    *train.Room
 	transport *http.Transport
@@ -137,6 +139,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 		return nil, err
 	}
 	a.audit.Start(ctx)
+	a.notify.Start(ctx)
 	a.api.Start(ctx)
 	if pending {
 		if err := a.firstStart(ctx, root, serving); err != nil {
@@ -156,6 +159,9 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	if a.audit, err = audit.New(ctx, audit.Config{DB: a.db, Ring: a.ring, Log: a.log, Instance: a.instance, CheckpointFile: a.cfg.CheckpointFile}); err != nil {
+		return err
+	}
+	if a.notify, err = notify.New(notify.Config{DB: a.db, Ring: a.ring, Policy: policy, Instance: a.instance, Log: a.log}); err != nil {
 		return err
 	}
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
@@ -178,7 +184,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -215,6 +221,9 @@ func (a *App) Close() error {
 		}
 		if a.trains != nil {
 			a.trains.Close()
+		}
+		if a.notify != nil {
+			a.notify.Close()
 		}
 		if a.identity != nil {
 			err = errors.Join(err, a.identity.Close())

@@ -22,6 +22,8 @@ const (
 	// auditLag is how far the audit log may be behind before this instance says that it is not ready: lending goes on, but what it
 	// records is not being sealed into the log.
 	auditLag = 15 * time.Second
+	// notifyLate is how long a notification may wait before the answer warns of it.
+	notifyLate = time.Hour
 )
 
 // readiness is the answer of /readyz.
@@ -114,7 +116,7 @@ func (a *App) ready(ctx context.Context) readiness {
 			a.log.Warn("not ready", "check", c.name, "cause", err)
 		}
 	}
-	out.Warnings = auditWarnings(a.audit.Health())
+	out.Warnings = append(auditWarnings(a.audit.Health()), notifyWarnings(a.notifyWaitsAt(time.Now()))...)
 	// An answer that was cut short because whoever asked went away says nothing about us.
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		a.health.last, a.health.at = out, time.Now()
@@ -147,6 +149,23 @@ func auditWarnings(h audit.Health) []string {
 		out = append(out, "audit: checkpoints cannot be written to the checkpoint file. See the server's log.")
 	}
 	return out
+}
+
+// notifyWarnings tells that people are not being told.
+func notifyWarnings(waits time.Duration) []string {
+	if waits < notifyLate {
+		return nil
+	}
+	return []string{"notify: a notification has not been delivered for " + waits.Truncate(time.Minute).String() + ". Look at signalbox notify list, and test the channel."}
+}
+
+// notifyWaitsAt returns how long, at that time, the oldest notification has waited.
+func (a *App) notifyWaitsAt(now time.Time) time.Duration {
+	since := a.notify.OldestWaiting()
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(since))
 }
 
 func (a *App) auditReady(context.Context) error { return a.auditReadyAt(time.Now()) }

@@ -156,6 +156,10 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		put(poolWaits, float64(p.Waits), p.Name)
 		put(poolWaited, p.Waited.Seconds(), p.Name)
 	}
+	for at, n := range a.notify.Attempts() {
+		put(notifyAttempts, float64(n), string(at.Channel), at.Outcome)
+	}
+	put(notifyOldest, a.notifyWaitsAt(time.Now()).Seconds())
 	for kind, n := range a.identity.Failures() {
 		put(authFailures, float64(n), kind)
 	}

@@ -55,6 +55,8 @@ const (
 	poolMax
 	poolWaits
 	poolWaited
+	notifyAttempts
+	notifyOldest
 	apiRequests
 	apiDuration
 	authFailures
@@ -129,6 +131,10 @@ var metricTable = [metricCount]Metric{
 		Help: "How often somebody had to wait for a connection of a pool."},
 	poolWaited: {Name: "signalbox_database_connection_wait_seconds_total", Type: counter, Unit: "seconds", Labels: []string{"pool"},
 		Help: "Time spent waiting for a connection of a pool."},
+	notifyAttempts: {Name: "signalbox_notify_attempts_total", Type: counter, Unit: "attempts", Labels: []string{"channel", "outcome"},
+		Help: "Attempts of this instance to deliver a notification, by the kind of channel (slack, webhook, email) and by how they ended: delivered, retried or failed (given up)."},
+	notifyOldest: {Name: "signalbox_notify_oldest_waiting_seconds", Type: gauge, Unit: "seconds",
+		Help: "Age of the oldest notification that waits for an enabled channel, of all instances; 0 when none waits."},
 	apiRequests: {Name: "signalbox_api_requests_total", Type: counter, Unit: "requests", Labels: []string{"method", "route", "class"},
 		Help: "Requests under /api, by the operation's method and path pattern (unmatched when there was none) and by the class of the status."},
 	apiDuration: {Name: "signalbox_api_request_duration_seconds", Type: histogram, Unit: "seconds", Labels: []string{"method", "route"}, buckets: quickBuckets,

@@ -232,3 +232,20 @@ func validAddress(s string) bool {
 func shortLine(s string, limit int) bool {
 	return len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
+
+// NewEmail returns the settings that a patch of nothing makes, with the usual ports.
+func NewEmail(p EmailPatch) *Email {
+	e := &Email{TLS: StartTLS}
+	p.apply(e)
+	if e.Port == 0 {
+		switch e.TLS {
+		case Implicit:
+			e.Port = 465
+		case Plain:
+			e.Port = 25
+		default:
+			e.Port = 587
+		}
+	}
+	return e
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -75,6 +76,9 @@ func (r *Room) cool(ctx context.Context, a *account, f Failure) bool {
 			return errCoolingAlready
 		}
 		tx.Change(store.TopicCredential, a.id)
+		if err := c.tell(tx, a, until); err != nil {
+			return err
+		}
 		ev := identity.System("train").Event(store.CredentialCooling, a.target())
 		ev.Reason = c.reason
 		ev.Details = store.Details{store.Int("version", c.version), store.Int("status", int64(c.status)), store.Int("seconds", int64(d/time.Second)),
@@ -92,6 +96,20 @@ func (r *Room) cool(ctx context.Context, a *account, f Failure) bool {
 		r.log.Error("a cool-down is known to this instance alone", "credential", a.id, "cause", err)
 	}
 	return true
+}
+
+// tell has people hear of an account whose credential the upstream refuses: that does not mend itself, as a rate limit or an outage does.
+func (c *coolDown) tell(tx *store.Tx, a *account, until time.Time) error {
+	if c.status != http.StatusUnauthorized && c.status != http.StatusForbidden {
+		return nil
+	}
+	return notify.Enqueue(tx, notify.Message{
+		Kind: notify.AccountRefused, Subject: a.target(), DedupKey: a.id + "/" + strconv.FormatInt(c.version, 10),
+		Title: "Account " + a.Name + " is refused by its upstream",
+		Text: "The upstream answered " + strconv.Itoa(c.status) + ", so this account is not lent for a while; agents get another one that is linked to their train, or an error. " +
+			"Check the key with its provider, then give a new one with: signalbox cred rotate",
+		Facts: []notify.Fact{{Name: "Account", Value: a.Name}, {Name: "Answer", Value: strconv.Itoa(c.status)}, {Name: "Not lent until", Value: until.UTC().Format(time.RFC3339)}},
+	})
 }
 
 var errCoolingAlready = errors.New("train: another instance lets the account rest for longer")
