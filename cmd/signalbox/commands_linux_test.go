@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +35,8 @@ const typedSecret = "planted-typed-8f3k2"
 
 // TestEveryCommandOnATerminal runs each command twice: typed at, and piped with --json.
 func TestEveryCommandOnATerminal(t *testing.T) {
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	defer receiver.Close()
 	password := []string{"(not shown): ", typedSecret}
 	sure := []string{"[y/N] ", "y"}
 	turns := []turn{
@@ -73,6 +77,12 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"cred history", "c%", nil, "", "", "IN USE"},
 		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
 		{"cred rm", "c%", sure, "--yes", "", "Deleted password c%"},
+		{"notify channel add", "n% --kind webhook", []string{"(not shown): ", "https://hooks.example.com/" + typedSecret}, "--secret-stdin url", "https://hooks.example.com/" + typedSecret, "whsec_"},
+		{"notify channel list", "", nil, "", "", "https://hooks.example.com"},
+		{"notify channel edit", "n% --replace url --severity warning", []string{"(not shown): ", receiver.URL + "/" + typedSecret}, "--secret-stdin url", receiver.URL + "/" + typedSecret, "Changed channel n%"},
+		{"notify channel test", "n%", nil, "", "", "Delivered a test message to n%"},
+		{"notify channel rm", "n%", sure, "--yes", "", "Deleted channel n%"},
+		{"notify list", "", nil, "", "", "No notifications"},
 		{"token issue", "k%", nil, "", "", "It is shown only now"},
 		{"token list", "", nil, "", "", "operator.token"},
 		{"token revoke", "TOKEN%", nil, "", "", "Revoked tok_"},
@@ -81,7 +91,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"audit verify", "", nil, "", "", "The audit log holds"},
 		{"audit prove", "EVENT", nil, "", "", "The proof holds"},
 	}
-	_, told := dev(t)
+	_, told := dev(t, "--allow-private-upstreams", strings.TrimPrefix(receiver.URL, "http://"))
 	r := &rounds{t: t, dir: t.TempDir(), env: []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
 	r.prepare()
 	for _, turn := range turns {

@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -22,10 +23,11 @@ type suggest func(ctx context.Context, c *client.Client, args []string) []cobra.
 
 // completions gives every command of the tree suggestions for its arguments, by the words of its usage line, and for its flags.
 func (s *shell) completions(root *cobra.Command) {
-	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs}
+	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "status": {"active", "expiring", "expired", "disabled", "compromised"},
 		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
+		"kind": channelKindNames(), "severity": severityNames(), "message": messageKindNames(), "state": notify.States(), "tls": {"starttls", "implicit", "none"},
 		"engine": {string(store.SQLite), string(store.Postgres)}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"auto", "text", "json"},
 		"token-auth-method": {"client_secret_basic", "client_secret_post", "none"}, "token-request-format": {"form", "json"},
 	}
@@ -134,6 +136,17 @@ func tokenIDs(ctx context.Context, c *client.Client, _ []string) (out []cobra.Co
 	}
 	for _, t := range page.Tokens {
 		out = append(out, cobra.CompletionWithDesc(t.ID, t.Name+", "+t.Status))
+	}
+	return out
+}
+
+func channelNames(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	all, err := allChannels(ctx, c)
+	if err != nil {
+		return nil
+	}
+	for _, one := range all {
+		out = append(out, cobra.CompletionWithDesc(one.Name, one.Kind+" to "+one.Destination))
 	}
 	return out
 }

@@ -57,6 +57,13 @@ func manual() []chapter {
 		{"audit verify", "", "signalbox audit verify\nsignalbox audit verify --checkpoint /mnt/elsewhere/checkpoints.log --json"},
 		{"audit prove", "Proves that one record is in the signed log. The proof can be saved with --json and checked anywhere, without a server.", "signalbox audit prove evt_01m80rvgm8e3drxqxa5zhs6fhr --json\nsignalbox audit prove --check proof.json"},
 
+		{"notify channel add", "Makes a place where notifications go: Slack (an incoming webhook), any webhook that checks signatures (Standard Webhooks), or e-mail. Its secret fields (url; signing_secret; password) are asked for without echo, or come from standard input or files, and are never shown again. A webhook without a signing secret of yours gets a new one, which is printed once.", "signalbox notify channel add ops\nsignalbox notify channel add pager --kind webhook --severity critical --secret-stdin url < address\nsignalbox notify channel add mail --kind email --host smtp.example.com --username signalbox --from signalbox@example.com --to ops@example.com"},
+		{"notify channel list", "Lists the notification channels: where each leads and what it takes, never its secrets.", "signalbox notify channel list\nsignalbox notify channel list --json"},
+		{"notify channel edit", "Changes a notification channel. A secret field is asked for anew with --replace. With another mail server, port, encryption or user name the password must be given again.", "signalbox notify channel edit ops --severity warning --message account.refused\nsignalbox notify channel edit ops --replace url\nsignalbox notify channel edit mail --disable"},
+		{"notify channel rm", "Deletes a notification channel with its secrets and what waits for it.", "signalbox notify channel rm ops\nsignalbox notify channel rm ops --yes"},
+		{"notify channel test", "Sends one test message through a channel now, waits for the receiver and says what became of it. The exit code is 1 when it was not delivered.", "signalbox notify channel test ops"},
+		{"notify list", "Lists what became of the notifications of the last 30 days: delivered, waiting for another try, or failed after 24 hours, and why.", "signalbox notify list\nsignalbox notify list --state failed --channel ops --json"},
+
 		{"token issue", "Issues a personal access token, with which a person's scripts speak to the server. It is shown once; the token alone goes to standard output.", "signalbox token issue ci --scope trains:read --expires 30d"},
 		{"token list", "Lists your personal access tokens with their scopes and last use, never the tokens.", "signalbox token list"},
 		{"token revoke", "Ends a personal access token at once, everywhere.", "signalbox token revoke tok_01m80rvgm8e3drxqxa5zhs6fhr"},

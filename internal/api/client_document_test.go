@@ -41,6 +41,7 @@ func TestClientShapesAreTheDocuments(t *testing.T) {
 		"RotateRequest": client.RotateRequest{}, "RevealRequest": client.RevealRequest{}, "TrainDraft": client.TrainDraft{}, "TrainPatch": client.TrainPatch{},
 		"LinkDraft": client.LinkDraft{}, "LinkPatch": client.LinkPatch{}, "KeyDraft": client.KeyDraft{}, "KeyPatch": client.KeyPatch{},
 		"KeyReplacement": client.KeyReplacement{}, "TokenDraft": client.TokenDraft{}, "SetupDraft": client.SetupRequest{},
+		"ChannelDraft": client.ChannelDraft{}, "ChannelPatch": client.ChannelPatch{}, "ChannelEmailPatch": client.ChannelEmailPatch{},
 	} {
 		name, field, inside := strings.Cut(name, "/")
 		s := d.Components.Schemas[name]

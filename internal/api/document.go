@@ -25,6 +25,7 @@ func tags() []*huma.Tag {
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
 		{Name: "tokens", Description: "Personal access tokens, with which people and scripts use this API."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
+		{Name: "notifications", Description: "Where people are told of what happened, and what became of it."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}
 }

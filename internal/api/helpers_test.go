@@ -24,6 +24,7 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/secret"
@@ -53,6 +54,7 @@ type house struct {
 	served   *servings
 	door     *api.Door
 	config   api.Config
+	hooks    *httptest.Server // takes notifications as Slack does
 	// after is called when a commit stands and before its caller hears of it.
 	after *atomic.Pointer[func(context.Context)]
 
@@ -108,16 +110,23 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	trains, err := train.New(train.Config{DB: h.db, Vault: safe, Identity: h.identity, Log: logger})
 	require.NoError(t, err)
+	policy, err := outbound.ParsePolicy([]string{"127.0.0.1"})
+	require.NoError(t, err)
+	notices, err := notify.New(notify.Config{DB: h.db, Ring: ring, Policy: policy, Log: logger})
+	require.NoError(t, err)
+	h.hooks = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	t.Cleanup(h.hooks.Close)
 	require.NoError(t, h.db.Start(ctx))
 	t.Cleanup(func() {
 		trains.Close()
+		notices.Close()
 		_ = h.identity.Close()
 	})
 	limits, err := rate.New(rate.Config{DB: h.db})
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Notify: notices, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})
@@ -385,6 +394,7 @@ func (h *house) vaultState(credential string) (string, error) {
 			`SELECT CAST(version AS TEXT) || '-' || CAST(revision AS TEXT) || name || description FROM credentials WHERE id = '` + credential + `'`,
 			`SELECT CAST(SUM(revision) AS TEXT) FROM trains`, `SELECT COALESCE(MAX(name), '') || CAST(COUNT(revoked_at) AS TEXT) FROM client_keys`,
 			`SELECT CAST(SUM(priority) AS TEXT) FROM train_links`, `SELECT CAST(COUNT(revoked_at) AS TEXT) FROM tokens`,
+			`SELECT CAST(COALESCE(SUM(revision), 0) AS TEXT) FROM notify_channels`,
 		} {
 			var text string
 			if err := tx.Get(&text, query); err != nil {

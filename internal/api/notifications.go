@@ -71,7 +71,7 @@ func (mailTLS) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Enum: []any{string(notify.StartTLS), string(notify.Implicit), string(notify.Plain)}}
 }
 
-type channelEmail struct {
+type channelEmailPatch struct {
 	Host     *string  `json:"host,omitempty" minLength:"1" maxLength:"253" doc:"Needed for a new channel."`
 	Port     *int     `json:"port,omitempty" minimum:"1" maximum:"65535" doc:"587 for starttls, 465 for implicit and 25 for none when it is left out of a new channel."`
 	TLS      *mailTLS `json:"tls,omitempty" doc:"starttls when it is left out of a new channel; none only for a host that is allowed by name."`
@@ -80,7 +80,7 @@ type channelEmail struct {
 	To       *texts   `json:"to,omitempty" maxItems:"20" doc:"Needed for a new channel."`
 }
 
-func (e *channelEmail) patch() notify.EmailPatch {
+func (e *channelEmailPatch) patch() notify.EmailPatch {
 	if e == nil {
 		return notify.EmailPatch{}
 	}
@@ -97,22 +97,22 @@ func (e *channelEmail) patch() notify.EmailPatch {
 }
 
 type channelDraft struct {
-	Kind     channelKind   `json:"kind"`
-	Name     string        `json:"name" minLength:"1" maxLength:"100"`
-	Disabled bool          `json:"disabled,omitempty"`
-	Severity severity      `json:"severity,omitempty" doc:"The least urgent that it takes; info when it is left out."`
-	Kinds    []messageKind `json:"kinds,omitempty" nullable:"false" maxItems:"50" doc:"The kinds of messages that it takes; all when it is left out or empty."`
-	Email    *channelEmail `json:"email,omitempty" doc:"Of a channel of kind email."`
-	Secrets  secretFields  `json:"secrets,omitempty" doc:"slack: url. webhook: url and signing_secret (whsec_…). email: password, with a user name."`
+	Kind     channelKind        `json:"kind"`
+	Name     string             `json:"name" minLength:"1" maxLength:"100"`
+	Disabled bool               `json:"disabled,omitempty"`
+	Severity severity           `json:"severity,omitempty" doc:"The least urgent that it takes; info when it is left out."`
+	Kinds    []messageKind      `json:"kinds,omitempty" nullable:"false" maxItems:"50" doc:"The kinds of messages that it takes; all when it is left out or empty."`
+	Email    *channelEmailPatch `json:"email,omitempty" doc:"Of a channel of kind email."`
+	Secrets  secretFields       `json:"secrets,omitempty" doc:"slack: url. webhook: url and signing_secret (whsec_…). email: password, with a user name."`
 }
 
 type channelPatch struct {
-	Name     *string        `json:"name,omitempty" minLength:"1" maxLength:"100"`
-	Enabled  *bool          `json:"enabled,omitempty"`
-	Severity *severity      `json:"severity,omitempty"`
-	Kinds    *[]messageKind `json:"kinds,omitempty" nullable:"false" maxItems:"50"`
-	Email    *channelEmail  `json:"email,omitempty" doc:"With another server, port, encryption or user name the password must be given again."`
-	Secrets  secretEdits    `json:"secrets,omitempty" doc:"Null removes a secret."`
+	Name     *string            `json:"name,omitempty" minLength:"1" maxLength:"100"`
+	Enabled  *bool              `json:"enabled,omitempty"`
+	Severity *severity          `json:"severity,omitempty"`
+	Kinds    *[]messageKind     `json:"kinds,omitempty" nullable:"false" maxItems:"50"`
+	Email    *channelEmailPatch `json:"email,omitempty" doc:"With another server, port, encryption or user name the password must be given again."`
+	Secrets  secretEdits        `json:"secrets,omitempty" doc:"Null removes a secret."`
 }
 
 type channelBody struct {

@@ -15,7 +15,7 @@ import (
 // world is one thing of every kind, for requests that must succeed.
 type world struct {
 	credential, trainSlug, key, token, event string
-	setup                                    string
+	setup, channel, hooks                    string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -32,6 +32,9 @@ func (h *house) world() world {
 	key, err := h.client.IssueKey(ctx, w.trainSlug, client.KeyDraft{Name: "sample"})
 	require.NoError(h.t, err)
 	w.key = key.ID
+	channel, err := h.client.CreateChannel(ctx, client.ChannelDraft{Kind: "slack", Name: store.NewID("n"), Secrets: map[string]string{"url": h.hooks.URL + "/planted"}})
+	require.NoError(h.t, err)
+	w.channel, w.hooks = channel.ID, h.hooks.URL
 	w.token = store.NewID("tok")
 	w.event = h.events()[0].ID
 	return w
@@ -65,6 +68,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.credential
 	case strings.HasPrefix(o.path, "/api/credential-audit-logs/by-user/"):
 		fill["{id}"] = store.NewID("user")
+	case strings.HasPrefix(o.path, "/api/notifications/channels/"):
+		fill["{id}"] = w.channel
 	case strings.HasPrefix(o.path, "/api/tokens/"):
 		fill["{id}"] = w.token
 	default:
@@ -102,6 +107,10 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"issue-token":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
 		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
+	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
+		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
+	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
+	text["put-channel"] = text["patch-channel"]
 	text["put-credential"], text["put-train"] = text["patch-credential"], text["patch-train"]
 	if text[o.ID] == "" {
 		return nil
