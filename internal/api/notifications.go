@@ -157,7 +157,8 @@ func (s *service) addNotifications() {
 		return route{method: http.MethodGet, path: path, id: id, summary: summary, description: description, tag: tag, access: string(identity.NotifyRead), ownRefusal: s.refuseNotify}
 	}
 	writes := func(method, path, id, summary, description string) route {
-		return route{method: method, path: path, id: id, summary: summary, description: description, tag: tag, access: string(identity.NotifyWrite), ownRefusal: s.refuseNotify}
+		return route{method: method, path: path, id: id, summary: summary, description: description, tag: tag, access: string(identity.NotifyWrite),
+			ownRefusal: s.refuseNotify, maxBody: secretBody}
 	}
 	add(s, reads(all, "list-channels", "List notification channels", "What they keep secret is not in it."), s.listChannels)
 	create := writes(http.MethodPost, all, "create-channel", "Make a notification channel", "Slack, a signed webhook, or e-mail.")

@@ -40,7 +40,7 @@ type Channel struct {
 }
 
 // ETag is the validator of this state (RFC 9110, section 8.8.3).
-func (c Channel) ETag() string { return `"` + strconv.FormatInt(c.Revision, 10) + `"` }
+func (c Channel) ETag() string { return `"r` + strconv.FormatInt(c.Revision, 10) + `"` }
 
 func (c Channel) unless(ifMatch string) error {
 	if etag.Match(ifMatch, c.ETag()) {
