@@ -93,7 +93,7 @@ func TestIdempotencyKeyOnEveryPost(t *testing.T) {
 			} else {
 				name, value := "n", "2"
 				if o.ID == "test-channel" {
-					name, value = "id", h.world().channel
+					name, value = "id", "ntc_00000000000000000000000000"
 				}
 				other.target, _ = w.targetWith(o, name, value)
 			}
