@@ -25,6 +25,7 @@ files=(
   docs/reference/credential-types.md
   docs/reference/error-codes.md
   docs/reference/metrics.md
+  docs/reference/notifications.md
   docs/reference/permissions.md
   docs/design/house.svg
 )

@@ -35,6 +35,7 @@ func docPages() map[string]int {
 		"operations/backup.md":         2, // sqlite3, pg_dump
 		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program
+		"operations/notifications.md":  1, // Slack and a mail server of yours
 	}
 }
 

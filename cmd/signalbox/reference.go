@@ -15,6 +15,7 @@ import (
 	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -28,7 +29,8 @@ type referencePage struct {
 func referencePages() []referencePage {
 	return []referencePage{
 		{"cli", cliPage}, {"configuration", configurationPage}, {"api", apiPage}, {"audit-actions", auditActionsPage},
-		{"credential-types", credentialTypesPage}, {"error-codes", errorCodesPage}, {"metrics", metricsPage}, {"permissions", permissionsPage},
+		{"credential-types", credentialTypesPage}, {"error-codes", errorCodesPage}, {"metrics", metricsPage}, {"notifications", notificationsPage},
+		{"permissions", permissionsPage},
 	}
 }
 
@@ -158,6 +160,40 @@ The command line ends with the exit code of the row.
 
 func metricsPage(_ *cobra.Command, b *bytes.Buffer) error {
 	b.WriteString(app.MetricsPage())
+	return nil
+}
+
+func notificationsPage(_ *cobra.Command, b *bytes.Buffer) error {
+	b.WriteString(`# Notifications
+
+How to set them up, and how a receiver checks them: [notifications](../operations/notifications.md).
+
+## Messages
+
+The list is closed. Of messages of a kind with the same key, one is sent within the window; the others are counted with it.
+
+`)
+	head(b, "Kind", "Meaning", "Severity", "Window", "The same key means")
+	for _, k := range notify.Kinds() {
+		window := "–"
+		if k.Window > 0 {
+			window = fmt.Sprint(k.Window.Hours(), " h")
+		}
+		row(b, code(string(k.Kind)), sentence(k.Meaning), string(k.Severity), window, k.Key)
+	}
+	b.WriteString("\n## Channels\n\n")
+	head(b, "Kind", "Meaning", "Secret fields")
+	for _, c := range notify.ChannelKinds() {
+		var fields []string
+		for _, f := range c.Secrets {
+			text := code(f.Name) + ": " + f.Meaning
+			if !f.Required {
+				text += " (optional)"
+			}
+			fields = append(fields, text)
+		}
+		row(b, code(string(c.Kind)), sentence(c.Meaning), strings.Join(fields, "; "))
+	}
 	return nil
 }
 

@@ -3,8 +3,10 @@ package signalboxtest_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -91,6 +93,34 @@ func TestInvariant10NoPlantedSecretInAnySink(t *testing.T) {
 			require.NoError(t, err)
 		}
 		_, err := admin.ListCredentials(ctx, client.CredentialFilter{})
+		require.NoError(t, err)
+
+		// Notification channels: stored, tried in vain, changed and refused.
+		signing := box.Planted.Secret(t, "signing secret")
+		signing = "whsec_" + base64.StdEncoding.EncodeToString([]byte(signing))
+		box.Planted.Add("signing secret", signing)
+		address := "http://127.0.0.1:9/" + url.PathEscape(box.Planted.Secret(t, "webhook address"))
+		mailPassword := box.Planted.Secret(t, "mail password")
+		host, from, port, to := "127.0.0.1", "a@example.com", 9, []string{"b@example.com"}
+		for _, d := range []client.ChannelDraft{
+			{Kind: "slack", Name: "slack", Secrets: map[string]string{"url": address}},
+			{Kind: "webhook", Name: "webhook", Secrets: map[string]string{"url": address, "signing_secret": signing}},
+			{Kind: "email", Name: "email", Email: &client.ChannelEmailPatch{Host: &host, Port: &port, Username: &from, From: &from, To: &to}, Secrets: map[string]string{"password": mailPassword}},
+		} {
+			made, err := admin.CreateChannel(ctx, d)
+			require.NoError(t, err, d.Kind)
+			tried, err := admin.TestChannel(ctx, made.ID)
+			require.NoError(t, err)
+			require.Equal(t, "refused", tried.Outcome)
+			for field, v := range d.Secrets {
+				_, err := admin.UpdateChannel(ctx, made.ID, client.ChannelPatch{Secrets: map[string]*string{field: &v}})
+				require.NoError(t, err)
+				_, err = admin.UpdateChannel(ctx, made.ID, client.ChannelPatch{Secrets: map[string]*string{"url": &mailPassword, "signing_secret": &mailPassword, "x" + field: &v}})
+				require.Error(t, err)
+				box.Planted.Absent(t, "an error", []byte(err.Error()))
+			}
+		}
+		_, err = admin.ListChannels(ctx, client.ChannelFilter{})
 		require.NoError(t, err)
 
 		// Lending: good, refused, and with the secrets where they do not belong.
