@@ -27,6 +27,8 @@ tokens:write        yes            yes            yes            yes            
 users:read          yes            -              yes            -              yes
 users:write         yes            -              -              -              yes
 metrics:read        yes            yes            yes            -              yes
+notifications:read  yes            yes            yes            -              yes
+notifications:write yes            -              -              -              -
 `
 
 func TestAllowTable(t *testing.T) {

@@ -33,7 +33,7 @@ func (r *Room) sendMail(ctx context.Context, p parcel) verdict {
 	if err != nil {
 		return verdict{detail: "The message cannot be made into a mail; look at the channel's addresses."}
 	}
-	config := &tls.Config{ServerName: e.Host, MinVersion: tls.VersionTLS12, RootCAs: r.roots.RootCAs}
+	config := &tls.Config{ServerName: e.Host, MinVersion: tls.VersionTLS12, RootCAs: r.roots}
 	options := []mail.Option{
 		mail.WithPort(e.Port), mail.WithTimeout(attemptTime), mail.WithHELO(domain(e.From)), mail.WithTLSConfig(config), mail.WithoutNoop(),
 		mail.WithDialContextFunc(func(dial context.Context, network, address string) (net.Conn, error) {

@@ -16,6 +16,7 @@ package notify
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -64,7 +65,7 @@ type Room struct {
 	policy outbound.Policy
 	dialer *outbound.Dialer
 	http   *http.Client
-	roots  outbound.Options
+	roots  *x509.CertPool
 
 	worker worker
 	tally  tally
@@ -77,7 +78,7 @@ func New(cfg Config) (*Room, error) {
 	}
 	r := &Room{
 		db: cfg.DB, ring: cfg.Ring, log: cfg.Log, now: cfg.Clock, every: cfg.Every, holder: store.NewID("ins"),
-		policy: cfg.Policy, dialer: outbound.NewDialer(cfg.Policy, cfg.Outbound), roots: cfg.Outbound,
+		policy: cfg.Policy, dialer: outbound.NewDialer(cfg.Policy, cfg.Outbound), roots: cfg.Outbound.RootCAs,
 	}
 	if cfg.Instance != "" {
 		r.holder = cfg.Instance + "/" + r.holder // no two processes share it, whatever they are called
@@ -117,7 +118,6 @@ type tally struct {
 	mu     sync.Mutex
 	counts map[Attempts]int64
 	oldest time.Time
-	seen   bool
 }
 
 // Attempts names a count: the kind of channel and how an attempt ended, which is delivered, retried or failed.
@@ -138,7 +138,7 @@ func (t *tally) count(kind ChannelKind, outcome string) {
 func (t *tally) saw(oldest time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.oldest, t.seen = oldest, true
+	t.oldest = oldest
 }
 
 // Attempts returns how often attempts of this instance ended in which way.
