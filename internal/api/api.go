@@ -110,6 +110,8 @@ func build(cfg Config) (s *service, err error) {
 	s.addLinks()
 	s.addKeys()
 	s.addTokens()
+	s.addGroups()
+	s.addServiceAccounts()
 	s.addAudit()
 	s.addAuditExport()
 	s.addService()

@@ -41,6 +41,8 @@ func TestClientShapesAreTheDocuments(t *testing.T) {
 		"RotateRequest": client.RotateRequest{}, "RevealRequest": client.RevealRequest{}, "TrainDraft": client.TrainDraft{}, "TrainPatch": client.TrainPatch{},
 		"LinkDraft": client.LinkDraft{}, "LinkPatch": client.LinkPatch{}, "KeyDraft": client.KeyDraft{}, "KeyPatch": client.KeyPatch{},
 		"KeyReplacement": client.KeyReplacement{}, "TokenDraft": client.TokenDraft{}, "SetupDraft": client.SetupRequest{},
+		"GroupDraft": client.GroupDraft{}, "GroupPatch": client.GroupPatch{}, "MemberDraft": client.MemberDraft{}, "ServiceDraft": client.ServiceAccountDraft{},
+		"ServicePatch": client.ServiceAccountPatch{},
 	} {
 		name, field, inside := strings.Cut(name, "/")
 		s := d.Components.Schemas[name]

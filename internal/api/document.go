@@ -23,7 +23,9 @@ func tags() []*huma.Tag {
 		{Name: "trains", Description: "The projects whose agents use credentials."},
 		{Name: "links", Description: "Which credentials a train may be lent."},
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
-		{Name: "tokens", Description: "Personal access tokens, with which people and scripts use this API."},
+		{Name: "tokens", Description: "The tokens of people and service accounts, with which they use this API."},
+		{Name: "groups", Description: "Groups of people, to whom something can be granted together."},
+		{Name: "service accounts", Description: "Callers that are no person, with a role and tokens of their own."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}

@@ -147,7 +147,7 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 		}
 	}
 	for _, p := range needs {
-		if ex.refusal = identity.Allow(ex.caller, p); ex.refusal != nil {
+		if _, ex.refusal = identity.Within(ex.caller, p); ex.refusal != nil {
 			break
 		}
 	}

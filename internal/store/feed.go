@@ -21,7 +21,8 @@ const (
 	TopicToken      Topic = "token"
 	TopicKey        Topic = "key"
 	TopicCredential Topic = "credential"
-	TopicTrain      Topic = "train" // the train, its links or its cool-downs
+	TopicTrain      Topic = "train"           // the train, its links or its cool-downs
+	TopicService    Topic = "service_account" // a service account
 )
 
 // Change says that a thing changed; what it is now must be read.
