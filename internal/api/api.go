@@ -110,6 +110,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addLinks()
 	s.addKeys()
 	s.addTokens()
+	s.addGrants()
 	s.addGroups()
 	s.addServiceAccounts()
 	s.addAudit()

@@ -42,7 +42,7 @@ func TestClientShapesAreTheDocuments(t *testing.T) {
 		"LinkDraft": client.LinkDraft{}, "LinkPatch": client.LinkPatch{}, "KeyDraft": client.KeyDraft{}, "KeyPatch": client.KeyPatch{},
 		"KeyReplacement": client.KeyReplacement{}, "TokenDraft": client.TokenDraft{}, "SetupDraft": client.SetupRequest{},
 		"GroupDraft": client.GroupDraft{}, "GroupPatch": client.GroupPatch{}, "MemberDraft": client.MemberDraft{}, "ServiceDraft": client.ServiceAccountDraft{},
-		"ServicePatch": client.ServiceAccountPatch{},
+		"GrantsDraft": client.GrantsDraft{}, "GrantDraft": client.GrantDraft{}, "GranteeRef": client.GranteeRef{}, "ServicePatch": client.ServiceAccountPatch{},
 	} {
 		name, field, inside := strings.Cut(name, "/")
 		s := d.Components.Schemas[name]

@@ -164,7 +164,7 @@ func TestIfMatchOnEveryChange(t *testing.T) {
 				}
 			})
 		}
-		require.Equal(t, 14, tried)
+		require.Equal(t, 17, tried)
 	})
 }
 

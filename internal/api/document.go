@@ -24,6 +24,7 @@ func tags() []*huma.Tag {
 		{Name: "links", Description: "Which credentials a train may be lent."},
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
 		{Name: "tokens", Description: "The tokens of people and service accounts, with which they use this API."},
+		{Name: "grants", Description: "Who may use, reveal and manage a credential, or what a client or a service has."},
 		{Name: "groups", Description: "Groups of people, to whom something can be granted together."},
 		{Name: "service accounts", Description: "Callers that are no person, with a role and tokens of their own."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -17,6 +18,7 @@ type world struct {
 	credential, trainSlug, key, token, event string
 	setup                                    string
 	group, member, service                   string
+	client, serviceID                        string // texts that credentials are put under
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -68,8 +70,8 @@ func (h *house) prepare(o operation, w *world, token string) {
 // target fills the parameters of an operation's path.
 func (w world) target(o operation) string {
 	fill := map[string]string{
-		"{client_id}": "acme", "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
-		"{user_id}": w.member,
+		"{client_id}": cmp.Or(w.client, "acme"), "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
+		"{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
 	}
 	switch {
 	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
@@ -115,6 +117,9 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"patch-key":              `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
 		"replace-key":            `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
 		"issue-token":            `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"put-credential-grants":  `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true,"owner":true}]}`,
+		"put-client-grants":      `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true}]}`,
+		"put-service-grants":     `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true}]}`,
 		"create-group":           `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"patch-group":            `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"add-group-member":       `{"user_id":"` + w.member + `"}`,

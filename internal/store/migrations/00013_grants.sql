@@ -1,10 +1,11 @@
 -- Who may use, reveal or manage what: one row a grantee and scope. The scope is a credential, or a client or service whose credentials
 -- inherit the grant. The grantee stands twice: grantee_id is what is looked for, the other column lets the row go with its grantee.
+-- People are deactivated and never deleted.
 CREATE TABLE grants (
 	scope              TEXT NOT NULL CHECK (scope IN ('credential', 'client', 'service')),
 	scope_id           TEXT NOT NULL CHECK (length(scope_id) BETWEEN 1 AND 100),
 	grantee_id         TEXT NOT NULL,
-	user_id            TEXT REFERENCES users (id) ON DELETE CASCADE,
+	user_id            TEXT,
 	group_id           TEXT REFERENCES user_groups (id) ON DELETE CASCADE,
 	train_id           TEXT REFERENCES trains (id) ON DELETE CASCADE,
 	service_account_id TEXT REFERENCES service_accounts (id) ON DELETE CASCADE,
