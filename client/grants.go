@@ -10,7 +10,7 @@ import (
 type Grantee struct {
 	Kind string `json:"kind" doc:"person, group, train or service_account."`
 	ID   string `json:"id"`
-	Name string `json:"name,omitempty"`
+	Name string `json:"name,omitempty" doc:"A person's e-mail address, a group's or service account's name, a train's slug."`
 }
 
 // Grant says what one grantee may do.

@@ -22,10 +22,12 @@ type suggest func(ctx context.Context, c *client.Client, args []string) []cobra.
 
 // completions gives every command of the tree suggestions for its arguments, by the words of its usage line, and for its flags.
 func (s *shell) completions(root *cobra.Command) {
-	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs}
+	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "GROUP": groupNames,
+		"SERVICE-ACCOUNT": serviceAccountNames}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "status": {"active", "expiring", "expired", "disabled", "compromised"},
 		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
+		"role": roleNames(), "allow": {"use", "reveal", "manage", "owner"},
 		"engine": {string(store.SQLite), string(store.Postgres)}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"auto", "text", "json"},
 		"token-auth-method": {"client_secret_basic", "client_secret_post", "none"}, "token-request-format": {"form", "json"},
 	}
@@ -134,6 +136,28 @@ func tokenIDs(ctx context.Context, c *client.Client, _ []string) (out []cobra.Co
 	}
 	for _, t := range page.Tokens {
 		out = append(out, cobra.CompletionWithDesc(t.ID, t.Name+", "+t.Status))
+	}
+	return out
+}
+
+func groupNames(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	page, err := c.ListGroups(ctx, client.ListFilter{Limit: 1000})
+	if err != nil {
+		return nil
+	}
+	for _, g := range page.Groups {
+		out = append(out, cobra.CompletionWithDesc(g.Name, g.Description))
+	}
+	return out
+}
+
+func serviceAccountNames(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	list, err := allServiceAccounts(ctx, c, "")
+	if err != nil {
+		return nil
+	}
+	for _, a := range list {
+		out = append(out, cobra.CompletionWithDesc(a.Name, a.Role))
 	}
 	return out
 }

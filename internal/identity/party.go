@@ -19,7 +19,8 @@ const (
 	PartyService PartyKind = "service_account"
 )
 
-// Party is one to whom something can be granted.
+// Party is one to whom something can be granted. A person's Name is the e-mail address: like the others' names it is unique, so that what is
+// shown can be given back.
 type Party struct {
 	Kind     PartyKind
 	ID, Name string
@@ -30,9 +31,10 @@ type Party struct {
 func FindParty(tx *store.Tx, kind PartyKind, ref string) (Party, error) {
 	none := fault.New(fault.NotFound, "not_found", "There is no such person, group or service account.")
 	var prefix, table, column, folded string
+	name := "name"
 	switch kind {
 	case PartyPerson:
-		prefix, table, column, folded = "user", "users", "email", canonicalEmail(ref)
+		prefix, table, column, name, folded = "user", "users", "email", "email", canonicalEmail(ref)
 	case PartyGroup:
 		prefix, table, column, folded = "grp", "user_groups", "folded", strings.ToLower(ref)
 	case PartyService:
@@ -50,7 +52,7 @@ func FindParty(tx *store.Tx, kind PartyKind, ref string) (Party, error) {
 		ID   string `db:"id"`
 		Name string `db:"name"`
 	}
-	err := tx.Get(&row, `SELECT id, name FROM `+table+` WHERE `+column+` = $1`, folded)
+	err := tx.Get(&row, `SELECT id, `+name+` AS name FROM `+table+` WHERE `+column+` = $1`, folded)
 	if errors.Is(err, store.ErrNotFound) {
 		return Party{}, none
 	}
@@ -76,7 +78,7 @@ func PartyNames(tx *store.Tx, ids []string) (map[string]string, error) {
 		ID   string `db:"id"`
 		Name string `db:"name"`
 	}
-	if err := tx.Select(&rows, `SELECT id, name FROM users WHERE id IN (`+in+`) UNION ALL SELECT id, name FROM user_groups WHERE id IN (`+in+
+	if err := tx.Select(&rows, `SELECT id, email AS name FROM users WHERE id IN (`+in+`) UNION ALL SELECT id, name FROM user_groups WHERE id IN (`+in+
 		`) UNION ALL SELECT id, name FROM service_accounts WHERE id IN (`+in+`)`, args...); err != nil {
 		return nil, err
 	}
