@@ -101,7 +101,7 @@ func (h *house) limited() []limited {
 }
 
 // related makes a credential to which the caller stands so, and the target and body of the operation on it.
-func (h *house) related(o operation, l limited, relation string) (credential, target string, body []byte) {
+func (h *house) related(d *document, o operation, l limited, relation string) (credential, target string, body []byte) {
 	h.t.Helper()
 	ctx := h.t.Context()
 	verb, way, _ := strings.Cut(relation, " ")
@@ -139,7 +139,6 @@ func (h *house) related(o operation, l limited, relation string) (credential, ta
 		_, err = h.client.SetServiceGrants(ctx, w.serviceID, client.GrantsDraft{Grants: []client.GrantDraft{grant}})
 	}
 	require.NoError(h.t, err)
-	d := readDocument(h.t)
 	body = h.body(d, o, w)
 	if strings.HasPrefix(o.ID, "put-") && strings.HasSuffix(o.ID, "-grants") {
 		// One who manages keeps the owners and gives what they have.
@@ -213,7 +212,7 @@ func TestInvariant14RouteByOwnership(t *testing.T) {
 						if strings.HasSuffix(relation, "group") && l.group == "" {
 							continue
 						}
-						credential, target, body := h.related(o, l, relation)
+						credential, target, body := h.related(d, o, l, relation)
 						before := h.holding(credential)
 						a := h.do(request{method: o.method, target: target, token: l.token, body: body})
 						if want := row.of(relation); want != 0 {
@@ -229,12 +228,12 @@ func TestInvariant14RouteByOwnership(t *testing.T) {
 					}
 				}
 				// Roles of another reach: grants give an auditor nothing, and an operator needs none.
-				credential, target, body := h.related(o, callers[0], "none")
+				credential, target, body := h.related(d, o, callers[0], "none")
 				if o.ID != "link-credential" {
 					require.Contains(t, o.success(), strconv.Itoa(h.do(request{method: o.method, target: target, token: operator, body: body}).status), "operator")
 				}
 				if o.method != http.MethodGet {
-					credential, target, body = h.related(o, callers[0], "none")
+					credential, target, body = h.related(d, o, callers[0], "none")
 					require.Equal(t, 403, h.do(request{method: o.method, target: target, token: auditor, body: body}).status, "auditor")
 				}
 				_ = credential
@@ -271,7 +270,7 @@ func TestOutOfReachIsAbsent(t *testing.T) {
 					continue
 				}
 				tried++
-				credential, there, body := h.related(o, l, "none")
+				credential, there, body := h.related(d, o, l, "none")
 				away := strings.Replace(there, credential, store.NewID("cred"), 1)
 				ask := func(target string) (answered, int64) {
 					least := int64(1 << 62)

@@ -123,13 +123,14 @@ func heldOn(tx *store.Tx, parties []string, scope Scope) (verbs, error) {
 	return row.verbs(), err
 }
 
-// within narrows a list to what the parties have any verb on.
+// within narrows a list to what the parties have any verb on. The joins are crossed because SQLite then begins with the grants, and not
+// with every credential that has a client.
 func within(w *store.Where, parties []string) {
 	in := marks(len(parties))
 	ids := anys(parties)
 	w.Add(`c.id IN (SELECT g.scope_id FROM grants g WHERE g.scope = 'credential' AND g.grantee_id IN (`+in+`)
-		UNION SELECT k.id FROM grants g JOIN credentials k ON k.client_id = g.scope_id AND k.client_id <> '' WHERE g.scope = 'client' AND g.grantee_id IN (`+in+`)
-		UNION SELECT k.id FROM grants g JOIN credentials k ON k.service_id = g.scope_id AND k.service_id <> '' WHERE g.scope = 'service' AND g.grantee_id IN (`+in+`))`,
+		UNION SELECT k.id FROM grants g CROSS JOIN credentials k WHERE k.client_id = g.scope_id AND k.client_id <> '' AND g.scope = 'client' AND g.grantee_id IN (`+in+`)
+		UNION SELECT k.id FROM grants g CROSS JOIN credentials k WHERE k.service_id = g.scope_id AND k.service_id <> '' AND g.scope = 'service' AND g.grantee_id IN (`+in+`))`,
 		append(append(append([]any{}, ids...), ids...), ids...)...)
 }
 
