@@ -19,7 +19,9 @@ type noTrains struct{}
 func (noTrains) TrainRef(*store.Tx, string) (string, string, error) {
 	return "", "", fault.New(fault.NotFound, "not_found", "no trains here")
 }
-func (noTrains) Slugs(*store.Tx, []string) (map[string]string, error) { return map[string]string{}, nil }
+func (noTrains) Slugs(*store.Tx, []string) (map[string]string, error) {
+	return map[string]string{}, nil
+}
 func (noTrains) Withdraw(*store.Tx, identity.Caller, string, []string) error {
 	return fmt.Errorf("there is no train to withdraw from")
 }
