@@ -34,7 +34,7 @@ type Client struct {
 	authorize func(http.Header)
 	agent     string
 	once      string // the Idempotency-Key of POST requests
-	ifMatch   string // the If-Match of PATCH and DELETE requests
+	ifMatch   string // the If-Match of PATCH, PUT and DELETE requests
 }
 
 // Option changes how a [Client] works.
@@ -163,7 +163,7 @@ func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
 	if c.once != "" && k.method == http.MethodPost {
 		req.Header.Set("Idempotency-Key", c.once)
 	}
-	if k.ifMatch == "" && (k.method == http.MethodPatch || k.method == http.MethodDelete) {
+	if k.ifMatch == "" && (k.method == http.MethodPatch || k.method == http.MethodPut || k.method == http.MethodDelete) {
 		k.ifMatch = c.ifMatch
 	}
 	if k.ifMatch != "" {

@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// Token is a personal access token, without the token itself.
+// Token is the token of a person or of a service account, without the token itself.
 type Token struct {
-	ID         string     `json:"id"`
-	UserID     string     `json:"user_id" doc:"The person whose token it is."`
-	Name       string     `json:"name"`
-	Preview    string     `json:"token_preview"`
-	Scopes     []string   `json:"scopes" nullable:"false"`
-	Status     string     `json:"status" doc:"active, expired or revoked."`
-	CreatedAt  time.Time  `json:"created_at"`
-	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
-	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
-	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
+	ID               string     `json:"id"`
+	UserID           string     `json:"user_id,omitempty" doc:"The person whose token it is."`
+	ServiceAccountID string     `json:"service_account_id,omitempty" doc:"The service account whose token it is, when it is no person's."`
+	Name             string     `json:"name"`
+	Preview          string     `json:"token_preview"`
+	Scopes           []string   `json:"scopes" nullable:"false"`
+	Status           string     `json:"status" doc:"active, expired or revoked."`
+	CreatedAt        time.Time  `json:"created_at"`
+	LastUsedAt       *time.Time `json:"last_used_at,omitempty"`
+	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
+	RevokedAt        *time.Time `json:"revoked_at,omitempty"`
 }
 
 // IssuedToken is a personal access token at the one moment at which it is shown.
@@ -28,12 +29,13 @@ type IssuedToken struct {
 	Secret string `json:"token"`
 }
 
-// TokenDraft is a personal access token to be issued. Without scopes it has all that its person's role and the issuing token have.
+// TokenDraft is a token to be issued. Without scopes it has all that its owner's role and the issuing token have.
 type TokenDraft struct {
-	UserID    string     `json:"user_id,omitempty"` // "": the caller's own person
-	Name      string     `json:"name"`
-	Scopes    []string   `json:"scopes,omitempty"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	UserID           string     `json:"user_id,omitempty"`            // both "": the caller's own
+	ServiceAccountID string     `json:"service_account_id,omitempty"` // in place of UserID
+	Name             string     `json:"name"`
+	Scopes           []string   `json:"scopes,omitempty"`
+	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
 }
 
 // IssueToken issues a personal access token. The token is in the answer and nowhere else.
@@ -47,11 +49,12 @@ func (c *Client) IssueToken(ctx context.Context, d TokenDraft) (IssuedToken, err
 
 // TokenFilter selects personal access tokens. Zero fields do not select.
 type TokenFilter struct {
-	UserID string // "": the caller's own
-	Status string // active, expired or revoked
-	Limit  int    // 0 means 100; at most 1000
-	Cursor string
-	Skip   int
+	UserID           string // both "": the caller's own
+	ServiceAccountID string // in place of UserID
+	Status           string // active, expired or revoked
+	Limit            int    // 0 means 100; at most 1000
+	Cursor           string
+	Skip             int
 }
 
 // TokenPage is one page of a list. NextCursor is "" on the last.
@@ -64,6 +67,7 @@ type TokenPage struct {
 func (c *Client) ListTokens(ctx context.Context, f TokenFilter) (TokenPage, error) {
 	q := url.Values{}
 	setText(q, "user_id", f.UserID)
+	setText(q, "service_account_id", f.ServiceAccountID)
 	setText(q, "status", f.Status)
 	setText(q, "cursor", f.Cursor)
 	setInt(q, "limit", f.Limit)
@@ -111,12 +115,13 @@ func (c *Client) Setup(ctx context.Context, r SetupRequest) (SetupResult, error)
 
 // Identity is who the server takes the caller for.
 type Identity struct {
-	Kind   string   `json:"kind"`
-	ID     string   `json:"id"`
-	Name   string   `json:"name"`
-	UserID string   `json:"user_id,omitempty"`
-	Role   string   `json:"role,omitempty"`
-	Scopes []string `json:"scopes" nullable:"false"`
+	Kind             string   `json:"kind"`
+	ID               string   `json:"id"`
+	Name             string   `json:"name"`
+	UserID           string   `json:"user_id,omitempty"`
+	ServiceAccountID string   `json:"service_account_id,omitempty"`
+	Role             string   `json:"role,omitempty"`
+	Scopes           []string `json:"scopes" nullable:"false"`
 }
 
 // WhoAmI returns who the server takes the caller for.

@@ -23,11 +23,13 @@ type suggest func(ctx context.Context, c *client.Client, args []string) []cobra.
 
 // completions gives every command of the tree suggestions for its arguments, by the words of its usage line, and for its flags.
 func (s *shell) completions(root *cobra.Command) {
-	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames}
+	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames, "GROUP": groupNames,
+		"SERVICE-ACCOUNT": serviceAccountNames}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "status": {"active", "expiring", "expired", "disabled", "compromised"},
 		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
 		"kind": channelKindNames(), "severity": severityNames(), "message": messageKindNames(), "state": notify.States(), "tls": {"starttls", "implicit", "none"},
+		"role": roleNames(), "allow": {"use", "reveal", "manage", "owner"},
 		"engine": {string(store.SQLite), string(store.Postgres)}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"auto", "text", "json"},
 		"token-auth-method": {"client_secret_basic", "client_secret_post", "none"}, "token-request-format": {"form", "json"},
 	}
@@ -147,6 +149,28 @@ func channelNames(ctx context.Context, c *client.Client, _ []string) (out []cobr
 	}
 	for _, one := range all {
 		out = append(out, cobra.CompletionWithDesc(one.Name, one.Kind+" to "+one.Destination))
+	}
+	return out
+}
+
+func groupNames(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	page, err := c.ListGroups(ctx, client.ListFilter{Limit: 1000})
+	if err != nil {
+		return nil
+	}
+	for _, g := range page.Groups {
+		out = append(out, cobra.CompletionWithDesc(g.Name, g.Description))
+	}
+	return out
+}
+
+func serviceAccountNames(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	list, err := allServiceAccounts(ctx, c, "")
+	if err != nil {
+		return nil
+	}
+	for _, a := range list {
+		out = append(out, cobra.CompletionWithDesc(a.Name, a.Role))
 	}
 	return out
 }

@@ -52,6 +52,22 @@ func manual() []chapter {
 		{"cred history", "Lists the versions of a credential's secret, without the secrets, or makes a new version with the secret of an older one.", "signalbox cred history deploy\nsignalbox cred history deploy --restore 1"},
 		{"cred reveal", "Prints one secret field. Who asked, for which field and why are recorded before it is opened, and everybody who may read the record can see it.", "signalbox cred reveal 'Gitea Admin' --reason 'hand-over'\nsignalbox cred reveal deploy private_key --reason 'new server' --json"},
 
+		{"cred grant", "Shows who may use, reveal and manage a credential, and changes it. The three verbs are apart: use is to be lent it, reveal to see its secret, manage to change it and to grant. Whoever has one of them sees the metadata. With --client or --service the grant holds for all that the client or the service has. Those whose role reaches every credential are not listed.\n\n--to replaces what the grantee had. A train that may not use a credential any more is unlinked from it.", "signalbox cred grant 'Gitea Admin'\nsignalbox cred grant 'Gitea Admin' --to person:ada@example.com --to group:ops --allow use,reveal\nsignalbox cred grant 'Gitea Admin' --revoke person:ada@example.com\nsignalbox cred grant --client acme --to train:web --allow use"},
+
+		{"group create", "Makes a group of people. What is granted to the group is granted to whoever is in it, for as long as they are.", "signalbox group create ops --description 'on call'"},
+		{"group list", "Lists the groups, with how many people are in each.", "signalbox group list\nsignalbox group list --json"},
+		{"group show", "Shows a group and who is in it.", "signalbox group show ops"},
+		{"group edit", "Changes a group's name or description. What was granted to it stays.", "signalbox group edit ops --name operations"},
+		{"group add", "Puts a person into a group. The person is named by e-mail address or id.", "signalbox group add ops ada@example.com"},
+		{"group remove", "Takes a person from a group. What was granted to the group is theirs no longer, at once.", "signalbox group remove ops ada@example.com"},
+		{"group rm", "Deletes a group. What was granted to it goes with it.", "signalbox group rm ops\nsignalbox group rm ops --yes"},
+
+		{"service-account create", "Makes a service account: a caller that is no person, such as a pipeline. It has a role as people have, which never goes beyond your own, and tokens of its own. As a member, which is the default, it reaches what it stores and what is granted to it.", "signalbox service-account create ci --description 'the build pipeline'\nsignalbox service-account create backup --role auditor"},
+		{"service-account list", "Lists the service accounts with their roles.", "signalbox service-account list\nsignalbox service-account list --json"},
+		{"service-account edit", "Changes a service account's name, description or role. Its tokens may from then on do what the new role and their scopes both allow.", "signalbox service-account edit ci --role operator"},
+		{"service-account deactivate", "Ends a service account: its tokens work nowhere, within a second. What was granted to it stays, for when it is activated again.", "signalbox service-account deactivate ci"},
+		{"service-account activate", "Lets a deactivated service account's tokens work again, but those that were revoked or have expired.", "signalbox service-account activate ci"},
+
 		{"audit tail", "Prints the newest records of the audit log, in its order; with --follow it goes on. With --json each record is one line.", "signalbox audit tail -n 50\nsignalbox audit tail --follow --json"},
 		{"audit search", "Searches the audit log, the newest records first. An intent shows with its outcome.", "signalbox audit search --action credential.reveal --since 7d\nsignalbox audit search --outcome refused --json"},
 		{"audit verify", "", "signalbox audit verify\nsignalbox audit verify --checkpoint /mnt/elsewhere/checkpoints.log --json"},
@@ -64,9 +80,9 @@ func manual() []chapter {
 		{"notify channel test", "Sends one test message through a channel now, waits for the receiver and says what became of it. The exit code is 1 when it was not delivered.", "signalbox notify channel test ops"},
 		{"notify list", "Lists what became of the notifications of the last 30 days: delivered, waiting for another try, or failed after 24 hours, and why.", "signalbox notify list\nsignalbox notify list --state failed --channel ops --json"},
 
-		{"token issue", "Issues a personal access token, with which a person's scripts speak to the server. It is shown once; the token alone goes to standard output.", "signalbox token issue ci --scope trains:read --expires 30d"},
-		{"token list", "Lists your personal access tokens with their scopes and last use, never the tokens.", "signalbox token list"},
-		{"token revoke", "Ends a personal access token at once, everywhere.", "signalbox token revoke tok_01m80rvgm8e3drxqxa5zhs6fhr"},
+		{"token issue", "Issues a token, with which a person's scripts or a service account speak to the server. It is shown once; the token alone goes to standard output.", "signalbox token issue ci --scope trains:read --expires 30d\nsignalbox token issue build --service-account ci --expires 30d"},
+		{"token list", "Lists your tokens, or those of a service account, with their scopes and last use, never the tokens.", "signalbox token list\nsignalbox token list --service-account ci"},
+		{"token revoke", "Ends a token at once, everywhere.", "signalbox token revoke tok_01m80rvgm8e3drxqxa5zhs6fhr"},
 		{"whoami", "Shows who the server takes you for, with which role and scopes.", "signalbox whoami"},
 		{"version", "Prints the version of this program.", "signalbox version --json"},
 		{"openapi", "Prints the OpenAPI document of the REST API, as the server gives it out at /api/openapi.json.", "signalbox openapi"},

@@ -197,10 +197,17 @@ The list is closed. Of messages of a kind with the same key, one is sent within 
 	return nil
 }
 
+func reachText(r identity.Reach) string {
+	if r == identity.OwnAndGranted {
+		return "own, granted"
+	}
+	return tick(r == identity.Everything)
+}
+
 func permissionsPage(_ *cobra.Command, b *bytes.Buffer) error {
 	b.WriteString(`# Permissions
 
-A personal access token may do what its **scopes** and the **role** of its person both allow. Scopes have the names of the permissions; ` + "`signalbox token issue --scope trains:read`" + ` gives one.
+A token may do what its **scopes** and the **role** of its person or service account both allow. Scopes have the names of the permissions; ` + "`signalbox token issue --scope trains:read`" + ` gives one.
 A client key has no permission here: it only borrows credentials for its train. What nobody has a permission for is refused.
 
 `)
@@ -212,11 +219,12 @@ A client key has no permission here: it only borrows credentials for its train. 
 	for _, p := range identity.Permissions() {
 		cells := []string{code(string(p.Permission)), sentence(p.Meaning)}
 		for _, r := range identity.Roles() {
-			cells = append(cells, tick(slices.Contains(p.Roles, r)))
+			cells = append(cells, reachText(p.Reach(r)))
 		}
 		row(b, append(cells, tick(p.System))...)
 	}
-	b.WriteString("\nWhich operation needs which permission: [REST API](api.md#routes).\n")
+	b.WriteString("\n\"own, granted\" reaches what the caller owns and what was granted to them, directly, through a group, or by a grant on the client or the service; nothing else is visible: [who may use what](../guide/sharing.md).\n" +
+		"\nWhich operation needs which permission: [REST API](api.md#routes).\n")
 	return nil
 }
 

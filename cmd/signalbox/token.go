@@ -11,13 +11,13 @@ import (
 )
 
 func (s *shell) tokenCommand() *cobra.Command {
-	return parent("token", "Personal access tokens, for people and their scripts", s.tokenIssue(), s.tokenList(), s.tokenRevoke())
+	return parent("token", "Tokens of people, their scripts and service accounts", s.tokenIssue(), s.tokenList(), s.tokenRevoke())
 }
 
 func (s *shell) tokenIssue() *cobra.Command {
 	var draft client.TokenDraft
-	var expires string
-	cmd := s.remote("issue NAME", "Issue a personal access token; it is shown once", words("NAME"), func(cmd *cobra.Command, args []string) (err error) {
+	var expires, account string
+	cmd := s.remote("issue NAME", "Issue a token; it is shown once", words("NAME"), func(cmd *cobra.Command, args []string) (err error) {
 		if draft.ExpiresAt, err = parseExpiry(expires); err != nil {
 			return err
 		}
@@ -25,29 +25,53 @@ func (s *shell) tokenIssue() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if account != "" {
+			a, err := serviceAccountNamed(cmd.Context(), c, account)
+			if err != nil {
+				return err
+			}
+			draft.ServiceAccountID = a.ID
+		}
 		draft.Name = args[0]
 		token, err := c.IssueToken(cmd.Context(), draft)
 		if err != nil {
 			return err
 		}
 		return s.show(token, func() {
-			s.note("Personal access token %s (%s)%s. It is shown only now:", token.Name, token.ID, until(token.ExpiresAt))
+			s.note("%s %s (%s)%s. It is shown only now:", tokenNoun(token.Token), token.Name, token.ID, until(token.ExpiresAt))
 			s.say("%s", token.Secret)
 		})
 	})
 	cmd.Flags().StringSliceVar(&draft.Scopes, "scope", nil, "what it may do, such as trains:read (may be given several times; default all that you may do)")
+	cmd.Flags().StringVar(&account, "service-account", "", "issue it to this service account (name or id), not to yourself")
 	cmd.Flags().StringVar(&expires, "expires", "90d", "when it expires: a span such as 90d, a time, or empty for never")
 	return cmd
 }
 
+func tokenNoun(t client.Token) string {
+	if t.ServiceAccountID != "" {
+		return "Service account's token"
+	}
+	return "Personal access token"
+}
+
 func (s *shell) tokenList() *cobra.Command {
-	return s.remote("list", "List your personal access tokens", words(), func(cmd *cobra.Command, _ []string) error {
+	var account string
+	cmd := s.remote("list", "List your tokens, or those of a service account", words(), func(cmd *cobra.Command, _ []string) error {
 		c, _, err := s.client(cmd)
 		if err != nil {
 			return err
 		}
+		var f client.TokenFilter
+		if account != "" {
+			a, err := serviceAccountNamed(cmd.Context(), c, account)
+			if err != nil {
+				return err
+			}
+			f.ServiceAccountID = a.ID
+		}
 		tokens, err := everything(func(cursor string) ([]client.Token, string, error) {
-			page, err := c.ListTokens(cmd.Context(), client.TokenFilter{Limit: 1000, Cursor: cursor})
+			page, err := c.ListTokens(cmd.Context(), client.TokenFilter{ServiceAccountID: f.ServiceAccountID, Limit: 1000, Cursor: cursor})
 			return page.Tokens, page.NextCursor, err
 		})
 		if err != nil {
@@ -61,6 +85,8 @@ func (s *shell) tokenList() *cobra.Command {
 			s.print(t, "No tokens. Issue one with: signalbox token issue NAME")
 		})
 	})
+	cmd.Flags().StringVar(&account, "service-account", "", "those of this service account (name or id), not your own")
+	return cmd
 }
 
 // scopesText lists the scopes, or says that they are all there are.
@@ -72,7 +98,7 @@ func scopesText(scopes []string) string {
 }
 
 func (s *shell) tokenRevoke() *cobra.Command {
-	return s.remote("revoke ID", "Revoke a personal access token at once", words("ID"), func(cmd *cobra.Command, args []string) error {
+	return s.remote("revoke ID", "Revoke a token at once", words("ID"), func(cmd *cobra.Command, args []string) error {
 		c, _, err := s.client(cmd)
 		if err != nil {
 			return err
@@ -95,7 +121,7 @@ func (s *shell) whoamiCommand() *cobra.Command {
 			return err
 		}
 		return s.show(who, func() {
-			s.facts("server", cfg.URL, "kind", who.Kind, "name", who.Name, "id", who.ID, "person", who.UserID, "role", who.Role, "scopes", strings.Join(who.Scopes, " "))
+			s.facts("server", cfg.URL, "kind", who.Kind, "name", who.Name, "id", who.ID, "person", who.UserID, "service account", who.ServiceAccountID, "role", who.Role, "scopes", strings.Join(who.Scopes, " "))
 		})
 	})
 }

@@ -42,6 +42,8 @@ func TestClientShapesAreTheDocuments(t *testing.T) {
 		"LinkDraft": client.LinkDraft{}, "LinkPatch": client.LinkPatch{}, "KeyDraft": client.KeyDraft{}, "KeyPatch": client.KeyPatch{},
 		"KeyReplacement": client.KeyReplacement{}, "TokenDraft": client.TokenDraft{}, "SetupDraft": client.SetupRequest{},
 		"ChannelDraft": client.ChannelDraft{}, "ChannelPatch": client.ChannelPatch{}, "ChannelEmailPatch": client.ChannelEmailPatch{},
+		"GroupDraft": client.GroupDraft{}, "GroupPatch": client.GroupPatch{}, "MemberDraft": client.MemberDraft{}, "ServiceDraft": client.ServiceAccountDraft{},
+		"GrantsDraft": client.GrantsDraft{}, "GrantDraft": client.GrantDraft{}, "GranteeRef": client.GranteeRef{}, "ServicePatch": client.ServiceAccountPatch{},
 	} {
 		name, field, inside := strings.Cut(name, "/")
 		s := d.Components.Schemas[name]

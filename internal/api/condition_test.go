@@ -164,7 +164,7 @@ func TestIfMatchOnEveryChange(t *testing.T) {
 				}
 			})
 		}
-		require.Equal(t, 13, tried)
+		require.Equal(t, 20, tried)
 	})
 }
 

@@ -45,8 +45,8 @@ func (s *service) addLinks() {
 	const tag, all, one = "links", "/api/trains/{train_id}/accounts", "/api/trains/{train_id}/accounts/{credential_id}"
 	add(s, route{method: http.MethodGet, path: all, id: "list-links", summary: "List what the train may be lent", tag: tag, access: string(identity.TrainRead)}, s.listLinks)
 	add(s, route{method: http.MethodPost, path: all, id: "link-credential", summary: "Let the train be lent a credential", tag: tag,
-		description: "201 for a new link, 200 for one that was there and is changed to what is given.",
-		access:      string(identity.TrainWrite + " " + identity.CredentialRead), status: http.StatusCreated, also: http.StatusOK}, s.link)
+		description: "201 for a new link, 200 for one that was there and is changed to what is given. A grant that lets the train use the credential does in place of credentials:read.",
+		access:      string(identity.TrainWrite + " " + identity.CredentialRead), byGrant: identity.CredentialRead, status: http.StatusCreated, also: http.StatusOK}, s.link)
 	add(s, route{method: http.MethodGet, path: one, id: "get-link", summary: "Read one link", tag: tag, access: string(identity.TrainRead)}, s.getLink)
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-link", summary: "Change a link's alias or priority", tag: tag, access: string(identity.TrainWrite)}, s.relink)
 	add(s, route{method: http.MethodDelete, path: one, id: "unlink-credential", summary: "Take a credential from the train", tag: tag,

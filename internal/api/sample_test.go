@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -16,6 +17,8 @@ import (
 type world struct {
 	credential, trainSlug, key, token, event string
 	setup, channel, hooks                    string
+	group, member, service                   string
+	client, serviceID                        string // texts that credentials are put under
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -37,6 +40,13 @@ func (h *house) world() world {
 	w.channel, w.hooks = channel.ID, h.hooks.URL
 	w.token = store.NewID("tok")
 	w.event = h.events()[0].ID
+	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
+	require.NoError(h.t, err)
+	_, _, err = h.client.AddGroupMember(ctx, group.ID, h.user.ID)
+	require.NoError(h.t, err)
+	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
+	require.NoError(h.t, err)
+	w.group, w.member, w.service = group.ID, h.user.ID, account.ID
 	return w
 }
 
@@ -53,6 +63,8 @@ func (h *house) prepare(o operation, w *world, token string) {
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
 	case "get-checkpoint", "prove-event":
 		require.NoError(h.t, h.audit.Flush(h.t.Context()))
+	case "add-group-member":
+		require.NoError(h.t, h.client.RemoveGroupMember(h.t.Context(), w.group, w.member))
 	case "link-credential":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 	}
@@ -61,7 +73,8 @@ func (h *house) prepare(o operation, w *world, token string) {
 // target fills the parameters of an operation's path.
 func (w world) target(o operation) string {
 	fill := map[string]string{
-		"{client_id}": "acme", "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
+		"{client_id}": cmp.Or(w.client, "acme"), "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
+		"{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
 	}
 	switch {
 	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
@@ -72,6 +85,10 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.channel
 	case strings.HasPrefix(o.path, "/api/tokens/"):
 		fill["{id}"] = w.token
+	case strings.HasPrefix(o.path, "/api/groups/"):
+		fill["{id}"] = w.group
+	case strings.HasPrefix(o.path, "/api/service-accounts/"):
+		fill["{id}"] = w.service
 	default:
 		fill["{id}"] = w.event
 	}
@@ -94,18 +111,26 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 			"client_id":"c","service_id":"s","infrastructure_id":"i","plugin_name":"p","expires_at":"2090-01-01T00:00:00Z","rotate_every_days":1,
 			"oauth":{"expires_at":"2090-01-01T00:00:00Z","scopes":["s"],"client_id":"c","token_endpoint":"https://t.example.com","token_endpoint_auth_method":"none","token_request_format":"json"},
 			"secrets":{"access_token":"a"}}`,
-		"patch-credential":  `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
-		"rotate-credential": `{"secrets":{"api_key":"k"},"reason":"r"}`,
-		"reveal-credential": `{"field":"api_key","reason":"r"}`,
-		"create-train":      `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
-		"patch-train":       `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
-		"link-credential":   `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
-		"patch-link":        `{"alias":"a","priority":1}`,
-		"issue-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
-		"patch-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
-		"replace-key":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
-		"issue-token":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
-		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
+		"patch-credential":       `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
+		"rotate-credential":      `{"secrets":{"api_key":"k"},"reason":"r"}`,
+		"reveal-credential":      `{"field":"api_key","reason":"r"}`,
+		"create-train":           `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
+		"patch-train":            `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
+		"link-credential":        `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
+		"patch-link":             `{"alias":"a","priority":1}`,
+		"issue-key":              `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"patch-key":              `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"replace-key":            `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
+		"issue-token":            `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"put-credential-grants":  `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true,"owner":true}]}`,
+		"put-client-grants":      `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true}]}`,
+		"put-service-grants":     `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true}]}`,
+		"create-group":           `{"name":"` + store.NewID("g") + `","description":"d"}`,
+		"patch-group":            `{"name":"` + store.NewID("g") + `","description":"d"}`,
+		"add-group-member":       `{"user_id":"` + w.member + `"}`,
+		"create-service-account": `{"name":"` + store.NewID("s") + `","description":"d","role":"member"}`,
+		"patch-service-account":  `{"name":"` + store.NewID("s") + `","description":"d","role":"member","active":false}`,
+		"set-up":                 `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`

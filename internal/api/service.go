@@ -49,7 +49,7 @@ func (s *service) setup(ctx context.Context, caller identity.Caller, in *struct{
 
 func (s *service) whoAmI(_ context.Context, caller identity.Caller, _ *struct{}) (*struct{ Body callerBody }, error) {
 	return &struct{ Body callerBody }{callerBody{client.Identity{
-		Kind: string(caller.Kind), ID: caller.ID, Name: caller.Name, UserID: caller.UserID, Role: string(caller.Role), Scopes: shownScopes(caller.Scopes),
+		Kind: string(caller.Kind), ID: caller.ID, Name: caller.Name, UserID: caller.UserID, ServiceAccountID: caller.ServiceID, Role: string(caller.Role), Scopes: shownScopes(caller.Scopes),
 	}}}, nil
 }
 

@@ -25,6 +25,7 @@ const (
 	CredentialRead   Permission = "credentials:read"
 	CredentialWrite  Permission = "credentials:write"
 	CredentialReveal Permission = "credentials:reveal"
+	CredentialGrant  Permission = "credentials:grant"
 	TrainRead        Permission = "trains:read"
 	TrainWrite       Permission = "trains:write"
 	KeyRead          Permission = "keys:read"
@@ -34,18 +35,46 @@ const (
 	TokenWrite       Permission = "tokens:write" // one's own tokens; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
+	GroupRead        Permission = "groups:read"
+	GroupWrite       Permission = "groups:write"
+	ServiceRead      Permission = "service_accounts:read"
+	ServiceWrite     Permission = "service_accounts:write"
 	MetricsRead      Permission = "metrics:read"
 	NotifyRead       Permission = "notifications:read"
 	NotifyWrite      Permission = "notifications:write"
+)
+
+// Reach says how far a permission goes.
+type Reach int
+
+// The reaches, each beyond the one before.
+const (
+	Nothing       Reach = iota
+	OwnAndGranted       // what the caller owns and what was granted to them, directly or through a group
+	Everything
 )
 
 // PermissionRow explains one permission and says which roles have it.
 type PermissionRow struct {
 	Permission Permission
 	Meaning    string
-	Roles      []Role
+	// Roles have the permission for everything.
+	Roles []Role
+	// Granted have it for what they own and what was granted to them.
+	Granted []Role
 	// System says whether Signalbox's own chores may do it.
 	System bool
+}
+
+// Reach says how far the permission goes for a role.
+func (r PermissionRow) Reach(role Role) Reach {
+	switch {
+	case slices.Contains(r.Roles, role):
+		return Everything
+	case slices.Contains(r.Granted, role):
+		return OwnAndGranted
+	}
+	return Nothing
 }
 
 // Permissions returns the one table of who may do what.
@@ -55,23 +84,29 @@ var (
 	everyone = []Role{Administrator, Operator, Auditor, Member}
 	readers  = []Role{Administrator, Operator, Auditor}
 	keepers  = []Role{Administrator, Operator}
+	members  = []Role{Member}
 
 	permissions = [...]PermissionRow{
-		{CredentialRead, "list credentials and read their metadata", readers, true},
-		{CredentialWrite, "store, change, rotate and delete credentials", keepers, true},
-		{CredentialReveal, "see a secret field in plain text", keepers, false},
-		{TrainRead, "read trains, their links and why an account is chosen", readers, true},
-		{TrainWrite, "make, change and delete trains and their links", keepers, true},
-		{KeyRead, "list client keys", readers, true},
-		{KeyWrite, "issue, change, replace and revoke client keys", keepers, true},
-		{AuditRead, "search, verify and export the audit log", []Role{Administrator, Auditor}, true},
-		{TokenRead, "list one's own personal access tokens", everyone, true},
-		{TokenWrite, "issue and revoke one's own personal access tokens", everyone, true},
-		{UserRead, "list people and their tokens", []Role{Administrator, Auditor}, true},
-		{UserWrite, "add and change people, and issue and revoke their tokens", []Role{Administrator}, true},
-		{MetricsRead, "read the metrics", readers, true},
-		{NotifyRead, "list notification channels and what became of messages", readers, true},
-		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, false},
+		{CredentialRead, "list credentials and read their metadata", readers, members, true},
+		{CredentialWrite, "store, change, rotate and delete credentials", keepers, members, true},
+		{CredentialReveal, "see a secret field in plain text", keepers, members, false},
+		{CredentialGrant, "say who may use, reveal and manage a credential", keepers, members, false},
+		{TrainRead, "read trains, their links and why an account is chosen", readers, nil, true},
+		{TrainWrite, "make, change and delete trains and their links", keepers, nil, true},
+		{KeyRead, "list client keys", readers, nil, true},
+		{KeyWrite, "issue, change, replace and revoke client keys", keepers, nil, true},
+		{AuditRead, "search, verify and export the audit log", []Role{Administrator, Auditor}, nil, true},
+		{TokenRead, "list one's own tokens", everyone, nil, true},
+		{TokenWrite, "issue and revoke one's own tokens", everyone, nil, true},
+		{UserRead, "list people and their tokens", []Role{Administrator, Auditor}, nil, true},
+		{UserWrite, "add and change people, and issue and revoke their tokens", []Role{Administrator}, nil, true},
+		{GroupRead, "list groups and their members", readers, nil, true},
+		{GroupWrite, "make, change and delete groups, and say who is in them", keepers, nil, true},
+		{ServiceRead, "list service accounts and their tokens", readers, nil, true},
+		{ServiceWrite, "make and change service accounts of no more than one's own rights, and issue and revoke their tokens", keepers, nil, true},
+		{MetricsRead, "read the metrics", readers, nil, true},
+		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
+		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
 	}
 )
 
@@ -99,41 +134,66 @@ func permission(p Permission) (PermissionRow, bool) {
 	return PermissionRow{}, false
 }
 
-// RoleScopes returns every permission of a role, in the order of the table; none for an unknown role.
+// RoleScopes returns every permission of a role, however far it goes, in the order of the table; none for an unknown role.
 func RoleScopes(r Role) Scopes {
 	var out Scopes
 	for _, row := range permissions {
-		if slices.Contains(row.Roles, r) {
+		if row.Reach(r) > Nothing {
 			out = append(out, row.Permission)
 		}
 	}
 	return out
 }
 
-// Allow returns nil when the caller may do p. Otherwise it returns a fault: "unauthenticated" for nobody, "scope_missing" when only the
-// token's scopes stand in the way, "forbidden" for everything else, unknown kinds, roles and permissions among it.
+// covers reports whether the role may do everything that the other may, as far as the other.
+func (r Role) covers(other Role) bool {
+	if !r.Known() || !other.Known() {
+		return false
+	}
+	for _, row := range permissions {
+		if row.Reach(r) < row.Reach(other) {
+			return false
+		}
+	}
+	return true
+}
+
+// Allow returns nil when the caller may do p to everything. Otherwise it returns the fault of [Within], and "forbidden" to a caller whose
+// permission goes less far: what does not ask for the reach cannot keep it.
 func Allow(c Caller, p Permission) error {
+	reach, err := Within(c, p)
+	if err == nil && reach != Everything {
+		return fault.New(fault.Forbidden, "forbidden", "Your role includes "+quotePermission(p)+" only for what you own and what was granted to you. Ask an administrator of this Signalbox to do this.")
+	}
+	return err
+}
+
+// Within says how far p goes for the caller. A room that asks it narrows the act to what the caller owns or was granted when the answer is
+// [OwnAndGranted]. When the caller may not do p at all it returns a fault: "unauthenticated" for nobody, "scope_missing" when only the
+// token's scopes stand in the way, "forbidden" for everything else, unknown kinds, roles and permissions among it.
+func Within(c Caller, p Permission) (Reach, error) {
 	row, known := permission(p)
 	switch c.Kind {
-	case KindPerson, KindToken:
-		if !known || !slices.Contains(row.Roles, c.Role) {
-			return fault.New(fault.Forbidden, "forbidden", "Your role does not include "+quotePermission(p)+". Ask an administrator of this Signalbox to do it or to change your role.")
+	case KindPerson, KindToken, KindService:
+		reach := row.Reach(c.Role)
+		if !known || reach == Nothing {
+			return Nothing, fault.New(fault.Forbidden, "forbidden", "Your role does not include "+quotePermission(p)+". Ask an administrator of this Signalbox to do it or to change your role.")
 		}
-		if c.Kind == KindToken && !c.Scopes.Has(p) {
-			return fault.New(fault.Forbidden, "scope_missing", "This token lacks the scope "+quotePermission(p)+". Issue a token that has it, and use that one.")
+		if c.Kind != KindPerson && !c.Scopes.Has(p) {
+			return Nothing, fault.New(fault.Forbidden, "scope_missing", "This token lacks the scope "+quotePermission(p)+". Issue a token that has it, and use that one.")
 		}
-		return nil
+		return reach, nil
 	case KindSystem:
 		if known && row.System {
-			return nil
+			return Everything, nil
 		}
-		return fault.New(fault.Forbidden, "forbidden", "Signalbox's own chores may not do this; a person must.")
+		return Nothing, fault.New(fault.Forbidden, "forbidden", "Signalbox's own chores may not do this; a person must.")
 	case KindClientKey:
-		return fault.New(fault.Forbidden, "forbidden", "A client key only borrows credentials for its train. Use a personal access token (sbp_…) for this.")
+		return Nothing, fault.New(fault.Forbidden, "forbidden", "A client key only borrows credentials for its train. Use a personal access token (sbp_…) for this.")
 	case KindAnonymous, "":
-		return fault.New(fault.Unauthenticated, "unauthenticated", "This needs a personal access token. Send it as Authorization: Bearer sbp_….")
+		return Nothing, fault.New(fault.Unauthenticated, "unauthenticated", "This needs a personal access token. Send it as Authorization: Bearer sbp_….")
 	default:
-		return fault.New(fault.Forbidden, "forbidden", "This kind of caller may not do this.")
+		return Nothing, fault.New(fault.Forbidden, "forbidden", "This kind of caller may not do this.")
 	}
 }
 

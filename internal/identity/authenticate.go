@@ -35,7 +35,7 @@ func (r *Room) Client(bearer string) (Caller, error) {
 	return Caller{Kind: KindClientKey, ID: h.id, Name: h.name, TrainID: h.owner, OnBehalf: h.owner}, nil
 }
 
-// Token returns the caller whose personal access token this is, with the role that its person has now, and notes the use. It reads memory
+// Token returns the caller whose token this is, with the role that its person or service account has now, and notes the use. It reads memory
 // only. A refusal is a fault "unauthenticated" that says what to do; it never repeats the token.
 func (r *Room) Token(bearer string) (Caller, error) {
 	switch {
@@ -59,6 +59,9 @@ func (r *Room) Token(bearer string) (Caller, error) {
 	now := r.now()
 	if h.expired(now) {
 		return Caller{}, unauthenticated("This token has expired. Issue a new one and use that.")
+	}
+	if isService(h.owner) {
+		return r.serviceCaller(h, now)
 	}
 	r.peopleMu.RLock()
 	p, ok := r.people[h.owner]

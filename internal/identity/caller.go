@@ -10,6 +10,7 @@ const (
 	KindAnonymous Kind = "anonymous"  // nobody that could be authenticated
 	KindPerson    Kind = "person"     // a person with a session
 	KindToken     Kind = "token"      // a personal access token, acting for its person
+	KindService   Kind = "service"    // a service account, by a token of its own
 	KindClientKey Kind = "client_key" // an agent's key, acting for its train
 	KindSystem    Kind = "system"     // Signalbox itself, and the command line on the server's own machine
 )
@@ -19,14 +20,15 @@ type Caller struct {
 	Kind Kind
 	// ID and Name of the person, token, key or chore.
 	ID, Name string
-	// UserID and Role of the person behind a session or a token.
-	UserID string
-	Role   Role
-	// Scopes narrow what a token may do; they say nothing about other kinds.
+	// UserID is the person behind a session or a token, ServiceID the service account behind one of its tokens.
+	UserID, ServiceID string
+	// Role of the person or the service account.
+	Role Role
+	// Scopes narrow what a token may do, a service account's too; they say nothing about other kinds.
 	Scopes Scopes
 	// TrainID is the train of a client key.
 	TrainID string
-	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person.
+	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person or service account.
 	OnBehalf string
 	// RequestID, IP and UserAgent are filled by the door, for the record only.
 	RequestID, IP, UserAgent string
@@ -53,6 +55,8 @@ func (c Caller) Event(action store.Action, target store.Target) store.Event {
 			behalf = c.TrainID
 		case KindToken:
 			behalf = c.UserID
+		case KindService:
+			behalf = c.ServiceID
 		}
 	}
 	return store.Event{Actor: c.Actor(), OnBehalf: behalf, Action: action, Target: target, RequestID: c.RequestID, IP: c.IP, UserAgent: c.UserAgent}

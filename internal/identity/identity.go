@@ -1,4 +1,4 @@
-// Package identity knows who asks: people, their personal access tokens, and the client keys of trains. It turns a bearer secret into a
+// Package identity knows who asks: people and their groups, service accounts, the tokens of both, and the client keys of trains. It turns a bearer secret into a
 // [Caller] and says what a caller may do.
 //
 // Promise: [Room.Client] and [Room.Token] answer from memory, without a database, and refuse garbage by its checksum before any look-up. Of
@@ -54,6 +54,7 @@ type Room struct {
 	tokens   register
 	peopleMu sync.RWMutex
 	people   map[string]person
+	services map[string]person // service accounts, under the same lock
 
 	limits  *rate.Limiter
 	touches touches
@@ -102,7 +103,7 @@ func New(cfg Config) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}}
+	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
 	r.guesses.sources = map[string]*tally{}

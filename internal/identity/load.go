@@ -17,7 +17,7 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 		switch c.Topic {
 		case store.TopicReset:
 			return r.load(ctx)
-		case store.TopicKey, store.TopicToken, store.TopicUser:
+		case store.TopicKey, store.TopicToken, store.TopicUser, store.TopicService:
 			ours = append(ours, c)
 		}
 	}
@@ -34,6 +34,8 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 				err = r.reload(tx, &r.tokens, livingTokens, c.Subject)
 			case store.TopicUser:
 				err = r.reloadUser(tx, c.Subject)
+			case store.TopicService:
+				err = r.reloadService(tx, c.Subject)
 			}
 			if err != nil {
 				return fmt.Errorf("reload a %s: %w", c.Topic, err)
@@ -46,13 +48,13 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 // Both queries give a holder's columns. What is revoked is not in memory at all; what is expired is, so that its holder can be told why.
 const (
 	livingKeys   = `SELECT id, train_id, name, '', hash, COALESCE(expires_at, 0) FROM client_keys WHERE revoked_at IS NULL`
-	livingTokens = `SELECT id, user_id, name, scopes, hash, COALESCE(expires_at, 0) FROM tokens WHERE revoked_at IS NULL`
+	livingTokens = `SELECT id, COALESCE(user_id, service_account_id), name, scopes, hash, COALESCE(expires_at, 0) FROM tokens WHERE revoked_at IS NULL`
 	livingUsers  = `SELECT id, name, role, active FROM users`
 )
 
 func (r *Room) load(ctx context.Context) error {
 	var keys, tokens []*holder
-	people := map[string]person{}
+	people, services := map[string]person{}, map[string]person{}
 	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		var err error
 		// PostgreSQL may run this again, so nothing is carried over from an earlier try.
@@ -62,14 +64,17 @@ func (r *Room) load(ctx context.Context) error {
 		if tokens, err = holders(tx, livingTokens, r.tokens.size()); err != nil {
 			return err
 		}
-		people, err = users(tx, livingUsers)
+		if people, err = users(tx, livingUsers); err != nil {
+			return err
+		}
+		services, err = users(tx, livingServices)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("load keys, tokens and people: %w", err)
+		return fmt.Errorf("load keys, tokens, people and service accounts: %w", err)
 	}
 	r.peopleMu.Lock()
-	r.people = people
+	r.people, r.services = people, services
 	r.peopleMu.Unlock()
 	r.keys.replace(keys)
 	r.tokens.replace(tokens)

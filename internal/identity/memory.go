@@ -11,7 +11,7 @@ import (
 
 // holder is one living client key or token in memory. Everything but the last use is fixed; a change makes a new holder.
 type holder struct {
-	id, owner, name string // owner: the train of a key, the person of a token
+	id, owner, name string // owner: the train of a key, the person or service account of a token
 	scopes          Scopes
 	sum             [sha256.Size]byte
 	expires         int64 // µs since the epoch; 0: never

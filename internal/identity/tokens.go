@@ -11,10 +11,11 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// Token is a personal access token as it may be shown. Its secret is known only when it is issued.
+// Token is the token of a person or of a service account as it may be shown. Its secret is known only when it is issued.
 type Token struct {
 	ID         string
-	UserID     string
+	UserID     string // or
+	ServiceID  string
 	Name       string
 	Preview    string // beginning and last four characters
 	Scopes     Scopes
@@ -30,29 +31,32 @@ func (t Token) Target() store.Target { return store.Target{Kind: "token", ID: t.
 
 // TokenDraft says what token to issue.
 type TokenDraft struct {
-	UserID    string // empty: the caller's person
+	UserID    string // with ServiceID empty: the caller itself
+	ServiceID string // the service account whose token it will be; then no UserID
 	Name      string
-	Scopes    Scopes     // none: all that the person's role has and, when a token asks, that token has
+	Scopes    Scopes     // none: all that the owner's role has and, when a token asks, that token has
 	ExpiresAt *time.Time // nil: never
 }
 
 // TokenFilter narrows a list of tokens.
 type TokenFilter struct {
-	UserID string // empty: the caller's person
-	Status Status // empty: all
-	Limit  int    // 0: 100; at most 1000
-	Cursor string // what the page before gave as next; empty: the newest tokens
-	Skip   int
+	UserID    string // with ServiceID empty: the caller itself
+	ServiceID string // the service account whose tokens are listed; then no UserID
+	Status    Status // empty: all
+	Limit     int    // 0: 100; at most 1000
+	Cursor    string // what the page before gave as next; empty: the newest tokens
+	Skip      int
 }
 
-// MaxTokens is how many active tokens a person may have.
+// MaxTokens is how many active tokens a person or a service account may have.
 const MaxTokens = 100
 
-const tokenColumns = `id, user_id, name, preview, scopes, created_at, last_used_at, expires_at, revoked_at`
+const tokenColumns = `id, COALESCE(user_id, '') AS user_id, COALESCE(service_account_id, '') AS service_account_id, name, preview, scopes, created_at, last_used_at, expires_at, revoked_at`
 
 type tokenRow struct {
 	ID         string      `db:"id"`
 	UserID     string      `db:"user_id"`
+	ServiceID  string      `db:"service_account_id"`
 	Name       string      `db:"name"`
 	Preview    string      `db:"preview"`
 	Scopes     string      `db:"scopes"`
@@ -65,57 +69,57 @@ type tokenRow struct {
 func (r *Room) token(row tokenRow, now time.Time) (Token, error) {
 	scopes, err := decodeScopes(row.Scopes)
 	return Token{
-		ID: row.ID, UserID: row.UserID, Name: row.Name, Preview: row.Preview, Scopes: scopes, Status: status(row.ExpiresAt, row.RevokedAt, now),
+		ID: row.ID, UserID: row.UserID, ServiceID: row.ServiceID, Name: row.Name, Preview: row.Preview, Scopes: scopes, Status: status(row.ExpiresAt, row.RevokedAt, now),
 		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.tokens.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(),
 	}, err
 }
 
-// IssueToken makes a personal access token and returns its secret, which is never known again. Nobody can issue a token that may do more than
-// they or its person may. Its faults are "forbidden", "scope_missing", "not_found" (no such person), "validation_failed" and
-// "state_conflict" (the person is deactivated or has [MaxTokens]).
+// IssueToken makes a token of a person or a service account and returns its secret, which is never known again. Nobody can issue a token
+// that may do more than they or its owner may. Its faults are "forbidden", "scope_missing", "not_found" (no such owner),
+// "validation_failed" and "state_conflict" (the owner is deactivated or has [MaxTokens]).
 func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Token, secret.Value, error) {
 	none := secret.Value{}
-	if err := r.allowOn(ctx, caller, TokenWrite, UserWrite, &d.UserID); err != nil {
+	if err := r.allowOn(ctx, caller, TokenWrite, UserWrite, ServiceWrite, &d.UserID, &d.ServiceID); err != nil {
 		return Token{}, none, err
 	}
 	var verdict error
 	var token Token
 	var value secret.Value
 	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) (err error) {
-		// The lock on the person also makes the count below safe.
-		var row userRow
-		err = tx.Get(&row, `SELECT `+userColumns+` FROM users WHERE id = $1`+tx.ForUpdate(), d.UserID)
-		if errors.Is(err, store.ErrNotFound) {
-			return noPerson()
-		} else if err != nil {
+		verdict = nil
+		own, err := tokenOwner(tx, d.UserID, d.ServiceID)
+		if err != nil {
 			return err
 		}
-		if row.Active != 1 {
-			return fault.New(fault.Conflict, "state_conflict", "This person is deactivated, so they get no token.")
+		if !own.active {
+			return fault.New(fault.Conflict, "state_conflict", "This "+own.noun+" is deactivated, so they get no token.")
+		}
+		if d.ServiceID != "" && d.ServiceID != caller.ServiceID {
+			if verdict = beyond(caller, own.role); verdict != nil {
+				return recordRefusal(tx, caller, own.target, verdict)
+			}
 		}
 		draft := d
-		if draft.Name, draft.Scopes, err = validToken(caller, row.Role, d, tx.Now()); err != nil {
+		if draft.Name, draft.Scopes, err = validToken(caller, own.role, d, tx.Now()); err != nil {
 			return err
 		}
-		if caller.Kind == KindToken {
+		if caller.Kind == KindToken || caller.Kind == KindService {
 			for _, s := range draft.Scopes {
 				if !caller.Scopes.Has(s) {
 					verdict = fault.New(fault.Forbidden, "scope_missing", "A token cannot issue one that may do more than itself: it lacks the scope "+string(s)+". Use a token that has it, or ask for fewer scopes.")
-					ev := caller.Event(store.IdentityRefused, row.user().Target())
-					ev.Outcome, ev.Reason = store.OutcomeRefused, "scope_missing"
-					return tx.Record(ev)
+					return recordRefusal(tx, caller, own.target, verdict)
 				}
 			}
 		}
 		var w store.Where
-		w.Add("user_id = ?", row.ID)
+		w.Add(own.column+" = ?", own.target.ID)
 		active(&w, tx.Now())
 		var n int
 		if err := tx.Get(&n, `SELECT COUNT(*) FROM tokens`+w.SQL(), w.Args()...); err != nil {
 			return err
 		}
 		if n >= MaxTokens {
-			return fault.New(fault.Conflict, "state_conflict", "This person has "+strconv.Itoa(MaxTokens)+" active tokens, and may not have more. Revoke some that are not used.")
+			return fault.New(fault.Conflict, "state_conflict", "This "+own.noun+" has "+strconv.Itoa(MaxTokens)+" active tokens, and may not have more. Revoke some that are not used.")
 		}
 		token, value, err = r.insertToken(tx, caller, draft)
 		return err
@@ -129,6 +133,28 @@ func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Tok
 	return token, value, nil
 }
 
+// owner is whose a token is.
+type owner struct {
+	target       store.Target
+	role         Role
+	active       bool
+	column, noun string
+}
+
+// tokenOwner reads the owner under a lock, which also makes a count of its tokens safe.
+func tokenOwner(tx *store.Tx, userID, serviceID string) (owner, error) {
+	if serviceID != "" {
+		a, err := findService(tx, serviceID, tx.ForUpdate())
+		return owner{target: a.Target(), role: a.Role, active: a.Active, column: "service_account_id", noun: "service account"}, err
+	}
+	var row userRow
+	err := tx.Get(&row, `SELECT `+userColumns+` FROM users WHERE id = $1`+tx.ForUpdate(), userID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = noPerson()
+	}
+	return owner{target: row.user().Target(), role: row.Role, active: row.Active == 1, column: "user_id", noun: "person"}, err
+}
+
 // validToken returns the name and the scopes that the token gets.
 func validToken(caller Caller, role Role, d TokenDraft, now time.Time) (string, Scopes, error) {
 	var p problems
@@ -138,7 +164,7 @@ func validToken(caller Caller, role Role, d TokenDraft, now time.Time) (string, 
 	if len(d.Scopes) == 0 {
 		var scopes Scopes
 		for _, s := range all {
-			if caller.Kind != KindToken || caller.Scopes.Has(s) {
+			if caller.Kind != KindToken && caller.Kind != KindService || caller.Scopes.Has(s) {
 				scopes = append(scopes, s)
 			}
 		}
@@ -151,7 +177,7 @@ func validToken(caller Caller, role Role, d TokenDraft, now time.Time) (string, 
 		case !s.Known():
 			p.add(at, "is no scope that Signalbox knows")
 		case !all.Has(s):
-			p.add(at, "is beyond the person's role")
+			p.add(at, "is beyond the role of its owner")
 		case !scopes.Has(s):
 			scopes = append(scopes, s)
 		}
@@ -172,10 +198,10 @@ func (r *Room) insertToken(tx *store.Tx, caller Caller, d TokenDraft) (Token, se
 		return Token{}, secret.Value{}, err
 	}
 	row := tokenRow{
-		ID: store.NewID("tok"), UserID: d.UserID, Name: d.Name, Preview: preview(tokenPrefix, text), Scopes: scopes, CreatedAt: store.TimeOf(tx.Now()), ExpiresAt: store.TimePtr(d.ExpiresAt),
+		ID: store.NewID("tok"), UserID: d.UserID, ServiceID: d.ServiceID, Name: d.Name, Preview: preview(tokenPrefix, text), Scopes: scopes, CreatedAt: store.TimeOf(tx.Now()), ExpiresAt: store.TimePtr(d.ExpiresAt),
 	}
-	if _, err := tx.Exec(`INSERT INTO tokens (id, user_id, name, preview, hash, scopes, created_at, expires_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)`,
-		row.ID, row.UserID, row.Name, row.Preview, sum[:], row.Scopes, row.CreatedAt, row.ExpiresAt); err != nil {
+	if _, err := tx.Exec(`INSERT INTO tokens (id, user_id, service_account_id, name, preview, hash, scopes, created_at, expires_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
+		row.ID, unless0(row.UserID), unless0(row.ServiceID), row.Name, row.Preview, sum[:], row.Scopes, row.CreatedAt, row.ExpiresAt); err != nil {
 		return Token{}, secret.Value{}, err
 	}
 	tx.Change(store.TopicToken, row.ID)
@@ -186,27 +212,44 @@ func (r *Room) insertToken(tx *store.Tx, caller Caller, d TokenDraft) (Token, se
 	return t, value, tx.Record(withToken(caller.Event(store.TokenIssue, t.Target()), t))
 }
 
+// unless0 makes an empty id NULL.
+func unless0(id string) *string {
+	if id == "" {
+		return nil
+	}
+	return &id
+}
+
 func withToken(ev store.Event, t Token) store.Event {
 	names := make([]string, 0, len(t.Scopes))
 	for _, s := range t.Scopes {
 		names = append(names, string(s))
 	}
-	ev.Details = append(ev.Details, store.Str("user", t.UserID), store.Str("preview", t.Preview), store.Strs("scopes", names))
+	if t.ServiceID != "" {
+		ev.Details = append(ev.Details, store.Str("service_account", t.ServiceID))
+	} else {
+		ev.Details = append(ev.Details, store.Str("user", t.UserID))
+	}
+	ev.Details = append(ev.Details, store.Str("preview", t.Preview), store.Strs("scopes", names))
 	if t.ExpiresAt != nil {
 		ev.Details = append(ev.Details, store.Str("expires_at", t.ExpiresAt.Format(store.TimeFormat)))
 	}
 	return ev
 }
 
-// ListTokens returns the tokens of a person, newest first, and the cursor of the next page (empty at the end). Those of others need
-// [UserRead].
+// ListTokens returns the tokens of a person or a service account, newest first, and the cursor of the next page (empty at the end). Those
+// of others need [UserRead], those of service accounts [ServiceRead].
 func (r *Room) ListTokens(ctx context.Context, caller Caller, f TokenFilter) (tokens []Token, next string, err error) {
-	if err := r.allowOn(ctx, caller, TokenRead, UserRead, &f.UserID); err != nil {
+	if err := r.allowOn(ctx, caller, TokenRead, UserRead, ServiceRead, &f.UserID, &f.ServiceID); err != nil {
 		return nil, "", err
 	}
 	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		var w store.Where
-		w.Add("user_id = ?", f.UserID)
+		if f.ServiceID != "" {
+			w.Add("service_account_id = ?", f.ServiceID)
+		} else {
+			w.Add("user_id = ?", f.UserID)
+		}
 		if err := narrow(&w, tx.Now(), "tok", f.Status, f.Cursor); err != nil {
 			return err
 		}
@@ -236,14 +279,15 @@ func (r *Room) ListTokens(ctx context.Context, caller Caller, f TokenFilter) (to
 	return tokens, next, nil
 }
 
-// RevokeToken ends a token at once and for good. A token that is revoked already, or is somebody else's while the caller lacks [UserWrite],
-// is the fault "not_found".
+// RevokeToken ends a token at once and for good. A token that is revoked already, or is somebody else's while the caller lacks [UserWrite]
+// or, for a service account's, [ServiceWrite], is the fault "not_found".
 func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error {
 	if err := r.allow(ctx, caller, TokenWrite, store.Target{Kind: "token", ID: id}); err != nil {
 		return err
 	}
 	var verdict error
 	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		verdict = nil
 		var row tokenRow
 		err := tx.Get(&row, `SELECT `+tokenColumns+` FROM tokens WHERE id = $1`+tx.ForUpdate(), id)
 		if errors.Is(err, store.ErrNotFound) {
@@ -255,11 +299,9 @@ func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error 
 		if err != nil {
 			return err
 		}
-		if row.UserID != caller.UserID && Allow(caller, UserWrite) != nil {
+		if !t.revocableBy(caller) {
 			verdict = noToken()
-			ev := caller.Event(store.IdentityRefused, t.Target())
-			ev.Outcome, ev.Reason = store.OutcomeRefused, "not_found"
-			return tx.Record(ev)
+			return recordRefusal(tx, caller, t.Target(), verdict)
 		}
 		if row.RevokedAt != nil {
 			return noToken()
@@ -276,19 +318,35 @@ func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error 
 	return err
 }
 
-// allowOn checks an act on a person's tokens: mine for one's own, others for those of anybody else. An empty userID becomes the caller's.
-func (r *Room) allowOn(ctx context.Context, caller Caller, mine, others Permission, userID *string) error {
-	if *userID == "" {
-		*userID = caller.UserID
+// revocableBy: one's own tokens, and with a permission those of others. Ending a service account's token needs no role that covers it.
+func (t Token) revocableBy(c Caller) bool {
+	if t.ServiceID != "" {
+		return t.ServiceID == c.ServiceID || Allow(c, ServiceWrite) == nil
 	}
-	target := store.Target{Kind: "user", ID: *userID}
+	return t.UserID == c.UserID || Allow(c, UserWrite) == nil
+}
+
+// allowOn checks an act on tokens: mine for one's own, people for those of another person, services for those of a service account. Both
+// ids empty become the caller's own.
+func (r *Room) allowOn(ctx context.Context, caller Caller, mine, people, services Permission, userID, serviceID *string) error {
+	if *userID == "" && *serviceID == "" {
+		*userID, *serviceID = caller.UserID, caller.ServiceID
+	}
+	if *userID != "" && *serviceID != "" {
+		return fault.New(fault.Unprocessable, "validation_failed", "A token belongs to a person or to a service account. Name one of them.").
+			With("/service_account_id", "cannot be given with user_id")
+	}
+	target, own, others := store.Target{Kind: "user", ID: *userID}, *userID == caller.UserID, people
+	if *serviceID != "" {
+		target, own, others = knownTarget("service_account", servicePrefix, *serviceID), *serviceID == caller.ServiceID, services
+	}
 	if err := r.allow(ctx, caller, mine, target); err != nil {
 		return err
 	}
-	if *userID != caller.UserID {
+	if !own {
 		return r.allow(ctx, caller, others, target)
 	}
-	if *userID == "" {
+	if *userID == "" && *serviceID == "" {
 		return noPerson()
 	}
 	return nil

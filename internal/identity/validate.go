@@ -16,6 +16,8 @@ const (
 	maxName  = 100 // characters
 	maxEmail = 254 // bytes; RFC 5321 allows no more in a path
 
+	maxDescription = 2000 // characters
+
 	// MinPassword and MaxPassword bound a password, in bytes. Length is what makes a password strong, so there are no other rules.
 	MinPassword = 12
 	MaxPassword = 1024
@@ -56,6 +58,30 @@ func (p *problems) name(pointer, s string) string {
 	}
 	return s
 }
+
+// description returns a text of several lines, which may be empty.
+func (p *problems) description(pointer, s string) string {
+	switch {
+	case utf8.RuneCountInString(s) > maxDescription:
+		p.add(pointer, "must have at most "+strconv.Itoa(maxDescription)+" characters")
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\r' && c != '\t' }):
+		p.add(pointer, "must be printable text")
+	}
+	return s
+}
+
+func (p *problems) role(pointer string, role Role) {
+	if !role.Known() {
+		names := make([]string, 0, len(everyone))
+		for _, r := range everyone {
+			names = append(names, string(r))
+		}
+		p.add(pointer, "must be one of "+strings.Join(names, ", "))
+	}
+}
+
+// plain reports whether a text can be looked for: PostgreSQL takes no NUL and no broken UTF-8.
+func plain(s string) bool { return s != "" && utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 func (p *problems) expiry(pointer string, at *time.Time, now time.Time) {
 	if at == nil {

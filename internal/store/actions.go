@@ -21,6 +21,7 @@ const (
 	CredentialReveal  Action = "credential.reveal"
 	CredentialRefused Action = "credential.refused"
 	CredentialCooling Action = "credential.cooling"
+	CredentialGrant   Action = "credential.grant"
 	LeaseGranted      Action = "lease.granted"
 	LeaseOutcome      Action = "lease.outcome"
 	KeyIssue          Action = "key.issue"
@@ -48,6 +49,13 @@ const (
 	NotifyTest        Action = "notify.test"
 	NotifyFailed      Action = "notify.failed"
 	NotifyRefused     Action = "notify.refused"
+	GroupCreate       Action = "identity.group_create"
+	GroupUpdate       Action = "identity.group_update"
+	GroupDelete       Action = "identity.group_delete"
+	GroupJoin         Action = "identity.group_join"
+	GroupLeave        Action = "identity.group_leave"
+	ServiceCreate     Action = "identity.service_account_create"
+	ServiceUpdate     Action = "identity.service_account_update"
 )
 
 // ActionRow explains one action for the reference.
@@ -76,6 +84,7 @@ var actionRows = [...]ActionRow{
 	{CredentialReveal, "a secret field was decrypted for a person or a token, with the reason given"},
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
+	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt"},
 	{KeyIssue, "a client key was issued"},
@@ -93,9 +102,9 @@ var actionRows = [...]ActionRow{
 	{IdentitySetup, "a one-time set-up link was made or used"},
 	{IdentityLogin, "somebody signed in"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
-	{IdentityRefused, "an act on people or tokens was refused"},
-	{TokenIssue, "a personal access token was issued"},
-	{TokenRevoke, "a personal access token was revoked"},
+	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},
+	{TokenIssue, "a token of a person or a service account was issued"},
+	{TokenRevoke, "a token of a person or a service account was revoked"},
 	{UserCreate, "a person was added"},
 	{ChannelCreate, "a notification channel was made"},
 	{ChannelUpdate, "a notification channel changed; the event names the fields"},
@@ -103,6 +112,13 @@ var actionRows = [...]ActionRow{
 	{NotifyTest, "a test message was sent through a channel: pending before it is sent, ok or failed after"},
 	{NotifyFailed, "a notification could not be delivered and is not tried any more"},
 	{NotifyRefused, "an act on notification channels was refused"},
+	{GroupCreate, "a group of people was made"},
+	{GroupUpdate, "a group's name or description changed"},
+	{GroupDelete, "a group was deleted, and with it what was granted to it"},
+	{GroupJoin, "a person became a member of a group"},
+	{GroupLeave, "a person is no longer a member of a group"},
+	{ServiceCreate, "a service account was made"},
+	{ServiceUpdate, "a service account changed; deactivated, its tokens work nowhere"},
 }
 
 func (a Action) known() bool {

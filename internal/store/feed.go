@@ -21,8 +21,9 @@ const (
 	TopicToken      Topic = "token"
 	TopicKey        Topic = "key"
 	TopicCredential Topic = "credential"
-	TopicTrain      Topic = "train"  // the train, its links or its cool-downs
-	TopicNotify     Topic = "notify" // something waits to be delivered
+	TopicTrain      Topic = "train"           // the train, its links or its cool-downs
+	TopicNotify     Topic = "notify"          // something waits to be delivered
+	TopicService    Topic = "service_account" // a service account
 )
 
 // Change says that a thing changed; what it is now must be read.

@@ -75,8 +75,10 @@ type DB struct {
 	feed   *feed
 	open   atomic.Int64
 	reads  atomic.Int64
-	wal    walKeeper
-	once   sync.Once
+
+	statements atomic.Int64
+	wal        walKeeper
+	once       sync.Once
 }
 
 // FileName is the SQLite file inside the data directory.
@@ -242,6 +244,10 @@ func (db *DB) OpenTransactions() int64 { return db.open.Load() }
 
 // Reads returns how many read transactions were begun since the start; a warm proxy begins none.
 func (db *DB) Reads() int64 { return db.reads.Load() }
+
+// Statements returns how many statements transactions have sent since the start. Two requests that must not be told apart by their time
+// send as many.
+func (db *DB) Statements() int64 { return db.statements.Load() }
 
 func unavailable(err error) error {
 	if _, ok := fault.As(err); ok {

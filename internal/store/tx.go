@@ -205,6 +205,7 @@ func (tx *Tx) Context() context.Context { return tx.ctx }
 
 // Exec runs a statement and returns the number of rows that it changed.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
+	tx.db.statements.Add(1)
 	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
 	if err != nil {
 		return 0, ended(tx.ctx, err)
@@ -214,6 +215,7 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 
 // Get scans the first row into dest (a scalar or a struct with db tags), or returns [ErrNotFound].
 func (tx *Tx) Get(dest any, query string, args ...any) error {
+	tx.db.statements.Add(1)
 	err := tx.tx.GetContext(tx.ctx, dest, query, args...)
 	if isNoRows(err) {
 		return ErrNotFound
@@ -223,11 +225,13 @@ func (tx *Tx) Get(dest any, query string, args ...any) error {
 
 // Select scans all rows into dest, a pointer to a slice.
 func (tx *Tx) Select(dest any, query string, args ...any) error {
+	tx.db.statements.Add(1)
 	return ended(tx.ctx, tx.tx.SelectContext(tx.ctx, dest, query, args...))
 }
 
 // Query returns the rows for streaming; close them before the next statement.
 func (tx *Tx) Query(query string, args ...any) (*sqlx.Rows, error) {
+	tx.db.statements.Add(1)
 	return tx.tx.QueryxContext(tx.ctx, query, args...)
 }
 

@@ -89,18 +89,27 @@ func (l *Link) of(c vault.Credential) {
 	l.Name, l.AccountID, l.Type, l.Provider = c.Name, c.AccountID, c.Type, c.Provider
 }
 
-// Link links a credential to a train. It needs trains:write, and credentials:read because linking lends the credential. A link that is
-// there already is changed to the draft; created says whether it is new.
+// Link links a credential to a train. It needs trains:write and, because linking lends the credential, credentials:read for every
+// credential, or a grant that lets the train or the caller use this one. A link that is there already is changed to the draft; created says
+// whether it is new.
 func (r *Room) Link(ctx context.Context, caller identity.Caller, ref string, d LinkDraft) (link Link, created bool, err error) {
-	if err := r.allow(ctx, caller, store.TrainLink, named(ref), identity.TrainWrite, identity.CredentialRead); err != nil {
+	refusal, err := r.mayLink(ctx, caller, ref)
+	if err != nil {
 		return Link{}, false, err
 	}
+	refused := false
 	err = r.db.Write(ctx, func(tx *store.Tx) error {
+		refused = false
 		t, err := find(tx, ref, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
 		cred, err := r.vault.Resolve(tx, d.Credential)
+		if refusal != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
+			// What does not exist has no grant, and is refused by the same words.
+			err = granted(tx, caller, t.ID, cred.ID, refusal)
+			refused = err == refusal
+		}
 		if err != nil {
 			return err
 		}
@@ -127,6 +136,12 @@ func (r *Room) Link(ctx context.Context, caller identity.Caller, ref string, d L
 		}
 		return recordLink(tx, caller, store.TrainLink, t, link, nil)
 	})
+	if err != nil && refused {
+		if err := r.recordRefusal(ctx, caller, named(ref), refusal, store.Str("act", string(store.TrainLink))); err != nil {
+			return Link{}, false, err
+		}
+		return Link{}, false, refusal
+	}
 	if err != nil {
 		return Link{}, false, linkFault(err)
 	}

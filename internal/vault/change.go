@@ -89,10 +89,7 @@ func changedMeanwhile() error {
 // Delete removes a credential and destroys the sealed material of all its versions. With ifMatch it removes only the state that the caller has
 // seen, as [Room.Update] does.
 func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch string) error {
-	if err := r.allow(ctx, caller, identity.CredentialWrite, "delete", id); err != nil {
-		return err
-	}
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	err := r.act(ctx, caller, identity.CredentialWrite, toManage, "delete", id, func(tx *store.Tx, _ verbs) error {
 		s, err := load(tx, id, true)
 		if err != nil {
 			return err
@@ -102,6 +99,9 @@ func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch s
 		}
 		// Versions, secrets, tags and links go with it (ON DELETE CASCADE).
 		if _, err := tx.Exec(`DELETE FROM credentials WHERE id = $1`, id); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM grants WHERE scope = 'credential' AND scope_id = $1`, id); err != nil {
 			return err
 		}
 		ev := caller.Event(store.CredentialDelete, s.target())
@@ -121,16 +121,17 @@ func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch s
 
 // change is the frame of every act that changes one credential: permission, lock, the act, and what the caller sees afterwards.
 func (r *Room) change(ctx context.Context, caller identity.Caller, id, act string, action store.Action, fn func(*store.Tx, *stored) error) (Credential, error) {
-	if err := r.allow(ctx, caller, identity.CredentialWrite, act, id); err != nil {
-		return Credential{}, err
-	}
 	var out Credential
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	err := r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, func(tx *store.Tx, own verbs) error {
 		s, err := load(tx, id, true)
 		if err != nil {
 			return err
 		}
+		before := s.Meta
 		if err := fn(tx, &s); err != nil {
+			return err
+		}
+		if err := mayMove(tx, caller, own, before, s.Meta, s.target()); err != nil {
 			return err
 		}
 		out = s.computed(tx.Now())

@@ -15,7 +15,8 @@ import (
 // Create stores a credential with its first version. The faults are validation_failed, secret_missing and upstream_refused with the
 // fields that are wrong, already_exists for an account whose name or account id is taken, and the refusals of [identity.Allow].
 func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Credential, error) {
-	if err := r.allow(ctx, caller, identity.CredentialWrite, "create", ""); err != nil {
+	reach, err := r.reach(ctx, caller, identity.CredentialWrite, "create", "")
+	if err != nil {
 		return Credential{}, err
 	}
 	row, ok := Lookup(d.Type)
@@ -31,7 +32,7 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		return Credential{}, err
 	}
 	var out Credential
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	store1 := func(tx *store.Tx, may verbs) error {
 		now := tx.Now()
 		s := stored{row: row, state: Active}
 		s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: row.Type, Meta: meta, HasNotes: !d.Notes.IsZero(), Version: 1, Revision: 1,
@@ -58,9 +59,18 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
+		if err := mayMove(tx, caller, may, Meta{}, s.Meta, store.Target{Kind: targetKind}); err != nil {
+			return err
+		}
+		if err := own(tx, caller, s.ID); err != nil {
+			return err
+		}
 		tx.Change(store.TopicCredential, s.ID)
 		out = s.computed(now)
 		return nil
+	}
+	err = r.narrowed(ctx, caller, reach, "create", store1, func(*store.Tx, []string) (verbs, error) {
+		return verbs{use: true, reveal: true, manage: true, owner: true}, nil // what one stores is one's own
 	})
 	if err != nil {
 		return Credential{}, r.settle(ctx, caller, store.CredentialCreate, err)

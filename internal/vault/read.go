@@ -15,15 +15,12 @@ import (
 // Get returns a credential's metadata with its notes, and records that it was read. It says when the credential was changed outside
 // Signalbox, and so does the record.
 func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Credential, error) {
-	if err := r.allow(ctx, caller, identity.CredentialRead, "view", id); err != nil {
-		return Credential{}, err
-	}
 	var s stored
 	var notes struct {
 		Sealed  []byte `db:"notes"`
 		Version int64  `db:"notes_version"`
 	}
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	err := r.act(ctx, caller, identity.CredentialRead, toSee, "view", id, func(tx *store.Tx, _ verbs) error {
 		var err error
 		if s, err = load(tx, id, false); err != nil {
 			return err
@@ -63,7 +60,8 @@ func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Cred
 // List returns the credentials that match, oldest first, and the cursor of the next page, empty at the end. A page is stable: what is
 // stored meanwhile comes at the end, and what is deleted moves nothing. One event tells of the list.
 func (r *Room) List(ctx context.Context, caller identity.Caller, f Filter) (items []Credential, next string, err error) {
-	if err := r.allow(ctx, caller, identity.CredentialRead, "list", ""); err != nil {
+	reach, err := r.reach(ctx, caller, identity.CredentialRead, "list", "")
+	if err != nil {
 		return nil, "", err
 	}
 	if f.Limit == 0 {
@@ -74,7 +72,13 @@ func (r *Room) List(ctx context.Context, caller identity.Caller, f Filter) (item
 		return nil, "", err
 	}
 	// Reading is kept out of the writing transaction: on SQLite there is one writer, and leases wait for it.
-	if items, next, err = r.page(ctx, f, after); err != nil {
+	shown := f
+	if reach != identity.Everything {
+		if shown.IDs, err = r.visible(ctx, caller, f.IDs); err != nil {
+			return nil, "", err
+		}
+	}
+	if items, next, err = r.page(ctx, shown, after); err != nil {
 		return nil, "", err
 	}
 	ev := caller.Event(store.CredentialList, store.Target{Kind: targetKind})
@@ -165,11 +169,8 @@ func selectPage(where *store.Where, n int) string {
 
 // Versions returns the versions of a credential's secret fields, newest first, and records that they were read.
 func (r *Room) Versions(ctx context.Context, caller identity.Caller, id string) ([]Version, error) {
-	if err := r.allow(ctx, caller, identity.CredentialRead, "versions", id); err != nil {
-		return nil, err
-	}
 	var out []Version
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	err := r.act(ctx, caller, identity.CredentialRead, toSee, "versions", id, func(tx *store.Tx, _ verbs) error {
 		s, err := load(tx, id, false)
 		if err != nil {
 			return err

@@ -16,19 +16,16 @@ import (
 // not_revealable and is recorded as refused; material that does not open is recorded as failed, and so is a credential that was changed
 // outside Signalbox (credential_tampered).
 func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, reason string) (secret.Value, error) {
-	if err := r.allow(ctx, caller, identity.CredentialReveal, "reveal", id); err != nil {
-		return secret.Value{}, err
-	}
-	var p problems
-	checkReason(reason, true, &p)
-	if err := p.err(); err != nil {
-		return secret.Value{}, err
-	}
 	var s stored
 	var box secretRow
 	var verdict error
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	err := r.act(ctx, caller, identity.CredentialReveal, toReveal, "reveal", id, func(tx *store.Tx, _ verbs) error {
 		box, verdict = secretRow{}, nil
+		var p problems
+		checkReason(reason, true, &p)
+		if err := p.err(); err != nil {
+			return err
+		}
 		var err error
 		if s, err = load(tx, id, true); err != nil { // locked, so that a deletion at this moment does not look like damage
 			return err

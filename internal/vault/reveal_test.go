@@ -146,7 +146,7 @@ func TestRefusalsAreRecorded(t *testing.T) {
 			silent bool
 		}{
 			"auditor":       {auditor, reads, "forbidden", false},
-			"member":        {member, nil, "forbidden", false},
+			"unknown role":  {identity.Caller{Kind: identity.KindPerson, ID: "user_9", UserID: "user_9", Role: "wizard"}, nil, "forbidden", false},
 			"reading token": {reader, reads, "scope_missing", false},
 			"client key":    {agent, nil, "forbidden", false},
 			"unknown kind":  {stranger, nil, "forbidden", false},

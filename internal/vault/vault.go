@@ -1,5 +1,9 @@
 // Package vault stores credentials: readable metadata, sealed secret fields, and their versions.
 //
+// Whose permissions reach only what they own and were granted, see and do nothing else here: what they own is what they stored, and
+// [Room.SetGrants] says who else may use, reveal or manage it. Grants are read in the transaction of each act, so that a revocation is
+// obeyed everywhere at once.
+//
 // Promise: a secret field lies in the database only sealed, bound to its credential, field and version; it leaves by an authorised
 // reveal that was recorded before it was decrypted, or as [Material] for lending, and either only while everything that decides where and
 // how it goes is as it was set through this room. Every change is a recorded act and adds a version; deleting a credential destroys the
@@ -76,12 +80,12 @@ const (
 	sealPurpose      = "credential"
 )
 
-// allow returns nil when the caller may do this, and otherwise the refusal, after it was recorded. Nobody at all is turned away without
-// a record: unknown callers must not be able to fill the log.
-func (r *Room) allow(ctx context.Context, caller identity.Caller, p identity.Permission, act, id string) error {
-	refusal := identity.Allow(caller, p)
+// reach says how far the caller may do this, or returns the refusal, after it was recorded. Nobody at all is turned away without a record:
+// unknown callers must not be able to fill the log.
+func (r *Room) reach(ctx context.Context, caller identity.Caller, p identity.Permission, act, id string) (identity.Reach, error) {
+	reach, refusal := identity.Within(caller, p)
 	if refusal == nil || fault.KindOf(refusal) == fault.Unauthenticated {
-		return refusal
+		return reach, refusal
 	}
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		target := store.Target{Kind: targetKind}
@@ -99,9 +103,9 @@ func (r *Room) allow(ctx context.Context, caller identity.Caller, p identity.Per
 		return tx.Record(refused(caller, target, act, refusal))
 	})
 	if err != nil {
-		return err
+		return identity.Nothing, err
 	}
-	return refusal
+	return identity.Nothing, refusal
 }
 
 func refused(caller identity.Caller, target store.Target, act string, refusal error) store.Event {

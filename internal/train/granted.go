@@ -1,0 +1,93 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// TrainRef returns the id and the slug of a train by either; an unknown one is the fault not_found. It checks no permission.
+func (r *Room) TrainRef(tx *store.Tx, ref string) (id, slug string, err error) {
+	t, err := find(tx, ref, "")
+	return t.ID, t.Slug, err
+}
+
+// Slugs returns the slugs of trains by their ids; what is gone is left out.
+func (r *Room) Slugs(tx *store.Tx, ids []string) (map[string]string, error) {
+	out := map[string]string{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	marks, args := make([]string, len(ids)), make([]any, len(ids))
+	for i, id := range ids {
+		marks[i], args[i] = "$"+strconv.Itoa(i+1), id
+	}
+	var rows []struct {
+		ID   string `db:"id"`
+		Slug string `db:"slug"`
+	}
+	if err := tx.Select(&rows, `SELECT id, slug FROM trains WHERE id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		out[row.ID] = row.Slug
+	}
+	return out, nil
+}
+
+// Withdraw unlinks those of the credentials that are linked to the train, whose right to use them was taken back, and records each. It runs
+// in the transaction of the act that took the right; what was lent on the links is cut when that has committed.
+func (r *Room) Withdraw(tx *store.Tx, caller identity.Caller, trainID string, credentials []string) error {
+	if len(credentials) == 0 {
+		return nil
+	}
+	t, err := find(tx, trainID, tx.ForUpdate())
+	if err != nil {
+		return err
+	}
+	for _, id := range credentials {
+		link, err := getLink(tx, t.ID, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if cred, err := r.vault.Resolve(tx, id); err == nil {
+			link.of(cred)
+		}
+		if _, err := tx.Exec(`DELETE FROM train_links WHERE train_id = $1 AND credential_id = $2`, t.ID, id); err != nil {
+			return err
+		}
+		if err := recordLink(tx, caller, store.TrainUnlink, t, link, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayLink says whether the caller may let the train be lent the credential: by the right to read every credential, by a grant to the caller
+// that lets them use this one, or by one that lets the train. refusal is what the caller is told when the train has no such grant, of a
+// credential that does not exist too; nil when the caller may link whatever there is.
+func (r *Room) mayLink(ctx context.Context, caller identity.Caller, ref string) (refusal error, err error) {
+	if err := r.allow(ctx, caller, store.TrainLink, named(ref), identity.TrainWrite); err != nil {
+		return nil, err
+	}
+	return identity.Allow(caller, identity.CredentialRead), nil
+}
+
+// granted returns nil when a grant lets the train, or the caller, use the credential, and otherwise the refusal, which is recorded.
+func granted(tx *store.Tx, caller identity.Caller, trainID, credentialID string, refusal error) error {
+	may, err := vault.TrainMayUse(tx, trainID, credentialID)
+	if err == nil && !may {
+		may, err = vault.MayUse(tx, caller, credentialID)
+	}
+	if err == nil && !may {
+		err = refusal
+	}
+	return err
+}

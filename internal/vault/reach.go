@@ -1,0 +1,311 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// verbs are what the caller may do with one credential, or on one client or service.
+type verbs struct {
+	use, reveal, manage, owner bool
+	// all says that they come from a role that reaches everything, not from grants.
+	all bool
+}
+
+// everyVerb is what a role has that reaches everything.
+func everyVerb() verbs { return verbs{use: true, reveal: true, manage: true, owner: true, all: true} }
+
+// sees reports whether the metadata are visible: for whoever has any of the verbs.
+func (v verbs) sees() bool { return v.use || v.reveal || v.manage }
+
+// need is the verb that an act asks of a caller whose permission reaches only what they own and were granted.
+type need int
+
+const (
+	toSee need = iota
+	toReveal
+	toManage
+)
+
+// has returns nil when the verbs suffice for the act, and otherwise what the caller is told. Out of reach is as absent.
+func (v verbs) has(n need) error {
+	switch {
+	case !v.sees():
+		return notFound()
+	case n == toReveal && !v.reveal:
+		return fault.New(fault.Forbidden, "forbidden", "You may see this credential but not reveal it. Ask its owner, or an operator of this Signalbox, to grant you that.")
+	case n == toManage && !v.manage:
+		return fault.New(fault.Forbidden, "forbidden", "You may see this credential but not manage it. Ask its owner, or an operator of this Signalbox, to grant you that.")
+	}
+	return nil
+}
+
+// mayGive returns the refusal of a change of grants that goes beyond the verbs of who makes it.
+func (v verbs) mayGive(before, after []Grant) error {
+	old := map[string]Grant{}
+	for _, g := range before {
+		old[g.Party.ID] = g
+	}
+	for _, g := range after {
+		was := old[g.Party.ID]
+		delete(old, g.Party.ID)
+		if g.Owner != was.Owner && !v.owner {
+			return ownersOnly()
+		}
+		if g.Use && !was.Use && !v.use || g.Reveal && !was.Reveal && !v.reveal || g.Manage && !was.Manage && !v.manage {
+			return fault.New(fault.Forbidden, "forbidden", "You cannot grant what you may not do yourself. Leave that out, or ask the owner or an operator of this Signalbox.")
+		}
+	}
+	for _, was := range old {
+		if was.Owner && !v.owner {
+			return ownersOnly()
+		}
+	}
+	return nil
+}
+
+func ownersOnly() error {
+	return fault.New(fault.Forbidden, "forbidden", "Only an owner, or an operator of this Signalbox, makes or unmakes an owner. Leave the owners as they are.")
+}
+
+// onCredential joins a grant g with a credential c that it stands on, directly or through its client or service.
+const onCredential = `(g.scope = 'credential' AND g.scope_id = c.id OR g.scope = 'client' AND g.scope_id = c.client_id OR g.scope = 'service' AND g.scope_id = c.service_id)`
+
+type verbsRow struct {
+	Use    int64 `db:"use_"`
+	Reveal int64 `db:"reveal_"`
+	Manage int64 `db:"manage_"`
+	Owner  int64 `db:"owner_"`
+}
+
+func (w verbsRow) verbs() verbs {
+	return verbs{use: w.Use == 1, reveal: w.Reveal == 1, manage: w.Manage == 1, owner: w.Owner == 1}
+}
+
+const sumOfVerbs = `SELECT COALESCE(MAX(g.may_use), 0) AS use_, COALESCE(MAX(g.may_reveal), 0) AS reveal_, COALESCE(MAX(g.may_manage), 0) AS manage_,
+	COALESCE(MAX(g.owner), 0) AS owner_ FROM `
+
+// held returns what the parties together may do with a credential. For one that does not exist it is nothing, by the same one statement:
+// three look-ups by the primary key for each party, however much was granted to them.
+func held(tx *store.Tx, parties []string, id string) (verbs, error) {
+	if len(parties) == 0 || !store.ValidID(credentialPrefix, id) {
+		return verbs{}, nil
+	}
+	args := append([]any{id}, anys(parties)...)
+	in := "$2"
+	for i := range parties[1:] {
+		in += ", $" + number(i+3)
+	}
+	const of = `SELECT g.may_use, g.may_reveal, g.may_manage, g.owner FROM `
+	var row verbsRow
+	err := tx.Get(&row, sumOfVerbs+`(`+of+`grants g WHERE g.scope = 'credential' AND g.scope_id = $1 AND g.grantee_id IN (`+in+`)
+		UNION ALL `+of+`credentials c JOIN grants g ON g.scope = 'client' AND g.scope_id = c.client_id AND g.grantee_id IN (`+in+`) WHERE c.id = $1
+		UNION ALL `+of+`credentials c JOIN grants g ON g.scope = 'service' AND g.scope_id = c.service_id AND g.grantee_id IN (`+in+`) WHERE c.id = $1) AS g`, args...)
+	return row.verbs(), err
+}
+
+// heldOn returns what the parties together may do on a client or a service.
+func heldOn(tx *store.Tx, parties []string, scope Scope) (verbs, error) {
+	if len(parties) == 0 || scope.ID == "" {
+		return verbs{}, nil
+	}
+	var w store.Where
+	w.Add(`g.scope = ?`, string(scope.Kind))
+	w.Add(`g.scope_id = ?`, scope.ID)
+	w.Add(`g.grantee_id IN (`+marks(len(parties))+`)`, anys(parties)...)
+	var row verbsRow
+	err := tx.Get(&row, sumOfVerbs+`grants g`+w.SQL(), w.Args()...)
+	return row.verbs(), err
+}
+
+// visible returns the ids of all credentials that the caller has any verb on, never nil; of these only, when only is not nil. Lists go by them in
+// memory like by any other filter. The joins are crossed because SQLite then begins with the grants, and not with every credential that has
+// a client.
+func (r *Room) visible(ctx context.Context, caller identity.Caller, only []string) (ids []string, err error) {
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		ids = []string{}
+		parties, err := identity.Principals(tx, caller)
+		if err != nil || len(parties) == 0 {
+			return err
+		}
+		query, args := visibleIDs(parties)
+		return tx.Select(&ids, query, args...)
+	})
+	if err != nil || only == nil {
+		return ids, err
+	}
+	wanted := make(map[string]bool, len(only))
+	for _, id := range only {
+		wanted[id] = true
+	}
+	return slices.DeleteFunc(ids, func(id string) bool { return !wanted[id] }), nil
+}
+
+// visibleIDs is the statement for the credentials that the parties have any verb on.
+func visibleIDs(parties []string) (query string, args []any) {
+	in := "$1"
+	for i := range parties[1:] {
+		in += ", $" + number(i+2)
+	}
+	return `SELECT c.id FROM grants g JOIN credentials c ON c.id = g.scope_id WHERE g.scope = 'credential' AND g.grantee_id IN (` + in + `)
+		UNION SELECT k.id FROM grants g CROSS JOIN credentials k WHERE k.client_id = g.scope_id AND k.client_id <> '' AND g.scope = 'client' AND g.grantee_id IN (` + in + `)
+		UNION SELECT k.id FROM grants g CROSS JOIN credentials k WHERE k.service_id = g.scope_id AND k.service_id <> '' AND g.scope = 'service' AND g.grantee_id IN (` + in + `)`, anys(parties)
+}
+
+func marks(n int) string { return "?" + strings.Repeat(", ?", n-1) }
+
+func anys(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, s := range texts {
+		out[i] = s
+	}
+	return out
+}
+
+// refusal is a verdict that was found in a transaction whose changes must not stand; it is recorded in one of its own.
+type refusal struct {
+	target  store.Target
+	verdict error
+}
+
+func (r *refusal) Error() string { return r.verdict.Error() }
+func (r *refusal) Unwrap() error { return r.verdict }
+
+// act is the frame of every act on one credential: the permission, the transaction, and in it whether the caller reaches the credential.
+// A refusal is recorded. Whoever has no verb on it is told what they are told of one that does not exist, after the same statements.
+func (r *Room) act(ctx context.Context, caller identity.Caller, p identity.Permission, n need, act, id string, fn func(*store.Tx, verbs) error) error {
+	reach, err := r.reach(ctx, caller, p, act, id)
+	if err != nil {
+		return err
+	}
+	return r.narrowed(ctx, caller, reach, act, fn, func(tx *store.Tx, parties []string) (verbs, error) {
+		target := store.Target{Kind: targetKind}
+		if store.ValidID(credentialPrefix, id) {
+			target.ID = id
+		}
+		v, err := held(tx, parties, id)
+		if err != nil {
+			return v, err
+		}
+		return v, asRefusal(target, v.has(n))
+	})
+}
+
+// narrowed runs fn in a writing transaction with what the caller may do: everything, or what ask finds.
+func (r *Room) narrowed(ctx context.Context, caller identity.Caller, reach identity.Reach, act string, fn func(*store.Tx, verbs) error,
+	ask func(*store.Tx, []string) (verbs, error)) error {
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		if reach == identity.Everything {
+			return fn(tx, everyVerb())
+		}
+		parties, err := identity.Principals(tx, caller)
+		if err != nil {
+			return err
+		}
+		v, err := ask(tx, parties)
+		if err != nil {
+			return err
+		}
+		return fn(tx, v)
+	})
+	var no *refusal
+	if !errors.As(err, &no) {
+		return err
+	}
+	if rerr := r.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Record(refused(caller, no.target, act, no.verdict)) }); rerr != nil {
+		return rerr
+	}
+	return no.verdict
+}
+
+func asRefusal(target store.Target, verdict error) error {
+	if verdict == nil {
+		return nil
+	}
+	return &refusal{target: target, verdict: verdict}
+}
+
+// onScope is [Room.act] for acts on the grants of a credential, a client or a service; for a credential, fn gets it locked.
+func (r *Room) onScope(ctx context.Context, caller identity.Caller, p identity.Permission, act string, scope Scope,
+	fn func(*store.Tx, store.Target, *stored, verbs) error) error {
+	if scope.Kind == OnCredential {
+		return r.act(ctx, caller, p, toManage, act, scope.ID, func(tx *store.Tx, v verbs) error {
+			s, err := load(tx, scope.ID, true)
+			if err != nil {
+				return err
+			}
+			return fn(tx, s.target(), &s, v)
+		})
+	}
+	reach, err := r.reach(ctx, caller, p, act, "")
+	if err != nil {
+		return err
+	}
+	if textProblem(scope.ID, 100, false) != "" || scope.ID == "" {
+		return noScope(scope.Kind)
+	}
+	target := store.Target{Kind: string(scope.Kind), ID: scope.ID}
+	return r.narrowed(ctx, caller, reach, act, func(tx *store.Tx, v verbs) error { return fn(tx, target, nil, v) },
+		func(tx *store.Tx, parties []string) (verbs, error) {
+			v, err := heldOn(tx, parties, scope)
+			if err == nil && !v.manage {
+				err = &refusal{target: store.Target{Kind: string(scope.Kind)}, verdict: noScope(scope.Kind)} // what is no id of ours is not repeated
+			}
+			return v, err
+		})
+}
+
+func noScope(kind ScopeKind) error {
+	return fault.New(fault.NotFound, "not_found", "There is no such "+string(kind)+", or you may not manage it.")
+}
+
+// mayMove refuses to put a credential under another client or service to a caller who could give or gain more by it than they may: what is
+// granted there holds for the credential from then on.
+func mayMove(tx *store.Tx, caller identity.Caller, own verbs, before, after Meta, target store.Target) error {
+	if own.all || before.ClientID == after.ClientID && before.ServiceID == after.ServiceID {
+		return nil
+	}
+	parties, err := identity.Principals(tx, caller)
+	if err != nil {
+		return err
+	}
+	for _, to := range []struct {
+		scope   Scope
+		changed bool
+	}{{Scope{OnClient, after.ClientID}, before.ClientID != after.ClientID}, {Scope{OnService, after.ServiceID}, before.ServiceID != after.ServiceID}} {
+		if !to.changed {
+			continue
+		}
+		there := verbs{manage: true}
+		if to.scope.ID != "" {
+			if there, err = heldOn(tx, parties, to.scope); err != nil {
+				return err
+			}
+		}
+		if !there.manage || !own.use || !own.reveal || !own.manage {
+			return &refusal{target: target, verdict: fault.New(fault.Forbidden, "forbidden",
+				"Putting a credential under a client or a service gives it to whoever has a grant there. You must manage that "+string(to.scope.Kind)+" and have every right on the credential; or ask an operator of this Signalbox.")}
+		}
+	}
+	return nil
+}
+
+// own makes whoever stored a credential its owner. Signalbox's own chores own nothing.
+func own(tx *store.Tx, caller identity.Caller, id string) error {
+	g := Grant{Use: true, Reveal: true, Manage: true, Owner: true, By: granter(caller), At: tx.Now()}
+	switch {
+	case caller.UserID != "":
+		g.Party = identity.Party{Kind: identity.PartyPerson, ID: caller.UserID}
+	case caller.ServiceID != "":
+		g.Party = identity.Party{Kind: identity.PartyService, ID: caller.ServiceID}
+	default:
+		return nil
+	}
+	return insertGrant(tx, Scope{OnCredential, id}, g)
+}
