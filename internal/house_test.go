@@ -96,6 +96,9 @@ var revealers = map[string]string{
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
+	{"internal/identity.(*Room).attempt", "counter", "counts a guess of a password, over all instances; failures are on record by source and minute"},
+	{"internal/identity.(*Room).trimLogins", "counter", "forgets guesses that no longer count"},
+	{"internal/identity.(*Room).trimSessions", "cursor", "drops sessions that reached their limits, which began on record"},
 	{"internal/audit.(*Log).step", "sequence", "moves references to recorded events into the log"},
 	{"internal/audit.(*Log).sweep", "sequence", "takes back references that a batch had left behind"},
 	{"internal/audit.(*Log).sign", "sequence", "signs the size and root that the log has"},

@@ -98,7 +98,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	ring, err := keyring.Open(ctx, keyring.Config{DB: h.db, Root: root, Log: logger})
 	require.NoError(t, err)
-	h.identity, err = identity.New(identity.Config{DB: h.db, Log: logger})
+	h.identity, err = identity.New(identity.Config{DB: h.db, Ring: ring, Log: logger})
 	require.NoError(t, err)
 	h.audit, err = audit.New(ctx, audit.Config{DB: h.db, Ring: ring, Log: logger})
 	require.NoError(t, err)

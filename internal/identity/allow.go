@@ -30,8 +30,10 @@ const (
 	KeyRead          Permission = "keys:read"
 	KeyWrite         Permission = "keys:write"
 	AuditRead        Permission = "audit:read"
-	TokenRead        Permission = "tokens:read"  // one's own tokens; with users:read also those of others
-	TokenWrite       Permission = "tokens:write" // one's own tokens; with users:write also those of others
+	TokenRead        Permission = "tokens:read"   // one's own tokens; with users:read also those of others
+	TokenWrite       Permission = "tokens:write"  // one's own tokens; with users:write also those of others
+	ProfileRead      Permission = "profile:read"  // oneself and one's own sessions; with users:read also others
+	ProfileWrite     Permission = "profile:write" // one's own name, password and sessions; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
 	MetricsRead      Permission = "metrics:read"
@@ -65,8 +67,10 @@ var (
 		{AuditRead, "search, verify and export the audit log", []Role{Administrator, Auditor}, true},
 		{TokenRead, "list one's own personal access tokens", everyone, true},
 		{TokenWrite, "issue and revoke one's own personal access tokens", everyone, true},
-		{UserRead, "list people and their tokens", []Role{Administrator, Auditor}, true},
-		{UserWrite, "add and change people, and issue and revoke their tokens", []Role{Administrator}, true},
+		{ProfileRead, "read one's own profile and list one's own sessions", everyone, true},
+		{ProfileWrite, "change one's own name and password, and end one's own sessions", everyone, true},
+		{UserRead, "list people, their tokens and their sessions", []Role{Administrator, Auditor}, true},
+		{UserWrite, "add and change people, issue and revoke their tokens, and end their sessions", []Role{Administrator}, true},
 		{MetricsRead, "read the metrics", readers, true},
 	}
 )

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -35,6 +36,10 @@ type Config struct {
 	MaxKeysPerTrain int
 	// MaxKeys bounds the active client keys of all trains together; 0 means no bound.
 	MaxKeys int
+	// Ring makes the keyed hashes under which failed logins and familiar addresses are kept. Without it, as with a sealed one, nobody can sign in.
+	Ring *keyring.Ring
+	// SessionLife is how long a session lasts at most, SessionIdle how long it may lie unused; 0 means 12 hours and 1 hour.
+	SessionLife, SessionIdle time.Duration
 	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
 	Every time.Duration
 }
@@ -48,9 +53,14 @@ type Room struct {
 	loaded   atomic.Bool
 	keys     register
 	tokens   register
+	sessions register
 	peopleMu sync.RWMutex
 	people   map[string]person
 
+	// enrolled returns the second factors that a person has.
+	enrolled func(tx *store.Tx, userID string) ([]Proof, error)
+
+	waiting waiting
 	touches touches
 	guesses guesses
 	failed  [len(attempts)]atomic.Int64 // since the start
@@ -63,6 +73,8 @@ type Room struct {
 const (
 	defaultKeysPerTrain = 10
 	defaultEvery        = 10 * time.Second
+	defaultSessionLife  = 12 * time.Hour
+	defaultSessionIdle  = time.Hour
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
 	// closing bounds the last flush.
@@ -74,7 +86,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil {
 		return nil, errors.New("identity: a database is needed")
 	}
-	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 {
+	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 || cfg.SessionLife < 0 || cfg.SessionIdle < 0 {
 		return nil, errors.New("identity: a limit cannot be negative")
 	}
 	if cfg.Log == nil {
@@ -89,9 +101,16 @@ func New(cfg Config) (*Room, error) {
 	if cfg.Every == 0 {
 		cfg.Every = defaultEvery
 	}
-	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}}
+	if cfg.SessionLife == 0 {
+		cfg.SessionLife = defaultSessionLife
+	}
+	if cfg.SessionIdle == 0 {
+		cfg.SessionIdle = defaultSessionIdle
+	}
+	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}, enrolled: noSecondFactors}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
+	r.sessions.replace(nil)
 	r.guesses.sources = map[string]*tally{}
 	cfg.DB.Subscribe(r.follow)
 	return r, nil
@@ -119,7 +138,7 @@ func (r *Room) work(ctx context.Context) {
 		}
 		err := r.flushTouches(ctx)
 		if round%guessesEvery == 0 {
-			err = errors.Join(err, r.flushGuesses(ctx))
+			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			// Not the error itself: it may be the database's own words. The store has logged its cause.

@@ -17,7 +17,7 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 		switch c.Topic {
 		case store.TopicReset:
 			return r.load(ctx)
-		case store.TopicKey, store.TopicToken, store.TopicUser:
+		case store.TopicKey, store.TopicToken, store.TopicUser, store.TopicSession:
 			ours = append(ours, c)
 		}
 	}
@@ -32,6 +32,8 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 				err = r.reload(tx, &r.keys, livingKeys, c.Subject)
 			case store.TopicToken:
 				err = r.reload(tx, &r.tokens, livingTokens, c.Subject)
+			case store.TopicSession:
+				err = r.reloadSession(tx, c.Subject)
 			case store.TopicUser:
 				err = r.reloadUser(tx, c.Subject)
 			}
@@ -51,7 +53,7 @@ const (
 )
 
 func (r *Room) load(ctx context.Context) error {
-	var keys, tokens []*holder
+	var keys, tokens, sessions []*holder
 	people := map[string]person{}
 	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		var err error
@@ -62,17 +64,21 @@ func (r *Room) load(ctx context.Context) error {
 		if tokens, err = holders(tx, livingTokens, r.tokens.size()); err != nil {
 			return err
 		}
+		if sessions, err = r.sessionHolders(tx, livingSessions); err != nil {
+			return err
+		}
 		people, err = users(tx, livingUsers)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("load keys, tokens and people: %w", err)
+		return fmt.Errorf("load keys, tokens, sessions and people: %w", err)
 	}
 	r.peopleMu.Lock()
 	r.people = people
 	r.peopleMu.Unlock()
 	r.keys.replace(keys)
 	r.tokens.replace(tokens)
+	r.sessions.replace(sessions)
 	r.loaded.Store(true)
 	return nil
 }

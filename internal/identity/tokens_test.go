@@ -96,7 +96,7 @@ func TestTokensOfOthers(t *testing.T) {
 		gone := h.addUser(identity.Member, false)
 		own, v, err := h.IssueToken(t.Context(), person(member), identity.TokenDraft{Name: "mine"})
 		require.NoError(t, err)
-		require.Equal(t, identity.Scopes{identity.TokenRead, identity.TokenWrite}, own.Scopes)
+		require.Equal(t, identity.Scopes{identity.TokenRead, identity.TokenWrite, identity.ProfileRead, identity.ProfileWrite}, own.Scopes)
 
 		_, _, err = h.IssueToken(t.Context(), person(member), identity.TokenDraft{Name: "x", UserID: other.ID})
 		requireFault(t, "forbidden", err)
