@@ -24,6 +24,8 @@ func tags() []*huma.Tag {
 		{Name: "links", Description: "Which credentials a train may be lent."},
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
 		{Name: "tokens", Description: "Personal access tokens, with which people and scripts use this API."},
+		{Name: "people", Description: "Who may sign in, and what their roles allow."},
+		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}
@@ -39,7 +41,7 @@ func refusals() []refusal {
 		// A public operation with a body takes a secret of its own in it.
 		{"Unauthenticated", fault.Unauthenticated, func(op *huma.Operation) bool { return private(op) || body(op) }},
 		{"Forbidden", fault.Forbidden, func(op *huma.Operation) bool {
-			return private(op) && op.Extensions[extensionPermission] != signedIn
+			return private(op) // the cookie of a session may come from another site
 		}},
 		{"NotFound", fault.NotFound, func(op *huma.Operation) bool { return hasParam(op, "path", "") }},
 		{"Conflict", fault.Conflict, func(op *huma.Operation) bool { return op.Method != http.MethodGet }},
@@ -47,6 +49,7 @@ func refusals() []refusal {
 		{"TooLarge", fault.TooLarge, body},
 		{"UnsupportedMedia", fault.UnsupportedMedia, body},
 		{"Unprocessable", fault.Unprocessable, func(op *huma.Operation) bool { return body(op) || hasParam(op, "query", "") }},
+		{"TooMany", fault.TooMany, func(op *huma.Operation) bool { return op.Extensions[extensionThrottled] == true }},
 		{"Unavailable", fault.Unavailable, func(op *huma.Operation) bool { return private(op) || body(op) }},
 	}
 }
@@ -131,7 +134,7 @@ func (s *service) refusalResponse(k fault.Kind) *huma.Response {
 	switch k {
 	case fault.Unauthenticated:
 		out.Headers = map[string]*huma.Param{"WWW-Authenticate": text("Bearer, and after a token that is not accepted error=\"invalid_token\".")}
-	case fault.Unavailable:
+	case fault.Unavailable, fault.TooMany:
 		out.Headers = map[string]*huma.Param{"Retry-After": text("Seconds, when waiting helps.")}
 	}
 	return out

@@ -9,13 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
 
 // world is one thing of every kind, for requests that must succeed.
 type world struct {
 	credential, trainSlug, key, token, event string
-	setup                                    string
+	setup, user, session, invitation         string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -33,6 +34,7 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.key = key.ID
 	w.token = store.NewID("tok")
+	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.event = h.events()[0].ID
 	return w
 }
@@ -45,6 +47,25 @@ func (h *house) prepare(o operation, w *world, token string) {
 		tok, err := h.as(token).IssueToken(h.t.Context(), client.TokenDraft{Name: "sample"})
 		require.NoError(h.t, err)
 		w.token = tok.ID
+	case "get-user", "patch-user", "put-user": // oneself
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		w.user = who.UserID
+	case "end-session": // one's own
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		h.session(who.UserID)
+		sessions, err := h.as(token).ListSessions(h.t.Context(), "")
+		require.NoError(h.t, err)
+		w.session = sessions[0].ID
+	case "use-invitation":
+		made, err := h.client.ResetPassword(h.t.Context(), w.user)
+		require.NoError(h.t, err)
+		w.invitation = made.Link.Token
+	case "change-password", "step-up":
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		h.setPassword(who.UserID)
 	case "delete-train":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
@@ -67,6 +88,10 @@ func (w world) target(o operation) string {
 		fill["{id}"] = store.NewID("user")
 	case strings.HasPrefix(o.path, "/api/tokens/"):
 		fill["{id}"] = w.token
+	case strings.HasPrefix(o.path, "/api/users/"):
+		fill["{id}"] = w.user
+	case strings.HasPrefix(o.path, "/api/sessions/"):
+		fill["{id}"] = w.session
 	default:
 		fill["{id}"] = w.event
 	}
@@ -100,9 +125,14 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"patch-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
 		"replace-key":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
 		"issue-token":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"create-user":       `{"email":"` + store.NewID("u") + `@example.com","name":"n","role":"member"}`,
+		"patch-user":        `{"name":"n"}`,
+		"step-up":           `{"password":"` + adminPassword + `"}`,
+		"change-password":   `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
+		"use-invitation":    `{"token":"` + w.invitation + `","password":"a long enough one"}`,
 		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
-	text["put-credential"], text["put-train"] = text["patch-credential"], text["patch-train"]
+	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	if text[o.ID] == "" {
 		return nil
 	}

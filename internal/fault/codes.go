@@ -53,6 +53,7 @@ var codes = [...]Code{
 	{"already_issued", Conflict, "the secret was shown once and is not kept"},
 	{"idempotency_in_progress", Conflict, "the first request with this Idempotency-Key is still being handled"},
 	{"idempotency_answer_lost", Conflict, "the first request with this Idempotency-Key was carried out, but its answer was not kept"},
+	{"last_administrator", Conflict, "this would leave nobody who can sign in and administer"},
 	{"already_set_up", Conflict, "there is an administrator already"},
 	{"key_limit_reached", Conflict, "the train has as many active client keys as it may have"},
 	{"key_active", Conflict, "only a revoked key can be purged"},

@@ -40,6 +40,8 @@ type Config struct {
 	Ring *keyring.Ring
 	// SessionLife is how long a session lasts at most, SessionIdle how long it may lie unused; 0 means 12 hours and 1 hour.
 	SessionLife, SessionIdle time.Duration
+	// Breached is a list of passwords that nobody may choose; nil means none.
+	Breached *Breached
 	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
 	Every time.Duration
 }

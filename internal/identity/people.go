@@ -76,7 +76,7 @@ func (r *Room) CreateAdministrator(ctx context.Context, caller Caller, email, na
 	if err := r.allow(ctx, caller, UserWrite, store.Target{Kind: "user"}); err != nil {
 		return User{}, err
 	}
-	row, err := newAdministrator(email, name, password)
+	row, err := r.newAdministrator(email, name, password)
 	if err != nil {
 		return User{}, err
 	}
@@ -103,10 +103,12 @@ func (r *Room) CreateAdministrator(ctx context.Context, caller Caller, email, na
 	return user, nil
 }
 
-func newAdministrator(email, name string, password secret.Value) (userRow, error) {
+func (r *Room) newAdministrator(email, name string, password secret.Value) (userRow, error) {
 	var p problems
 	row := userRow{ID: store.NewID("user"), Email: p.email("/email", email), Name: p.name("/name", name), Role: Administrator, Active: 1}
-	p.password("/password", password)
+	if err := r.password(&p, "/password", password); err != nil {
+		return userRow{}, err
+	}
 	if err := p.result(); err != nil {
 		return userRow{}, err
 	}

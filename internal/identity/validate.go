@@ -87,6 +87,12 @@ func (p *problems) password(pointer string, v secret.Value) {
 	}
 }
 
+func (p *problems) role(pointer string, role Role) {
+	if !role.Known() {
+		p.add(pointer, "must be administrator, operator, auditor or member")
+	}
+}
+
 // validKey checks what a person says of a key and returns its name without surrounding space.
 func validKey(now time.Time, name string, expires *time.Time) (string, error) {
 	var p problems

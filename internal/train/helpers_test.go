@@ -101,7 +101,7 @@ func (s site) open(t testing.TB) *yard {
 		_ = ids.Close()
 		_ = db.Close()
 	})
-	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1"}
+	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1", SteppedUpAt: s.clock.Now().Add(time.Hour)}
 	return &yard{Room: room, t: t, db: db, ids: ids, vault: safe, admin: admin, clock: s.clock}
 }
 

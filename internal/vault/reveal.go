@@ -18,6 +18,9 @@ func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, re
 	if err := r.allow(ctx, caller, identity.CredentialReveal, "reveal", id); err != nil {
 		return secret.Value{}, err
 	}
+	if err := r.requireFresh(ctx, caller, "reveal", id); err != nil {
+		return secret.Value{}, err
+	}
 	var p problems
 	checkReason(reason, true, &p)
 	if err := p.err(); err != nil {

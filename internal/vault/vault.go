@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
@@ -70,6 +71,11 @@ func (r *Room) allow(ctx context.Context, caller identity.Caller, p identity.Per
 	if refusal == nil || fault.KindOf(refusal) == fault.Unauthenticated {
 		return refusal
 	}
+	return r.refuse(ctx, caller, act, id, refusal)
+}
+
+// refuse records the refusal of an act on the credential with that id, or on none, and returns it.
+func (r *Room) refuse(ctx context.Context, caller identity.Caller, act, id string, refusal error) error {
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		target := store.Target{Kind: targetKind}
 		if id != "" {
@@ -144,4 +150,12 @@ func (r *Room) openSecret(s stored, row secretRow) (secret.Value, error) {
 func taken(pointer, message string) *fault.Error {
 	return fault.New(fault.Conflict, "already_exists", "Another account has this name or account id. Choose another, or change the other account first; nothing was changed.").
 		With(pointer, message)
+}
+
+// requireFresh refuses an act in a session whose person has not proved for a while who they are.
+func (r *Room) requireFresh(ctx context.Context, caller identity.Caller, act, id string) error {
+	if err := identity.RequireFresh(caller, time.Now()); err != nil {
+		return r.refuse(ctx, caller, act, id, err)
+	}
+	return nil
 }
