@@ -23,7 +23,7 @@ type world struct {
 func (h *house) world() world {
 	h.t.Helper()
 	ctx := h.t.Context()
-	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link"}
+	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", invitation: "planted-not-a-link"}
 	_, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "sk-ant-planted-second"}, "")
 	require.NoError(h.t, err)
 	_, err = h.client.CreateTrain(ctx, client.TrainDraft{TrainID: w.trainSlug})
@@ -54,10 +54,9 @@ func (h *house) prepare(o operation, w *world, token string) {
 	case "end-session": // one's own
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
-		h.session(who.UserID)
-		sessions, err := h.as(token).ListSessions(h.t.Context(), "")
+		own, err := h.as(h.session(who.UserID)).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
-		w.session = sessions[0].ID
+		w.session = own.SessionID
 	case "use-invitation":
 		made, err := h.client.ResetPassword(h.t.Context(), w.user)
 		require.NoError(h.t, err)
@@ -74,6 +73,15 @@ func (h *house) prepare(o operation, w *world, token string) {
 	case "link-credential":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 	}
+}
+
+// asker returns who may do the operation: the administrator's token or, where a session alone can, a session of theirs.
+func (h *house) asker(o operation) string {
+	h.t.Helper()
+	if o.ID == "log-out" || o.ID == "step-up" {
+		return h.session(h.user.ID)
+	}
+	return h.token
 }
 
 // target fills the parameters of an operation's path.

@@ -30,7 +30,7 @@ type cookieAnswer struct {
 func (s *service) addSessions() {
 	const tag, all, auth = "sessions", "/api/sessions", "/api/auth/"
 	add(s, route{method: http.MethodGet, path: all, id: "list-sessions", summary: "List a person's sessions, the newest first", tag: tag,
-		access: string(identity.ProfileRead), moving: true}, s.listSessions)
+		access: string(identity.ProfileRead)}, s.listSessions)
 	add(s, route{method: http.MethodDelete, path: all, id: "end-other-sessions", summary: "End all own sessions but the one that asks", tag: tag,
 		access: string(identity.ProfileWrite)}, s.endOtherSessions)
 	add(s, route{method: http.MethodDelete, path: all + "/{id}", id: "end-session", summary: "End a session", tag: tag,
