@@ -47,6 +47,7 @@ type App struct {
 	db        *store.DB
 	ring      *keyring.Ring
 	identity  *identity.Room
+	breached  *identity.Breached
 	audit     *audit.Log
 	vault     *vault.Room
 	trains    *train.Room
@@ -143,7 +144,15 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.identity, err = identity.New(identity.Config{DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys}); err != nil {
+	if a.cfg.BreachedPasswords != "" {
+		if a.breached, err = identity.OpenBreached(a.cfg.BreachedPasswords); err != nil {
+			return err
+		}
+	}
+	if a.identity, err = identity.New(identity.Config{
+		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle,
+		Breached: a.breached,
+	}); err != nil {
 		return err
 	}
 	if a.audit, err = audit.New(ctx, audit.Config{DB: a.db, Ring: a.ring, Log: a.log, Instance: a.instance, CheckpointFile: a.cfg.CheckpointFile}); err != nil {
@@ -204,6 +213,9 @@ func (a *App) Close() error {
 		}
 		if a.identity != nil {
 			err = errors.Join(err, a.identity.Close())
+		}
+		if a.breached != nil {
+			err = errors.Join(err, a.breached.Close())
 		}
 		if a.audit != nil {
 			a.audit.Close()

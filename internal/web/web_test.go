@@ -189,7 +189,8 @@ func TestSetUpMakesTheAdministratorOnce(t *testing.T) {
 			require.NotContains(s, again.text, "sbp_")
 			require.NotContains(s, again.text, "<form")
 		}
-		front = s.do("GET", "/", nil)
+		require.Equal(s, http.StatusSeeOther, s.do("GET", "/", nil).StatusCode, "nobody is signed in without the cookie")
+		front = s.do("GET", "/", nil, "Cookie", s.cookie(done))
 		require.Equal(s, http.StatusOK, front.StatusCode)
 		require.Contains(s, front.text, "/api/openapi.json")
 
