@@ -3,6 +3,7 @@ package identity_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -238,3 +239,12 @@ func requireFault(t testing.TB, code string, err error) *fault.Error {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// userID returns the id of the administrator.
+func (h *house) userID() (id string) {
+	h.t.Helper()
+	require.NoError(h.t, h.db.Read(h.t.Context(), func(tx *store.Tx) error { return tx.Get(&id, `SELECT id FROM users WHERE email = $1`, email) }))
+	return id
+}
+
+func itoa(i int) string { return strconv.Itoa(i) }
