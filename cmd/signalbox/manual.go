@@ -57,6 +57,12 @@ func manual() []chapter {
 		{"audit verify", "", "signalbox audit verify\nsignalbox audit verify --checkpoint /mnt/elsewhere/checkpoints.log --json"},
 		{"audit prove", "Proves that one record is in the signed log. The proof can be saved with --json and checked anywhere, without a server.", "signalbox audit prove evt_01m80rvgm8e3drxqxa5zhs6fhr --json\nsignalbox audit prove --check proof.json"},
 
+		{"user add", "Adds a person. Without a password it prints a link that works once, for seven days, by which they set their own; hand it over on a way that you trust. The roles and what they may do are in docs/reference/permissions.md.", "signalbox user add bob@example.com --name Bob --role operator\nsignalbox user add eve@example.com --role auditor --password-stdin < password"},
+		{"user list", "Lists people with their role, their state and when they last signed in.", "signalbox user list\nsignalbox user list --json"},
+		{"user edit", "Changes a person, who is named by e-mail address or id. Another role ends their sessions. Nobody changes their own role, and the last administrator who can sign in keeps it.", "signalbox user edit bob@example.com --role auditor\nsignalbox user edit bob@example.com --activate"},
+		{"user reset", "Voids a person's password at once, ends their sessions, and prints a link that works once, for a day, by which they set a new one. On the server's own machine this also helps the only administrator who has forgotten theirs.", "signalbox user reset bob@example.com\nsignalbox user reset bob@example.com --yes"},
+		{"user deactivate", "Deactivates a person: their sessions, their tokens and what they have open end within a second, everywhere. Client keys belong to their trains and stay; revoke those that the person knows. The record of what they did stays.", "signalbox user deactivate bob@example.com\nsignalbox user deactivate bob@example.com --yes"},
+
 		{"token issue", "Issues a personal access token, with which a person's scripts speak to the server. It is shown once; the token alone goes to standard output.", "signalbox token issue ci --scope trains:read --expires 30d"},
 		{"token list", "Lists your personal access tokens with their scopes and last use, never the tokens.", "signalbox token list"},
 		{"token revoke", "Ends a personal access token at once, everywhere.", "signalbox token revoke tok_01m80rvgm8e3drxqxa5zhs6fhr"},

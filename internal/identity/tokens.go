@@ -71,12 +71,16 @@ func (r *Room) token(row tokenRow, now time.Time) (Token, error) {
 }
 
 // IssueToken makes a personal access token and returns its secret, which is never known again. Nobody can issue a token that may do more than
-// they or its person may. Its faults are "forbidden", "scope_missing", "not_found" (no such person), "validation_failed" and
-// "state_conflict" (the person is deactivated or has [MaxTokens]).
+// they or its person may. Its faults are "forbidden", "scope_missing", "not_found" (no such person), "validation_failed" "state_conflict"
+// (the person is deactivated or has [MaxTokens]) and, in a session, "step_up_required".
 func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Token, secret.Value, error) {
 	none := secret.Value{}
 	if err := r.allowOn(ctx, caller, TokenWrite, UserWrite, &d.UserID); err != nil {
 		return Token{}, none, err
+	}
+	// A session lasts for hours, a token for good: who holds a stolen cookie must not turn the one into the other.
+	if err := RequireFresh(caller, r.now()); err != nil {
+		return Token{}, none, r.refused(ctx, caller, store.Target{Kind: "user", ID: d.UserID}, err)
 	}
 	var verdict error
 	var token Token
