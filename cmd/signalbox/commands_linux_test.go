@@ -73,7 +73,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"cred history", "c%", nil, "", "", "IN USE"},
 		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
 		{"cred rm", "c%", sure, "--yes", "", "Deleted password c%"},
-		{"user add", "u%@example.com --password", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "Added u%@example.com"},
+		{"user add", "u%@example.com --no-invite", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "Added u%@example.com"},
 		{"user list", "", nil, "", "", "u%@example.com"},
 		{"user edit", "u%@example.com --role auditor", nil, "", "", "Changed u%@example.com"},
 		{"user reset", "u%@example.com", sure, "--yes", "", "It is shown only now"},

@@ -84,7 +84,7 @@ func (s *shell) userAdd() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&draft.Name, "name", "", "name, as the audit log shows it (default the e-mail address)")
 	flags.StringVar(&draft.Role, "role", "member", roleUsage)
-	flags.BoolVar(&ask, "password", false, "ask for a password instead of inviting the person with a one-time link")
+	flags.BoolVar(&ask, "no-invite", false, "ask for a password instead of inviting the person with a one-time link")
 	flags.BoolVar(&stdin, "password-stdin", false, "read the password from standard input instead of inviting the person")
 	return cmd
 }
