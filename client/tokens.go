@@ -83,15 +83,6 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return err
 }
 
-// User is a person.
-type User struct {
-	ID        string    `json:"id"`
-	Email     string    `json:"email"`
-	Name      string    `json:"name"`
-	Role      string    `json:"role"`
-	CreatedAt time.Time `json:"created_at"`
-}
-
 // SetupRequest makes the first administrator.
 type SetupRequest struct {
 	Token    string `json:"token"`
@@ -122,6 +113,8 @@ type Identity struct {
 	ServiceAccountID string   `json:"service_account_id,omitempty"`
 	Role             string   `json:"role,omitempty"`
 	Scopes           []string `json:"scopes" nullable:"false"`
+	// SessionID is the session that asks, "" for a token.
+	SessionID string `json:"session_id,omitempty"`
 }
 
 // WhoAmI returns who the server takes the caller for.

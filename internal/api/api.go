@@ -80,6 +80,7 @@ type service struct {
 	patience time.Duration // for a body to arrive
 	instance string        // names this process among those that share the database
 	running  running
+	guard    *http.CrossOriginProtection // of requests with a cookie
 }
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
@@ -114,7 +115,7 @@ const documentVersion = "1"
 
 // build registers every operation. It touches no room.
 func build(cfg Config) (s *service, err error) {
-	s = &service{Config: cfg, patience: bodyPatience, instance: store.NewID("api")}
+	s = &service{Config: cfg, patience: bodyPatience, instance: store.NewID("api"), guard: http.NewCrossOriginProtection()}
 	defer func() {
 		// huma panics on a shape that it cannot describe.
 		if p := recover(); p != nil {
@@ -131,6 +132,8 @@ func build(cfg Config) (s *service, err error) {
 	s.addGrants()
 	s.addGroups()
 	s.addServiceAccounts()
+	s.addUsers()
+	s.addSessions()
 	s.addAudit()
 	s.addAuditExport()
 	s.addNotifications()
@@ -160,7 +163,7 @@ func (s *service) humaConfig() huma.Config {
 					"Every answer has an X-Request-ID, under which the server's log tells of it. " +
 					"Lists take limit (default 100) and cursor, or skip. Updates take If-Match with the ETag that was read. " +
 					"Every POST takes an Idempotency-Key, so that it can be sent again. " +
-					"x-signalbox-permission names the scopes that an operation needs: \"none\" is public, \"authenticated\" takes any token.",
+					"x-signalbox-permission names the scopes that an operation needs: \"none\" is public, \"authenticated\" takes any token or session.",
 				License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 			},
 			Servers: []*huma.Server{{URL: "/"}},
@@ -168,6 +171,8 @@ func (s *service) humaConfig() huma.Config {
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					schemeToken: {Type: "http", Scheme: "bearer", Description: "A personal access token (sbp_…)."},
+					schemeSession: {Type: "apiKey", In: "cookie", Name: identity.SessionCookie,
+						Description: "The cookie of a signed-in person. It counts only without an Authorization header, and for what changes anything only from pages of this server."},
 				},
 			},
 		},
@@ -177,7 +182,7 @@ func (s *service) humaConfig() huma.Config {
 	}
 }
 
-const schemeToken = "token"
+const schemeToken, schemeSession = "token", "session"
 
 // describe returns the document in a form that reads well in a diff.
 func (s *service) describe() ([]byte, error) {

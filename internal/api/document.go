@@ -24,6 +24,8 @@ func tags() []*huma.Tag {
 		{Name: "links", Description: "Which credentials a train may be lent."},
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
 		{Name: "tokens", Description: "The tokens of people and service accounts, with which they use this API."},
+		{Name: "people", Description: "Who may sign in, and what their roles allow."},
+		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
 		{Name: "grants", Description: "Who may use, reveal and manage a credential, or what a client or a service has."},
 		{Name: "groups", Description: "Groups of people, to whom something can be granted together."},
 		{Name: "service accounts", Description: "Callers that are no person, with a role and tokens of their own."},
@@ -43,7 +45,7 @@ func refusals() []refusal {
 		// A public operation with a body takes a secret of its own in it.
 		{"Unauthenticated", fault.Unauthenticated, func(op *huma.Operation) bool { return private(op) || body(op) }},
 		{"Forbidden", fault.Forbidden, func(op *huma.Operation) bool {
-			return private(op) && op.Extensions[extensionPermission] != signedIn || op.Method != http.MethodGet // a read-only instance
+			return private(op) || op.Method != http.MethodGet // the cookie of a session may come from another site; a read-only instance
 		}},
 		{"NotFound", fault.NotFound, func(op *huma.Operation) bool { return hasParam(op, "path", "") }},
 		{"Conflict", fault.Conflict, func(op *huma.Operation) bool { return op.Method != http.MethodGet }},
@@ -136,9 +138,7 @@ func (s *service) refusalResponse(k fault.Kind) *huma.Response {
 	switch k {
 	case fault.Unauthenticated:
 		out.Headers = map[string]*huma.Param{"WWW-Authenticate": text("Bearer, and after a token that is not accepted error=\"invalid_token\".")}
-	case fault.TooMany:
-		out.Headers = map[string]*huma.Param{"Retry-After": text("Seconds until the caller may come again.")}
-	case fault.Unavailable:
+	case fault.Unavailable, fault.TooMany:
 		out.Headers = map[string]*huma.Param{"Retry-After": text("Seconds, when waiting helps.")}
 	}
 	return out

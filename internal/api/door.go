@@ -25,8 +25,6 @@ type exchange struct {
 	bearer  bool   // a bearer token was presented
 	hasBody bool   // the operation has a body
 	caller  identity.Caller
-	// again asks once more who the bearer of the token is, for answers that take long.
-	again   func(context.Context) (identity.Caller, error)
 	refusal error // why the permission table refuses the caller; the room records and says it
 }
 

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -51,11 +53,11 @@ type stream struct {
 type export struct {
 	*service
 	caller  identity.Caller
-	again   func(context.Context) (identity.Caller, error)
 	query   audit.Query
 	csv     bool
 	filters []string
 	records int64
+	ended   atomic.Pointer[error] // why the caller may have no more
 }
 
 func (s *service) exportAudit(ctx context.Context, caller identity.Caller, in *struct {
@@ -64,9 +66,12 @@ func (s *service) exportAudit(ctx context.Context, caller identity.Caller, in *s
 	Target string       `query:"target" maxLength:"100" doc:"The id of what was acted on."`
 	Format exportFormat `query:"format" doc:"ndjson when it is left out."`
 }) (*stream, error) {
+	if err := identity.RequireFresh(caller, time.Now()); err != nil {
+		return nil, errors.Join(s.refuseAudit(ctx, caller, err), err)
+	}
 	q := AuditQuery{AuditFilter: in.AuditFilter}.query()
 	q.Actor, q.Target, q.Limit = in.Actor, in.Target, exportPage
-	e := &export{service: s, caller: caller, again: exchangeOf(ctx).again, query: q, csv: in.Format == "csv"}
+	e := &export{service: s, caller: caller, query: q, csv: in.Format == "csv"}
 	for _, f := range []struct {
 		name string
 		used bool
@@ -119,7 +124,15 @@ func (e *export) serve(w *reply, req *http.Request, first audit.Page) {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{}) // that of a short request would cancel this one
 	w.stream(http.StatusOK)
+	watching, stop := context.WithCancel(req.Context())
+	var watch sync.WaitGroup
+	watch.Go(func() { e.watch(watching, conn) })
 	err := e.pages(req.Context(), w, conn, first)
+	stop()
+	watch.Wait()
+	if cause := e.ended.Load(); err != nil && cause != nil {
+		err = *cause
+	}
 	_ = conn.SetWriteDeadline(time.Time{}) // the connection may serve another request
 	outcome, reason := store.OutcomeOK, ""
 	if err != nil {
@@ -155,6 +168,36 @@ func (e *export) record(ctx context.Context, outcome, reason string, details ...
 	return e.DB.Write(ctx, func(tx *store.Tx) error { return tx.Record(ev) })
 }
 
+// exportWatch is how often a caller is asked for again while their client receives.
+const exportWatch = 200 * time.Millisecond
+
+// watch breaks the export off when its caller may have no more, also while the client is slow to take a page.
+func (e *export) watch(ctx context.Context, conn *http.ResponseController) {
+	tick := time.NewTicker(exportWatch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := e.stillAllowed(ctx); err != nil && ctx.Err() == nil && fault.KindOf(err) != fault.Unavailable {
+			e.ended.Store(&err)
+			_ = conn.SetWriteDeadline(time.Now())
+			return
+		}
+	}
+}
+
+// stillAllowed refuses a caller whose token or session ended meanwhile, or whose role changed.
+func (e *export) stillAllowed(ctx context.Context) error {
+	caller, err := e.Identity.Again(ctx, e.caller)
+	if err != nil {
+		return err
+	}
+	return identity.Allow(caller, identity.AuditRead)
+}
+
 // pages sends one page after the other. No transaction is open while the client receives.
 func (e *export) pages(ctx context.Context, w io.Writer, conn *http.ResponseController, page audit.Page) error {
 	var b bytes.Buffer
@@ -172,6 +215,9 @@ func (e *export) pages(ctx context.Context, w io.Writer, conn *http.ResponseCont
 		if err := conn.SetWriteDeadline(time.Now().Add(exportPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
+		if cause := e.ended.Load(); cause != nil { // asked after the deadline was moved, which the watch may have done before
+			return *cause
+		}
 		e.records += int64(len(page.Events)) // a write that fails may have sent some
 		if _, err := w.Write(b.Bytes()); err != nil {
 			return err
@@ -183,15 +229,11 @@ func (e *export) pages(ctx context.Context, w io.Writer, conn *http.ResponseCont
 		if page.Next == "" {
 			return ctx.Err()
 		}
-		// A token that was revoked meanwhile gets no more.
-		caller, err := e.again(ctx)
-		if err == nil {
-			err = identity.Allow(caller, identity.AuditRead)
-		}
-		if err != nil {
+		if err := e.stillAllowed(ctx); err != nil {
 			return err
 		}
 		e.query.Cursor = page.Next
+		var err error
 		if page, err = e.Audit.Search(ctx, e.query); err != nil {
 			return err
 		}

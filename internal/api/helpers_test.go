@@ -38,6 +38,7 @@ const (
 	adminEmail    = "ada@example.com"
 	adminPassword = "correct horse battery staple"
 	buildVersion  = "1.2.3-test"
+	sessionPrefix = "sbc_"
 )
 
 // house is the whole door on a database of its own, behind a real listener.
@@ -102,7 +103,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	ring, err := keyring.Open(ctx, keyring.Config{DB: h.db, Root: root, Log: logger})
 	require.NoError(t, err)
-	h.identity, err = identity.New(identity.Config{DB: h.db, Log: logger, FailureLimit: 1_000_000})
+	h.identity, err = identity.New(identity.Config{DB: h.db, Ring: ring, Log: logger, FailureLimit: 1_000_000})
 	require.NoError(t, err)
 	h.audit, err = audit.New(ctx, audit.Config{DB: h.db, Ring: ring, Log: logger})
 	require.NoError(t, err)
@@ -177,8 +178,24 @@ func (h *house) setUp() {
 	h.client = h.as(h.token)
 }
 
-// as returns a client with that token.
-func (h *house) as(token string) *client.Client { return client.New(h.server.URL, token) }
+// as returns a client with that token, or with the cookie of that session.
+func (h *house) as(token string) *client.Client {
+	if strings.HasPrefix(token, sessionPrefix) {
+		return client.New(h.server.URL, "", client.WithHTTPClient(&http.Client{Transport: withCookie(token)}))
+	}
+	return client.New(h.server.URL, token)
+}
+
+// withCookie sends requests with the cookie of a session, as a browser does.
+type withCookie string
+
+// RoundTrip sends the request.
+func (c withCookie) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Cookie", identity.SessionCookie+"="+string(c))
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	return http.DefaultTransport.RoundTrip(r)
+}
 
 // with issues a token of the administrator that has just these scopes.
 func (h *house) with(scopes ...identity.Permission) string {
@@ -203,8 +220,8 @@ func (h *house) write(fn func(tx *store.Tx) error) {
 	}))
 }
 
-// withRole makes a person of that role and returns a token of theirs with every scope that there is.
-func (h *house) withRole(role identity.Role) string {
+// person makes a person of that role, without a password.
+func (h *house) person(role identity.Role) string {
 	h.t.Helper()
 	id := store.NewID("user")
 	h.write(func(tx *store.Tx) error {
@@ -213,7 +230,41 @@ func (h *house) withRole(role identity.Role) string {
 		tx.Change(store.TopicUser, id)
 		return err
 	})
-	caller := identity.Caller{Kind: identity.KindPerson, ID: h.user.ID, UserID: h.user.ID, Role: identity.Administrator}
+	return id
+}
+
+// session signs a person in and returns the secret of the cookie. Requests with it send a cookie.
+func (h *house) session(user string) string {
+	h.t.Helper()
+	var in identity.Admission
+	require.NoError(h.t, h.db.Write(context.Background(), func(tx *store.Tx) (err error) {
+		in, err = h.identity.StartSession(tx, identity.Caller{Kind: identity.KindAnonymous, IP: "192.0.2.44"}, user, identity.SessionBrowser, identity.ProofPassword)
+		return err
+	}))
+	return in.Secret.Reveal()
+}
+
+// stale makes the proof of every session six minutes old.
+func (h *house) stale() {
+	h.t.Helper()
+	h.write(func(tx *store.Tx) error {
+		var ids []string
+		if err := tx.Select(&ids, `SELECT id FROM sessions`); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			tx.Change(store.TopicSession, id)
+		}
+		_, err := tx.Exec(`UPDATE sessions SET stepped_up_at = stepped_up_at - 360000000`)
+		return err
+	})
+}
+
+// withRole makes a person of that role and returns a token of theirs with every scope that there is.
+func (h *house) withRole(role identity.Role) string {
+	h.t.Helper()
+	id := h.person(role)
+	caller := identity.Caller{Kind: identity.KindPerson, ID: h.user.ID, UserID: h.user.ID, Role: identity.Administrator, SteppedUpAt: time.Now()}
 	tok, value, err := h.identity.IssueToken(h.t.Context(), caller, identity.TokenDraft{UserID: id, Name: "role"})
 	require.NoError(h.t, err)
 	var all identity.Scopes
@@ -308,7 +359,9 @@ func (h *house) do(r request) answered {
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if r.token != "" {
+	if strings.HasPrefix(r.token, sessionPrefix) {
+		req.Header.Set("Cookie", identity.SessionCookie+"="+r.token)
+	} else if r.token != "" {
 		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
 	for name, values := range r.header {
@@ -405,4 +458,13 @@ func (h *house) vaultState(credential string) (string, error) {
 		return nil
 	})
 	return strings.Join(out, "|"), err
+}
+
+// setPassword gives a person the administrator's password.
+func (h *house) setPassword(user string) {
+	h.t.Helper()
+	h.write(func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE email = $1) WHERE id = $2`, adminEmail, user)
+		return err
+	})
 }

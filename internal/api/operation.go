@@ -46,6 +46,8 @@ type route struct {
 	reveals, changesNothing bool
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
 	showsSecret, makesNothing bool
+	// throttled says that the operation takes a password, and may be refused for too many wrong ones.
+	throttled bool
 	// ownRefusal, when set, records a refusal by the permission table. The rooms record theirs, so only operations on a room that takes no
 	// caller have it.
 	ownRefusal func(ctx context.Context, caller identity.Caller, verdict error) error
@@ -56,6 +58,7 @@ const (
 	signedIn = "authenticated"
 
 	extensionPermission = "x-signalbox-permission"
+	extensionThrottled  = "x-signalbox-throttled"
 
 	smallBody  = 64 << 10
 	secretBody = 1 << 20 // bodies with secrets: certificates and keys are long
@@ -100,7 +103,7 @@ func add[I, O any](s *service, r route, handle func(context.Context, identity.Ca
 		BodyReadTimeout:  -1,
 		SkipValidateBody: true, // enter does it
 		Extensions:       map[string]any{extensionPermission: r.access},
-		Security:         []map[string][]string{{schemeToken: {}}},
+		Security:         []map[string][]string{{schemeToken: {}}, {schemeSession: {}}},
 		Responses: map[string]*huma.Response{"default": {
 			Description: "A refusal.", Content: map[string]*huma.MediaType{problemType: {Schema: s.problemSchema()}},
 		}},
@@ -110,6 +113,9 @@ func add[I, O any](s *service, r route, handle func(context.Context, identity.Ca
 	}
 	if r.method == http.MethodPost {
 		op.Parameters = append(op.Parameters, keyParameter())
+	}
+	if r.throttled {
+		op.Extensions[extensionThrottled] = true
 	}
 	if r.conditional() {
 		op.Parameters = append(op.Parameters, noneMatchParameter())
@@ -224,6 +230,9 @@ func (s *service) admit(ctx context.Context, r route, ex *exchange) error {
 func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
+		if cookie := identity.CookieSecret(r); cookie != "" {
+			return s.authenticateSession(r, ex, cookie)
+		}
 		return identity.Allow(ex.caller, identity.TokenRead) // nobody may anything; this is how identity says it
 	}
 	scheme, bearer, _ := strings.Cut(values[0], " ")
@@ -232,12 +241,6 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	}
 	ex.bearer = true
 	bearer = strings.TrimSpace(bearer)
-	ex.again = func(ctx context.Context) (identity.Caller, error) {
-		if err := s.DB.Fresh(ctx); err != nil {
-			return identity.Caller{}, err
-		}
-		return s.Identity.Token(bearer)
-	}
 	caller, err := s.Identity.Token(bearer)
 	if err == nil && caller.Kind == identity.KindAnonymous {
 		err = fault.New(fault.Unauthenticated, "unauthenticated", "This token is not accepted. Issue a new one and use that.")
@@ -252,9 +255,31 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	if err := s.DB.Fresh(r.Context()); err != nil {
 		return err
 	}
+	ex.is(caller)
+	return nil
+}
+
+// authenticateSession finds out who is signed in. A browser sends a cookie along with whatever any page makes it send, so what changes
+// anything is taken only from our own pages, and from programs that are no browser.
+func (s *service) authenticateSession(r *http.Request, ex *exchange, cookie string) error {
+	if err := s.guard.Check(r); err != nil {
+		return fault.New(fault.Forbidden, "cross_origin", "A browser sent this from another site, so nothing was done. Do it on a page of this Signalbox, or use a personal access token.").Because(err)
+	}
+	caller, err := s.Identity.Session(r.Context(), cookie)
+	if err != nil {
+		if fault.KindOf(err) == fault.Unauthenticated {
+			s.Identity.Failed(ex.ip, identity.FailedSession)
+		}
+		return err
+	}
+	ex.is(caller)
+	return nil
+}
+
+// is notes who asks.
+func (ex *exchange) is(caller identity.Caller) {
 	caller.RequestID, caller.IP, caller.UserAgent = ex.caller.RequestID, ex.caller.IP, ex.caller.UserAgent
 	ex.caller = caller
-	return nil
 }
 
 // asked is huma's context under another name, so that embedding it does not hide its method Context.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/identity"
 )
 
@@ -47,6 +48,14 @@ func TestInvariant14RouteByRole(t *testing.T) {
 		for _, role := range identity.Roles() {
 			roles[role] = h.withRole(role)
 		}
+		people := map[identity.Role]string{"wizard": h.person("wizard")}
+		for _, role := range identity.Roles() {
+			people[role] = h.person(role)
+		}
+		gone := h.person(identity.Administrator)
+		ended := h.session(gone)
+		_, err := h.client.UpdateUser(t.Context(), gone, client.UserPatch{Active: ptr(false)})
+		require.NoError(t, err)
 		scopeless, key := h.withoutScopes(), h.clientKey()
 		var all identity.Scopes
 		for _, row := range identity.Permissions() {
@@ -84,6 +93,11 @@ func TestInvariant14RouteByRole(t *testing.T) {
 					{"garbage", "garbage", may(false, 401)},
 					{"damaged token", h.token[:len(h.token)-3] + "000", may(false, 401)},
 				}
+				for role, user := range people {
+					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
+					table = append(table, row{"session of " + string(role), h.session(user), may(has, 403)})
+				}
+				table = append(table, row{"session of somebody deactivated", ended, may(false, 401)}, row{"damaged session", "sbc_" + h.token[4:], may(false, 401)})
 				for role, token := range roles {
 					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
 					want := may(has, 403)
@@ -122,6 +136,11 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	}
 	before := withoutRecords(h.counts())
 	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
+	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !strings.HasPrefix(token, sessionPrefix) {
+		require.Equal(h.t, 409, a.status, "a token is no session")
+		require.Equal(h.t, "state_conflict", h.problem(a).Code)
+		return left
+	}
 	if want == 0 && o.ID == "set-up" {
 		// Public, but it wants a link that works, and there is an administrator already; the story of set-up shows the success.
 		require.Contains(h.t, []int{401, 409}, a.status)
@@ -206,7 +225,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			var bodies []string
 			for _, change := range []struct{ name, value string }{
 				{"credential_id", other.credential}, {"key_id", other.key},
-				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},

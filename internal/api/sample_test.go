@@ -10,13 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
 
 // world is one thing of every kind, for requests that must succeed.
 type world struct {
 	credential, trainSlug, key, token, event string
-	setup, channel, hooks                    string
+	setup, user, session, invitation         string
+	channel, hooks                           string
 	group, member, service                   string
 	client, serviceID                        string // texts that credentials are put under
 }
@@ -25,7 +27,7 @@ type world struct {
 func (h *house) world() world {
 	h.t.Helper()
 	ctx := h.t.Context()
-	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link"}
+	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", invitation: "planted-not-a-link"}
 	_, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "sk-ant-planted-second"}, "")
 	require.NoError(h.t, err)
 	_, err = h.client.CreateTrain(ctx, client.TrainDraft{TrainID: w.trainSlug})
@@ -39,6 +41,7 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.channel, w.hooks = channel.ID, h.hooks.URL
 	w.token = store.NewID("tok")
+	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.event = h.events()[0].ID
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
@@ -58,6 +61,24 @@ func (h *house) prepare(o operation, w *world, token string) {
 		tok, err := h.as(token).IssueToken(h.t.Context(), client.TokenDraft{Name: "sample"})
 		require.NoError(h.t, err)
 		w.token = tok.ID
+	case "get-user", "patch-user", "put-user": // oneself
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		w.user = who.UserID
+	case "end-session": // one's own
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		own, err := h.as(h.session(who.UserID)).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		w.session = own.SessionID
+	case "use-invitation":
+		made, err := h.client.ResetPassword(h.t.Context(), w.user)
+		require.NoError(h.t, err)
+		w.invitation = made.Link.Token
+	case "change-password", "step-up":
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		h.setPassword(who.UserID)
 	case "delete-train":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
@@ -68,6 +89,15 @@ func (h *house) prepare(o operation, w *world, token string) {
 	case "link-credential":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 	}
+}
+
+// asker returns who may do the operation: the administrator's token or, where a session alone can, a session of theirs.
+func (h *house) asker(o operation) string {
+	h.t.Helper()
+	if o.ID == "log-out" || o.ID == "step-up" {
+		return h.session(h.user.ID)
+	}
+	return h.token
 }
 
 // target fills the parameters of an operation's path.
@@ -89,6 +119,10 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.group
 	case strings.HasPrefix(o.path, "/api/service-accounts/"):
 		fill["{id}"] = w.service
+	case strings.HasPrefix(o.path, "/api/users/"):
+		fill["{id}"] = w.user
+	case strings.HasPrefix(o.path, "/api/sessions/"):
+		fill["{id}"] = w.session
 	default:
 		fill["{id}"] = w.event
 	}
@@ -130,13 +164,18 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"add-group-member":       `{"user_id":"` + w.member + `"}`,
 		"create-service-account": `{"name":"` + store.NewID("s") + `","description":"d","role":"member"}`,
 		"patch-service-account":  `{"name":"` + store.NewID("s") + `","description":"d","role":"member","active":false}`,
+		"create-user":            `{"email":"` + store.NewID("u") + `@example.com","name":"n","role":"member"}`,
+		"patch-user":             `{"name":"n"}`,
+		"step-up":                `{"password":"` + adminPassword + `"}`,
+		"change-password":        `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
+		"use-invitation":         `{"token":"` + w.invitation + `","password":"a long enough one"}`,
 		"set-up":                 `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
 	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
 	text["put-channel"] = text["patch-channel"]
-	text["put-credential"], text["put-train"] = text["patch-credential"], text["patch-train"]
+	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	if text[o.ID] == "" {
 		return nil
 	}

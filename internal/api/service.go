@@ -42,14 +42,18 @@ func (s *service) setup(ctx context.Context, caller identity.Caller, in *struct{
 		return nil, err
 	}
 	return &struct{ Body client.SetupResult }{client.SetupResult{
-		User:        client.User{ID: u.ID, Email: u.Email, Name: u.Name, Role: string(u.Role), CreatedAt: u.CreatedAt},
+		User:        shownUser(u),
 		AccessToken: token.Reveal(),
 	}}, nil
 }
 
 func (s *service) whoAmI(_ context.Context, caller identity.Caller, _ *struct{}) (*struct{ Body callerBody }, error) {
+	scopes := caller.Scopes
+	if caller.Kind == identity.KindPerson {
+		scopes = identity.RoleScopes(caller.Role)
+	}
 	return &struct{ Body callerBody }{callerBody{client.Identity{
-		Kind: string(caller.Kind), ID: caller.ID, Name: caller.Name, UserID: caller.UserID, ServiceAccountID: caller.ServiceID, Role: string(caller.Role), Scopes: shownScopes(caller.Scopes),
+		Kind: string(caller.Kind), ID: caller.ID, Name: caller.Name, UserID: caller.UserID, ServiceAccountID: caller.ServiceID, Role: string(caller.Role), Scopes: shownScopes(scopes), SessionID: caller.SessionID,
 	}}}, nil
 }
 

@@ -50,6 +50,7 @@ type App struct {
 	db        *store.DB
 	ring      *keyring.Ring
 	identity  *identity.Room
+	breached  *identity.Breached
 	audit     *audit.Log
 	notify    *notify.Room
 	vault     *vault.Room
@@ -155,7 +156,15 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.identity, err = identity.New(identity.Config{DB: a.db, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, FailureLimit: a.cfg.FailureLimit}); err != nil {
+	if a.cfg.BreachedPasswords != "" {
+		if a.breached, err = identity.OpenBreached(a.cfg.BreachedPasswords); err != nil {
+			return err
+		}
+	}
+	if a.identity, err = identity.New(identity.Config{
+		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle,
+		FailureLimit: a.cfg.FailureLimit, Breached: a.breached,
+	}); err != nil {
 		return err
 	}
 	if a.audit, err = audit.New(ctx, audit.Config{DB: a.db, Ring: a.ring, Log: a.log, Instance: a.instance, CheckpointFile: a.cfg.CheckpointFile}); err != nil {
@@ -227,6 +236,9 @@ func (a *App) Close() error {
 		}
 		if a.identity != nil {
 			err = errors.Join(err, a.identity.Close())
+		}
+		if a.breached != nil {
+			err = errors.Join(err, a.breached.Close())
 		}
 		if a.audit != nil {
 			a.audit.Close()

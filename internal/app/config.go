@@ -34,6 +34,9 @@ type Config struct {
 	UpstreamTimeout       time.Duration
 	MaxKeysPerTrain       int
 	MaxKeys               int
+	SessionLife           time.Duration
+	SessionIdle           time.Duration
+	BreachedPasswords     string
 	ClientAuth            bool
 	ForceNoClientAuth     bool
 	DefaultTrain          string

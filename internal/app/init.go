@@ -44,7 +44,7 @@ func Init(ctx context.Context, cfg Config, admin Admin) (_ Initialised, err erro
 	again := false
 	if f, ok := fault.As(err); ok && f.Code == "already_set_up" {
 		var lerr error
-		if user, lerr = a.identity.Login(ctx, caller, admin.Email, admin.Password); lerr == nil && user.Role == identity.Administrator {
+		if user, lerr = a.identity.CheckPassword(ctx, caller, admin.Email, admin.Password); lerr == nil && user.Role == identity.Administrator {
 			again = true
 			_, token, err = a.identity.IssueToken(ctx, caller, identity.TokenDraft{UserID: user.ID, Name: "init", ExpiresAt: &expires})
 		}

@@ -210,6 +210,21 @@ func Settings() []Setting {
 			set: func(c *Config, s string) error { return setCount(&c.MaxKeys, s, 0) },
 		},
 		{
+			Name: "session-lifetime", Env: []string{"SIGNALBOX_SESSION_LIFETIME"}, Default: "12h", Kind: "duration", Use: UseServe,
+			Doc: "how long somebody stays signed in at most",
+			set: func(c *Config, s string) error { return setSpan(&c.SessionLife, s) },
+		},
+		{
+			Name: "session-idle", Env: []string{"SIGNALBOX_SESSION_IDLE"}, Default: "1h", Kind: "duration", Use: UseServe,
+			Doc: "how long a session may lie unused before it ends",
+			set: func(c *Config, s string) error { return setSpan(&c.SessionIdle, s) },
+		},
+		{
+			Name: "breached-passwords", Env: []string{"SIGNALBOX_BREACHED_PASSWORDS"}, Kind: "file", Use: UseData,
+			Doc: "list of passwords that nobody may choose: SHA-1 hashes in hexadecimal, one a line and sorted, as Have I Been Pwned publishes them (default none; nothing is asked over the network)",
+			set: func(c *Config, s string) error { c.BreachedPasswords = s; return nil },
+		},
+		{
 			Name: "enable-client-auth", Env: []string{"SIGNALBOX_ENABLE_CLIENT_AUTH", "ENABLE_CLIENT_AUTH"}, Default: "true", Switch: true, Kind: "switch", Use: UseServe,
 			Doc: "whether the LLM proxy asks for a client key; false is refused on an address that is not loopback",
 			set: func(c *Config, s string) error { return setSwitch(&c.ClientAuth, s) },
@@ -279,6 +294,15 @@ func setDuration(to *time.Duration, s string) error {
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 || d > 24*time.Hour {
 		return errors.New("must be a duration up to a day such as 30s or 10m")
+	}
+	*to = d
+	return nil
+}
+
+func setSpan(to *time.Duration, s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Minute || d > 90*24*time.Hour {
+		return errors.New("must be a duration from 1m to 2160h such as 45m or 12h")
 	}
 	*to = d
 	return nil

@@ -152,7 +152,7 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 		}
 		require.Empty(t, d.line.held, "a database transaction was open across a request upstream")
 	})
-	d.admin = identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator}
+	d.admin = identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, SteppedUpAt: time.Now().Add(time.Hour)}
 	if o.strategy == "" {
 		o.strategy = train.Priority
 	}

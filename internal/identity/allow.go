@@ -31,8 +31,10 @@ const (
 	KeyRead          Permission = "keys:read"
 	KeyWrite         Permission = "keys:write"
 	AuditRead        Permission = "audit:read"
-	TokenRead        Permission = "tokens:read"  // one's own tokens; with users:read also those of others
-	TokenWrite       Permission = "tokens:write" // one's own tokens; with users:write also those of others
+	TokenRead        Permission = "tokens:read"   // one's own tokens; with users:read also those of others
+	TokenWrite       Permission = "tokens:write"  // one's own tokens; with users:write also those of others
+	ProfileRead      Permission = "profile:read"  // oneself and one's own sessions; with users:read also others
+	ProfileWrite     Permission = "profile:write" // one's own name, password and sessions; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
 	GroupRead        Permission = "groups:read"
@@ -98,8 +100,10 @@ var (
 		{AuditRead, "search, verify and export the audit log", []Role{Administrator, Auditor}, nil, true},
 		{TokenRead, "list one's own tokens", everyone, nil, true},
 		{TokenWrite, "issue and revoke one's own tokens", everyone, nil, true},
-		{UserRead, "list people and their tokens", []Role{Administrator, Auditor}, nil, true},
-		{UserWrite, "add and change people, and issue and revoke their tokens", []Role{Administrator}, nil, true},
+		{ProfileRead, "read one's own profile and list one's own sessions", everyone, nil, true},
+		{ProfileWrite, "change one's own name and password, and end one's own sessions", everyone, nil, true},
+		{UserRead, "list people, their tokens and their sessions", []Role{Administrator, Auditor}, nil, true},
+		{UserWrite, "add and change people, issue and revoke their tokens, and end their sessions", []Role{Administrator}, nil, true},
 		{GroupRead, "list groups and their members", readers, nil, true},
 		{GroupWrite, "make, change and delete groups, and say who is in them", keepers, nil, true},
 		{ServiceRead, "list service accounts and their tokens", readers, nil, true},

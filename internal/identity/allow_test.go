@@ -26,6 +26,8 @@ keys:write              yes            yes            -              -          
 audit:read              yes            -              yes            -              yes
 tokens:read             yes            yes            yes            yes            yes
 tokens:write            yes            yes            yes            yes            yes
+profile:read            yes            yes            yes            yes            yes
+profile:write           yes            yes            yes            yes            yes
 users:read              yes            -              yes            -              yes
 users:write             yes            -              -              -              yes
 groups:read             yes            yes            yes            -              yes

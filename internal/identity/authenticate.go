@@ -54,14 +54,21 @@ func (r *Room) Token(bearer string) (Caller, error) {
 		if !r.loaded.Load() {
 			return Caller{}, notLoaded()
 		}
-		return Caller{}, unauthenticated("This token is unknown or was revoked. Issue a new one and use that.")
+		return Caller{}, unknownToken()
 	}
-	now := r.now()
-	if h.expired(now) {
+	caller, err := r.tokenCaller(h)
+	if err == nil {
+		r.touches.note(h, r.now())
+	}
+	return caller, err
+}
+
+func (r *Room) tokenCaller(h *holder) (Caller, error) {
+	if h.expired(r.now()) {
 		return Caller{}, unauthenticated("This token has expired. Issue a new one and use that.")
 	}
 	if isService(h.owner) {
-		return r.serviceCaller(h, now)
+		return r.serviceCaller(h)
 	}
 	r.peopleMu.RLock()
 	p, ok := r.people[h.owner]
@@ -69,7 +76,6 @@ func (r *Room) Token(bearer string) (Caller, error) {
 	if !ok || !p.active {
 		return Caller{}, unauthenticated("The person whose token this is has been deactivated. Ask an administrator of this Signalbox.")
 	}
-	r.touches.note(h, now)
 	return Caller{
 		Kind: KindToken, ID: h.id, Name: p.name + " / " + h.name, UserID: h.owner, Role: p.role, Scopes: h.scopes, OnBehalf: h.owner,
 	}, nil
@@ -83,6 +89,10 @@ func (r *Room) KeyAlive(id string) bool {
 
 func unauthenticated(detail string) error {
 	return fault.New(fault.Unauthenticated, "unauthenticated", detail)
+}
+
+func unknownToken() error {
+	return unauthenticated("This token is unknown or was revoked. Issue a new one and use that.")
 }
 
 func unknownKey() error {

@@ -1,6 +1,10 @@
 package identity
 
-import "signalbox.dev/signalbox/internal/store"
+import (
+	"time"
+
+	"signalbox.dev/signalbox/internal/store"
+)
 
 // Kind says what sort of caller asks.
 type Kind string
@@ -28,6 +32,11 @@ type Caller struct {
 	Scopes Scopes
 	// TrainID is the train of a client key.
 	TrainID string
+	// SessionID is the session of a person; Proofs are what they signed in with, AuthenticatedAt when, and SteppedUpAt when they last proved
+	// who they are.
+	SessionID                    string
+	Proofs                       []Proof
+	AuthenticatedAt, SteppedUpAt time.Time
 	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person or service account.
 	OnBehalf string
 	// RequestID, IP and UserAgent are filled by the door, for the record only.

@@ -16,14 +16,17 @@ import (
 
 // What somebody failed to authenticate with, for [Room.Failed].
 const (
-	FailedKey   = "client_key"
-	FailedToken = "token"
-	FailedLogin = "login"
-	FailedSetup = "setup_link"
+	FailedKey       = "client_key"
+	FailedToken     = "token"
+	FailedLogin     = "login"
+	FailedSetup     = "setup_link"
+	FailedLink      = "one_time_link"
+	FailedSession   = "session"
+	FailedThrottled = "login_throttled" // refused without being looked at
 )
 
 // attempts are the counted kinds; the last one takes whatever is unknown, so that no caller can make them grow.
-var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, "other"}
+var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedThrottled, "other"}
 
 const (
 	// guessSources bounds the sources that are told apart between two writings. What comes from further ones is summed.
@@ -100,8 +103,7 @@ func (g *guesses) take() []*tally {
 	return list
 }
 
-// Failed counts a failed authentication: source is the address it came from, what is one of FailedKey, FailedToken, FailedLogin and
-// FailedSetup. The counts are written each minute as one event a source, at most 1000 of them and one for the rest. An IPv6 source stands for its /64,
+// Failed counts a failed authentication: source is the address it came from, what is one of the words above. The counts are written each minute as one event a source, at most 1000 of them and one for the rest. An IPv6 source stands for its /64,
 // since whoever has one address of it has all.
 func (r *Room) Failed(source, what string) {
 	now := r.now()

@@ -89,7 +89,7 @@ func (r *Room) GroupMember(ctx context.Context, caller Caller, id, userID string
 
 // AddGroupMember puts a person, named by id or e-mail address, into a group; added says whether they were not in it. It needs [GroupWrite].
 func (r *Room) AddGroupMember(ctx context.Context, caller Caller, id, person string) (m GroupMember, added bool, err error) {
-	if err := r.allow(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
+	if err := r.allowFresh(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
 		return GroupMember{}, false, err
 	}
 	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
@@ -127,7 +127,7 @@ func (r *Room) AddGroupMember(ctx context.Context, caller Caller, id, person str
 
 // RemoveGroupMember takes a person from a group; what was granted to the group is theirs no longer. It needs [GroupWrite].
 func (r *Room) RemoveGroupMember(ctx context.Context, caller Caller, id, userID, ifMatch string) error {
-	if err := r.allow(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
+	if err := r.allowFresh(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
 		return err
 	}
 	return r.cfg.DB.Write(ctx, func(tx *store.Tx) error {

@@ -3,6 +3,7 @@ package identity_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -19,6 +21,7 @@ import (
 
 const (
 	email    = "ada@example.com"
+	rootKey  = "W1tbW1tbW1tbW1tbW1tbW1tbW1tbW1tbW1tbW1tbW1s="
 	password = "planted-password-8f3k2"
 )
 
@@ -73,7 +76,11 @@ func coldHouse(t testing.TB, cfg store.Config, c *clock, change func(*identity.C
 	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	cfg.Clock, cfg.Log = c.Now, logger
 	db := storetest.OpenConfig(t, cfg)
-	conf := identity.Config{DB: db, Log: logger, Clock: c.Now}
+	root, err := secret.ParseRootKey(secret.FromString(rootKey))
+	require.NoError(t, err)
+	ring, err := keyring.Open(context.Background(), keyring.Config{DB: db, Root: root})
+	require.NoError(t, err)
+	conf := identity.Config{DB: db, Ring: ring, Log: logger, Clock: c.Now}
 	if change != nil {
 		change(&conf)
 	}
@@ -155,7 +162,9 @@ func (h *house) admin() (identity.User, identity.Caller) {
 }
 
 func person(u identity.User) identity.Caller {
-	return identity.Caller{Kind: identity.KindPerson, ID: u.ID, Name: u.Name, UserID: u.ID, Role: u.Role}
+	return identity.Caller{
+		Kind: identity.KindPerson, ID: u.ID, Name: u.Name, UserID: u.ID, Role: u.Role, SteppedUpAt: newClock().Now(), Proofs: []identity.Proof{identity.ProofPassword},
+	}
 }
 
 // addUser adds a person with a role past the API, which cannot yet.
@@ -178,12 +187,12 @@ func (h *house) addUser(role identity.Role, active bool) identity.User {
 	return u
 }
 
-// events returns all recorded events in the order of their ids.
+// events returns all recorded events but those of the keyring in the order of their ids.
 func (h *house) events() []store.Event {
 	h.t.Helper()
 	var bodies [][]byte
 	require.NoError(h.t, h.db.Read(h.t.Context(), func(tx *store.Tx) error {
-		return tx.Select(&bodies, `SELECT body FROM audit_events ORDER BY id`)
+		return tx.Select(&bodies, `SELECT body FROM audit_events WHERE action <> $1 ORDER BY id`, string(store.AdminKeyring))
 	}))
 	out := make([]store.Event, 0, len(bodies))
 	for _, b := range bodies {
@@ -230,3 +239,12 @@ func requireFault(t testing.TB, code string, err error) *fault.Error {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// userID returns the id of the administrator.
+func (h *house) userID() (id string) {
+	h.t.Helper()
+	require.NoError(h.t, h.db.Read(h.t.Context(), func(tx *store.Tx) error { return tx.Get(&id, `SELECT id FROM users WHERE email = $1`, email) }))
+	return id
+}
+
+func itoa(i int) string { return strconv.Itoa(i) }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -38,6 +39,12 @@ type Config struct {
 	MaxKeys int
 	// FailureLimit is how many authentications from one address may fail in a minute before further failures are told to wait; 0 means 300.
 	FailureLimit int
+	// Ring makes the keyed hashes under which failed logins and familiar addresses are kept. Without it, as with a sealed one, nobody can sign in.
+	Ring *keyring.Ring
+	// SessionLife is how long a session lasts at most, SessionIdle how long it may lie unused; 0 means 12 hours and 1 hour.
+	SessionLife, SessionIdle time.Duration
+	// Breached is a list of passwords that nobody may choose; nil means none.
+	Breached *Breached
 	// Every is how often last uses are written that have waited for six times as long; 0 means 10 s. Failed authentications are written at
 	// every sixth time.
 	Every time.Duration
@@ -52,11 +59,16 @@ type Room struct {
 	loaded   atomic.Bool
 	keys     register
 	tokens   register
+	sessions register
 	peopleMu sync.RWMutex
 	people   map[string]person
 	services map[string]person // service accounts, under the same lock
 
-	limits  *rate.Limiter
+	limits *rate.Limiter
+	// enrolled returns the second factors that a person has.
+	enrolled func(tx *store.Tx, userID string) ([]Proof, error)
+
+	waiting waiting
 	touches touches
 	guesses guesses
 	failed  [len(attempts)]atomic.Int64 // since the start
@@ -70,6 +82,8 @@ const (
 	defaultKeysPerTrain = 10
 	defaultFailures     = 300
 	defaultEvery        = 10 * time.Second
+	defaultSessionLife  = 12 * time.Hour
+	defaultSessionIdle  = time.Hour
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
 	// closing bounds the last flush.
@@ -81,7 +95,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil {
 		return nil, errors.New("identity: a database is needed")
 	}
-	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 || cfg.FailureLimit < 0 {
+	if cfg.MaxKeysPerTrain < 0 || cfg.MaxKeys < 0 || cfg.Every < 0 || cfg.FailureLimit < 0 || cfg.SessionLife < 0 || cfg.SessionIdle < 0 {
 		return nil, errors.New("identity: a limit cannot be negative")
 	}
 	if cfg.Log == nil {
@@ -96,6 +110,12 @@ func New(cfg Config) (*Room, error) {
 	if cfg.Every == 0 {
 		cfg.Every = defaultEvery
 	}
+	if cfg.SessionLife == 0 {
+		cfg.SessionLife = defaultSessionLife
+	}
+	if cfg.SessionIdle == 0 {
+		cfg.SessionIdle = defaultSessionIdle
+	}
 	if cfg.FailureLimit == 0 {
 		cfg.FailureLimit = defaultFailures
 	}
@@ -103,9 +123,10 @@ func New(cfg Config) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}}
+	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}, enrolled: noSecondFactors}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
+	r.sessions.replace(nil)
 	r.guesses.sources = map[string]*tally{}
 	cfg.DB.Subscribe(r.follow)
 	return r, nil
@@ -133,7 +154,7 @@ func (r *Room) work(ctx context.Context) {
 		}
 		err := r.flushTouches(ctx, false)
 		if round%guessesEvery == 0 {
-			err = errors.Join(err, r.flushGuesses(ctx))
+			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			// Not the error itself: it may be the database's own words. The store has logged its cause.

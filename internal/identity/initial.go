@@ -15,7 +15,7 @@ func (r *Room) InitAdministrator(ctx context.Context, caller Caller, email, name
 	if err := r.allow(ctx, caller, UserWrite, store.Target{Kind: "user"}); err != nil {
 		return User{}, none, err
 	}
-	row, err := newAdministrator(email, name, password)
+	row, err := r.newAdministrator(email, name, password)
 	if err != nil {
 		return User{}, none, err
 	}

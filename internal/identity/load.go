@@ -17,7 +17,7 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 		switch c.Topic {
 		case store.TopicReset:
 			return r.load(ctx)
-		case store.TopicKey, store.TopicToken, store.TopicUser, store.TopicService:
+		case store.TopicKey, store.TopicToken, store.TopicUser, store.TopicSession, store.TopicService:
 			ours = append(ours, c)
 		}
 	}
@@ -32,6 +32,8 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 				err = r.reload(tx, &r.keys, livingKeys, c.Subject)
 			case store.TopicToken:
 				err = r.reload(tx, &r.tokens, livingTokens, c.Subject)
+			case store.TopicSession:
+				err = r.reloadSession(tx, c.Subject)
 			case store.TopicUser:
 				err = r.reloadUser(tx, c.Subject)
 			case store.TopicService:
@@ -53,7 +55,7 @@ const (
 )
 
 func (r *Room) load(ctx context.Context) error {
-	var keys, tokens []*holder
+	var keys, tokens, sessions []*holder
 	people, services := map[string]person{}, map[string]person{}
 	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		var err error
@@ -64,6 +66,9 @@ func (r *Room) load(ctx context.Context) error {
 		if tokens, err = holders(tx, livingTokens, r.tokens.size()); err != nil {
 			return err
 		}
+		if sessions, err = r.sessionHolders(tx, livingSessions); err != nil {
+			return err
+		}
 		if people, err = users(tx, livingUsers); err != nil {
 			return err
 		}
@@ -71,13 +76,14 @@ func (r *Room) load(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("load keys, tokens, people and service accounts: %w", err)
+		return fmt.Errorf("load keys, tokens, sessions, people and service accounts: %w", err)
 	}
 	r.peopleMu.Lock()
 	r.people, r.services = people, services
 	r.peopleMu.Unlock()
 	r.keys.replace(keys)
 	r.tokens.replace(tokens)
+	r.sessions.replace(sessions)
 	r.loaded.Store(true)
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// holder is one living client key or token in memory. Everything but the last use is fixed; a change makes a new holder.
+// holder is one living client key, token or session in memory. Everything but the last use is fixed; a change makes a new holder.
 type holder struct {
 	id, owner, name string // owner: the train of a key, the person or service account of a token
 	scopes          Scopes
@@ -18,6 +18,8 @@ type holder struct {
 
 	used    atomic.Int64 // last use, µs; 0: not since it was loaded
 	waiting atomic.Bool  // in the list of last uses to write
+
+	session *signedIn // of a session; nil for others
 
 	next *holder // another one whose hash begins alike
 }
@@ -28,6 +30,21 @@ func (h *holder) expired(now time.Time) bool { return h.expires != 0 && now.Unix
 func (h *holder) pack() {
 	all, owner, name := h.id+h.owner+h.name, len(h.id), len(h.id)+len(h.owner)
 	h.id, h.owner, h.name = all[:owner], all[owner:name], all[name:]
+}
+
+// idle reports whether a session has lain unused for longer than it may.
+func (h *holder) idle(now time.Time) bool {
+	return now.Sub(time.UnixMicro(h.used.Load())) >= h.session.idle
+}
+
+// usedAt notes a use, unless a later one is known.
+func (h *holder) usedAt(at int64) {
+	for {
+		known := h.used.Load()
+		if at <= known || h.used.CompareAndSwap(known, at) {
+			return
+		}
+	}
 }
 
 // register finds holders by the hash of their secret and by id, in memory.
@@ -66,6 +83,9 @@ func (g *register) size() int {
 	return len(g.ids)
 }
 
+// Sessions returns how many sessions are in memory: those that have not been ended.
+func (r *Room) Sessions() int { return r.sessions.size() }
+
 // Held returns how many client keys and tokens are in memory: those that are not revoked.
 func (r *Room) Held() (keys, tokens int) { return r.keys.size(), r.tokens.size() }
 
@@ -74,7 +94,7 @@ func (g *register) put(h *holder) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old, ok := g.ids[h.id]; ok {
-		h.used.Store(old.used.Load())
+		h.usedAt(old.used.Load())
 		g.drop(h.id)
 	}
 	insert(g.sums, g.ids, h)

@@ -27,7 +27,7 @@ func TestOperatorTokenLeavesTheSetUpOpen(t *testing.T) {
 		require.False(t, has, "the local operator is not the administrator that the set-up makes")
 
 		for _, guess := range []string{"", "operator", password} {
-			_, err = h.Login(t.Context(), door(), identity.LocalOperator, secret.FromString(guess))
+			_, err = h.Login(t.Context(), door(), identity.LocalOperator, secret.FromString(guess), identity.SessionBrowser)
 			requireFault(t, "login_failed", err)
 		}
 

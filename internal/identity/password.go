@@ -20,6 +20,13 @@ func argon() *argon2id.Params {
 // takes as long as for a known one.
 const nobody = "$argon2id$v=19$m=19456,t=2,p=1$RQ+FffeiK1O99p4aiRToow$IM5OmhYVSQZXx9eHDv64K0derjsxIk/scrGPQK+SFvA"
 
+// outdated reports whether a hash was made with weaker parameters than ours.
+func outdated(hash string) bool {
+	p, _, _, err := argon2id.DecodeHash(hash)
+	now := argon()
+	return err == nil && (p.Memory < now.Memory || p.Iterations < now.Iterations || p.KeyLength < now.KeyLength || p.SaltLength < now.SaltLength)
+}
+
 // hasher hashes passwords, a few at a time: each takes 19 MiB and some 30 ms of a core.
 type hasher struct{ slots chan struct{} }
 

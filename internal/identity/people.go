@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -12,13 +11,16 @@ import (
 
 // User is a person. Its password is not part of it.
 type User struct {
-	ID        string
-	Email     string // in lower case
-	Name      string
-	Role      Role
-	Active    bool
-	CreatedAt time.Time
-	UpdatedAt time.Time
+	ID     string
+	Email  string // in lower case
+	Name   string
+	Role   Role
+	Active bool
+	// Invited says that the person has no password: they have not used their link yet.
+	Invited     bool
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	LastLoginAt *time.Time
 }
 
 // Target returns the person as audit records name it.
@@ -29,21 +31,22 @@ func (u User) caller(c Caller) Caller {
 	return Caller{Kind: KindPerson, ID: u.ID, Name: u.Name, UserID: u.ID, Role: u.Role, RequestID: c.RequestID, IP: c.IP, UserAgent: c.UserAgent}
 }
 
-const userColumns = `id, email, name, role, password_hash, active, created_at, updated_at`
+const userColumns = `id, email, name, role, password_hash, active, created_at, updated_at, last_login_at`
 
 type userRow struct {
-	ID           string     `db:"id"`
-	Email        string     `db:"email"`
-	Name         string     `db:"name"`
-	Role         Role       `db:"role"`
-	PasswordHash string     `db:"password_hash"`
-	Active       int64      `db:"active"`
-	CreatedAt    store.Time `db:"created_at"`
-	UpdatedAt    store.Time `db:"updated_at"`
+	ID           string      `db:"id"`
+	Email        string      `db:"email"`
+	Name         string      `db:"name"`
+	Role         Role        `db:"role"`
+	PasswordHash string      `db:"password_hash"`
+	Active       int64       `db:"active"`
+	CreatedAt    store.Time  `db:"created_at"`
+	UpdatedAt    store.Time  `db:"updated_at"`
+	LastLoginAt  *store.Time `db:"last_login_at"`
 }
 
 func (u userRow) user() User {
-	return User{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Active: u.Active == 1, CreatedAt: u.CreatedAt.Time(), UpdatedAt: u.UpdatedAt.Time()}
+	return User{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Active: u.Active == 1, Invited: u.PasswordHash == "", CreatedAt: u.CreatedAt.Time(), UpdatedAt: u.UpdatedAt.Time(), LastLoginAt: u.LastLoginAt.Ptr()}
 }
 
 // HasAdministrator reports whether an administrator was ever made; a deactivated one counts, lest a set-up link take the place over.
@@ -73,7 +76,7 @@ func (r *Room) CreateAdministrator(ctx context.Context, caller Caller, email, na
 	if err := r.allow(ctx, caller, UserWrite, store.Target{Kind: "user"}); err != nil {
 		return User{}, err
 	}
-	row, err := newAdministrator(email, name, password)
+	row, err := r.newAdministrator(email, name, password)
 	if err != nil {
 		return User{}, err
 	}
@@ -100,10 +103,12 @@ func (r *Room) CreateAdministrator(ctx context.Context, caller Caller, email, na
 	return user, nil
 }
 
-func newAdministrator(email, name string, password secret.Value) (userRow, error) {
+func (r *Room) newAdministrator(email, name string, password secret.Value) (userRow, error) {
 	var p problems
 	row := userRow{ID: store.NewID("user"), Email: p.email("/email", email), Name: p.name("/name", name), Role: Administrator, Active: 1}
-	p.password("/password", password)
+	if err := r.password(&p, "/password", password); err != nil {
+		return userRow{}, err
+	}
 	if err := p.result(); err != nil {
 		return userRow{}, err
 	}
@@ -137,8 +142,8 @@ func insertAdministrator(tx *store.Tx, caller Caller, row userRow) (User, error)
 
 // insertUser stores a person and records it.
 func insertUser(tx *store.Tx, caller Caller, row userRow) error {
-	if _, err := tx.Exec(`INSERT INTO users (`+userColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)`,
-		row.ID, row.Email, row.Name, string(row.Role), row.PasswordHash, row.Active, row.CreatedAt, row.UpdatedAt); err != nil {
+	if _, err := tx.Exec(`INSERT INTO users (`+userColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
+		row.ID, row.Email, row.Name, string(row.Role), row.PasswordHash, row.Active, row.CreatedAt, row.UpdatedAt, row.LastLoginAt); err != nil {
 		if store.IsConflict(err) {
 			return personExists()
 		}
@@ -149,40 +154,6 @@ func insertUser(tx *store.Tx, caller Caller, row userRow) error {
 	ev := caller.Event(store.UserCreate, user.Target())
 	ev.Details = store.Details{store.Str("role", string(user.Role))}
 	return tx.Record(ev)
-}
-
-// Login returns the person whom the e-mail address and the password belong to, and records the login. Any failure is the fault
-// "login_failed", takes the same work whether the person exists or not, and is counted for the caller's address.
-func (r *Room) Login(ctx context.Context, caller Caller, email string, password secret.Value) (User, error) {
-	failed := func() error {
-		r.Failed(caller.IP, FailedLogin)
-		return fault.New(fault.Unauthenticated, "login_failed", "The e-mail address and the password do not belong together. Check both and try again.")
-	}
-	row := userRow{}
-	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
-		return tx.Get(&row, `SELECT `+userColumns+` FROM users WHERE email = $1`, canonicalEmail(email))
-	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return User{}, err
-	}
-	if password.Len() > MaxPassword {
-		password = secret.Value{} // it cannot be right, and must not cost more than another
-	}
-	ok, err := r.hasher.verify(ctx, password, row.PasswordHash)
-	if err != nil {
-		return User{}, err
-	}
-	if !ok || row.Active != 1 {
-		return User{}, failed()
-	}
-	user := row.user()
-	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		return tx.Record(user.caller(caller).Event(store.IdentityLogin, user.Target()))
-	})
-	if err != nil {
-		return User{}, err
-	}
-	return user, nil
 }
 
 // allow is [Allow] for acts on people and tokens: a refusal is recorded. Nobody's is not, since anyone can cause it as often as they like.

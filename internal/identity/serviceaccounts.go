@@ -74,7 +74,7 @@ func (a serviceRow) account() ServiceAccount {
 // CreateServiceAccount makes a service account. It needs [ServiceWrite]. Its role is never more than the maker's: otherwise the fault is
 // "forbidden". A taken name is "already_exists".
 func (r *Room) CreateServiceAccount(ctx context.Context, caller Caller, d ServiceAccountDraft) (ServiceAccount, error) {
-	if err := r.allow(ctx, caller, ServiceWrite, store.Target{Kind: "service_account"}); err != nil {
+	if err := r.allowFresh(ctx, caller, ServiceWrite, store.Target{Kind: "service_account"}); err != nil {
 		return ServiceAccount{}, err
 	}
 	var p problems
@@ -170,7 +170,7 @@ func (r *Room) ListServiceAccounts(ctx context.Context, caller Caller, f NameFil
 // A deactivated one's tokens work no longer, here when the call returns and elsewhere within a second; they work again once it is active,
 // unless they were revoked.
 func (r *Room) UpdateServiceAccount(ctx context.Context, caller Caller, id string, p ServiceAccountPatch) (ServiceAccount, error) {
-	if err := r.allow(ctx, caller, ServiceWrite, knownTarget("service_account", servicePrefix, id)); err != nil {
+	if err := r.allowFresh(ctx, caller, ServiceWrite, knownTarget("service_account", servicePrefix, id)); err != nil {
 		return ServiceAccount{}, err
 	}
 	var a ServiceAccount
@@ -285,13 +285,12 @@ func (r *Room) reloadService(tx *store.Tx, id string) error {
 }
 
 // serviceCaller returns the service account whose token h is.
-func (r *Room) serviceCaller(h *holder, now time.Time) (Caller, error) {
+func (r *Room) serviceCaller(h *holder) (Caller, error) {
 	r.peopleMu.RLock()
 	a, ok := r.services[h.owner]
 	r.peopleMu.RUnlock()
 	if !ok || !a.active {
 		return Caller{}, unauthenticated("The service account whose token this is has been deactivated. Ask an operator of this Signalbox.")
 	}
-	r.touches.note(h, now)
 	return Caller{Kind: KindService, ID: h.id, Name: a.name + " / " + h.name, ServiceID: h.owner, Role: a.role, Scopes: h.scopes, OnBehalf: h.owner}, nil
 }

@@ -71,7 +71,7 @@ func (r *Room) setup(ctx context.Context, caller Caller, token secret.Value, ema
 	if err != nil {
 		return User{}, bearer, err
 	}
-	row, err := newAdministrator(email, name, password)
+	row, err := r.newAdministrator(email, name, password)
 	if err != nil {
 		return User{}, bearer, err
 	}

@@ -76,11 +76,15 @@ func (r *Room) token(row tokenRow, now time.Time) (Token, error) {
 
 // IssueToken makes a token of a person or a service account and returns its secret, which is never known again. Nobody can issue a token
 // that may do more than they or its owner may. Its faults are "forbidden", "scope_missing", "not_found" (no such owner),
-// "validation_failed" and "state_conflict" (the owner is deactivated or has [MaxTokens]).
+// "validation_failed", "state_conflict" (the owner is deactivated or has [MaxTokens]) and, in a session, "step_up_required".
 func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Token, secret.Value, error) {
 	none := secret.Value{}
 	if err := r.allowOn(ctx, caller, TokenWrite, UserWrite, ServiceWrite, &d.UserID, &d.ServiceID); err != nil {
 		return Token{}, none, err
+	}
+	// A session lasts for hours, a token for good: who holds a stolen cookie must not turn the one into the other.
+	if err := RequireFresh(caller, r.now()); err != nil {
+		return Token{}, none, r.refused(ctx, caller, store.Target{Kind: "user", ID: d.UserID}, err)
 	}
 	var verdict error
 	var token Token

@@ -75,15 +75,18 @@ func (r *Room) Touch(id string) {
 const touchBatch = 64
 
 func (r *Room) flushTouches(ctx context.Context, all bool) error {
-	keys, tokens := []*holder{}, []*holder{}
+	keys, tokens, sessions := []*holder{}, []*holder{}, []*holder{}
 	for _, h := range r.touches.take(all) {
-		if strings.HasPrefix(h.id, "tok_") {
+		switch {
+		case h.session != nil:
+			sessions = append(sessions, h)
+		case strings.HasPrefix(h.id, "tok_"):
 			tokens = append(tokens, h)
-		} else {
+		default:
 			keys = append(keys, h)
 		}
 	}
-	return errors.Join(r.writeTouches(ctx, "client_keys", keys), r.writeTouches(ctx, "tokens", tokens))
+	return errors.Join(r.writeTouches(ctx, "client_keys", keys), r.writeTouches(ctx, "tokens", tokens), r.writeTouches(ctx, "sessions", sessions))
 }
 
 func (r *Room) writeTouches(ctx context.Context, table string, list []*holder) error {

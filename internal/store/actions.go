@@ -5,57 +5,69 @@ type Action string
 
 // The actions.
 const (
-	AdminInit         Action = "admin.init"
-	AdminKeyring      Action = "admin.keyring"
-	AdminStart        Action = "admin.start"
-	AdminStop         Action = "admin.stop"
-	AuditSigner       Action = "audit.signer"
-	AuditRead         Action = "audit.read"
-	AuditExport       Action = "audit.export"
-	CredentialCreate  Action = "credential.create"
-	CredentialList    Action = "credential.list"
-	CredentialView    Action = "credential.view"
-	CredentialUpdate  Action = "credential.update"
-	CredentialRotate  Action = "credential.rotate"
-	CredentialDelete  Action = "credential.delete"
-	CredentialReveal  Action = "credential.reveal"
-	CredentialRefused Action = "credential.refused"
-	CredentialCooling Action = "credential.cooling"
-	CredentialGrant   Action = "credential.grant"
-	LeaseGranted      Action = "lease.granted"
-	LeaseOutcome      Action = "lease.outcome"
-	KeyIssue          Action = "key.issue"
-	KeyUpdate         Action = "key.update"
-	KeyReplace        Action = "key.replace"
-	KeyRevoke         Action = "key.revoke"
-	KeyPurge          Action = "key.purge"
-	TrainCreate       Action = "train.create"
-	TrainUpdate       Action = "train.update"
-	TrainDelete       Action = "train.delete"
-	TrainLink         Action = "train.link"
-	TrainRelink       Action = "train.relink"
-	TrainUnlink       Action = "train.unlink"
-	TrainRefused      Action = "train.refused"
-	IdentitySetup     Action = "identity.setup"
-	IdentityLogin     Action = "identity.login"
-	IdentityFailed    Action = "identity.failed"
-	IdentityRefused   Action = "identity.refused"
-	TokenIssue        Action = "identity.token_issue"
-	TokenRevoke       Action = "identity.token_revoke"
-	UserCreate        Action = "identity.user_create"
-	ChannelCreate     Action = "notify.channel_create"
-	ChannelUpdate     Action = "notify.channel_update"
-	ChannelDelete     Action = "notify.channel_delete"
-	NotifyTest        Action = "notify.test"
-	NotifyFailed      Action = "notify.failed"
-	NotifyRefused     Action = "notify.refused"
-	GroupCreate       Action = "identity.group_create"
-	GroupUpdate       Action = "identity.group_update"
-	GroupDelete       Action = "identity.group_delete"
-	GroupJoin         Action = "identity.group_join"
-	GroupLeave        Action = "identity.group_leave"
-	ServiceCreate     Action = "identity.service_account_create"
-	ServiceUpdate     Action = "identity.service_account_update"
+	AdminInit          Action = "admin.init"
+	AdminKeyring       Action = "admin.keyring"
+	AdminStart         Action = "admin.start"
+	AdminStop          Action = "admin.stop"
+	AuditSigner        Action = "audit.signer"
+	AuditRead          Action = "audit.read"
+	AuditExport        Action = "audit.export"
+	CredentialCreate   Action = "credential.create"
+	CredentialList     Action = "credential.list"
+	CredentialView     Action = "credential.view"
+	CredentialUpdate   Action = "credential.update"
+	CredentialRotate   Action = "credential.rotate"
+	CredentialDelete   Action = "credential.delete"
+	CredentialReveal   Action = "credential.reveal"
+	CredentialRefused  Action = "credential.refused"
+	CredentialCooling  Action = "credential.cooling"
+	CredentialGrant    Action = "credential.grant"
+	LeaseGranted       Action = "lease.granted"
+	LeaseOutcome       Action = "lease.outcome"
+	KeyIssue           Action = "key.issue"
+	KeyUpdate          Action = "key.update"
+	KeyReplace         Action = "key.replace"
+	KeyRevoke          Action = "key.revoke"
+	KeyPurge           Action = "key.purge"
+	TrainCreate        Action = "train.create"
+	TrainUpdate        Action = "train.update"
+	TrainDelete        Action = "train.delete"
+	TrainLink          Action = "train.link"
+	TrainRelink        Action = "train.relink"
+	TrainUnlink        Action = "train.unlink"
+	TrainRefused       Action = "train.refused"
+	IdentitySetup      Action = "identity.setup"
+	IdentityLogin      Action = "identity.login"
+	IdentityFailed     Action = "identity.failed"
+	IdentityRefused    Action = "identity.refused"
+	TokenIssue         Action = "identity.token_issue"
+	TokenRevoke        Action = "identity.token_revoke"
+	UserCreate         Action = "identity.user_create"
+	ChannelCreate      Action = "notify.channel_create"
+	ChannelUpdate      Action = "notify.channel_update"
+	ChannelDelete      Action = "notify.channel_delete"
+	NotifyTest         Action = "notify.test"
+	NotifyFailed       Action = "notify.failed"
+	NotifyRefused      Action = "notify.refused"
+	GroupCreate        Action = "identity.group_create"
+	GroupUpdate        Action = "identity.group_update"
+	GroupDelete        Action = "identity.group_delete"
+	GroupJoin          Action = "identity.group_join"
+	GroupLeave         Action = "identity.group_leave"
+	ServiceCreate      Action = "identity.service_account_create"
+	ServiceUpdate      Action = "identity.service_account_update"
+	IdentityLoginBegun Action = "identity.login_begun"
+	IdentityLogout     Action = "identity.logout"
+	IdentitySessionEnd Action = "identity.session_end"
+	IdentityStepUp     Action = "identity.step_up"
+	UserUpdate         Action = "identity.user_update"
+	UserRole           Action = "identity.user_role"
+	UserDeactivate     Action = "identity.user_deactivate"
+	UserActivate       Action = "identity.user_activate"
+	UserInvite         Action = "identity.user_invite"
+	PasswordReset      Action = "identity.password_reset"
+	PasswordSet        Action = "identity.password_set"
+	PasswordChange     Action = "identity.password_change"
 )
 
 // ActionRow explains one action for the reference.
@@ -100,7 +112,11 @@ var actionRows = [...]ActionRow{
 	{TrainUnlink, "a credential was unlinked from a train"},
 	{TrainRefused, "an act on a train or its keys was refused"},
 	{IdentitySetup, "a one-time set-up link was made or used"},
-	{IdentityLogin, "somebody signed in"},
+	{IdentityLogin, "somebody signed in; the event names the session and what they proved themselves with"},
+	{IdentityLoginBegun, "the password of a sign-in was right, and a second factor is demanded"},
+	{IdentityLogout, "somebody signed out"},
+	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, too_many)"},
+	{IdentityStepUp, "a person proved anew who they are, or failed to"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
 	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},
 	{TokenIssue, "a token of a person or a service account was issued"},
@@ -119,6 +135,14 @@ var actionRows = [...]ActionRow{
 	{GroupLeave, "a person is no longer a member of a group"},
 	{ServiceCreate, "a service account was made"},
 	{ServiceUpdate, "a service account changed; deactivated, its tokens work nowhere"},
+	{UserUpdate, "a person's name or e-mail address changed; the event names the fields"},
+	{UserRole, "a person got another role; their sessions ended"},
+	{UserDeactivate, "a person was deactivated; their sessions and tokens ended"},
+	{UserActivate, "a person was activated again"},
+	{UserInvite, "a one-time link was made by which a new person sets their password"},
+	{PasswordReset, "a person's password was voided and a one-time link made by which they set a new one"},
+	{PasswordSet, "a person set their password with a one-time link"},
+	{PasswordChange, "a person changed their own password, or failed to"},
 }
 
 func (a Action) known() bool {

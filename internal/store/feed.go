@@ -20,6 +20,7 @@ const (
 	TopicUser       Topic = "user"
 	TopicToken      Topic = "token"
 	TopicKey        Topic = "key"
+	TopicSession    Topic = "session"
 	TopicCredential Topic = "credential"
 	TopicTrain      Topic = "train"           // the train, its links or its cool-downs
 	TopicNotify     Topic = "notify"          // something waits to be delivered

@@ -97,7 +97,7 @@ func (s site) open(t testing.TB) *yard {
 	require.NoError(t, err)
 	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Meters: s.meters, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1"}
+	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1", SteppedUpAt: s.clock.Now().Add(time.Hour)}
 	y := &yard{Room: room, t: t, db: db, ids: ids, vault: safe, admin: admin, clock: s.clock}
 	if s.before != nil {
 		s.before(y)

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
@@ -127,6 +128,12 @@ func (r *Room) unchanged(tx *store.Tx, t Train, id, ifMatch string) error {
 func (r *Room) ReplaceKey(ctx context.Context, caller identity.Caller, ref, id string, d identity.KeyReplacement) (identity.Key, secret.Value, error) {
 	var key identity.Key
 	var value secret.Value
+	if err := r.allow(ctx, caller, store.KeyReplace, named(ref), identity.KeyWrite); err != nil {
+		return identity.Key{}, secret.Value{}, err
+	}
+	if err := identity.RequireFresh(caller, r.now()); err != nil {
+		return identity.Key{}, secret.Value{}, errors.Join(r.recordRefusal(ctx, caller, named(ref), err, store.Str("act", string(store.KeyReplace))), err)
+	}
 	err := r.withKeys(ctx, caller, store.KeyReplace, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit
 		key, value, err = r.keys.ReplaceKey(tx, caller, t.ID, id, d)

@@ -100,9 +100,9 @@ func (f *fixture) room(t *testing.T, ring vault.Sealer) *vault.Room {
 }
 
 var (
-	admin    = identity.Caller{Kind: identity.KindPerson, ID: "user_1", Name: "Ada", UserID: "user_1", Role: identity.Administrator, RequestID: "req_7"}
-	auditor  = identity.Caller{Kind: identity.KindPerson, ID: "user_2", Name: "Olga", UserID: "user_2", Role: identity.Auditor}
-	member   = identity.Caller{Kind: identity.KindPerson, ID: "user_3", Name: "Max", UserID: "user_3", Role: identity.Member}
+	admin    = identity.Caller{Kind: identity.KindPerson, ID: "user_1", Name: "Ada", UserID: "user_1", Role: identity.Administrator, RequestID: "req_7", SteppedUpAt: time.Now().Add(time.Hour)}
+	auditor  = identity.Caller{Kind: identity.KindPerson, ID: "user_2", Name: "Olga", UserID: "user_2", Role: identity.Auditor, SteppedUpAt: time.Now().Add(time.Hour)}
+	member   = identity.Caller{Kind: identity.KindPerson, ID: "user_3", Name: "Max", UserID: "user_3", Role: identity.Member, SteppedUpAt: time.Now().Add(time.Hour)}
 	reader   = identity.Caller{Kind: identity.KindToken, ID: "tok_1", Name: "ci", UserID: "user_1", Role: identity.Administrator, Scopes: identity.Scopes{identity.CredentialRead}}
 	agent    = identity.Caller{Kind: identity.KindClientKey, ID: "key_1", Name: "laptop", TrainID: "train_1"}
 	nobody   = identity.Caller{}

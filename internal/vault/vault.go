@@ -22,6 +22,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
@@ -84,9 +85,18 @@ const (
 // unknown callers must not be able to fill the log.
 func (r *Room) reach(ctx context.Context, caller identity.Caller, p identity.Permission, act, id string) (identity.Reach, error) {
 	reach, refusal := identity.Within(caller, p)
+	if refusal == nil && (p == identity.CredentialReveal || p == identity.CredentialGrant) {
+		// Whoever finds a browser signed in must not take secrets out of it, nor give somebody the right to.
+		refusal = identity.RequireFresh(caller, time.Now())
+	}
 	if refusal == nil || fault.KindOf(refusal) == fault.Unauthenticated {
 		return reach, refusal
 	}
+	return r.refuse(ctx, caller, act, id, refusal)
+}
+
+// refuse records the refusal of an act on the credential with that id, or on none, and returns it.
+func (r *Room) refuse(ctx context.Context, caller identity.Caller, act, id string, refusal error) (identity.Reach, error) {
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		target := store.Target{Kind: targetKind}
 		if id != "" {

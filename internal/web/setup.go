@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
-	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 )
 
@@ -70,21 +68,14 @@ type donePage struct {
 
 // setup makes the administrator. What was typed comes back with the form when a field is refused, the password excepted.
 func (s *site) setup(w http.ResponseWriter, r *http.Request) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime)) // best effort: not every connection has one
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			s.fail(w, r, fault.New(fault.TooLarge, "body_too_large", "The form is too large. Nothing was done."))
-			return
-		}
-		s.fail(w, r, fault.New(fault.Invalid, "malformed_request", "The form could not be read. Nothing was done; open the set-up link again."))
+	if !s.readForm(w, r) {
 		return
 	}
 	token, email, name := r.PostForm.Get("token"), r.PostForm.Get("email"), r.PostForm.Get("name")
-	caller := identity.Caller{Kind: identity.KindAnonymous, RequestID: requestIDOf(r), IP: s.ClientIP(r), UserAgent: r.UserAgent()}
-	user, access, err := s.Identity.Setup(r.Context(), caller, secret.FromString(token), email, name, secret.FromString(r.PostForm.Get("password")))
+	password := secret.FromString(r.PostForm.Get("password"))
+	user, access, err := s.Identity.Setup(r.Context(), s.stranger(r), secret.FromString(token), email, name, password)
 	if err == nil {
+		s.enter(w, r, user.Email, password)
 		s.show(w, r, http.StatusOK, "done", donePage{page: s.page("Signalbox is set up"), Name: user.Name, AccessToken: access.Reveal(), Origin: origin(r)})
 		return
 	}
@@ -102,20 +93,24 @@ func (s *site) setup(w http.ResponseWriter, r *http.Request) {
 }
 
 // mark puts the fault's messages beside the fields that they are about.
-func (p *setupPage) mark(f *fault.Error) {
+func (p *setupPage) mark(f *fault.Error) { p.Alert = markInputs(p.Inputs, f) }
+
+// markInputs puts the fault's messages beside the fields that they are about. When it is about none of them, its sentence is returned.
+func markInputs(inputs []input, f *fault.Error) (alert string) {
 	placed := false
 	for _, e := range f.Fields {
-		for i := range p.Inputs {
-			if in := &p.Inputs[i]; e.Pointer == "/"+in.Name && in.Error == "" {
+		for i := range inputs {
+			if in := &inputs[i]; e.Pointer == "/"+in.Name && in.Error == "" {
 				in.Error = sentence(e.Message)
 				in.Focus = !placed
 				placed = true
 			}
 		}
 	}
-	if !placed {
-		p.Alert = f.Detail
+	if placed {
+		return ""
 	}
+	return f.Detail
 }
 
 // sentence gives a field's message the form of a sentence; other doors show it in a list.

@@ -1,12 +1,13 @@
-// Package web serves the pages that people open in a browser: in this version the one-time set-up page and a front page.
+// Package web serves the pages that people open in a browser: in this version the set-up, the sign-in, the own account and a front page.
 //
 // Promise: every page is plain HTML that works without JavaScript, under a Content-Security-Policy that allows nothing from elsewhere and
 // nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once,
 // and in no log line.
 //
-// Limits: there is no dashboard and no sign-in yet; the work is done over the command line and the REST API.
+// Limits: there is no dashboard yet; the work is done over the command line and the REST API.
 //
-// Invariants: every answer carries the security headers and Cache-Control: no-store, the embedded assets excepted; an unknown path is 404.
+// Invariants: every answer carries the security headers and Cache-Control: no-store, the embedded assets excepted; an unknown path is 404; what a
+// signed-in person submits carries the token of their form; a return path is one of this server.
 package web
 
 import (
@@ -75,6 +76,19 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /{$}", s.home)
 	mux.HandleFunc("GET /setup", s.setupForm)
 	mux.HandleFunc("POST /setup", s.setup)
+	mux.HandleFunc("GET /sign-in", s.signInForm)
+	mux.HandleFunc("POST /sign-in", s.signIn)
+	mux.HandleFunc("GET /invite", s.inviteForm)
+	mux.HandleFunc("POST /invite", s.invite)
+	mux.HandleFunc("GET /sign-out", s.signedIn(s.signOutForm))
+	mux.HandleFunc("POST /sign-out", s.submitted(s.signOut))
+	mux.HandleFunc("GET /step-up", s.signedIn(s.stepUpForm))
+	mux.HandleFunc("POST /step-up", s.submitted(s.stepUp))
+	mux.HandleFunc("GET /account", s.signedIn(s.account))
+	mux.HandleFunc("POST /account/name", s.submitted(s.changeName))
+	mux.HandleFunc("POST /account/password", s.submitted(s.changePassword))
+	mux.HandleFunc("POST /account/sessions/{id}/end", s.submitted(s.endSession))
+	mux.HandleFunc("POST /account/sessions/end-others", s.submitted(s.endOtherSessions))
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)
 	if cfg.Closed != nil {
@@ -166,6 +180,14 @@ func requestIDOf(r *http.Request) string {
 type page struct {
 	Title string
 	Build string
+	// Person is who is signed in, "" for nobody.
+	Person string
+}
+
+func (s *site) pageFor(title string, v visitor) page {
+	p := s.page(title)
+	p.Person = v.Name
+	return p
 }
 
 func (s *site) page(title string) page { return page{Title: title, Build: s.build} }
@@ -200,7 +222,7 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.Log.Error("a page failed", "request_id", requestIDOf(r), "code", f.Code, "cause", f.Unwrap())
 	}
 	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
+		w.Header().Set("Retry-After", retryAfter(f))
 	}
 	status := f.Kind.Status()
 	if status == http.StatusUnauthorized { // RFC 9110 wants a challenge with 401, and a page has none
@@ -208,6 +230,8 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	s.show(w, r, status, "notice", notice{page: s.page("That did not work"), Text: f.Detail, RequestID: requestIDOf(r)})
 }
+
+func retryAfter(f *fault.Error) string { return strconv.Itoa(f.RetryAfter) }
 
 func (s *site) home(w http.ResponseWriter, r *http.Request) {
 	has, err := s.Identity.HasAdministrator(r.Context())
@@ -217,13 +241,18 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 	case !has:
 		http.Redirect(w, r, "/setup", http.StatusSeeOther)
 	default:
-		s.show(w, r, http.StatusOK, "home", s.page("Signalbox is running"))
+		s.signedIn(func(w http.ResponseWriter, r *http.Request, v visitor) {
+			s.show(w, r, http.StatusOK, "home", s.pageFor("Signalbox is running", v))
+		})(w, r)
 	}
 }
 
 // elsewhere answers unknown paths, and known ones asked with another method.
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
-	allow := map[string]string{"/": "GET, HEAD", "/setup": "GET, HEAD, POST"}[r.URL.Path]
+	allow := map[string]string{
+		"/": "GET, HEAD", "/account": "GET, HEAD", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST",
+	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)
 		s.notice(w, r, http.StatusMethodNotAllowed, "Not like this", "This page cannot be asked for in that way.", "")
@@ -234,5 +263,5 @@ func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 
 func (s *site) crossOrigin(w http.ResponseWriter, r *http.Request) {
 	s.Log.Warn("a form from another site was refused", "request_id", requestIDOf(r))
-	s.notice(w, r, http.StatusForbidden, "Refused", "This form was sent from another site, so nothing was done. Open the set-up link itself and fill in the form there.", "")
+	s.notice(w, r, http.StatusForbidden, "Refused", "This form was sent from another site, so nothing was done. Open the page of this Signalbox itself and fill in the form there.", "")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -55,8 +56,11 @@ func each(t *testing.T, fn func(s *site)) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		s := &site{T: t, db: db, log: &log{}}
 		logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		var err error
-		s.rooms, err = identity.New(identity.Config{DB: db, Log: logger})
+		root, err := secret.NewRootKey()
+		require.NoError(t, err)
+		ring, err := keyring.Open(t.Context(), keyring.Config{DB: db, Root: root})
+		require.NoError(t, err)
+		s.rooms, err = identity.New(identity.Config{DB: db, Ring: ring, Log: logger})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
 		require.NoError(t, db.Start(t.Context()))
@@ -176,16 +180,17 @@ func TestSetUpMakesTheAdministratorOnce(t *testing.T) {
 		caller, err := s.rooms.Token(shown[0])
 		require.NoError(s, err)
 		require.NoError(s, identity.Allow(caller, identity.UserWrite))
-		user, err := s.rooms.Login(s.Context(), identity.Caller{Kind: identity.KindAnonymous}, "ada@example.com", secret.FromString(planted))
+		in, err := s.rooms.Login(s.Context(), identity.Caller{Kind: identity.KindAnonymous}, "ada@example.com", secret.FromString(planted), identity.SessionBrowser)
 		require.NoError(s, err)
-		require.Equal(s, identity.Administrator, user.Role)
+		require.Equal(s, identity.Administrator, in.User.Role)
 
 		for _, again := range []answer{s.do("POST", "/setup", fill(token)), s.do("GET", "/setup?token="+token, nil), s.do("GET", "/setup", nil)} {
 			require.Equal(s, http.StatusConflict, again.StatusCode)
 			require.NotContains(s, again.text, "sbp_")
 			require.NotContains(s, again.text, "<form")
 		}
-		front = s.do("GET", "/", nil)
+		require.Equal(s, http.StatusSeeOther, s.do("GET", "/", nil).StatusCode, "nobody is signed in without the cookie")
+		front = s.do("GET", "/", nil, "Cookie", s.cookie(done))
 		require.Equal(s, http.StatusOK, front.StatusCode)
 		require.Contains(s, front.text, "/api/openapi.json")
 

@@ -1,0 +1,134 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+)
+
+// accountPage is what people see and change of themselves.
+type accountPage struct {
+	page
+	Alert, Done      string
+	Email, Role      string
+	Form             string
+	Profile, Changed []input // the fields of the two forms
+	Sessions         []sessionLine
+	Others           bool
+}
+
+type sessionLine struct {
+	ID, Agent, IP, Since, Used string
+	Current                    bool
+}
+
+func (s *site) accountPage(r *http.Request, v visitor) (*accountPage, error) {
+	user, err := s.Identity.User(r.Context(), v.Caller, v.UserID)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := s.Identity.ListSessions(r.Context(), v.Caller, "")
+	if err != nil {
+		return nil, err
+	}
+	p := &accountPage{
+		page: s.pageFor("Your account", v), Email: user.Email, Role: string(user.Role), Form: v.formToken(),
+		Profile: []input{{Name: "name", Label: "Name", Type: "text", Value: user.Name, Autocomplete: "name", MaxLength: 200, Hint: "As it appears in the audit log from now on."}},
+		Changed: []input{passwordInput("current_password", "Current password", "current-password"), passwordInput("new_password", "New password", "new-password")},
+		Others:  len(sessions) > 1,
+	}
+	for _, one := range sessions {
+		p.Sessions = append(p.Sessions, sessionLine{
+			ID: one.ID, Agent: agentText(one.UserAgent), IP: one.IP, Since: clock(one.CreatedAt), Used: clock(one.LastUsedAt), Current: one.ID == v.SessionID,
+		})
+	}
+	return p, nil
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+func agentText(s string) string {
+	if s == "" {
+		return "not told"
+	}
+	return s
+}
+
+// done are the sentences for what an address of this page may say was done.
+func done(what string) string {
+	switch what {
+	case "name":
+		return "Your name was changed."
+	case "password":
+		return "Your password was changed, and your other sessions ended."
+	case "session":
+		return "The session was ended."
+	case "sessions":
+		return "Your other sessions were ended."
+	}
+	return ""
+}
+
+func (s *site) account(w http.ResponseWriter, r *http.Request, v visitor) {
+	p, err := s.accountPage(r, v)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	p.Done = done(r.URL.Query().Get("done"))
+	s.show(w, r, http.StatusOK, "account", p)
+}
+
+// settle leads back to the account page, or shows it with what was wrong.
+func (s *site) settle(w http.ResponseWriter, r *http.Request, v visitor, what string, err error) {
+	if err == nil {
+		http.Redirect(w, r, "/account?done="+what, http.StatusSeeOther)
+		return
+	}
+	f := fault.Of(err)
+	if f.Kind != fault.Unprocessable && f.Code != "password_wrong" && f.Kind != fault.TooMany && f.Kind != fault.NotFound {
+		s.fail(w, r, err)
+		return
+	}
+	p, err := s.accountPage(r, v)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	fields := p.Changed
+	if what == "name" {
+		fields = p.Profile
+		fields[0].Value = r.PostForm.Get("name")
+	}
+	p.Alert = markInputs(fields, f)
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", retryAfter(f))
+	}
+	s.show(w, r, f.Kind.Status(), "account", p)
+}
+
+func (s *site) changeName(w http.ResponseWriter, r *http.Request, v visitor) {
+	name := r.PostForm.Get("name")
+	_, err := s.Identity.UpdateUser(r.Context(), v.Caller, v.UserID, identity.UserPatch{Name: &name})
+	s.settle(w, r, v, "name", err)
+}
+
+func (s *site) changePassword(w http.ResponseWriter, r *http.Request, v visitor) {
+	in, err := s.Identity.ChangePassword(r.Context(), v.Caller, secret.FromString(r.PostForm.Get("current_password")), secret.FromString(r.PostForm.Get("new_password")))
+	if err == nil {
+		http.SetCookie(w, in.Cookie())
+	}
+	s.settle(w, r, v, "password", err)
+}
+
+func (s *site) endSession(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.settle(w, r, v, "session", s.Identity.EndSession(r.Context(), v.Caller, r.PathValue("id")))
+}
+
+func (s *site) endOtherSessions(w http.ResponseWriter, r *http.Request, v visitor) {
+	_, err := s.Identity.EndOtherSessions(r.Context(), v.Caller)
+	s.settle(w, r, v, "sessions", err)
+}

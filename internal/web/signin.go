@@ -1,0 +1,197 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
+)
+
+// formPage is a page with one form.
+type formPage struct {
+	page
+	Lead, Alert, Action, Submit string
+	Hidden                      []input
+	Inputs                      []input
+	Foot                        string
+}
+
+// mark puts the fault's messages beside the fields that they are about, or above the form.
+func (p *formPage) mark(f *fault.Error) { p.Alert = markInputs(p.Inputs, f) }
+
+func emailInput(value string) input {
+	return input{Name: "email", Label: "E-mail address", Type: "email", Value: value, Autocomplete: "username", MaxLength: 254}
+}
+
+func passwordInput(name, label, autocomplete string) input {
+	in := input{Name: name, Label: label, Type: "password", Autocomplete: autocomplete, MaxLength: identity.MaxPassword}
+	if autocomplete == "new-password" {
+		in.MinLength, in.Hint = identity.MinPassword, "At least "+strconv.Itoa(identity.MinPassword)+" characters; a password manager's choice is best."
+	}
+	return in
+}
+
+func (s *site) signInPage(next, email string) *formPage {
+	form := &formPage{
+		page: s.page("Sign in"), Action: "/sign-in", Submit: "Sign in", Hidden: []input{{Name: "next", Value: localPath(next)}},
+		Inputs: []input{emailInput(email), passwordInput("password", "Password", "current-password")},
+		Foot:   "Forgotten the password? Ask an administrator for a link by which you set a new one.",
+	}
+	form.Inputs[0].Focus = email == ""
+	form.Inputs[1].Focus = email != ""
+	return form
+}
+
+func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
+	next := r.URL.Query().Get("next")
+	switch _, err := s.visitor(r); {
+	case err == nil:
+		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
+	case fault.KindOf(err) != fault.Unauthenticated:
+		s.fail(w, r, err)
+	default:
+		s.show(w, r, http.StatusOK, "form", s.signInPage(next, ""))
+	}
+}
+
+// signIn makes a session with a secret that nobody had before. Whatever session the browser came with ends.
+func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
+	if !s.readForm(w, r) {
+		return
+	}
+	next, email := r.PostForm.Get("next"), r.PostForm.Get("email")
+	in, err := s.Identity.Login(r.Context(), s.stranger(r), email, secret.FromString(r.PostForm.Get("password")), identity.SessionBrowser)
+	if err == nil && in.Pending() {
+		err = fault.New(fault.Unauthenticated, "second_factor_required", "The sign-in needs a second factor, which this page cannot take.")
+	}
+	if err == nil {
+		if before, err := s.visitor(r); err == nil {
+			_ = s.Identity.Logout(r.Context(), before.Caller) // it may have ended by itself
+		}
+		http.SetCookie(w, in.Cookie())
+		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
+		return
+	}
+	f := fault.Of(err)
+	if f.Code != "login_failed" && f.Kind != fault.TooMany {
+		s.fail(w, r, err)
+		return
+	}
+	form := s.signInPage(next, email)
+	form.Alert = f.Detail
+	s.refuseForm(w, r, f, form)
+}
+
+// refuseForm shows a form again with what was wrong.
+func (s *site) refuseForm(w http.ResponseWriter, r *http.Request, f *fault.Error, form any) {
+	status := f.Kind.Status()
+	if f.Kind == fault.Unauthenticated { // see fail
+		status = http.StatusForbidden
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", retryAfter(f))
+	}
+	s.show(w, r, status, "form", form)
+}
+
+func (s *site) signOutForm(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.show(w, r, http.StatusOK, "form", &formPage{
+		page: s.pageFor("Sign out", v), Lead: "You are signed in as " + v.Name + ".", Action: "/sign-out", Submit: "Sign out", Hidden: v.hidden(),
+	})
+}
+
+func (s *site) signOut(w http.ResponseWriter, r *http.Request, v visitor) {
+	if err := s.Identity.Logout(r.Context(), v.Caller); err != nil && fault.KindOf(err) != fault.Unauthenticated {
+		s.fail(w, r, err)
+		return
+	}
+	http.SetCookie(w, identity.EndCookie())
+	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+}
+
+// hidden are the fields that every form of a visitor has.
+func (v visitor) hidden(more ...input) []input {
+	return append([]input{{Name: "form", Value: v.formToken()}}, more...)
+}
+
+func (s *site) stepUpPage(v visitor, next string) *formPage {
+	form := &formPage{
+		page: s.pageFor("Confirm that it is you", v), Lead: "What you are about to do needs your password again. It then opens for five minutes.", Action: "/step-up", Submit: "Confirm",
+		Hidden: v.hidden(input{Name: "next", Value: localPath(next)}),
+		Inputs: []input{passwordInput("password", "Password", "current-password")},
+	}
+	form.Inputs[0].Focus = true
+	return form
+}
+
+func (s *site) stepUpForm(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.show(w, r, http.StatusOK, "form", s.stepUpPage(v, r.URL.Query().Get("next")))
+}
+
+func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
+	next := r.PostForm.Get("next")
+	in, err := s.Identity.StepUp(r.Context(), v.Caller, secret.FromString(r.PostForm.Get("password")))
+	if err == nil {
+		http.SetCookie(w, in.Cookie())
+		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
+		return
+	}
+	f := fault.Of(err)
+	if f.Code != "password_wrong" && f.Kind != fault.TooMany {
+		s.fail(w, r, err)
+		return
+	}
+	form := s.stepUpPage(v, next)
+	form.Alert = f.Detail
+	s.refuseForm(w, r, f, form)
+}
+
+func (s *site) invitePage(token string) *formPage {
+	form := &formPage{
+		page: s.page("Set your password"), Lead: "This link works once. You are signed in afterwards.", Action: "/invite", Submit: "Set the password and sign in",
+		Hidden: []input{{Name: "token", Value: token}}, Inputs: []input{passwordInput("password", "New password", "new-password")},
+	}
+	form.Inputs[0].Focus = true
+	return form
+}
+
+// inviteForm shows the form. It does not look at the token: only using it may tell whether it is good.
+func (s *site) inviteForm(w http.ResponseWriter, r *http.Request) {
+	token := r.URL.Query().Get("token")
+	if token == "" {
+		s.notice(w, r, http.StatusForbidden, "Set your password", "To set your password, open the whole link that an administrator gave you. If it is lost or too old, ask for another.", "")
+		return
+	}
+	s.show(w, r, http.StatusOK, "form", s.invitePage(token))
+}
+
+func (s *site) invite(w http.ResponseWriter, r *http.Request) {
+	if !s.readForm(w, r) {
+		return
+	}
+	token, password := r.PostForm.Get("token"), secret.FromString(r.PostForm.Get("password"))
+	user, err := s.Identity.SetPassword(r.Context(), s.stranger(r), secret.FromString(token), password)
+	if err != nil {
+		f := fault.Of(err)
+		if f.Kind != fault.Unprocessable {
+			s.fail(w, r, err)
+			return
+		}
+		form := s.invitePage(token)
+		form.mark(f)
+		s.refuseForm(w, r, f, form)
+		return
+	}
+	s.enter(w, r, user.Email, password)
+	http.Redirect(w, r, "/", http.StatusSeeOther) // which leads to the sign-in when that did not work
+}
+
+// enter signs somebody in who has just set their password. When that does not work they sign in themselves.
+func (s *site) enter(w http.ResponseWriter, r *http.Request, email string, password secret.Value) {
+	in, err := s.Identity.Login(r.Context(), s.stranger(r), email, password, identity.SessionBrowser)
+	if err == nil && !in.Pending() {
+		http.SetCookie(w, in.Cookie())
+	}
+}
