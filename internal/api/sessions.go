@@ -31,13 +31,13 @@ func (s *service) addSessions() {
 	const tag, all, auth = "sessions", "/api/sessions", "/api/auth/"
 	add(s, route{method: http.MethodGet, path: all, id: "list-sessions", summary: "List a person's sessions, the newest first", tag: tag,
 		access: string(identity.ProfileRead)}, s.listSessions)
-	add(s, route{method: http.MethodDelete, path: all, id: "end-other-sessions", summary: "End all own sessions but the one that asks", tag: tag,
+	add(s, route{method: http.MethodDelete, path: all, id: "end-other-sessions", changesNothing: true, summary: "End all own sessions but the one that asks", tag: tag,
 		access: string(identity.ProfileWrite)}, s.endOtherSessions)
-	add(s, route{method: http.MethodDelete, path: all + "/{id}", id: "end-session", summary: "End a session", tag: tag,
+	add(s, route{method: http.MethodDelete, path: all + "/{id}", id: "end-session", changesNothing: true, summary: "End a session", tag: tag,
 		description: "Those of others need users:write.", access: string(identity.ProfileWrite)}, s.endSession)
-	add(s, route{method: http.MethodPost, path: auth + "logout", id: "log-out", summary: "End the session that asks", tag: tag, access: signedIn,
+	add(s, route{method: http.MethodPost, path: auth + "logout", id: "log-out", changesNothing: true, summary: "End the session that asks", tag: tag, access: signedIn,
 		description: "A personal access token is not a session, and is revoked instead.", status: http.StatusNoContent}, s.logout)
-	add(s, route{method: http.MethodPost, path: auth + "step-up", id: "step-up", summary: "Confirm the own password in the session that asks", tag: tag, access: signedIn,
+	add(s, route{method: http.MethodPost, path: auth + "step-up", id: "step-up", changesNothing: true, summary: "Confirm the own password in the session that asks", tag: tag, access: signedIn,
 		description: "For five minutes it may do what answers 403 step_up_required. The session gets another cookie.", status: http.StatusNoContent, throttled: true}, s.stepUp)
 	add(s, route{method: http.MethodPost, path: auth + "password", id: "change-password", summary: "Change the own password", tag: tag, access: string(identity.ProfileWrite),
 		description: "All other sessions end. The one that asks, if it is a session, gets another cookie.", status: http.StatusNoContent, throttled: true}, s.changePassword)

@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -106,7 +107,8 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/sign-in", r.URL.Path == "/sign-out", r.URL.Path == "/step-up":
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/sign-in", r.URL.Path == "/sign-out", r.URL.Path == "/step-up",
+			strings.HasPrefix(r.URL.Path, "/account/sessions/"):
 			next.ServeHTTP(w, r)
 		default:
 			s.fail(w, r, fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only, so nothing was changed. Ask its operator when changes are possible again."))
