@@ -185,7 +185,7 @@ func Settings() []Setting {
 			set: func(c *Config, s string) error { return setSwitch(&c.ReadOnly, s) },
 		},
 		{
-			Name: "caller-limit", Env: []string{"SIGNALBOX_CALLER_LIMIT"}, Default: "1200", Kind: "number", Use: UseServe,
+			Name: "caller-limit", Env: []string{"SIGNALBOX_CALLER_LIMIT"}, Default: "6000", Kind: "number", Use: UseServe,
 			Doc: "how many requests a minute one caller may make to the API, over all instances",
 			set: func(c *Config, s string) error { return setCount(&c.CallerLimit, s, 1) },
 		},

@@ -106,6 +106,7 @@ func (p *Process) environment(databaseURL string, more []string) []string {
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + p.DataDir, "SIGNALBOX_DATA_DIR=" + p.DataDir, "SIGNALBOX_ROOT_KEY=" + rootKey, "DATABASE_URL=" + databaseURL,
 		"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_LOG_LEVEL=debug", "SIGNALBOX_LOG_FORMAT=json",
+		"SIGNALBOX_CALLER_LIMIT=1000000", "SIGNALBOX_REVEAL_LIMIT=1000000", "SIGNALBOX_FAILURE_LIMIT=1000000",
 	}, more...)
 }
 

@@ -19,10 +19,12 @@ import (
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
-// glass seals nothing: lists have nothing to do with what is sealed.
+// glass seals and binds nothing: lists have nothing to do with what is sealed or bound.
 type glass struct{}
 
 func (glass) Seal(_ string, v secret.Value, _ secret.AAD) ([]byte, error) { return []byte("x"), nil }
+func (glass) MAC(string, []byte) ([]byte, error)                          { return []byte("x"), nil }
+func (glass) SameMAC(string, []byte, []byte) (bool, error)                { return true, nil }
 func (glass) Open(string, []byte, secret.AAD) (secret.Value, error) {
 	return secret.FromString("x"), nil
 }
@@ -31,7 +33,7 @@ var lister = identity.Caller{Kind: identity.KindPerson, ID: "user_1", Name: "Ada
 
 func lists(t *testing.T, db *store.DB) *Room {
 	t.Helper()
-	r, err := New(Config{DB: db, Ring: glass{}, CheckURL: func(*url.URL) error { return nil }})
+	r, err := New(Config{DB: db, Ring: glass{}, Binder: glass{}, CheckURL: func(*url.URL) error { return nil }})
 	require.NoError(t, err)
 	return r
 }
