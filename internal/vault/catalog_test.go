@@ -48,6 +48,7 @@ func fill(t *testing.T, db *store.DB, n int, draw func(i int, m *Meta)) (ids []s
 			for range min(1000, n-len(ids)) {
 				s := stored{row: kind, state: Active, Credential: Credential{ID: store.NewID(credentialPrefix), Type: Password, Version: 1, Revision: 1, CreatedAt: tx.Now(), UpdatedAt: tx.Now()}}
 				draw(len(ids), &s.Meta)
+				s.binding = []byte{bindingFormat, 'x'} // as glass makes it
 				if err := s.insert(tx, nil); err != nil {
 					return err
 				}
