@@ -46,11 +46,11 @@ func (h *house) world() world {
 	w.event = h.events()[0].ID
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
-	_, _, err = h.client.AddGroupMember(ctx, group.ID, h.user.ID)
+	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user)
 	require.NoError(h.t, err)
 	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
 	require.NoError(h.t, err)
-	w.group, w.member, w.service = group.ID, h.user.ID, account.ID
+	w.group, w.member, w.service = group.ID, w.user, account.ID
 	return w
 }
 
