@@ -14,7 +14,6 @@ type trail struct {
 	hashes []uint32
 	floor  string
 
-	begun   bool
 	indexed int64    // segments below this one have an index
 	found   []string // ids of batches that were found, newest first
 	leads   []lead   // segments with hits whose ids are not known yet, the one with the newest id first
