@@ -36,6 +36,8 @@ const (
 	ProfileWrite     Permission = "profile:write" // one's own name, password and sessions; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
+	IssuerRead       Permission = "issuers:read"
+	IssuerWrite      Permission = "issuers:write"
 	MetricsRead      Permission = "metrics:read"
 )
 
@@ -71,6 +73,8 @@ var (
 		{ProfileWrite, "change one's own name and password, and end one's own sessions", everyone, true},
 		{UserRead, "list people, their tokens and their sessions", []Role{Administrator, Auditor}, true},
 		{UserWrite, "add and change people, issue and revoke their tokens, and end their sessions", []Role{Administrator}, true},
+		{IssuerRead, "list the outside issuers whose tokens are accepted", []Role{Administrator, Auditor}, true},
+		{IssuerWrite, "add, change and delete outside issuers, and rotate the keys that sign access tokens", []Role{Administrator}, true},
 		{MetricsRead, "read the metrics", readers, true},
 	}
 )
@@ -115,11 +119,11 @@ func RoleScopes(r Role) Scopes {
 func Allow(c Caller, p Permission) error {
 	row, known := permission(p)
 	switch c.Kind {
-	case KindPerson, KindToken:
+	case KindPerson, KindToken, KindJWT:
 		if !known || !slices.Contains(row.Roles, c.Role) {
 			return fault.New(fault.Forbidden, "forbidden", "Your role does not include "+quotePermission(p)+". Ask an administrator of this Signalbox to do it or to change your role.")
 		}
-		if c.Kind == KindToken && !c.Scopes.Has(p) {
+		if c.scoped() && !c.Scopes.Has(p) {
 			return fault.New(fault.Forbidden, "scope_missing", "This token lacks the scope "+quotePermission(p)+". Issue a token that has it, and use that one.")
 		}
 		return nil

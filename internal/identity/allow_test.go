@@ -28,6 +28,8 @@ profile:read        yes            yes            yes            yes            
 profile:write       yes            yes            yes            yes            yes
 users:read          yes            -              yes            -              yes
 users:write         yes            -              -              -              yes
+issuers:read        yes            -              yes            -              yes
+issuers:write       yes            -              -              -              yes
 metrics:read        yes            yes            yes            -              yes
 `
 

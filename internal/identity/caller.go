@@ -14,6 +14,7 @@ const (
 	KindAnonymous Kind = "anonymous"  // nobody that could be authenticated
 	KindPerson    Kind = "person"     // a person with a session
 	KindToken     Kind = "token"      // a personal access token, acting for its person
+	KindJWT       Kind = "jwt"        // the token of an outside issuer, acting for a person of ours or for somebody outside
 	KindClientKey Kind = "client_key" // an agent's key, acting for its train
 	KindSystem    Kind = "system"     // Signalbox itself, and the command line on the server's own machine
 )
@@ -26,7 +27,7 @@ type Caller struct {
 	// UserID and Role of the person behind a session or a token.
 	UserID string
 	Role   Role
-	// Scopes narrow what a token may do; they say nothing about other kinds.
+	// Scopes narrow what a token, of ours or of an outside issuer, may do; they say nothing about other kinds.
 	Scopes Scopes
 	// TrainID is the train of a client key.
 	TrainID string
@@ -35,6 +36,9 @@ type Caller struct {
 	SessionID                    string
 	Proofs                       []Proof
 	AuthenticatedAt, SteppedUpAt time.Time
+	// IssuerID and Subject say whom an outside issuer's token is about, Until how long it is valid.
+	IssuerID, Subject string
+	Until             time.Time
 	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person.
 	OnBehalf string
 	// RequestID, IP and UserAgent are filled by the door, for the record only.

@@ -61,12 +61,17 @@ func NewRemote(cfg RemoteConfig) *Remote {
 	return r
 }
 
-// Close ends a try that is under way. Afterwards there are no keys.
-func (r *Remote) Close() {
+// Stop has a try that is under way end soon. Afterwards there are no keys.
+func (r *Remote) Stop() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
 	r.stop()
+}
+
+// Close is Stop, and waits for the end.
+func (r *Remote) Close() {
+	r.Stop()
 	r.runs.Wait()
 }
 
