@@ -26,6 +26,8 @@ func tags() []*huma.Tag {
 		{Name: "tokens", Description: "Personal access tokens, with which people and scripts use this API."},
 		{Name: "people", Description: "Who may sign in, and what their roles allow."},
 		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
+		{Name: "sign-in", Description: "How programs sign in: access tokens that others can verify, and refresh tokens that work once."},
+		{Name: "outside issuers", Description: "Whose JSON web tokens are accepted, for whom, and for how much."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}

@@ -202,7 +202,7 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	}
 	ex.bearer = true
 	bearer = strings.TrimSpace(bearer)
-	caller, err := s.Identity.Token(bearer)
+	caller, err := s.Identity.Bearer(r.Context(), bearer)
 	if err == nil && caller.Kind == identity.KindAnonymous {
 		err = fault.New(fault.Unauthenticated, "unauthenticated", "This token is not accepted. Issue a new one and use that.")
 	}

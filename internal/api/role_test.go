@@ -56,6 +56,18 @@ func TestInvariant14RouteByRole(t *testing.T) {
 		ended := h.session(gone)
 		_, err := h.client.UpdateUser(t.Context(), gone, client.UserPatch{Active: ptr(false)})
 		require.NoError(t, err)
+		// Programs that signed in, and callers of outside issuers with every scope that there is.
+		programs, outside := map[identity.Role]string{}, map[identity.Role]string{}
+		iss := h.outsideIssuer("https://roles.example.com", identity.SubjectUserID)
+		for role, user := range people {
+			outside[role] = outsideToken(t, iss.Issuer, user)
+		}
+		outsider := outsideToken(t, h.outsideIssuer("https://others.example.com", identity.SubjectOutsider).Issuer, "42")
+		for _, role := range identity.Roles() {
+			people := h.person(role)
+			h.setPassword(people)
+			programs[role] = people
+		}
 		scopeless, key := h.withoutScopes(), h.clientKey()
 		var all identity.Scopes
 		for _, row := range identity.Permissions() {
@@ -97,6 +109,16 @@ func TestInvariant14RouteByRole(t *testing.T) {
 					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
 					table = append(table, row{"session of " + string(role), h.session(user), may(has, 403)})
 				}
+				for role, user := range programs {
+					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
+					table = append(table, row{"program of " + string(role), h.program(user), may(has, 403)})
+				}
+				for role, token := range outside {
+					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
+					table = append(table, row{"outside token of " + string(role), token, may(has, 403)})
+				}
+				table = append(table, row{"outsider", outsider, may(signedIn, 403)}, row{"outside token of nobody", outsideToken(t, iss.Issuer, "user_nobody"), may(false, 401)},
+					row{"unsigned token", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", may(false, 401)})
 				table = append(table, row{"session of somebody deactivated", ended, may(false, 401)}, row{"damaged session", "sbc_" + h.token[4:], may(false, 401)})
 				for role, token := range roles {
 					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
@@ -132,7 +154,7 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	}
 	before := withoutRecords(h.counts())
 	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
-	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !strings.HasPrefix(token, sessionPrefix) {
+	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !h.hasSession(token) {
 		require.Equal(h.t, 409, a.status, "a token is no session")
 		require.Equal(h.t, "state_conflict", h.problem(a).Code)
 		return left
@@ -218,7 +240,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			var bodies []string
 			for _, change := range []struct{ name, value string }{
 				{"credential_id", other.credential}, {"key_id", other.key},
-				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},

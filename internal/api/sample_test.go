@@ -17,13 +17,14 @@ import (
 type world struct {
 	credential, trainSlug, key, token, event string
 	setup, user, session, invitation         string
+	issuer, refresh                          string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
 func (h *house) world() world {
 	h.t.Helper()
 	ctx := h.t.Context()
-	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", invitation: "planted-not-a-link"}
+	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", refresh: "planted-not-a-token", invitation: "planted-not-a-link"}
 	_, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "sk-ant-planted-second"}, "")
 	require.NoError(h.t, err)
 	_, err = h.client.CreateTrain(ctx, client.TrainDraft{TrainID: w.trainSlug})
@@ -35,6 +36,7 @@ func (h *house) world() world {
 	w.key = key.ID
 	w.token = store.NewID("tok")
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
+	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
 	w.event = h.events()[0].ID
 	return w
 }
@@ -65,6 +67,10 @@ func (h *house) prepare(o operation, w *world, token string) {
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
 		h.setPassword(who.UserID)
+	case "refresh-login", "revoke-login":
+		in, err := h.as("").Login(h.t.Context(), adminEmail, adminPassword)
+		require.NoError(h.t, err)
+		w.refresh = in.RefreshToken
 	case "delete-train":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
@@ -98,6 +104,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.token
 	case strings.HasPrefix(o.path, "/api/users/"):
 		fill["{id}"] = w.user
+	case strings.HasPrefix(o.path, "/api/auth/issuers/"):
+		fill["{id}"] = w.issuer
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -122,23 +130,30 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 			"client_id":"c","service_id":"s","infrastructure_id":"i","plugin_name":"p","expires_at":"2090-01-01T00:00:00Z","rotate_every_days":1,
 			"oauth":{"expires_at":"2090-01-01T00:00:00Z","scopes":["s"],"client_id":"c","token_endpoint":"https://t.example.com","token_endpoint_auth_method":"none","token_request_format":"json"},
 			"secrets":{"access_token":"a"}}`,
-		"patch-credential":  `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
-		"rotate-credential": `{"secrets":{"api_key":"k"},"reason":"r"}`,
-		"reveal-credential": `{"field":"api_key","reason":"r"}`,
-		"create-train":      `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
-		"patch-train":       `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
-		"link-credential":   `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
-		"patch-link":        `{"alias":"a","priority":1}`,
-		"issue-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
-		"patch-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
-		"replace-key":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
-		"issue-token":       `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
-		"create-user":       `{"email":"` + store.NewID("u") + `@example.com","name":"n","role":"member"}`,
-		"patch-user":        `{"name":"n"}`,
-		"step-up":           `{"password":"` + adminPassword + `"}`,
-		"change-password":   `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
-		"use-invitation":    `{"token":"` + w.invitation + `","password":"a long enough one"}`,
-		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
+		"patch-credential":    `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
+		"rotate-credential":   `{"secrets":{"api_key":"k"},"reason":"r"}`,
+		"reveal-credential":   `{"field":"api_key","reason":"r"}`,
+		"create-train":        `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
+		"patch-train":         `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
+		"link-credential":     `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
+		"patch-link":          `{"alias":"a","priority":1}`,
+		"issue-key":           `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"patch-key":           `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"replace-key":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
+		"issue-token":         `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"create-user":         `{"email":"` + store.NewID("u") + `@example.com","name":"n","role":"member"}`,
+		"patch-user":          `{"name":"n"}`,
+		"step-up":             `{"password":"` + adminPassword + `"}`,
+		"change-password":     `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
+		"log-in":              `{"email":"` + adminEmail + `","password":"` + adminPassword + `"}`,
+		"refresh-login":       `{"refresh_token":"` + w.refresh + `"}`,
+		"revoke-login":        `{"refresh_token":"` + w.refresh + `"}`,
+		"rotate-signing-keys": `{"compromised":true}`,
+		"create-issuer": `{"name":"` + store.NewID("i") + `","active":true,"issuer":"https://id.example.com","audience":"a","jwks_url":"https://keys.example.com/jwks","algorithms":["ES256"],
+			"subject_claim":"id","subject_form":"number","subject_is":"listed","subjects":[{"subject":"7","user_id":"` + w.user + `"}],"scopes":[],"max_life_seconds":3600}`,
+		"patch-issuer":   `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text"}`,
+		"use-invitation": `{"token":"` + w.invitation + `","password":"a long enough one"}`,
+		"set-up":         `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	if text[o.ID] == "" {

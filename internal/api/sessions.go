@@ -104,7 +104,8 @@ func (s *service) useInvitation(ctx context.Context, caller identity.Caller, in 
 }
 
 func cookieOut(in identity.Admission, err error) (*cookieAnswer, error) {
-	if err != nil || in.Secret.IsZero() {
+	// A program has no cookie: it goes on with its tokens.
+	if err != nil || in.Secret.IsZero() || in.Session.Kind != identity.SessionBrowser {
 		return &cookieAnswer{}, err
 	}
 	return &cookieAnswer{SetCookie: in.Cookie().String()}, nil

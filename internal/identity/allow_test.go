@@ -46,13 +46,17 @@ func TestAllowTable(t *testing.T) {
 			session := identity.Caller{Kind: identity.KindPerson, Role: role}
 			full := identity.Caller{Kind: identity.KindToken, Role: role, Scopes: identity.Scopes{row.Permission}}
 			bare := identity.Caller{Kind: identity.KindToken, Role: role, Scopes: others(row.Permission)}
+			outside := identity.Caller{Kind: identity.KindJWT, Role: role, Scopes: full.Scopes}
+			narrow := identity.Caller{Kind: identity.KindJWT, Role: role, Scopes: bare.Scopes}
 			answer := "-"
 			if identity.Allow(session, row.Permission) == nil {
 				answer = "yes"
 				require.NoError(t, identity.Allow(full, row.Permission))
+				require.NoError(t, identity.Allow(outside, row.Permission))
 				requireFault(t, "scope_missing", identity.Allow(bare, row.Permission))
+				requireFault(t, "scope_missing", identity.Allow(narrow, row.Permission))
 			} else {
-				for _, c := range []identity.Caller{session, full, bare} {
+				for _, c := range []identity.Caller{session, full, bare, outside, narrow} {
 					requireFault(t, "forbidden", identity.Allow(c, row.Permission))
 				}
 			}
