@@ -78,7 +78,7 @@ func TestIdempotencyKeyOnEveryPost(t *testing.T) {
 				require.Equal(t, 409, again.status, "%s: %s", o, again.body)
 				p := h.problem(again)
 				require.Equal(t, "already_issued", p.Code)
-				require.Regexp(t, `(key|tok|cred|user)_[0-9a-z]{26}`, p.Detail)
+				require.Regexp(t, `(key|ses|tok|cred|user)_[0-9a-z]{26}`, p.Detail)
 			} else {
 				require.Equal(t, first.status, again.status, "%s: %s", o, again.body)
 				require.Equal(t, string(first.body), string(again.body))
