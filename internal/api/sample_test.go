@@ -151,7 +151,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"rotate-signing-keys": `{"compromised":true}`,
 		"create-issuer": `{"name":"` + store.NewID("i") + `","active":true,"issuer":"https://id.example.com","audience":"a","jwks_url":"https://keys.example.com/jwks","algorithms":["ES256"],
 			"subject_claim":"id","subject_form":"number","subject_is":"listed","subjects":[{"subject":"7","user_id":"` + w.user + `"}],"scopes":[],"max_life_seconds":3600}`,
-		"patch-issuer":   `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text"}`,
+		"patch-issuer":   `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text","scopes":[]}`,
 		"use-invitation": `{"token":"` + w.invitation + `","password":"a long enough one"}`,
 		"set-up":         `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
