@@ -241,7 +241,7 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	}
 	ex.bearer = true
 	bearer = strings.TrimSpace(bearer)
-	caller, err := s.Identity.Token(bearer)
+	caller, err := s.Identity.Bearer(r.Context(), bearer)
 	if err == nil && caller.Kind == identity.KindAnonymous {
 		err = fault.New(fault.Unauthenticated, "unauthenticated", "This token is not accepted. Issue a new one and use that.")
 	}
@@ -268,7 +268,7 @@ func (s *service) authenticateSession(r *http.Request, ex *exchange, cookie stri
 	caller, err := s.Identity.Session(r.Context(), cookie)
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
-			s.Identity.Failed(ex.ip, identity.FailedSession)
+			err = s.Identity.Refuse(r.Context(), ex.ip, identity.FailedSession, err)
 		}
 		return err
 	}
