@@ -42,7 +42,8 @@ type route struct {
 	streams []string
 	// moving says that the answer changes without its ETag, so that If-None-Match is not asked.
 	moving bool
-	// reveals says that the stricter limit of reveals counts; changesNothing that a read-only instance answers it although it is no GET.
+	// reveals says that the stricter limit of reveals counts; changesNothing that a read-only instance answers it although it is no GET: all
+	// that it changes is who is there.
 	reveals, changesNothing bool
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
 	showsSecret, makesNothing bool

@@ -95,7 +95,11 @@ func (r *Room) newAccessToken(ctx context.Context, person userRow, session strin
 			return secret.Value{}, err
 		}
 		if signer, iss, set = r.web.signing(); set.Len() == 0 || iss == "" {
-			return secret.Value{}, fault.New(fault.Unavailable, "encryption_key_missing", "There is no key to sign access tokens with. An operator must look into the server's log.")
+			// Another instance has made the keys a moment ago, and the news are on their way.
+			var err error
+			if signer, iss, err = r.storedSigner(ctx); err != nil {
+				return secret.Value{}, err
+			}
 		}
 	}
 	now := r.now()
@@ -107,6 +111,28 @@ func (r *Room) newAccessToken(ctx context.Context, person userRow, session strin
 		"iss": iss, "aud": iss, "sub": person.ID, "sid": session, "client_id": accessClient, "scope": strings.Join(scopes, " "),
 		"jti": store.NewID("jti"), "iat": now.Unix(), "exp": now.Add(AccessLife).Unix(),
 	})
+}
+
+// storedSigner returns what signs, and who we are, from the database. It leaves memory alone, where newer news may have arrived meanwhile.
+func (r *Room) storedSigner(ctx context.Context) (jwt.Signer, string, error) {
+	var rows webRows
+	if err := r.cfg.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		rows, err = readWebTokens(tx)
+		return err
+	}); err != nil {
+		return jwt.Signer{}, "", err
+	}
+	if iss := r.issuerOf(rows); iss != "" && r.cfg.Ring != nil {
+		for _, row := range rows.keys {
+			if row.State != keyActive {
+				continue
+			}
+			if signer, err := r.openSigner(row); err == nil {
+				return signer, iss, nil
+			}
+		}
+	}
+	return jwt.Signer{}, "", fault.New(fault.Unavailable, "encryption_key_missing", "There is no key to sign access tokens with. An operator must look into the server's log.")
 }
 
 // scoped reports whether the caller may do no more than its scopes say.

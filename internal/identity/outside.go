@@ -204,7 +204,7 @@ func (r *Room) outsideCaller(o *outsider, claims jwt.Claims) (Caller, error) {
 	r.peopleMu.RLock()
 	p, ok := r.people[c.UserID]
 	r.peopleMu.RUnlock()
-	if !ok || !p.active {
+	if !ok || !p.active || p.email == LocalOperator { // who works on the server's machine is known by being there
 		return refuse("its subject is nobody here, or deactivated")
 	}
 	c.Role, c.OnBehalf = p.role, c.UserID
@@ -213,13 +213,9 @@ func (r *Room) outsideCaller(o *outsider, claims jwt.Claims) (Caller, error) {
 
 // byEmail returns the id of the person with that address, "" when there is none.
 func (r *Room) byEmail(email string) string {
-	email = canonicalEmail(email)
-	if email == LocalOperator {
-		return "" // who works on the server's machine is known by being there
-	}
 	r.peopleMu.RLock()
 	defer r.peopleMu.RUnlock()
-	return r.emails[email]
+	return r.emails[canonicalEmail(email)]
 }
 
 // outsideAgain returns the caller of an outside token as they are now: their token may have expired, their issuer may have been withdrawn,

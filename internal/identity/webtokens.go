@@ -90,12 +90,17 @@ func (r *Room) reloadWebTokens(tx *store.Tx) error {
 	return nil
 }
 
+// issuerOf says who we are in our tokens; "" while the database keeps no name.
+func (r *Room) issuerOf(rows webRows) string {
+	if r.cfg.PublicURL != "" || rows.installation == "" {
+		return r.cfg.PublicURL
+	}
+	return "urn:signalbox:" + rows.installation
+}
+
 // takeWebTokens swaps the memory. A key that does not open is left out and told to the log: the instance must go on serving everybody else.
 func (r *Room) takeWebTokens(rows webRows) {
-	issuer := r.cfg.PublicURL
-	if issuer == "" && rows.installation != "" {
-		issuer = "urn:signalbox:" + rows.installation
-	}
+	issuer := r.issuerOf(rows)
 	var keys []jwt.Key
 	var signer jwt.Signer
 	var wake time.Time
