@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,7 +32,7 @@ func (f *fixture) somebody(t *testing.T) identity.Caller {
 	t.Helper()
 	id := store.NewID("user")
 	f.exec(t, `INSERT INTO users (id, email, name, role, password_hash, active, created_at, updated_at) VALUES ($1, $2, $1, 'member', '', 1, 1, 1)`, id, id+"@example.com")
-	return identity.Caller{Kind: identity.KindPerson, ID: id, Name: id, UserID: id, Role: identity.Member}
+	return identity.Caller{Kind: identity.KindPerson, ID: id, Name: id, UserID: id, Role: identity.Member, SteppedUpAt: time.Now()}
 }
 
 func to(c identity.Caller, verbs string) vault.Grant {
