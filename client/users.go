@@ -125,6 +125,8 @@ type PermissionRow struct {
 	Permission string   `json:"permission"`
 	Meaning    string   `json:"meaning"`
 	Roles      []string `json:"roles" nullable:"false"`
+	// Granted are the roles that have it for what they own and were granted.
+	Granted []string `json:"granted" nullable:"false" doc:"The roles that have it for what they own and were granted."`
 }
 
 // RoleTable says who may do what.

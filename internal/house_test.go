@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"internal/rate":     2,
 	"internal/store":    1,
 	"internal/outbound": 1, // its refusals are faults
+	"internal/jwt":      1, // takes keys as secrets
 	"internal/secret":   0,
 	"internal/fault":    0,
 	"internal/etag":     0,
@@ -92,6 +93,7 @@ var revealers = map[string]string{
 	"internal/app":      "reads the root key and the first password",
 	"internal/audit":    "signs checkpoints",
 	"internal/notify":   "seals the secrets of a channel and uses them to send",
+	"internal/jwt":      "signs with a private key and verifies with a shared secret",
 	"internal/stray":    "its test reads what it took out of a file",
 	"internal/demo":     "plays the far side: the fake upstream checks the credential that reaches it",
 	"cmd/signalbox":     "prints what a person asked for",

@@ -8,7 +8,7 @@
 // Limits: answers are held in memory until they are complete, so a page has at most 1000 items; the export of the audit alone is streamed. An Idempotency-Key
 // is remembered for 24 hours, and only its hash.
 //
-// Invariants: an unknown route, method, content type or caller is refused; nothing under /api may be cached; an act that the permission
+// Invariants: an unknown route, method, content type or caller is refused; nothing under /api may be cached but the keys that verify our tokens; an act that the permission
 // table refuses never answers with success, whatever a room says.
 package api
 
@@ -134,6 +134,8 @@ func build(cfg Config) (s *service, err error) {
 	s.addServiceAccounts()
 	s.addUsers()
 	s.addSessions()
+	s.addWebTokens()
+	s.addIssuers()
 	s.addAudit()
 	s.addAuditExport()
 	s.addNotifications()
@@ -170,7 +172,7 @@ func (s *service) humaConfig() huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					schemeToken: {Type: "http", Scheme: "bearer", Description: "A personal access token (sbp_…)."},
+					schemeToken: {Type: "http", Scheme: "bearer", Description: "A personal access token (sbp_…), an access token of POST /api/auth/login, or the token of an outside issuer."},
 					schemeSession: {Type: "apiKey", In: "cookie", Name: identity.SessionCookie,
 						Description: "The cookie of a signed-in person. It counts only without an Authorization header, and for what changes anything only from pages of this server."},
 				},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/rate"
@@ -22,16 +23,27 @@ func TestReadOnly(t *testing.T) {
 		require.NoError(t, h.audit.Flush(t.Context())) // so that there is a checkpoint to read
 		h.reopen(func(c *api.Config) { c.ReadOnly = true })
 		refused := 0
+		// These change only who is there. The token that asks is no session, so there is nothing to end or to confirm.
+		coming := map[string]int{"log-in": http.StatusOK, "refresh-login": http.StatusOK, "revoke-login": http.StatusNoContent, "log-out": http.StatusConflict, "step-up": http.StatusConflict}
 		for _, o := range d.operations(t) {
+			want, comes := coming[o.ID]
+			if comes {
+				h.prepare(o, &w, h.token)
+			}
 			before := withoutRecords(h.counts())
 			a := h.do(request{method: o.method, target: w.target(o), token: h.token, body: h.body(d, o, w)})
 			switch o.ID {
-			case "reveal-credential", "step-up", "log-out", "end-session", "end-other-sessions": // who is signed in is no change of what is kept
+			case "reveal-credential", "end-session", "end-other-sessions": // who is signed in is no change of what is kept
 				require.NotContains(t, string(a.body), "read_only", "%s", o)
 				continue
 			}
 			if o.method == http.MethodGet {
 				require.Less(t, a.status, 400, "%s: %s", o, a.body)
+				continue
+			}
+			if comes {
+				require.Equal(t, want, a.status, "%s: %s", o, a.body)
+				delete(coming, o.ID)
 				continue
 			}
 			refused++
@@ -45,6 +57,7 @@ func TestReadOnly(t *testing.T) {
 			}
 		}
 		require.Greater(t, refused, 15)
+		require.Empty(t, coming)
 	})
 }
 
@@ -104,6 +117,39 @@ func TestCallerLimit(t *testing.T) {
 			}
 			require.Equal(t, 40-8, read)
 			require.Equal(t, http.StatusOK, fine.status, "another person was held up: %s", fine.body)
+		}
+	})
+}
+
+// TestServiceAccountIsOneCaller: however many tokens it has.
+func TestServiceAccountIsOneCaller(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		account, err := h.client.CreateServiceAccount(t.Context(), client.ServiceAccountDraft{Name: "ci", Role: "auditor"})
+		require.NoError(t, err)
+		var tokens []string
+		for range 3 {
+			tok, err := h.client.IssueToken(t.Context(), client.TokenDraft{Name: "one of many", ServiceAccountID: account.ID})
+			require.NoError(t, err)
+			tokens = append(tokens, tok.Secret)
+		}
+		minute := func() (n int64) {
+			require.NoError(t, h.db.Read(t.Context(), func(tx *store.Tx) error { n = tx.Now().Unix() / 60; return nil }))
+			return n
+		}
+		for from := int64(0); from != minute(); {
+			from = minute()
+			limits, err := rate.New(rate.Config{DB: h.db})
+			require.NoError(t, err)
+			h.reopen(func(c *api.Config) { c.Limits, c.CallerLimit = limits, 10 })
+			passed := 0
+			for i := range 30 {
+				if h.do(request{method: http.MethodGet, target: "/api/whoami", token: tokens[i%3]}).status == http.StatusOK {
+					passed++
+				}
+			}
+			if minute() == from {
+				require.Equal(t, 10, passed)
+			}
 		}
 	})
 }

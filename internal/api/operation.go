@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -205,14 +204,18 @@ const (
 	revealDetail = "This caller reveals too many secrets. Wait as long as Retry-After says; an operator can raise the limit (reveal-limit)."
 )
 
+// CallerRule is the limit of what one caller may ask in a minute; the pages count by it too.
+func CallerRule(limit int) rate.Rule {
+	return rate.Rule{Name: "api", Limit: limit, Detail: callerDetail}
+}
+
 // admit counts the request for its caller, over all instances, and refuses what a read-only instance does not do.
 func (s *service) admit(ctx context.Context, r route, ex *exchange) error {
-	// A person is one caller, however many tokens they have; nobody is as many as there are addresses.
-	who := cmp.Or(ex.caller.UserID, ex.caller.ID)
+	who := ex.caller.CountedAs() // nobody is as many as there are addresses
 	if who == "" {
 		who = identity.Source(ex.ip)
 	}
-	if err := s.Limits.Take(ctx, rate.Rule{Name: "api", Limit: s.CallerLimit, Detail: callerDetail}, who); err != nil {
+	if err := s.Limits.Take(ctx, CallerRule(s.CallerLimit), who); err != nil {
 		return err
 	}
 	if r.reveals {
@@ -241,7 +244,7 @@ func (s *service) authenticate(r *http.Request, ex *exchange) error {
 	}
 	ex.bearer = true
 	bearer = strings.TrimSpace(bearer)
-	caller, err := s.Identity.Token(bearer)
+	caller, err := s.Identity.Bearer(r.Context(), bearer)
 	if err == nil && caller.Kind == identity.KindAnonymous {
 		err = fault.New(fault.Unauthenticated, "unauthenticated", "This token is not accepted. Issue a new one and use that.")
 	}
@@ -268,7 +271,7 @@ func (s *service) authenticateSession(r *http.Request, ex *exchange, cookie stri
 	caller, err := s.Identity.Session(r.Context(), cookie)
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
-			s.Identity.Failed(ex.ip, identity.FailedSession)
+			err = s.Identity.Refuse(r.Context(), ex.ip, identity.FailedSession, err)
 		}
 		return err
 	}

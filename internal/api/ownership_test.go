@@ -81,7 +81,7 @@ type limited struct {
 	group           string // "" when the caller can be in none
 }
 
-// limited returns a person of the role member, in a group, and a service account of the same role.
+// limited returns a person of the role member, in a group, a service account of the same role, and that person by the token of an outside issuer.
 func (h *house) limited() []limited {
 	h.t.Helper()
 	ctx := h.t.Context()
@@ -97,7 +97,9 @@ func (h *house) limited() []limited {
 	require.NoError(h.t, err)
 	issued, err := h.client.IssueToken(ctx, client.TokenDraft{ServiceAccountID: a.ID, Name: "t"})
 	require.NoError(h.t, err)
-	return []limited{{"person", who.UserID, token, g.ID}, {"service_account", a.ID, issued.Secret, ""}}
+	// For whom an outside issuer speaks, has what they have.
+	iss := h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectUserID)
+	return []limited{{"person", who.UserID, token, g.ID}, {"service_account", a.ID, issued.Secret, ""}, {"person", who.UserID, outsideToken(h.t, iss.Issuer, who.UserID), g.ID}}
 }
 
 // related makes a credential to which the caller stands so, and the target and body of the operation on it.
@@ -296,6 +298,6 @@ func TestOutOfReachIsAbsent(t *testing.T) {
 				require.Len(t, b.body, len(a.body))
 			}
 		}
-		require.Equal(t, 20, tried)
+		require.Equal(t, 30, tried)
 	})
 }

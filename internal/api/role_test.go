@@ -56,6 +56,18 @@ func TestInvariant14RouteByRole(t *testing.T) {
 		ended := h.session(gone)
 		_, err := h.client.UpdateUser(t.Context(), gone, client.UserPatch{Active: ptr(false)})
 		require.NoError(t, err)
+		// Programs that signed in, and callers of outside issuers with every scope that there is.
+		programs, outside := map[identity.Role]string{}, map[identity.Role]string{}
+		iss := h.outsideIssuer("https://roles.example.com", identity.SubjectUserID)
+		for role, user := range people {
+			outside[role] = outsideToken(t, iss.Issuer, user)
+		}
+		outsider := outsideToken(t, h.outsideIssuer("https://others.example.com", identity.SubjectOutsider).Issuer, "42")
+		for _, role := range identity.Roles() {
+			people := h.person(role)
+			h.setPassword(people)
+			programs[role] = people
+		}
 		scopeless, key := h.withoutScopes(), h.clientKey()
 		var all identity.Scopes
 		for _, row := range identity.Permissions() {
@@ -81,41 +93,53 @@ func TestInvariant14RouteByRole(t *testing.T) {
 					}
 					return no
 				}
-				type row struct {
-					who, token string
-					want       int // 0 for success, else the status of the refusal
-				}
-				table := []row{
-					{"administrator", h.token, 0},
-					{"no scope", scopeless, may(signedIn, 403)},
-					{"anonymous", "", may(false, 401)},
-					{"client key", key, may(false, 401)},
-					{"garbage", "garbage", may(false, 401)},
-					{"damaged token", h.token[:len(h.token)-3] + "000", may(false, 401)},
-				}
-				wantOf := func(role identity.Role) int {
+				of := func(role identity.Role) int {
 					has := !slices.ContainsFunc(needs, func(p identity.Permission) bool { return !identity.RoleScopes(role).Has(p) })
 					if has && role == identity.Member && o.byReach(t) {
 						return ownership()[o.ID].of("none") // everything in this table's world is the administrator's
 					}
 					return may(has, 403)
 				}
-				for role, user := range people {
-					table = append(table, row{"session of " + string(role), h.session(user), wantOf(role)})
+				type row struct {
+					who, token string
+					want       int           // 0 for success, else the status of the refusal
+					late       func() string // makes the token when its turn comes: rotating keys ends those that were made before
 				}
-				table = append(table, row{"session of somebody deactivated", ended, may(false, 401)}, row{"damaged session", "sbc_" + h.token[4:], may(false, 401)})
+				table := []row{
+					{who: "administrator", token: h.token, want: 0},
+					{who: "no scope", token: scopeless, want: may(signedIn, 403)},
+					{who: "anonymous", token: "", want: may(false, 401)},
+					{who: "client key", token: key, want: may(false, 401)},
+					{who: "garbage", token: "garbage", want: may(false, 401)},
+					{who: "damaged token", token: h.token[:len(h.token)-3] + "000", want: may(false, 401)},
+				}
+				for role, user := range people {
+					table = append(table, row{who: "session of " + string(role), token: h.session(user), want: of(role)})
+				}
+				for role, user := range programs {
+					table = append(table, row{who: "program of " + string(role), late: func() string { return h.program(user) }, want: of(role)})
+				}
+				for role, token := range outside {
+					table = append(table, row{who: "outside token of " + string(role), token: token, want: of(role)})
+				}
+				table = append(table, row{who: "outsider", token: outsider, want: may(signedIn, 403)}, row{who: "outside token of nobody", token: outsideToken(t, iss.Issuer, "user_nobody"), want: may(false, 401)},
+					row{who: "unsigned token", token: "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", want: may(false, 401)})
+				table = append(table, row{who: "session of somebody deactivated", token: ended, want: may(false, 401)}, row{who: "damaged session", token: "sbc_" + h.token[4:], want: may(false, 401)})
 				for role, token := range roles {
-					table = append(table, row{"role " + string(role), token, wantOf(role)})
+					table = append(table, row{who: "role " + string(role), token: token, want: of(role)})
 				}
 				if len(needs) > 0 {
-					table = append(table, row{"exactly the scopes", scoped(needs), 0})
+					table = append(table, row{who: "exactly the scopes", token: scoped(needs), want: 0})
 				}
 				for _, p := range needs {
 					rest := slices.DeleteFunc(slices.Clone(all), func(q identity.Permission) bool { return q == p })
-					table = append(table, row{"without " + string(p), scoped(rest), 403})
+					table = append(table, row{who: "without " + string(p), token: scoped(rest), want: 403})
 				}
 				var left *world
 				for _, r := range table {
+					if r.late != nil {
+						r.token = r.late()
+					}
 					t.Run(r.who, func(t *testing.T) { left = h.in(t).ask(d, o, left, r.token, r.want) })
 				}
 			})
@@ -135,9 +159,10 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	if want == 0 {
 		h.prepare(o, &w, token)
 	}
+	isSession := h.hasSession(token)
 	before := withoutRecords(h.counts())
 	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
-	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !strings.HasPrefix(token, sessionPrefix) {
+	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !isSession {
 		require.Equal(h.t, 409, a.status, "a token is no session")
 		require.Equal(h.t, "state_conflict", h.problem(a).Code)
 		return left
@@ -153,7 +178,7 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 		h.headers(a)
 		if s := o.Responses[strconv.Itoa(a.status)].Content["application/json"].Schema; a.status == 204 {
 			require.Empty(h.t, a.body)
-		} else if s != nil && o.ID != "get-openapi" && o.ID != "get-docs" { // whose own shapes are OpenAPI's and HTML's
+		} else if s != nil && o.ID != "get-openapi" && o.ID != "get-jwks" && o.ID != "get-docs" { // whose own shapes are OpenAPI's, RFC 7517's and HTML's
 			var v any
 			require.NoError(h.t, json.Unmarshal(a.body, &v))
 			d.conforms(h.t, "", s, v)
@@ -226,7 +251,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			var bodies []string
 			for _, change := range []struct{ name, value string }{
 				{"credential_id", other.credential}, {"key_id", other.key},
-				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},

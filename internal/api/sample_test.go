@@ -21,13 +21,14 @@ type world struct {
 	channel, hooks                           string
 	group, member, service                   string
 	client, serviceID                        string // texts that credentials are put under
+	issuer, refresh                          string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
 func (h *house) world() world {
 	h.t.Helper()
 	ctx := h.t.Context()
-	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", invitation: "planted-not-a-link"}
+	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", refresh: "planted-not-a-token", invitation: "planted-not-a-link"}
 	_, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "sk-ant-planted-second"}, "")
 	require.NoError(h.t, err)
 	_, err = h.client.CreateTrain(ctx, client.TrainDraft{TrainID: w.trainSlug})
@@ -37,34 +38,28 @@ func (h *house) world() world {
 	key, err := h.client.IssueKey(ctx, w.trainSlug, client.KeyDraft{Name: "sample"})
 	require.NoError(h.t, err)
 	w.key = key.ID
-	h.roomForChannels()
+	channels, err := h.client.ListChannels(ctx, client.ChannelFilter{Limit: 200})
+	require.NoError(h.t, err)
+	if len(channels.Channels) >= 150 { // there may be 200; those of earlier worlds are used up
+		for _, c := range channels.Channels {
+			require.NoError(h.t, h.client.DeleteChannel(ctx, c.ID))
+		}
+	}
 	channel, err := h.client.CreateChannel(ctx, client.ChannelDraft{Kind: "slack", Name: store.NewID("n"), Secrets: map[string]string{"url": h.hooks.URL + "/planted"}})
 	require.NoError(h.t, err)
 	w.channel, w.hooks = channel.ID, h.hooks.URL
 	w.token = store.NewID("tok")
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
+	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
 	w.event = h.events()[0].ID
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
-	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user)
+	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user) // a person may be in 200 groups
 	require.NoError(h.t, err)
 	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
 	require.NoError(h.t, err)
 	w.group, w.member, w.service = group.ID, w.user, account.ID
 	return w
-}
-
-// roomForChannels deletes the channels of earlier worlds before there are as many as there may be.
-func (h *house) roomForChannels() {
-	h.t.Helper()
-	if h.count("notify_channels") < 150 {
-		return
-	}
-	all, err := h.client.ListChannels(h.t.Context(), client.ChannelFilter{Limit: 1000})
-	require.NoError(h.t, err)
-	for _, c := range all.Channels {
-		require.NoError(h.t, h.client.DeleteChannel(h.t.Context(), c.ID))
-	}
 }
 
 // prepare brings the world into the state in which the operation succeeds for the caller.
@@ -93,6 +88,10 @@ func (h *house) prepare(o operation, w *world, token string) {
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
 		h.setPassword(who.UserID)
+	case "refresh-login", "revoke-login":
+		in, err := h.as("").Login(h.t.Context(), adminEmail, adminPassword)
+		require.NoError(h.t, err)
+		w.refresh = in.RefreshToken
 	case "delete-train":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
@@ -135,6 +134,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.service
 	case strings.HasPrefix(o.path, "/api/users/"):
 		fill["{id}"] = w.user
+	case strings.HasPrefix(o.path, "/api/auth/issuers/"):
+		fill["{id}"] = w.issuer
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -184,6 +185,13 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"change-password":        `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
 		"use-invitation":         `{"token":"` + w.invitation + `","password":"a long enough one"}`,
 		"set-up":                 `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
+		"log-in":                 `{"email":"` + adminEmail + `","password":"` + adminPassword + `"}`,
+		"refresh-login":          `{"refresh_token":"` + w.refresh + `"}`,
+		"revoke-login":           `{"refresh_token":"` + w.refresh + `"}`,
+		"rotate-signing-keys":    `{"compromised":true}`,
+		"create-issuer": `{"name":"` + store.NewID("i") + `","active":true,"issuer":"https://id.example.com","audience":"a","jwks_url":"https://keys.example.com/jwks","algorithms":["ES256"],
+			"subject_claim":"id","subject_form":"number","subject_is":"listed","subjects":[{"subject":"7","user_id":"` + w.user + `"}],"scopes":[],"max_life_seconds":3600}`,
+		"patch-issuer": `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text","scopes":[]}`,
 	}
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`

@@ -78,6 +78,8 @@ func TestWhatNeedsAFreshProof(t *testing.T) {
 			"add a person":  {method: "POST", target: "/api/users", body: []byte(`{"email":"eve@example.com","name":"Eve","role":"administrator"}`)},
 			"change a role": {method: "PATCH", target: "/api/users/" + w.user, body: []byte(`{"role":"administrator"}`)},
 			"reset":         {method: "POST", target: "/api/users/" + w.user + "/reset-password"},
+			"issue a key":   {method: "POST", target: "/api/trains/" + w.trainSlug + "/api-keys", body: []byte(`{"name":"for later"}`)},
+			"send it away":  {method: "PATCH", target: "/api/credentials/" + w.credential, body: []byte(`{"base_url":"https://collector.example.net"}`)},
 			"issue a token": {method: "POST", target: "/api/tokens", body: []byte(`{"name":"for later"}`)},
 		}
 		for name, r := range asks {

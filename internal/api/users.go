@@ -166,9 +166,12 @@ func (s *service) roles(context.Context, identity.Caller, *struct{}) (*struct{ B
 		out.Roles = append(out.Roles, client.RoleRow{Role: string(r), Permissions: shownScopes(identity.RoleScopes(r))})
 	}
 	for _, p := range identity.Permissions() {
-		row := client.PermissionRow{Permission: string(p.Permission), Meaning: p.Meaning, Roles: []string{}}
+		row := client.PermissionRow{Permission: string(p.Permission), Meaning: p.Meaning, Roles: []string{}, Granted: []string{}}
 		for _, r := range p.Roles {
 			row.Roles = append(row.Roles, string(r))
+		}
+		for _, r := range p.Granted {
+			row.Granted = append(row.Granted, string(r))
 		}
 		out.Permissions = append(out.Permissions, row)
 	}

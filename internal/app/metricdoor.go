@@ -55,7 +55,7 @@ func (a *App) mayScrape(r *http.Request) error {
 	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") {
 		return fault.New(fault.Unauthenticated, "unauthenticated", "Send one personal access token as Authorization: Bearer sbp_….")
 	}
-	caller, err := a.identity.Token(strings.TrimSpace(bearer))
+	caller, err := a.identity.Bearer(r.Context(), strings.TrimSpace(bearer))
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
 			err = a.identity.Refuse(r.Context(), a.clientIP(r), identity.FailedToken, err)

@@ -42,6 +42,21 @@ func (s *served) tokens(t *testing.T, scopes ...identity.Permission) (all, some 
 	return all, value.Reveal()
 }
 
+// program signs the person whose token this is in as a program.
+func (s *served) program(t *testing.T, token string) string {
+	t.Helper()
+	who, err := s.identity.Token(token)
+	require.NoError(t, err)
+	var in identity.Admission
+	require.NoError(t, s.db.Write(t.Context(), func(tx *store.Tx) (err error) {
+		in, err = s.identity.StartSession(tx, identity.System("test"), who.UserID, identity.SessionAPI, identity.ProofPassword)
+		return err
+	}))
+	tokens, err := s.identity.IssueTokens(t.Context(), identity.System("test"), in.Session.ID)
+	require.NoError(t, err)
+	return tokens.Access.Reveal()
+}
+
 // TestMetricsDoor: who may scrape the main address. Whatever is not known to be a program of this machine needs a token that may.
 func TestMetricsDoor(t *testing.T) {
 	s := serve(t, slog.LevelInfo)
@@ -82,6 +97,8 @@ func TestMetricsDoor(t *testing.T) {
 		{"two tokens", 401, "GET", here, called, []string{"Authorization", "Bearer " + fit, "Authorization", "Bearer " + fit}},
 		{"a token without the scope", 403, "GET", here, called, []string{"Authorization", "Bearer " + some}},
 		{"a token with the scope", 200, "GET", "192.0.2.7:5000", "signalbox.example", []string{"Authorization", "Bearer " + fit, "X-Forwarded-For", "192.0.2.9"}},
+		{"the access token of a program", 200, "GET", "192.0.2.7:5000", "signalbox.example", []string{"Authorization", "Bearer " + s.program(t, all)}},
+		{"a damaged access token", 401, "GET", "192.0.2.7:5000", "signalbox.example", []string{"Authorization", "Bearer " + s.program(t, all) + "x"}},
 		{"a token of all scopes", 200, "GET", "192.0.2.7:5000", "signalbox.example", []string{"Authorization", "bearer " + all}},
 	} {
 		got, body := s.asked(c.method, c.peer, c.host, c.header...)
@@ -91,7 +108,7 @@ func TestMetricsDoor(t *testing.T) {
 			require.Contains(t, body, `"code":`, c.name)
 		}
 	}
-	require.EqualValues(t, 1, s.identity.Failures()[identity.FailedToken], "guessing here counts too")
+	require.EqualValues(t, 2, s.identity.Failures()[identity.FailedToken], "guessing here counts too")
 
 	// A listener that others can reach trusts nobody, and neither does one with a proxy in front.
 	s.loopback.Store(false)

@@ -106,11 +106,18 @@ func (f *findings) merge(g *findings) {
 	f.total += g.total - int64(len(g.list))
 }
 
+// sort puts what was found in the order of the log. At one leaf the index comes last: where records are not as they were, it follows.
 func (f *findings) sort() {
 	slices.SortStableFunc(f.list, func(a, b Finding) int {
 		if (a.Leaf < 0) != (b.Leaf < 0) {
 			return cmp.Compare(b.Leaf, a.Leaf)
 		}
-		return cmp.Or(cmp.Compare(a.Leaf, b.Leaf), cmp.Compare(a.To, b.To))
+		derived := func(x Finding) int {
+			if x.Detail == searchGone {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(a.Leaf, b.Leaf), cmp.Compare(derived(a), derived(b)), cmp.Compare(a.To, b.To))
 	})
 }

@@ -22,6 +22,9 @@ func (s *chunkCheck) span(source string) {
 	s.index.highest = max(s.index.highest, source)
 }
 
+// searchGone is what is said of a record that a search would miss.
+const searchGone = "a search reference of the record is gone, so that searches by its actor or target miss it"
+
 // references checks that the stored index of the segment is what its records make it. What it has too much is told only when the records
 // are as they were, because an index of other records is right.
 func (s *chunkCheck) references(tx *store.Tx) error {
@@ -43,7 +46,7 @@ func (s *chunkCheck) references(tx *store.Tx) error {
 	for _, p := range want.postings {
 		if _, ok := slices.BinarySearch(have.postings, p); !ok && !told[p.place()] {
 			told[p.place()] = true
-			s.add(Deleted, base+p.place(), base+p.place()+1, "", "a search reference of the record is gone, so that searches by its actor or target miss it")
+			s.add(Deleted, base+p.place(), base+p.place()+1, "", searchGone)
 		}
 	}
 	if !sound || len(told) > 0 {

@@ -73,5 +73,6 @@ var codes = [...]Code{
 	{"encryption_key_missing", Unavailable, "the keyring is sealed or its root key is missing"},
 	{"memory_budget", Unavailable, "too many large request bodies are held at this moment"},
 	{"draining", Unavailable, "this instance is shutting down; another one will serve the retry"},
+	{"issuer_unreachable", Unavailable, "the keys of the outside issuer of a token could not be fetched"},
 	{"upstream_unreachable", Unavailable, "no linked account's upstream could be reached"},
 }

@@ -41,6 +41,8 @@ const (
 	GroupWrite       Permission = "groups:write"
 	ServiceRead      Permission = "service_accounts:read"
 	ServiceWrite     Permission = "service_accounts:write"
+	IssuerRead       Permission = "issuers:read"
+	IssuerWrite      Permission = "issuers:write"
 	MetricsRead      Permission = "metrics:read"
 	NotifyRead       Permission = "notifications:read"
 	NotifyWrite      Permission = "notifications:write"
@@ -108,6 +110,8 @@ var (
 		{GroupWrite, "make, change and delete groups, and say who is in them", keepers, nil, true},
 		{ServiceRead, "list service accounts and their tokens", readers, nil, true},
 		{ServiceWrite, "make and change service accounts of no more than one's own rights, and issue and revoke their tokens", keepers, nil, true},
+		{IssuerRead, "list the outside issuers whose tokens are accepted", []Role{Administrator, Auditor}, nil, true},
+		{IssuerWrite, "add, change and delete outside issuers, and rotate the keys that sign access tokens", []Role{Administrator}, nil, true},
 		{MetricsRead, "read the metrics", readers, nil, true},
 		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
@@ -178,12 +182,12 @@ func Allow(c Caller, p Permission) error {
 func Within(c Caller, p Permission) (Reach, error) {
 	row, known := permission(p)
 	switch c.Kind {
-	case KindPerson, KindToken, KindService:
+	case KindPerson, KindToken, KindService, KindJWT:
 		reach := row.Reach(c.Role)
 		if !known || reach == Nothing {
 			return Nothing, fault.New(fault.Forbidden, "forbidden", "Your role does not include "+quotePermission(p)+". Ask an administrator of this Signalbox to do it or to change your role.")
 		}
-		if c.Kind != KindPerson && !c.Scopes.Has(p) {
+		if c.scoped() && !c.Scopes.Has(p) {
 			return Nothing, fault.New(fault.Forbidden, "scope_missing", "This token lacks the scope "+quotePermission(p)+". Issue a token that has it, and use that one.")
 		}
 		return reach, nil

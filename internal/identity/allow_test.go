@@ -34,6 +34,8 @@ groups:read             yes            yes            yes            -          
 groups:write            yes            yes            -              -              yes
 service_accounts:read   yes            yes            yes            -              yes
 service_accounts:write  yes            yes            -              -              yes
+issuers:read            yes            -              yes            -              yes
+issuers:write           yes            -              -              -              yes
 metrics:read            yes            yes            yes            -              yes
 notifications:read      yes            yes            yes            -              yes
 notifications:write     yes            -              -              -              -
@@ -54,17 +56,19 @@ func TestAllowTable(t *testing.T) {
 			bare := identity.Caller{Kind: identity.KindToken, Role: role, Scopes: others(row.Permission)}
 			service, idle := full, bare
 			service.Kind, idle.Kind = identity.KindService, identity.KindService
+			outside, narrow := full, bare
+			outside.Kind, narrow.Kind = identity.KindJWT, identity.KindJWT
 			answer := "-"
 			reach, err := identity.Within(session, row.Permission)
 			switch reach {
 			case identity.Everything:
 				answer = "yes"
-				for _, c := range []identity.Caller{session, full, service} {
+				for _, c := range []identity.Caller{session, full, service, outside} {
 					require.NoError(t, identity.Allow(c, row.Permission))
 				}
 			case identity.OwnAndGranted:
 				answer = "granted"
-				for _, c := range []identity.Caller{session, full, service} {
+				for _, c := range []identity.Caller{session, full, service, outside} {
 					requireFault(t, "forbidden", identity.Allow(c, row.Permission)) // what does not ask how far it goes cannot keep that
 					far, err := identity.Within(c, row.Permission)
 					require.NoError(t, err)
@@ -72,7 +76,7 @@ func TestAllowTable(t *testing.T) {
 				}
 			default:
 				requireFault(t, "forbidden", err)
-				for _, c := range []identity.Caller{session, full, bare, service, idle} {
+				for _, c := range []identity.Caller{session, full, bare, service, idle, outside, narrow} {
 					requireFault(t, "forbidden", identity.Allow(c, row.Permission))
 				}
 			}

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"time"
 
 	"signalbox.dev/signalbox/internal/store"
@@ -15,6 +16,7 @@ const (
 	KindPerson    Kind = "person"     // a person with a session
 	KindToken     Kind = "token"      // a personal access token, acting for its person
 	KindService   Kind = "service"    // a service account, by a token of its own
+	KindJWT       Kind = "jwt"        // the token of an outside issuer, acting for a person of ours or for somebody outside
 	KindClientKey Kind = "client_key" // an agent's key, acting for its train
 	KindSystem    Kind = "system"     // Signalbox itself, and the command line on the server's own machine
 )
@@ -24,11 +26,11 @@ type Caller struct {
 	Kind Kind
 	// ID and Name of the person, token, key or chore.
 	ID, Name string
-	// UserID is the person behind a session or a token, ServiceID the service account behind one of its tokens.
+	// UserID is the person behind a session or a token, of ours or of an outside issuer; ServiceID the service account behind one of its tokens.
 	UserID, ServiceID string
 	// Role of the person or the service account.
 	Role Role
-	// Scopes narrow what a token may do, a service account's too; they say nothing about other kinds.
+	// Scopes narrow what a token may do, a service account's and an outside issuer's too; they say nothing about other kinds.
 	Scopes Scopes
 	// TrainID is the train of a client key.
 	TrainID string
@@ -37,6 +39,9 @@ type Caller struct {
 	SessionID                    string
 	Proofs                       []Proof
 	AuthenticatedAt, SteppedUpAt time.Time
+	// IssuerID and Subject say whom an outside issuer's token is about, Until how long it is valid.
+	IssuerID, Subject string
+	Until             time.Time
 	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person or service account.
 	OnBehalf string
 	// RequestID, IP and UserAgent are filled by the door, for the record only.
@@ -45,6 +50,10 @@ type Caller struct {
 
 // System returns the caller of Signalbox's own chores; name says which ("init", "cooling", …).
 func System(name string) Caller { return Caller{Kind: KindSystem, ID: name, Name: name} }
+
+// CountedAs is under what the caller's requests are counted: a person or service account is one caller, however many tokens they have. It
+// is empty for nobody.
+func (c Caller) CountedAs() string { return cmp.Or(c.UserID, c.ServiceID, c.ID) }
 
 // Actor returns the caller as audit records name it.
 func (c Caller) Actor() store.Actor {

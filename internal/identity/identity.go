@@ -15,14 +15,17 @@ package identity
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -41,6 +44,12 @@ type Config struct {
 	FailureLimit int
 	// Ring makes the keyed hashes under which failed logins and familiar addresses are kept. Without it, as with a sealed one, nobody can sign in.
 	Ring *keyring.Ring
+	// PublicURL is where others reach this Signalbox, and who it is in its access tokens; when it is empty, a URN that the database keeps.
+	PublicURL string
+	// Outgoing says which servers of outside issuers may be asked for their keys besides public ones.
+	Outgoing outbound.Policy
+	// RootCAs replaces the system's certificate authorities for that; nil keeps them.
+	RootCAs *x509.CertPool
 	// SessionLife is how long a session lasts at most, SessionIdle how long it may lie unused; 0 means 12 hours and 1 hour.
 	SessionLife, SessionIdle time.Duration
 	// Breached is a list of passwords that nobody may choose; nil means none.
@@ -63,6 +72,9 @@ type Room struct {
 	peopleMu sync.RWMutex
 	people   map[string]person
 	services map[string]person // service accounts, under the same lock
+	emails   map[string]string // id by address
+	web      webTokens
+	outgoing *http.Client
 
 	limits *rate.Limiter
 	// enrolled returns the second factors that a person has.
@@ -86,6 +98,8 @@ const (
 	defaultSessionIdle  = time.Hour
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
+	// fetchTime bounds a call to an outside issuer.
+	fetchTime = 8 * time.Second
 	// closing bounds the last flush.
 	closing = 5 * time.Second
 )
@@ -128,6 +142,7 @@ func New(cfg Config) (*Room, error) {
 	r.tokens.replace(nil)
 	r.sessions.replace(nil)
 	r.guesses.sources = map[string]*tally{}
+	r.outgoing = outbound.NewClient(cfg.Outgoing, outbound.Options{Timeout: fetchTime, HeaderTimeout: fetchTime, ConnectTimeout: fetchTime / 2, RootCAs: cfg.RootCAs})
 	cfg.DB.Subscribe(r.follow)
 	return r, nil
 }
@@ -139,6 +154,7 @@ func (r *Room) Start(ctx context.Context) error {
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.cancel = cancel
+	r.firstSigningKeys(ctx)
 	r.worker.Go(func() { r.work(run) })
 	return nil
 }
@@ -154,7 +170,7 @@ func (r *Room) work(ctx context.Context) {
 		}
 		err := r.flushTouches(ctx, false)
 		if round%guessesEvery == 0 {
-			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx))
+			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx), r.keepSigningKeys(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			// Not the error itself: it may be the database's own words. The store has logged its cause.
@@ -176,6 +192,7 @@ func (r *Room) Close() error {
 			r.cancel()
 		}
 		r.worker.Wait()
+		r.closeWebTokens()
 		ctx, cancel := context.WithTimeout(context.Background(), closing)
 		defer cancel()
 		err = r.Flush(ctx)

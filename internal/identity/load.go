@@ -17,7 +17,7 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 		switch c.Topic {
 		case store.TopicReset:
 			return r.load(ctx)
-		case store.TopicKey, store.TopicToken, store.TopicUser, store.TopicSession, store.TopicService:
+		case store.TopicKey, store.TopicToken, store.TopicUser, store.TopicSession, store.TopicService, store.TopicWebToken:
 			ours = append(ours, c)
 		}
 	}
@@ -34,6 +34,8 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 				err = r.reload(tx, &r.tokens, livingTokens, c.Subject)
 			case store.TopicSession:
 				err = r.reloadSession(tx, c.Subject)
+			case store.TopicWebToken:
+				err = r.reloadWebTokens(tx)
 			case store.TopicUser:
 				err = r.reloadUser(tx, c.Subject)
 			case store.TopicService:
@@ -51,12 +53,13 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 const (
 	livingKeys   = `SELECT id, train_id, name, '', hash, COALESCE(expires_at, 0) FROM client_keys WHERE revoked_at IS NULL`
 	livingTokens = `SELECT id, COALESCE(user_id, service_account_id), name, scopes, hash, COALESCE(expires_at, 0) FROM tokens WHERE revoked_at IS NULL`
-	livingUsers  = `SELECT id, name, role, active FROM users`
+	livingUsers  = `SELECT id, name, role, active, email FROM users`
 )
 
 func (r *Room) load(ctx context.Context) error {
 	var keys, tokens, sessions []*holder
 	people, services := map[string]person{}, map[string]person{}
+	var web webRows
 	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		var err error
 		// PostgreSQL may run this again, so nothing is carried over from an earlier try.
@@ -72,18 +75,25 @@ func (r *Room) load(ctx context.Context) error {
 		if people, err = users(tx, livingUsers); err != nil {
 			return err
 		}
-		services, err = users(tx, livingServices)
+		if services, err = users(tx, livingServices); err != nil {
+			return err
+		}
+		web, err = readWebTokens(tx)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("load keys, tokens, sessions, people and service accounts: %w", err)
 	}
 	r.peopleMu.Lock()
-	r.people, r.services = people, services
+	r.people, r.services, r.emails = people, services, map[string]string{}
+	for id, p := range people {
+		r.emails[p.email] = id
+	}
 	r.peopleMu.Unlock()
 	r.keys.replace(keys)
 	r.tokens.replace(tokens)
 	r.sessions.replace(sessions)
+	r.takeWebTokens(web)
 	r.loaded.Store(true)
 	return nil
 }
@@ -108,8 +118,12 @@ func (r *Room) reloadUser(tx *store.Tx, id string) error {
 	}
 	r.peopleMu.Lock()
 	defer r.peopleMu.Unlock()
+	if was := r.people[id]; r.emails[was.email] == id {
+		delete(r.emails, was.email)
+	}
 	if p, ok := found[id]; ok {
 		r.people[id] = p
+		r.emails[p.email] = id
 	} else {
 		delete(r.people, id)
 	}
@@ -149,6 +163,7 @@ func holders(tx *store.Tx, query string, expect int, args ...any) (out []*holder
 // person is what a token's caller needs to know of its person.
 type person struct {
 	name   string
+	email  string
 	role   Role
 	active bool
 }
@@ -164,7 +179,7 @@ func users(tx *store.Tx, query string, args ...any) (out map[string]person, err 
 		var id string
 		var p person
 		var active int64
-		if err := rows.Scan(&id, &p.name, &p.role, &active); err != nil {
+		if err := rows.Scan(&id, &p.name, &p.role, &active, &p.email); err != nil {
 			return nil, err
 		}
 		p.active = active == 1

@@ -93,7 +93,7 @@ func PartyNames(tx *store.Tx, ids []string) (map[string]string, error) {
 // membership that has ended.
 func Principals(tx *store.Tx, c Caller) ([]string, error) {
 	switch c.Kind {
-	case KindPerson, KindToken:
+	case KindPerson, KindToken, KindJWT:
 		if c.UserID == "" {
 			return nil, nil
 		}

@@ -158,7 +158,7 @@ func (r *Room) StartSession(tx *store.Tx, caller Caller, userID string, kind Ses
 		return Admission{}, err
 	}
 	now := tx.Now()
-	life := r.cfg.SessionLife
+	life, _ := r.sessionLimits(kind)
 	if len(demanded) > 0 {
 		life = PendingLife
 	}
@@ -236,7 +236,8 @@ func (r *Room) Proved(tx *store.Tx, caller Caller, sessionID string, proof Proof
 		s.Proofs = append(s.Proofs, proof)
 	}
 	if pending {
-		s.Demanded, s.AuthenticatedAt, s.ExpiresAt = nil, now, now.Add(r.cfg.SessionLife)
+		life, _ := r.sessionLimits(s.Kind)
+		s.Demanded, s.AuthenticatedAt, s.ExpiresAt = nil, now, now.Add(life)
 	}
 	value := newBearer(sessionPrefix)
 	sum := digest(value.Reveal())

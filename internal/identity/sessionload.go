@@ -65,7 +65,8 @@ func (r *Room) sessionHolders(tx *store.Tx, query string, args ...any) (out []*h
 		}
 		copy(h.sum[:], sum)
 		h.used.Store(int64(used))
-		h.session = &signedIn{kind: SessionKind(kind), authenticated: authenticated.Time(), steppedUp: steppedUp.Time(), idle: r.cfg.SessionIdle}
+		_, idle := r.sessionLimits(SessionKind(kind))
+		h.session = &signedIn{kind: SessionKind(kind), authenticated: authenticated.Time(), steppedUp: steppedUp.Time(), idle: idle}
 		if h.session.proofs, err = decodeProofs(proofs); err != nil {
 			return nil, err
 		}
@@ -182,12 +183,14 @@ func (r *Room) Again(ctx context.Context, caller Caller) (Caller, error) {
 			return Caller{}, sessionOver()
 		}
 		now, err = r.sessionCaller(ctx, h)
-	case KindToken:
+	case KindToken, KindService:
 		h := r.tokens.get(caller.ID)
 		if h == nil {
 			return Caller{}, unknownToken()
 		}
 		now, err = r.tokenCaller(h)
+	case KindJWT:
+		now, err = r.outsideAgain(caller)
 	default:
 		return Caller{}, unauthenticated("This caller cannot be asked for again.")
 	}

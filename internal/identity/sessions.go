@@ -29,7 +29,8 @@ func (r *Room) ListSessions(ctx context.Context, caller Caller, userID string) (
 			if err != nil {
 				return err
 			}
-			if now.Before(s.ExpiresAt) && now.Sub(s.LastUsedAt) < r.cfg.SessionIdle {
+			_, idle := r.sessionLimits(s.Kind)
+			if now.Before(s.ExpiresAt) && now.Sub(s.LastUsedAt) < idle {
 				out = append(out, s)
 			}
 		}
@@ -112,8 +113,8 @@ func (r *Room) trimSessions(ctx context.Context) error {
 	return r.cfg.DB.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		now := tx.Now()
 		var ids []string
-		if err := tx.Select(&ids, `SELECT id FROM sessions WHERE expires_at < $1 OR last_used_at < $2 ORDER BY id LIMIT $3`,
-			store.TimeOf(now), store.TimeOf(now.Add(-r.cfg.SessionIdle-trimSessionsAfter)), trimSessionsBatch); err != nil {
+		if err := tx.Select(&ids, `SELECT id FROM sessions WHERE expires_at < $1 OR kind <> $4 AND last_used_at < $2 ORDER BY id LIMIT $3`,
+			store.TimeOf(now), store.TimeOf(now.Add(-r.cfg.SessionIdle-trimSessionsAfter)), trimSessionsBatch, string(SessionAPI)); err != nil {
 			return err
 		}
 		for _, id := range ids {

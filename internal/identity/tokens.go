@@ -107,7 +107,7 @@ func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Tok
 		if draft.Name, draft.Scopes, err = validToken(caller, own.role, d, tx.Now()); err != nil {
 			return err
 		}
-		if caller.Kind == KindToken || caller.Kind == KindService {
+		if caller.scoped() {
 			for _, s := range draft.Scopes {
 				if !caller.Scopes.Has(s) {
 					verdict = fault.New(fault.Forbidden, "scope_missing", "A token cannot issue one that may do more than itself: it lacks the scope "+string(s)+". Use a token that has it, or ask for fewer scopes.")
@@ -168,7 +168,7 @@ func validToken(caller Caller, role Role, d TokenDraft, now time.Time) (string, 
 	if len(d.Scopes) == 0 {
 		var scopes Scopes
 		for _, s := range all {
-			if caller.Kind != KindToken && caller.Kind != KindService || caller.Scopes.Has(s) {
+			if !caller.scoped() || caller.Scopes.Has(s) {
 				scopes = append(scopes, s)
 			}
 		}

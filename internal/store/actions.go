@@ -42,6 +42,11 @@ const (
 	IdentityRefused    Action = "identity.refused"
 	TokenIssue         Action = "identity.token_issue"
 	TokenRevoke        Action = "identity.token_revoke"
+	IdentityTokens     Action = "identity.tokens"
+	SigningKey         Action = "identity.signing_key"
+	IssuerCreate       Action = "identity.issuer_create"
+	IssuerUpdate       Action = "identity.issuer_update"
+	IssuerDelete       Action = "identity.issuer_delete"
 	UserCreate         Action = "identity.user_create"
 	ChannelCreate      Action = "notify.channel_create"
 	ChannelUpdate      Action = "notify.channel_update"
@@ -115,12 +120,17 @@ var actionRows = [...]ActionRow{
 	{IdentityLogin, "somebody signed in; the event names the session and what they proved themselves with"},
 	{IdentityLoginBegun, "the password of a sign-in was right, and a second factor is demanded"},
 	{IdentityLogout, "somebody signed out"},
-	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, too_many)"},
+	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, too_many, refresh_reused)"},
 	{IdentityStepUp, "a person proved anew who they are, or failed to"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
 	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},
 	{TokenIssue, "a token of a person or a service account was issued"},
 	{TokenRevoke, "a token of a person or a service account was revoked"},
+	{IdentityTokens, "a program's session got an access token and a refresh token; refused, with the reason reused, when a refresh token came a second time"},
+	{SigningKey, "a key that signs access tokens was made, became active, was retired or was removed"},
+	{IssuerCreate, "an outside issuer was added, whose tokens are accepted from then on"},
+	{IssuerUpdate, "an outside issuer was changed; the event names the fields"},
+	{IssuerDelete, "an outside issuer was deleted; its tokens are refused from then on"},
 	{UserCreate, "a person was added"},
 	{ChannelCreate, "a notification channel was made"},
 	{ChannelUpdate, "a notification channel changed; the event names the fields"},

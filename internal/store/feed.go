@@ -21,6 +21,7 @@ const (
 	TopicToken      Topic = "token"
 	TopicKey        Topic = "key"
 	TopicSession    Topic = "session"
+	TopicWebToken   Topic = "web_token" // a key that signs our own, or an outside issuer
 	TopicCredential Topic = "credential"
 	TopicTrain      Topic = "train"           // the train, its links or its cool-downs
 	TopicNotify     Topic = "notify"          // something waits to be delivered

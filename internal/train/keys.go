@@ -14,6 +14,9 @@ import (
 func (r *Room) IssueKey(ctx context.Context, caller identity.Caller, ref string, d identity.KeyDraft) (identity.Key, secret.Value, error) {
 	var key identity.Key
 	var value secret.Value
+	if err := r.allowFresh(ctx, caller, store.KeyIssue, ref); err != nil {
+		return identity.Key{}, secret.Value{}, err
+	}
 	err := r.withKeys(ctx, caller, store.KeyIssue, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit
 		key, value, err = r.keys.IssueKey(tx, caller, t.ID, d)
@@ -29,6 +32,9 @@ func (r *Room) IssueKey(ctx context.Context, caller identity.Caller, ref string,
 // ImportKey takes over a client key that another system issued, so that its holders need not change it. It needs keys:write.
 func (r *Room) ImportKey(ctx context.Context, caller identity.Caller, ref string, d identity.KeyDraft, value secret.Value) (identity.Key, error) {
 	var key identity.Key
+	if err := r.allowFresh(ctx, caller, store.KeyIssue, ref); err != nil {
+		return identity.Key{}, err
+	}
 	err := r.withKeys(ctx, caller, store.KeyIssue, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit
 		key, err = r.keys.ImportKey(tx, caller, t.ID, d, value)
@@ -124,15 +130,23 @@ func (r *Room) unchanged(tx *store.Tx, t Train, id, ifMatch string) error {
 	return key.Unless(ifMatch)
 }
 
+// allowFresh asks for keys:write and, in a session, for a fresh proof: a session lasts for hours, a key for good.
+func (r *Room) allowFresh(ctx context.Context, caller identity.Caller, act store.Action, ref string) error {
+	if err := r.allow(ctx, caller, act, named(ref), identity.KeyWrite); err != nil {
+		return err
+	}
+	if err := identity.RequireFresh(caller, r.now()); err != nil {
+		return errors.Join(r.recordRefusal(ctx, caller, named(ref), err, store.Str("act", string(act))), err)
+	}
+	return nil
+}
+
 // ReplaceKey issues the successor of a key, which itself stays valid for the overlap that is asked for. It needs keys:write.
 func (r *Room) ReplaceKey(ctx context.Context, caller identity.Caller, ref, id string, d identity.KeyReplacement) (identity.Key, secret.Value, error) {
 	var key identity.Key
 	var value secret.Value
-	if err := r.allow(ctx, caller, store.KeyReplace, named(ref), identity.KeyWrite); err != nil {
+	if err := r.allowFresh(ctx, caller, store.KeyReplace, ref); err != nil {
 		return identity.Key{}, secret.Value{}, err
-	}
-	if err := identity.RequireFresh(caller, r.now()); err != nil {
-		return identity.Key{}, secret.Value{}, errors.Join(r.recordRefusal(ctx, caller, named(ref), err, store.Str("act", string(store.KeyReplace))), err)
 	}
 	err := r.withKeys(ctx, caller, store.KeyReplace, ref, func(tx *store.Tx, t Train) (err error) {
 		d.Limit = t.KeyLimit

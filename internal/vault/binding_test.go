@@ -202,7 +202,7 @@ func TestMendingATamperedCredential(t *testing.T) {
 		_, err = f.Update(t.Context(), admin, c.ID, half, "")
 		require.Equal(t, []string{"/hosts", "/oauth"}, pointers(requireCode(t, err, "credential_tampered")))
 		_, err = f.Update(t.Context(), member, c.ID, mend(), "")
-		requireCode(t, err, "not_found") // out of a member's reach
+		requireCode(t, err, "not_found") // it was not granted to them
 		require.True(t, f.materials(t, c.ID)[c.ID].Tampered)
 
 		wrong := mend()

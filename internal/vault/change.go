@@ -134,6 +134,9 @@ func (r *Room) change(ctx context.Context, caller identity.Caller, id, act strin
 		if err := mayMove(tx, caller, own, before, s.Meta, s.target()); err != nil {
 			return err
 		}
+		if err := mayRedirect(caller, own, before, s.Meta); err != nil {
+			return asRefusal(s.target(), err)
+		}
 		out = s.computed(tx.Now())
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -32,7 +33,7 @@ func (f *fixture) somebody(t *testing.T) identity.Caller {
 	t.Helper()
 	id := store.NewID("user")
 	f.exec(t, `INSERT INTO users (id, email, name, role, password_hash, active, created_at, updated_at) VALUES ($1, $2, $1, 'member', '', 1, 1, 1)`, id, id+"@example.com")
-	return identity.Caller{Kind: identity.KindPerson, ID: id, Name: id, UserID: id, Role: identity.Member, SteppedUpAt: time.Now().Add(time.Hour)}
+	return identity.Caller{Kind: identity.KindPerson, ID: id, Name: id, UserID: id, Role: identity.Member, SteppedUpAt: time.Now()}
 }
 
 func to(c identity.Caller, verbs string) vault.Grant {
@@ -184,5 +185,47 @@ func TestListsReachWhatIsGranted(t *testing.T) {
 		items, _, err = f.List(t.Context(), auditor, vault.Filter{})
 		require.NoError(t, err)
 		require.Len(t, items, 30)
+	})
+}
+
+// TestWhoManagesCannotRedirect: whoever may manage a credential but not reveal it cannot have its secret sent to a host of theirs.
+func TestWhoManagesCannotRedirect(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		owner, manager := f.somebody(t), f.somebody(t)
+		draft := apiKey("mine")
+		draft.ClientID, draft.ServiceID = "", ""
+		c, err := f.Create(t.Context(), owner, draft)
+		require.NoError(t, err)
+		require.NoError(t, f.set(t, owner, on(c.ID), to(owner, "owner"), to(manager, "manage")))
+		elsewhere := vault.Patch{BaseURL: vault.To("https://collector.example.net"), Hosts: vault.Clear[[]string]()}
+		for name, p := range map[string]vault.Patch{
+			"base_url": elsewhere, "hosts": {Hosts: vault.To([]string{"api.anthropic.com", "collector.example.net"})}, "with a secret": {BaseURL: elsewhere.BaseURL, Secrets: map[string]*secret.Value{"api_key": new(secret.Value)}},
+		} {
+			if p.Secrets != nil {
+				*p.Secrets["api_key"] = secret.FromString("another-Planted-4711-value")
+			}
+			_, err = f.Update(t.Context(), manager, c.ID, p, "")
+			t.Log(name)
+			requireCode(t, err, "forbidden")
+		}
+		_, err = f.Update(t.Context(), manager, c.ID, vault.Patch{Description: vault.To("managed")}, "")
+		require.NoError(t, err, "whatever does not say where it goes may be managed")
+		bare := admin
+		bare.Kind, bare.Scopes = identity.KindToken, identity.Scopes{identity.CredentialWrite}
+		_, err = f.Update(t.Context(), bare, c.ID, elsewhere, "")
+		requireCode(t, err, "scope_missing")
+		stale := admin
+		stale.SteppedUpAt = time.Now().Add(-time.Hour)
+		_, err = f.Update(t.Context(), stale, c.ID, elsewhere, "")
+		requireCode(t, err, "step_up_required")
+		now, err := f.Get(t.Context(), admin, c.ID)
+		require.NoError(t, err)
+		require.Equal(t, c.BaseURL, now.BaseURL)
+		require.Equal(t, c.Hosts, now.Hosts)
+		require.EqualValues(t, 1, now.Version)
+
+		require.NoError(t, f.set(t, owner, on(c.ID), to(owner, "owner"), to(manager, "manage reveal")))
+		_, err = f.Update(t.Context(), manager, c.ID, elsewhere, "")
+		require.NoError(t, err)
 	})
 }

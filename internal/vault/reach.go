@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
@@ -153,7 +154,7 @@ func visibleIDs(parties []string) (query string, args []any) {
 	for i := range parties[1:] {
 		in += ", $" + number(i+2)
 	}
-	return `SELECT c.id FROM grants g JOIN credentials c ON c.id = g.scope_id WHERE g.scope = 'credential' AND g.grantee_id IN (` + in + `)
+	return `SELECT g.scope_id FROM grants g WHERE g.scope = 'credential' AND g.grantee_id IN (` + in + `)
 		UNION SELECT k.id FROM grants g CROSS JOIN credentials k WHERE k.client_id = g.scope_id AND k.client_id <> '' AND g.scope = 'client' AND g.grantee_id IN (` + in + `)
 		UNION SELECT k.id FROM grants g CROSS JOIN credentials k WHERE k.service_id = g.scope_id AND k.service_id <> '' AND g.scope = 'service' AND g.grantee_id IN (` + in + `)`, anys(parties)
 }
@@ -263,6 +264,26 @@ func (r *Room) onScope(ctx context.Context, caller identity.Caller, p identity.P
 
 func noScope(kind ScopeKind) error {
 	return fault.New(fault.NotFound, "not_found", "There is no such "+string(kind)+", or you may not manage it.")
+}
+
+// mayRedirect refuses to have a stored secret sent elsewhere to a caller who could not reveal it now: whoever names the host that it goes to,
+// gets to see it.
+func mayRedirect(caller identity.Caller, own verbs, before, after Meta) error {
+	if before.Provider == after.Provider && before.BaseURL == after.BaseURL && slices.Equal(before.Hosts, after.Hosts) &&
+		before.OAuth.TokenEndpoint == after.OAuth.TokenEndpoint && before.OAuth.ClientID == after.OAuth.ClientID && before.OAuth.AuthMethod == after.OAuth.AuthMethod {
+		return nil
+	}
+	if err := identity.RequireFresh(caller, time.Now()); err != nil {
+		return err
+	}
+	if _, err := identity.Within(caller, identity.CredentialReveal); err != nil {
+		return fault.New(fault.Forbidden, fault.Of(err).Code, "Another provider, base_url, host or token endpoint would have the secret sent there, so this needs the right to reveal it (credentials:reveal). "+
+			"Ask somebody who has it, or store a new credential.")
+	}
+	if !own.reveal {
+		return fault.New(fault.Forbidden, "forbidden", "You may manage this credential but not reveal it, so you cannot have it sent elsewhere: leave provider, base_url, hosts and the token endpoint as they are, or ask its owner.")
+	}
+	return nil
 }
 
 // mayMove refuses to put a credential under another client or service to a caller who could give or gain more by it than they may: what is

@@ -48,6 +48,9 @@ func (s *site) visitor(r *http.Request) (visitor, error) {
 func (s *site) signedIn(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.visitor(r)
+		if err == nil {
+			err = s.Admit(r.Context(), v.Caller)
+		}
 		switch {
 		case err == nil:
 			serve(w, r, v)

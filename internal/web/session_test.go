@@ -256,3 +256,23 @@ func TestInvitation(t *testing.T) {
 		}))
 	})
 }
+
+// TestPagesAreCounted: what somebody who is signed in asks of the pages counts for them, and over the limit nothing is done.
+func TestPagesAreCounted(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		form := s.form(cookie, "/account", "name", "Renamed")
+		s.busy.Store(true)
+		for method, path := range map[string]string{"GET": "/account", "POST": "/account/name"} {
+			var fields url.Values
+			if method == "POST" {
+				fields = form
+			}
+			a := s.do(method, path, fields, "Cookie", cookie)
+			require.Equal(s, http.StatusTooManyRequests, a.StatusCode, a.text)
+			require.Equal(s, "7", a.Header.Get("Retry-After"))
+		}
+		s.busy.Store(false)
+		require.NotContains(s, s.do("GET", "/account", nil, "Cookie", cookie).text, "Renamed")
+	})
+}

@@ -41,6 +41,8 @@ type Config struct {
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
+	// Admit counts a request of somebody who is signed in, and returns why it must wait; nil counts nothing.
+	Admit func(context.Context, identity.Caller) error
 	// ReadOnly refuses every form that changes something.
 	ReadOnly bool
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
@@ -64,6 +66,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.ClientIP == nil {
 		cfg.ClientIP = func(*http.Request) string { return "" }
+	}
+	if cfg.Admit == nil {
+		cfg.Admit = func(context.Context, identity.Caller) error { return nil }
 	}
 	pages, err := template.ParseFS(files, "pages/*.html")
 	if err != nil {

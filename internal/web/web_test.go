@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"context"
 	"html"
 	"io"
 	"log/slog"
@@ -11,10 +12,12 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/secret"
@@ -32,6 +35,7 @@ type site struct {
 	rooms *identity.Room
 	url   string
 	log   *log
+	busy  atomic.Bool // somebody has asked too often
 }
 
 type log struct {
@@ -64,7 +68,13 @@ func each(t *testing.T, fn func(s *site)) {
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
 		require.NoError(t, db.Start(t.Context()))
-		handler, err := web.New(web.Config{Identity: s.rooms, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" }})
+		handler, err := web.New(web.Config{Identity: s.rooms, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+			Admit: func(_ context.Context, c identity.Caller) error {
+				if c.UserID == "" || s.busy.Load() {
+					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
+				}
+				return nil
+			}})
 		require.NoError(t, err)
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)

@@ -1,0 +1,6 @@
+package identity
+
+import "context"
+
+// KeepSigningKeys is what the worker does each minute.
+func (r *Room) KeepSigningKeys(ctx context.Context) error { return r.keepSigningKeys(ctx) }
