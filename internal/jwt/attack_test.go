@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,11 @@ func (w weak) signed(alg, kid, jku, x5u string, own map[string]string, chain []s
 	fromJWK := func(m map[string]string) *ecdsa.PublicKey {
 		x, _ := base64.RawURLEncoding.DecodeString(m["x"])
 		y, _ := base64.RawURLEncoding.DecodeString(m["y"])
-		return &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+		key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+		if err != nil {
+			return &w.keys.ec.PublicKey // brings none
+		}
+		return key
 	}
 	switch {
 	case w.careless == "the token may say none" && strings.EqualFold(alg, "none"):
