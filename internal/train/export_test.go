@@ -32,7 +32,11 @@ type Picture struct {
 }
 
 // Picture returns what the room goes by now.
-func (r *Room) Picture() Picture { return r.lines.Load().picture() }
+func (r *Room) Picture() Picture {
+	r.following.Lock() // on PostgreSQL the feed may tell a change twice, the second time later
+	defer r.following.Unlock()
+	return r.lines.Load().picture()
+}
 
 // Loaded returns what the room would go by if it read everything anew.
 func (r *Room) Loaded(ctx context.Context) (Picture, error) {

@@ -30,6 +30,8 @@ type accountNews struct {
 
 // follow takes changes from the feed, reads what they touch and then cuts the leases that may not go on.
 func (r *Room) follow(ctx context.Context, changes []store.Change) error {
+	r.following.Lock()
+	defer r.following.Unlock()
 	reset, key := false, false
 	trains, creds := map[string]bool{}, map[string]bool{}
 	b := r.lines.Load()

@@ -54,10 +54,13 @@ type Room struct {
 	// keyless says that client keys are switched off.
 	keyless bool
 
-	meters   Meters
-	lines    atomic.Pointer[board]
-	leases   registry
-	refusals lendRefusals
+	meters Meters
+	lines  atomic.Pointer[board]
+	// following is held while changes are taken in. The feed brings them one after the other; the lock is for whoever else looks at what
+	// belongs to that alone.
+	following sync.Mutex
+	leases    registry
+	refusals  lendRefusals
 
 	closed atomic.Bool
 	quit   chan struct{}
