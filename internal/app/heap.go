@@ -12,7 +12,11 @@ const (
 	// heapFloor is what may be allocated, in bytes, between two collections at least. A warm proxy keeps few megabytes alive, so Go's
 	// default (a collection whenever the heap has doubled) would collect many times a second under load.
 	heapFloor = 32 << 20
-	// heapDefault is Go's own percentage (GOGC), which counts once more than heapFloor is alive.
+	// heapShare is how many times what is alive may be allocated meanwhile, so that a collection costs a request the same with many trains,
+	// keys and accounts as with few.
+	heapShare = 4
+	// heapCeiling is what may be allocated at most because of that. With more alive than this, Go's own percentage (GOGC) counts.
+	heapCeiling = 128 << 20
 	heapDefault = 100
 )
 
@@ -52,8 +56,9 @@ func (p *heapPacer) pace() {
 
 // heapPercent returns the percentage at which a heap of which so many bytes are alive is collected next.
 func heapPercent(live uint64) int {
-	if live >= heapFloor {
+	if live >= heapCeiling {
 		return heapDefault
 	}
-	return int(heapFloor * 100 / max(live, heapFloor/32))
+	room := min(max(heapShare*live, heapFloor), heapCeiling)
+	return int(room * 100 / max(live, heapFloor/32))
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestHeapPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 3200, 1 << 20: 3200, 4 << 20: 800, 16 << 20: 200, 31 << 20: 103, 32 << 20: 100, 1 << 30: 100} {
+	for live, want := range map[uint64]int{0: 3200, 1 << 20: 3200, 4 << 20: 800, 16 << 20: 400, 32 << 20: 400, 64 << 20: 200, 127 << 20: 100, 128 << 20: 100, 1 << 30: 100} {
 		require.Equal(t, want, heapPercent(live), "%d bytes alive", live)
 	}
 }
@@ -25,7 +25,7 @@ func TestHeapIsPacedUntilStopped(t *testing.T) {
 	t.Setenv("GOGC", "")
 	before := gogc()
 	stop := paceHeap()
-	ballast := make([]byte, 2*heapFloor)
+	ballast := make([]byte, heapCeiling)
 	require.Eventually(t, func() bool { runtime.GC(); return gogc() == heapDefault }, 5*time.Second, 10*time.Millisecond, "a large heap grows as usual")
 	runtime.KeepAlive(ballast)
 	ballast = nil
