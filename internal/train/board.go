@@ -85,6 +85,14 @@ func (g rung) tie() tie {
 	return tie{credentialID: g.account.id, alias: g.alias, linked: g.linked, priority: g.priority}
 }
 
+// name makes a train's slug lead to it. Only what was read of the train itself may: a line that is laid anew because of an account may be
+// that of a train which is gone and whose slug another train has.
+func (b *board) name(t Train) {
+	if b.slugs != nil {
+		b.slugs.set(t.Slug, t.ID)
+	}
+}
+
 // lay sets the line of a train. Ties to credentials that are gone are left out.
 func (b *board) lay(t Train, ties []tie) {
 	l := &line{Train: t, rungs: make([]rung, 0, len(ties))}
@@ -100,9 +108,6 @@ func (b *board) lay(t Train, ties []tie) {
 	rank(t.Strategy, l.rungs)
 	last := b.lines.get(t.ID)
 	b.lines.set(t.ID, l)
-	if b.slugs != nil {
-		b.slugs.set(t.Slug, t.ID)
-	}
 	b.laid++
 	b.letGo(last, l)
 }

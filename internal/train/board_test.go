@@ -208,6 +208,35 @@ func (m *model) drop(from *[]string, what string, err error) {
 	}
 }
 
+// TestSlugOfTheNextTrain: a train that took the slug of one that is gone keeps it, whichever is heard of first and whatever is heard of
+// an account of the last one in between.
+func TestSlugOfTheNextTrain(t *testing.T) {
+	for _, e := range storetest.Engines() {
+		t.Run(string(e), func(t *testing.T) {
+			s := newSite(t, e)
+			s.keyless = true
+			y, f := openFollowed(t, s)
+			alpha := y.account("alpha")
+			old := y.train("web", train.Hash)
+			y.link("web", alpha)
+			f.takeIn()
+			f.requireTrue()
+
+			require.NoError(t, y.DeleteTrain(t.Context(), y.admin, "web", true, ""))
+			next := y.train("web", train.Hash)
+			y.rotate("alpha")
+			f.hear()
+			for _, c := range []store.Change{{Topic: store.TopicTrain, Subject: next.ID}, {Topic: store.TopicCredential, Subject: alpha}, {Topic: store.TopicTrain, Subject: old.ID}} {
+				require.NoError(t, f.Follow(t.Context(), []store.Change{c}))
+				caller, err := f.Keyless("web")
+				require.NoError(t, err)
+				require.Equal(t, next.ID, caller.TrainID)
+			}
+			f.requireTrue()
+		})
+	}
+}
+
 // TestFailedReadChangesNothing: what cannot be read whole is not taken over in part, and is not lost either.
 func TestFailedReadChangesNothing(t *testing.T) {
 	for _, e := range storetest.Engines() {

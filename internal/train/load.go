@@ -90,6 +90,7 @@ func (r *Room) hang(b, from *board, n news) {
 	for _, t := range n.trains {
 		pack(&t.train.ID, &t.train.Slug, &t.train.Name, &t.train.Description)
 		b.lay(t.train, t.ties)
+		b.name(t.train)
 		fresh[t.train.ID] = true
 	}
 	for _, id := range changed {
