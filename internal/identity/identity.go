@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,8 @@ type Config struct {
 	Ring *keyring.Ring
 	// SessionLife is how long a session lasts at most, SessionIdle how long it may lie unused; 0 means 12 hours and 1 hour.
 	SessionLife, SessionIdle time.Duration
+	// PublicURL is where browsers reach this Signalbox; passkeys are bound to its host. nil leaves passkeys to http://localhost.
+	PublicURL *url.URL
 	// Breached is a list of passwords that nobody may choose; nil means none.
 	Breached *Breached
 	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
@@ -58,9 +61,6 @@ type Room struct {
 	sessions register
 	peopleMu sync.RWMutex
 	people   map[string]person
-
-	// enrolled returns the second factors that a person has.
-	enrolled func(tx *store.Tx, userID string) ([]Proof, error)
 
 	waiting waiting
 	touches touches
@@ -109,7 +109,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.SessionIdle == 0 {
 		cfg.SessionIdle = defaultSessionIdle
 	}
-	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}, enrolled: noSecondFactors}
+	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
 	r.sessions.replace(nil)
@@ -140,7 +140,7 @@ func (r *Room) work(ctx context.Context) {
 		}
 		err := r.flushTouches(ctx)
 		if round%guessesEvery == 0 {
-			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx))
+			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx), r.trimChallenges(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			// Not the error itself: it may be the database's own words. The store has logged its cause.

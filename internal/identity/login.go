@@ -39,6 +39,9 @@ func (r *Room) Login(ctx context.Context, caller Caller, email string, password 
 				return err
 			}
 		}
+		if in.Pending() { // the password alone makes no address familiar
+			return try.right(tx, "")
+		}
 		return try.right(tx, row.ID)
 	})
 	if err != nil {
