@@ -150,7 +150,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		}
 	}
 	if a.identity, err = identity.New(identity.Config{
-		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle,
+		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle, PublicURL: a.cfg.PublicURL,
 		Breached: a.breached,
 	}); err != nil {
 		return err

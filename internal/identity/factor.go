@@ -74,13 +74,12 @@ func factorsOf(tx *store.Tx, userID string) (Factors, error) {
 	return out, err
 }
 
-// enrolled returns what a person can prove themselves with besides the password, in the order in which they are asked for it.
-func enrolled(tx *store.Tx, userID string) ([]Proof, error) {
-	f, err := factorsOf(tx, userID)
-	if err != nil || !f.Any() {
-		return nil, err
-	}
+// Proofs are what the person can prove themselves with besides the password, in the order in which they are asked for it.
+func (f Factors) Proofs() []Proof {
 	var out []Proof
+	if !f.Any() {
+		return nil
+	}
 	if len(f.Passkeys) > 0 {
 		out = append(out, ProofPasskey)
 	}
@@ -90,7 +89,13 @@ func enrolled(tx *store.Tx, userID string) ([]Proof, error) {
 	if f.RecoveryCodes > 0 {
 		out = append(out, ProofRecovery)
 	}
-	return out, nil
+	return out
+}
+
+// enrolled returns what a person can prove themselves with besides the password.
+func enrolled(tx *store.Tx, userID string) ([]Proof, error) {
+	f, err := factorsOf(tx, userID)
+	return f.Proofs(), err
 }
 
 // satisfies reports whether a proof is one of those demanded. A person who must enrol first does so by proving what they enrolled.

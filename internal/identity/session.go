@@ -143,6 +143,9 @@ func demands(tx *store.Tx, userID string, given []Proof) ([]Proof, error) {
 	if err != nil || len(have) > 0 {
 		return have, err
 	}
+	if err := lock(tx, "factor_demands"); err != nil { // so that a demand that is made at this moment finds the session and ends it
+		return nil, err
+	}
 	if must, err := factorDemanded(tx, userID); err != nil || !must {
 		return nil, err
 	}

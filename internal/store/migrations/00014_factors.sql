@@ -47,3 +47,4 @@ CREATE INDEX passkey_challenges_expires ON passkey_challenges (expires_at);
 CREATE TABLE factor_demands (
 	role TEXT PRIMARY KEY
 );
+INSERT INTO identity_locks (name) VALUES ('factor_demands');
