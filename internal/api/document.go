@@ -26,6 +26,7 @@ func tags() []*huma.Tag {
 		{Name: "tokens", Description: "Personal access tokens, with which people and scripts use this API."},
 		{Name: "people", Description: "Who may sign in, and what their roles allow."},
 		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
+		{Name: "second factors", Description: "What people prove themselves with besides the password, and who must."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}

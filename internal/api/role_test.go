@@ -132,7 +132,7 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	}
 	before := withoutRecords(h.counts())
 	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
-	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !strings.HasPrefix(token, sessionPrefix) {
+	if want == 0 && o.sessionOnly() && !strings.HasPrefix(token, sessionPrefix) {
 		require.Equal(h.t, 409, a.status, "a token is no session")
 		require.Equal(h.t, "state_conflict", h.problem(a).Code)
 		return left
@@ -171,6 +171,15 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	require.NotContains(h.t, string(a.body), w.trainSlug)
 	require.Equal(h.t, before, withoutRecords(h.counts()), "a refused request changed something")
 	return left
+}
+
+// sessionOnly reports whether only the session of a person may do it, and a token is told so.
+func (o operation) sessionOnly() bool {
+	switch o.ID {
+	case "log-out", "step-up", "offer-totp", "confirm-totp", "remove-totp", "renew-recovery-codes", "remove-passkey":
+		return true
+	}
+	return false
 }
 
 // in returns the house for a subtest.

@@ -17,6 +17,7 @@ import (
 type world struct {
 	credential, trainSlug, key, token, event string
 	setup, user, session, invitation         string
+	passkey, code                            string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -35,6 +36,7 @@ func (h *house) world() world {
 	w.key = key.ID
 	w.token = store.NewID("tok")
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
+	w.passkey, w.code = store.NewID("psk"), "000000"
 	w.event = h.events()[0].ID
 	return w
 }
@@ -65,6 +67,10 @@ func (h *house) prepare(o operation, w *world, token string) {
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
 		h.setPassword(who.UserID)
+	case "offer-totp", "confirm-totp", "remove-totp", "renew-recovery-codes", "rename-passkey", "remove-passkey":
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		h.factors(o, w, who.UserID)
 	case "delete-train":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
@@ -78,7 +84,7 @@ func (h *house) prepare(o operation, w *world, token string) {
 // asker returns who may do the operation: the administrator's token or, where a session alone can, a session of theirs.
 func (h *house) asker(o operation) string {
 	h.t.Helper()
-	if o.ID == "log-out" || o.ID == "step-up" {
+	if o.sessionOnly() {
 		return h.session(h.user.ID)
 	}
 	return h.token
@@ -98,6 +104,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.token
 	case strings.HasPrefix(o.path, "/api/users/"):
 		fill["{id}"] = w.user
+	case strings.HasPrefix(o.path, "/api/factors/passkeys/"):
+		fill["{id}"] = w.passkey
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -136,6 +144,9 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"create-user":       `{"email":"` + store.NewID("u") + `@example.com","name":"n","role":"member"}`,
 		"patch-user":        `{"name":"n"}`,
 		"step-up":           `{"password":"` + adminPassword + `"}`,
+		"confirm-totp":      `{"code":"` + w.code + `"}`,
+		"rename-passkey":    `{"name":"n"}`,
+		"put-factor-policy": `{"roles":[]}`,
 		"change-password":   `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
 		"use-invitation":    `{"token":"` + w.invitation + `","password":"a long enough one"}`,
 		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,

@@ -63,7 +63,7 @@ func (s *site) registerForm(r *http.Request, hidden []input, base string) (*pass
 	if _, err := s.Identity.Site(r.Host); err != nil {
 		return nil, fault.Of(err).Detail
 	}
-	return &passkeyForm{Ask: base + "/ask", Action: base, Ceremony: "create", Submit: "Add a passkey", Hidden: hidden, Inputs: []input{passkeyNameInput()}}, ""
+	return &passkeyForm{Build: s.build, Ask: base + "/ask", Action: base, Ceremony: "create", Submit: "Add a passkey", Hidden: hidden, Inputs: []input{passkeyNameInput()}}, ""
 }
 
 func (s *site) factorsPage(r *http.Request, v visitor) (*factorsPage, error) {
@@ -107,6 +107,8 @@ func (s *site) settleFactors(w http.ResponseWriter, r *http.Request, v visitor, 
 	switch {
 	case err == nil:
 		http.Redirect(w, r, "/account/factors?done="+what, http.StatusSeeOther)
+	case v.Kind == identity.KindAnonymous: // who is half signed in has no such page
+		s.fail(w, r, err)
 	case f.Code == "step_up_required":
 		http.Redirect(w, r, withNext("/step-up", "/account/factors"), http.StatusSeeOther)
 	case f.Kind == fault.Unprocessable || f.Kind == fault.Conflict || f.Kind == fault.NotFound || f.Code == "passkey_refused":
@@ -224,10 +226,6 @@ func (s *site) registerPasskey(w http.ResponseWriter, r *http.Request, v visitor
 	}
 	if err == nil {
 		s.enrolled(w, r, done, "The passkey is your second factor now. It signs you in without a password, too.")
-		return
-	}
-	if v.Kind == identity.KindAnonymous {
-		s.fail(w, r, err)
 		return
 	}
 	s.settleFactors(w, r, v, "", err)

@@ -26,7 +26,9 @@ type provePage struct {
 type passkeyForm struct {
 	// Ask is where the script gets the options, Action where the answer goes, Ceremony what navigator.credentials does.
 	Ask, Action, Ceremony, Submit string
-	Hidden, Inputs                []input
+	// Build names the script.
+	Build          string
+	Hidden, Inputs []input
 }
 
 func codeInput() input {
@@ -93,7 +95,7 @@ func (s *site) askFor(r *http.Request, p *provePage, v visitor, proofs []identit
 			p.NoPasskey = fault.Of(err).Detail
 			return
 		}
-		p.Passkey = &passkeyForm{Ask: action + "/passkey/ask", Action: action + "/passkey", Ceremony: "get", Submit: "Use a passkey", Hidden: p.Hidden}
+		p.Passkey = &passkeyForm{Build: s.build, Ask: action + "/passkey/ask", Action: action + "/passkey", Ceremony: "get", Submit: "Use a passkey", Hidden: p.Hidden}
 	}
 }
 

@@ -43,7 +43,7 @@ func (s *site) signInPage(r *http.Request, next, email string) *formPage {
 	form.Inputs[0].Focus = email == ""
 	form.Inputs[1].Focus = email != ""
 	if _, err := s.Identity.Site(r.Host); err == nil {
-		form.Passkey = &passkeyForm{Ask: "/sign-in/passkey/ask", Action: "/sign-in/passkey", Ceremony: "get", Submit: "Sign in with a passkey", Hidden: form.Hidden}
+		form.Passkey = &passkeyForm{Build: s.build, Ask: "/sign-in/passkey/ask", Action: "/sign-in/passkey", Ceremony: "get", Submit: "Sign in with a passkey", Hidden: form.Hidden}
 	}
 	return form
 }
@@ -92,7 +92,9 @@ func onward(in identity.Admission, next string) string {
 }
 
 // refuseForm shows a form again with what was wrong.
-func (s *site) refuseForm(w http.ResponseWriter, r *http.Request, f *fault.Error, form any) { s.refuse(w, r, f, "form", form) }
+func (s *site) refuseForm(w http.ResponseWriter, r *http.Request, f *fault.Error, form any) {
+	s.refuse(w, r, f, "form", form)
+}
 
 // refuse shows a page again with what was wrong.
 func (s *site) refuse(w http.ResponseWriter, r *http.Request, f *fault.Error, name string, data any) {
