@@ -26,7 +26,7 @@ func docPages() map[string]int {
 		"guide/getting-started.md":     1, // npm fetches from the network
 		"guide/credentials.md":         0,
 		"guide/trains-and-accounts.md": 0,
-		"guide/people.md":              0,
+		"guide/people.md":              1,
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
 		"guide/troubleshooting.md":     0,
 		"operations/systemd.md":        4, // needs root and systemd

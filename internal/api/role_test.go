@@ -239,7 +239,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 					continue // a list of what nobody did is empty
 				}
 				tried++
-				a := h.do(request{method: o.method, target: target, token: h.token, body: h.body(d, o, w)})
+				a := h.do(request{method: o.method, target: target, token: h.asker(o), body: h.body(d, o, w)})
 				require.Equal(t, 404, a.status, "%s with %s=%.40s: %s", o, change.name, change.value, a.body)
 				require.Contains(t, o.Responses, "404", "the document does not tell of this refusal")
 				p := h.problem(a)

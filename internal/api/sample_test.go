@@ -67,6 +67,7 @@ func (h *house) prepare(o operation, w *world, token string) {
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
 		h.setPassword(who.UserID)
+		h.factors(operation{ID: "offer-totp"}, w, who.UserID) // none: who has one confirms that
 	case "offer-totp", "confirm-totp", "remove-totp", "renew-recovery-codes", "rename-passkey", "remove-passkey":
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
