@@ -96,7 +96,7 @@ var revealers = map[string]string{
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
-	{"internal/identity.(*Room).attempt", "counter", "counts a guess of a password, over all instances; failures are on record by source and minute"},
+	{"internal/identity.(*Room).admit", "counter", "counts a guess of a password or a second factor, over all instances; failures are on record by source and minute"},
 	{"internal/identity.(*Room).trimLogins", "counter", "forgets guesses that no longer count"},
 	{"internal/identity.(*Room).trimSessions", "cursor", "drops sessions that reached their limits, which began on record"},
 	{"internal/identity.(*Room).passwordWasRight", "counter", "takes a guess back that was right, though the sign-in goes no further"},
