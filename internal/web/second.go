@@ -100,7 +100,7 @@ func (s *site) askFor(r *http.Request, p *provePage, v visitor, proofs []identit
 }
 
 func (s *site) secondPage(r *http.Request, v visitor, demanded []identity.Proof) *provePage {
-	p := &provePage{page: s.page("One more step"), Lead: "The password was right. Now prove it with your second factor.", Cancel: "/sign-in"}
+	p := &provePage{page: s.page("One more step"), Lead: "The password was right. Now confirm it with your second factor.", Cancel: "/sign-in"}
 	s.askFor(r, p, v, demanded, "/sign-in/second", nextOf(r))
 	return p
 }
