@@ -99,6 +99,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"user add", "u%@example.com --no-invite", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "Added u%@example.com"},
 		{"user list", "", nil, "", "", "u%@example.com"},
 		{"user edit", "u%@example.com --role auditor", nil, "", "", "Changed u%@example.com"},
+		{"user reset-factors", "u%@example.com", sure, "--yes", "", "Removed the second factors of"},
 		{"user reset", "u%@example.com", sure, "--yes", "", "It is shown only now"},
 		{"user deactivate", "u%@example.com", sure, "--yes", "", "Deactivated u%@example.com"},
 		{"token issue", "k%", nil, "", "", "It is shown only now"},

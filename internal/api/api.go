@@ -136,6 +136,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addSessions()
 	s.addWebTokens()
 	s.addIssuers()
+	s.addFactors()
 	s.addAudit()
 	s.addAuditExport()
 	s.addNotifications()

@@ -26,6 +26,7 @@ func tags() []*huma.Tag {
 		{Name: "tokens", Description: "The tokens of people and service accounts, with which they use this API."},
 		{Name: "people", Description: "Who may sign in, and what their roles allow."},
 		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
+		{Name: "second factors", Description: "What people prove themselves with besides the password, and who must."},
 		{Name: "sign-in", Description: "How programs sign in: access tokens that others can verify, and refresh tokens that work once."},
 		{Name: "outside issuers", Description: "Whose JSON web tokens are accepted, for whom, and for how much."},
 		{Name: "grants", Description: "Who may use, reveal and manage a credential, or what a client or a service has."},

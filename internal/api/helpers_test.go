@@ -238,7 +238,7 @@ func (h *house) session(user string) string {
 	h.t.Helper()
 	var in identity.Admission
 	require.NoError(h.t, h.db.Write(context.Background(), func(tx *store.Tx) (err error) {
-		in, err = h.identity.StartSession(tx, identity.Caller{Kind: identity.KindAnonymous, IP: "192.0.2.44"}, user, identity.SessionBrowser, identity.ProofPassword)
+		in, err = h.identity.StartSession(tx, identity.Caller{Kind: identity.KindAnonymous, IP: "192.0.2.44"}, user, identity.SessionBrowser, identity.ProofPassword, identity.ProofTOTP)
 		return err
 	}))
 	return in.Secret.Reveal()

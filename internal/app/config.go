@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,7 @@ type Config struct {
 	MaxKeys               int
 	SessionLife           time.Duration
 	SessionIdle           time.Duration
+	PublicURL             *url.URL // nil for none
 	BreachedPasswords     string
 	ClientAuth            bool
 	ForceNoClientAuth     bool

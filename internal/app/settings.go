@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -218,6 +219,11 @@ func Settings() []Setting {
 			Name: "session-idle", Env: []string{"SIGNALBOX_SESSION_IDLE"}, Default: "1h", Kind: "duration", Use: UseServe,
 			Doc: "how long a session may lie unused before it ends",
 			set: func(c *Config, s string) error { return setSpan(&c.SessionIdle, s) },
+		},
+		{
+			Name: "public-url", Env: []string{"SIGNALBOX_PUBLIC_URL"}, Kind: "url", Use: UseServe,
+			Doc: "address under which browsers reach this Signalbox, such as https://signalbox.example.com; passkeys are bound to its host, and it is the issuer of access tokens, which end when it changes (default none: passkeys work on http://localhost alone, and the issuer is a name that the database keeps)",
+			set: func(c *Config, s string) (err error) { c.PublicURL, err = identity.ParsePublicURL(s); return err },
 		},
 		{
 			Name: "breached-passwords", Env: []string{"SIGNALBOX_BREACHED_PASSWORDS"}, Kind: "file", Use: UseData,

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +45,9 @@ type Config struct {
 	FailureLimit int
 	// Ring makes the keyed hashes under which failed logins and familiar addresses are kept. Without it, as with a sealed one, nobody can sign in.
 	Ring *keyring.Ring
-	// PublicURL is where others reach this Signalbox, and who it is in its access tokens; when it is empty, a URN that the database keeps.
-	PublicURL string
+	// PublicURL is where browsers reach this Signalbox: passkeys are bound to its host, and it is who we are in our access tokens. nil leaves passkeys
+	// to http://localhost, and the tokens to a URN that the database keeps.
+	PublicURL *url.URL
 	// Outgoing says which servers of outside issuers may be asked for their keys besides public ones.
 	Outgoing outbound.Policy
 	// RootCAs replaces the system's certificate authorities for that; nil keeps them.
@@ -77,8 +79,6 @@ type Room struct {
 	outgoing *http.Client
 
 	limits *rate.Limiter
-	// enrolled returns the second factors that a person has.
-	enrolled func(tx *store.Tx, userID string) ([]Proof, error)
 
 	waiting waiting
 	touches touches
@@ -137,7 +137,7 @@ func New(cfg Config) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}, enrolled: noSecondFactors}
+	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
 	r.sessions.replace(nil)
@@ -170,7 +170,7 @@ func (r *Room) work(ctx context.Context) {
 		}
 		err := r.flushTouches(ctx, false)
 		if round%guessesEvery == 0 {
-			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx), r.keepSigningKeys(ctx))
+			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx), r.trimChallenges(ctx), r.keepSigningKeys(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			// Not the error itself: it may be the database's own words. The store has logged its cause.

@@ -73,6 +73,15 @@ const (
 	PasswordReset      Action = "identity.password_reset"
 	PasswordSet        Action = "identity.password_set"
 	PasswordChange     Action = "identity.password_change"
+	FactorOffer        Action = "identity.factor_offer"
+	FactorEnrol        Action = "identity.factor_enrol"
+	FactorRename       Action = "identity.factor_rename"
+	FactorRemove       Action = "identity.factor_remove"
+	FactorReset        Action = "identity.factor_reset"
+	FactorPolicy       Action = "identity.factor_policy"
+	FactorSuspect      Action = "identity.factor_suspect"
+	RecoveryMake       Action = "identity.recovery_make"
+	RecoveryUse        Action = "identity.recovery_use"
 )
 
 // ActionRow explains one action for the reference.
@@ -120,7 +129,7 @@ var actionRows = [...]ActionRow{
 	{IdentityLogin, "somebody signed in; the event names the session and what they proved themselves with"},
 	{IdentityLoginBegun, "the password of a sign-in was right, and a second factor is demanded"},
 	{IdentityLogout, "somebody signed out"},
-	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, too_many, refresh_reused)"},
+	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, factor_enrolled, factor_demanded, factors_reset, too_many, refresh_reused)"},
 	{IdentityStepUp, "a person proved anew who they are, or failed to"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
 	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},
@@ -153,6 +162,15 @@ var actionRows = [...]ActionRow{
 	{PasswordReset, "a person's password was voided and a one-time link made by which they set a new one"},
 	{PasswordSet, "a person set their password with a one-time link"},
 	{PasswordChange, "a person changed their own password, or failed to"},
+	{FactorOffer, "a person was shown the secret of an authenticator app, which counts once a code confirms it"},
+	{FactorEnrol, "a person enrolled a second factor, or failed to"},
+	{FactorRename, "a person gave a passkey another name"},
+	{FactorRemove, "a person removed a second factor"},
+	{FactorReset, "an administrator removed all second factors of a person; their sessions ended"},
+	{FactorPolicy, "the roles whose people must have a second factor were set"},
+	{FactorSuspect, "a passkey's signature counter went backwards, as that of a copy does; it was refused"},
+	{RecoveryMake, "a person was shown a new set of recovery codes; the old ones are void"},
+	{RecoveryUse, "a recovery code was used in the place of a second factor"},
 }
 
 func (a Action) known() bool {
