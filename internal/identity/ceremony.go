@@ -317,7 +317,10 @@ func (r *Room) passkey(ctx context.Context, caller Caller, site Site, what Cerem
 			user := person.user()
 			ev := caller.Event(store.FactorSuspect, user.Target())
 			ev.Outcome, ev.Reason, ev.Details = store.OutcomeRefused, "passkey_refused", row.details()
-			return tx.Record(ev)
+			if err := tx.Record(ev); err != nil {
+				return err
+			}
+			return r.tell(tx, News{Kind: NewsPasskeyCopied, Person: user, Caller: caller, About: store.Target{Kind: "passkey", ID: row.ID, Name: row.Name}})
 		}
 		if _, err := tx.Exec(`UPDATE passkeys SET sign_count = $1, last_used_at = $2 WHERE id = $3`, int64(key.Authenticator.SignCount), now, row.ID); err != nil {
 			return err

@@ -244,8 +244,10 @@ func (r *Room) ResetFactors(ctx context.Context, caller Caller, id string) error
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
-		_, err = r.endSessions(tx, caller, id, "", "factors_reset")
-		return err
+		if _, err := r.endSessions(tx, caller, id, "", "factors_reset"); err != nil {
+			return err
+		}
+		return r.tell(tx, News{Kind: NewsFactorsReset, Person: person.user(), Caller: caller})
 	})
 }
 

@@ -56,6 +56,8 @@ type Config struct {
 	SessionLife, SessionIdle time.Duration
 	// Breached is a list of passwords that nobody may choose; nil means none.
 	Breached *Breached
+	// Tell hands on what people should hear of, in the transaction of the act; nil tells nobody.
+	Tell func(*store.Tx, News) error
 	// Every is how often last uses are written that have waited for six times as long; 0 means 10 s. Failed authentications are written at
 	// every sixth time.
 	Every time.Duration

@@ -167,7 +167,7 @@ func (r *Room) use(tx *store.Tx, caller Caller, person userRow, code Code) (bool
 	if have, err := enrolled(tx, person.ID); err != nil || len(have) == 0 {
 		return false, err
 	}
-	return useCode(tx, caller, person.user(), code.Recovery)
+	return r.useCode(tx, caller, person.user(), code.Recovery)
 }
 
 // recordWrong records that a factor was not right.

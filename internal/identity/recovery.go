@@ -66,7 +66,7 @@ func makeCodes(tx *store.Tx, caller Caller, user User) ([]secret.Value, error) {
 }
 
 // useCode uses up a code of a person, who is locked, and reports whether it was good.
-func useCode(tx *store.Tx, caller Caller, user User, code secret.Value) (bool, error) {
+func (r *Room) useCode(tx *store.Tx, caller Caller, user User, code secret.Value) (bool, error) {
 	text := strings.ToLower(strings.NewReplacer("-", "", " ", "").Replace(code.Reveal()))
 	if len(text) != recoveryText {
 		return false, nil
@@ -81,7 +81,10 @@ func useCode(tx *store.Tx, caller Caller, user User, code secret.Value) (bool, e
 	}
 	ev := user.caller(caller).Event(store.RecoveryUse, user.Target())
 	ev.Details = store.Details{store.Int("left", int64(left))}
-	return true, tx.Record(ev)
+	if err := tx.Record(ev); err != nil {
+		return false, err
+	}
+	return true, r.tell(tx, News{Kind: NewsRecoveryUsed, Person: user, Caller: caller, Left: left})
 }
 
 func codesLeft(tx *store.Tx, userID string) (int, error) {
