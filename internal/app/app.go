@@ -151,7 +151,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	}
 	if a.identity, err = identity.New(identity.Config{
 		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle,
-		Breached: a.breached,
+		Breached: a.breached, Outgoing: policy,
 	}); err != nil {
 		return err
 	}
@@ -188,7 +188,10 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging()})
+	a.web, err = web.New(web.Config{
+		Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), PublicURL: a.cfg.PublicURL,
+		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
+	})
 	return err
 }
 

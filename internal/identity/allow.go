@@ -36,6 +36,7 @@ const (
 	ProfileWrite     Permission = "profile:write" // one's own name, password and sessions; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
+	SSOWrite         Permission = "sso:write"
 	MetricsRead      Permission = "metrics:read"
 )
 
@@ -71,6 +72,7 @@ var (
 		{ProfileWrite, "change one's own name and password, and end one's own sessions", everyone, true},
 		{UserRead, "list people, their tokens and their sessions", []Role{Administrator, Auditor}, true},
 		{UserWrite, "add and change people, issue and revoke their tokens, and end their sessions", []Role{Administrator}, true},
+		{SSOWrite, "see, add, change, test and delete the providers of single sign-on", []Role{Administrator}, true},
 		{MetricsRead, "read the metrics", readers, true},
 	}
 )

@@ -20,11 +20,12 @@ const (
 	FailedSetup     = "setup_link"
 	FailedLink      = "one_time_link"
 	FailedSession   = "session"
+	FailedSSO       = "sso"
 	FailedThrottled = "login_throttled" // refused without being looked at
 )
 
 // attempts are the counted kinds; the last one takes whatever is unknown, so that no caller can make them grow.
-var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedThrottled, "other"}
+var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedSSO, FailedThrottled, "other"}
 
 const (
 	// guessSources bounds the sources that are told apart between two writings. What comes from further ones is summed.

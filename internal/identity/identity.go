@@ -15,14 +15,18 @@ package identity
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/oidc"
+	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -42,6 +46,10 @@ type Config struct {
 	SessionLife, SessionIdle time.Duration
 	// Breached is a list of passwords that nobody may choose; nil means none.
 	Breached *Breached
+	// Outgoing says which providers of single sign-on may be called besides public ones; RootCAs replaces the system's certificate authorities
+	// for that, and nil keeps them.
+	Outgoing outbound.Policy
+	RootCAs  *x509.CertPool
 	// Every is how often last uses are written; 0 means 10 s. Failed authentications are written at every sixth time.
 	Every time.Duration
 }
@@ -62,6 +70,9 @@ type Room struct {
 	// enrolled returns the second factors that a person has.
 	enrolled func(tx *store.Tx, userID string) ([]Proof, error)
 
+	oidc     *oidc.Client
+	outgoing *http.Client
+
 	waiting waiting
 	touches touches
 	guesses guesses
@@ -79,6 +90,8 @@ const (
 	defaultSessionIdle  = time.Hour
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
+	// ssoTime bounds a call to a provider of single sign-on.
+	ssoTime = 8 * time.Second
 	// closing bounds the last flush.
 	closing = 5 * time.Second
 )
@@ -110,6 +123,11 @@ func New(cfg Config) (*Room, error) {
 		cfg.SessionIdle = defaultSessionIdle
 	}
 	r := &Room{cfg: cfg, hasher: newHasher(), people: map[string]person{}, enrolled: noSecondFactors}
+	r.outgoing = outbound.NewClient(cfg.Outgoing, outbound.Options{Timeout: ssoTime, HeaderTimeout: ssoTime, ConnectTimeout: ssoTime / 2, RootCAs: cfg.RootCAs})
+	var err error
+	if r.oidc, err = oidc.New(oidc.Config{HTTP: r.outgoing, CheckURL: cfg.Outgoing.CheckURL, Clock: cfg.Clock}); err != nil {
+		return nil, err
+	}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
 	r.sessions.replace(nil)
@@ -162,6 +180,7 @@ func (r *Room) Close() error {
 			r.cancel()
 		}
 		r.worker.Wait()
+		r.outgoing.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), closing)
 		defer cancel()
 		err = r.Flush(ctx)

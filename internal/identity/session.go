@@ -18,7 +18,10 @@ type Proof string
 
 // The proofs.
 const (
-	ProofPassword Proof = "password"
+	ProofPassword  Proof = "password"
+	ProofSSO       Proof = "sso"        // a sign-in at a provider
+	ProofSSOStrong Proof = "sso_mfa"    // one with a second factor there
+	ProofHeader    Proof = "sso_header" // a trusted proxy's word
 )
 
 // SessionKind says what holds the secret of a session.
@@ -127,14 +130,17 @@ func texts(list []Proof) []string {
 	return out
 }
 
-// demands returns the proofs any one of which a person must give besides those that they gave. A password alone is enough only for who has
-// enrolled no second factor; any other proof is one itself.
+// demands returns the proofs any one of which a person must give besides those that they gave. A password, or the word
+// of a provider or a proxy, is enough only for who has enrolled no second factor; any other proof is one itself.
 func (r *Room) demands(tx *store.Tx, userID string, given []Proof) ([]Proof, error) {
-	if slices.ContainsFunc(given, func(p Proof) bool { return p != ProofPassword }) {
+	if slices.ContainsFunc(given, func(p Proof) bool { return !slices.Contains(firstFactors(), p) }) {
 		return nil, nil
 	}
 	return r.enrolled(tx, userID)
 }
+
+// firstFactors are the proofs that do not stand for a second one.
+func firstFactors() []Proof { return []Proof{ProofPassword, ProofSSO, ProofHeader} }
 
 // noSecondFactors is what a person has enrolled besides the password in this version.
 func noSecondFactors(*store.Tx, string) ([]Proof, error) { return nil, nil }

@@ -43,6 +43,12 @@ const (
 	IdentityStepUp     Action = "identity.step_up"
 	IdentityFailed     Action = "identity.failed"
 	IdentityRefused    Action = "identity.refused"
+	SSOCreate          Action = "identity.sso_create"
+	SSOUpdate          Action = "identity.sso_update"
+	SSODelete          Action = "identity.sso_delete"
+	SSOTest            Action = "identity.sso_test"
+	SSOLink            Action = "identity.sso_link"
+	SSORefused         Action = "identity.sso_refused"
 	TokenIssue         Action = "identity.token_issue"
 	TokenRevoke        Action = "identity.token_revoke"
 	UserCreate         Action = "identity.user_create"
@@ -104,6 +110,12 @@ var actionRows = [...]ActionRow{
 	{IdentityStepUp, "a person proved anew who they are, or failed to"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
 	{IdentityRefused, "an act on people or tokens was refused"},
+	{SSOCreate, "a single sign-on provider was added"},
+	{SSOUpdate, "a single sign-on provider was changed; the event names the fields"},
+	{SSODelete, "a single sign-on provider was deleted; nobody signs in with it from then on"},
+	{SSOTest, "a single sign-on provider was asked what it is; failed, with the reason, when something is wrong"},
+	{SSOLink, "a person was linked to who they are at a single sign-on provider"},
+	{SSORefused, "a provider, or a trusted proxy, made somebody known who may not enter; the reason says why (deactivated, no_person, not_linked, email_unverified, email_invalid, domain_not_allowed, groups_missing, no_role, last_administrator, somebody_else)"},
 	{TokenIssue, "a personal access token was issued"},
 	{TokenRevoke, "a personal access token was revoked"},
 	{UserCreate, "a person was added"},

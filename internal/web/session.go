@@ -47,6 +47,9 @@ func (s *site) visitor(r *http.Request) (visitor, error) {
 // signedIn serves a page to whoever is signed in and sends others to the sign-in, from where they come back.
 func (s *site) signedIn(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if s.byHeader(w, r) {
+			return
+		}
 		v, err := s.visitor(r)
 		switch {
 		case err == nil:

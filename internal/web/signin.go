@@ -16,6 +16,8 @@ type formPage struct {
 	Hidden                      []input
 	Inputs                      []input
 	Foot                        string
+	// Ways are other forms of one button each, below.
+	Ways []wayForm
 }
 
 // mark puts the fault's messages beside the fields that they are about, or above the form.
@@ -33,18 +35,22 @@ func passwordInput(name, label, autocomplete string) input {
 	return in
 }
 
-func (s *site) signInPage(next, email string) *formPage {
+func (s *site) signInPage(r *http.Request, next, email string) *formPage {
 	form := &formPage{
 		page: s.page("Sign in"), Action: "/sign-in", Submit: "Sign in", Hidden: []input{{Name: "next", Value: localPath(next)}},
 		Inputs: []input{emailInput(email), passwordInput("password", "Password", "current-password")},
 		Foot:   "Forgotten the password? Ask an administrator for a link by which you set a new one.",
 	}
+	form.Ways = s.signInWays(r, localPath(next))
 	form.Inputs[0].Focus = email == ""
 	form.Inputs[1].Focus = email != ""
 	return form
 }
 
 func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
+	if s.byHeader(w, r) {
+		return
+	}
 	next := r.URL.Query().Get("next")
 	switch _, err := s.visitor(r); {
 	case err == nil:
@@ -52,7 +58,7 @@ func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
 	case fault.KindOf(err) != fault.Unauthenticated:
 		s.fail(w, r, err)
 	default:
-		s.show(w, r, http.StatusOK, "form", s.signInPage(next, ""))
+		s.show(w, r, http.StatusOK, "form", s.signInPage(r, next, ""))
 	}
 }
 
@@ -63,15 +69,8 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	next, email := r.PostForm.Get("next"), r.PostForm.Get("email")
 	in, err := s.Identity.Login(r.Context(), s.stranger(r), email, secret.FromString(r.PostForm.Get("password")), identity.SessionBrowser)
-	if err == nil && in.Pending() {
-		err = fault.New(fault.Unauthenticated, "second_factor_required", "The sign-in needs a second factor, which this page cannot take.")
-	}
 	if err == nil {
-		if before, err := s.visitor(r); err == nil {
-			_ = s.Identity.Logout(r.Context(), before.Caller) // it may have ended by itself
-		}
-		http.SetCookie(w, in.Cookie())
-		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
+		s.admit(w, r, in, next)
 		return
 	}
 	f := fault.Of(err)
@@ -79,9 +78,22 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	form := s.signInPage(next, email)
+	form := s.signInPage(r, next, email)
 	form.Alert = f.Detail
 	s.refuseForm(w, r, f, form)
+}
+
+// admit gives the browser its new session, in place of the one that it came with, and sends it on.
+func (s *site) admit(w http.ResponseWriter, r *http.Request, in identity.Admission, next string) {
+	if in.Pending() {
+		s.fail(w, r, fault.New(fault.Unauthenticated, "second_factor_required", "The sign-in needs a second factor, which this page cannot take."))
+		return
+	}
+	if before, err := s.visitor(r); err == nil {
+		_ = s.Identity.Logout(r.Context(), before.Caller) // it may have ended by itself
+	}
+	http.SetCookie(w, in.Cookie())
+	http.Redirect(w, r, localPath(next), http.StatusSeeOther)
 }
 
 // refuseForm shows a form again with what was wrong.
@@ -116,18 +128,19 @@ func (v visitor) hidden(more ...input) []input {
 	return append([]input{{Name: "form", Value: v.formToken()}}, more...)
 }
 
-func (s *site) stepUpPage(v visitor, next string) *formPage {
+func (s *site) stepUpPage(r *http.Request, v visitor, next string) *formPage {
 	form := &formPage{
 		page: s.pageFor("Confirm that it is you", v), Lead: "What you are about to do needs your password again. It then opens for five minutes.", Action: "/step-up", Submit: "Confirm",
 		Hidden: v.hidden(input{Name: "next", Value: localPath(next)}),
 		Inputs: []input{passwordInput("password", "Password", "current-password")},
 	}
 	form.Inputs[0].Focus = true
+	form.Ways = s.stepUpWays(r, v, localPath(next))
 	return form
 }
 
 func (s *site) stepUpForm(w http.ResponseWriter, r *http.Request, v visitor) {
-	s.show(w, r, http.StatusOK, "form", s.stepUpPage(v, r.URL.Query().Get("next")))
+	s.show(w, r, http.StatusOK, "form", s.stepUpPage(r, v, r.URL.Query().Get("next")))
 }
 
 func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -143,7 +156,7 @@ func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.fail(w, r, err)
 		return
 	}
-	form := s.stepUpPage(v, next)
+	form := s.stepUpPage(r, v, next)
 	form.Alert = f.Detail
 	s.refuseForm(w, r, f, form)
 }

@@ -40,6 +40,10 @@ type Config struct {
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
+	// PublicURL is where browsers reach this server, without a slash at the end. When it is empty, single sign-on works on this machine alone.
+	PublicURL string
+	// Header is single sign-on by a trusted proxy's header; its zero value is none.
+	Header HeaderSSO
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -76,6 +80,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /setup", s.setup)
 	mux.HandleFunc("GET /sign-in", s.signInForm)
 	mux.HandleFunc("POST /sign-in", s.signIn)
+	mux.HandleFunc("POST /sso/{provider}", s.ssoBegin)
+	mux.HandleFunc("GET /sso/{provider}/callback", s.ssoCallback)
+	mux.HandleFunc("POST /step-up/{provider}", s.submitted(s.ssoStepUp))
 	mux.HandleFunc("GET /invite", s.inviteForm)
 	mux.HandleFunc("POST /invite", s.invite)
 	mux.HandleFunc("GET /sign-out", s.signedIn(s.signOutForm))
