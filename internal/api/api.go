@@ -113,6 +113,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addTokens()
 	s.addUsers()
 	s.addSessions()
+	s.addSSO()
 	s.addAudit()
 	s.addAuditExport()
 	s.addService()

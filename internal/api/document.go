@@ -25,6 +25,7 @@ func tags() []*huma.Tag {
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
 		{Name: "tokens", Description: "Personal access tokens, with which people and scripts use this API."},
 		{Name: "people", Description: "Who may sign in, and what their roles allow."},
+		{Name: "single sign-on", Description: "The providers at which people sign in."},
 		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},

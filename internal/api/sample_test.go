@@ -16,7 +16,7 @@ import (
 // world is one thing of every kind, for requests that must succeed.
 type world struct {
 	credential, trainSlug, key, token, event string
-	setup, user, session, invitation         string
+	setup, user, session, invitation, sso    string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -36,6 +36,10 @@ func (h *house) world() world {
 	w.token = store.NewID("tok")
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.event = h.events()[0].ID
+	issuer, id, label := "http://127.0.0.1:1/", "signalbox", "Work"
+	p, err := h.client.CreateSSOProvider(ctx, client.SSOEdit{Name: "p" + strings.ToLower(w.trainSlug[len(w.trainSlug)-20:]), Issuer: &issuer, ClientID: &id, Label: &label})
+	require.NoError(h.t, err)
+	w.sso = p.ID
 	return w
 }
 
@@ -98,6 +102,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.token
 	case strings.HasPrefix(o.path, "/api/users/"):
 		fill["{id}"] = w.user
+	case strings.HasPrefix(o.path, "/api/auth/sso/"):
+		fill["{id}"] = w.sso
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -138,9 +144,13 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"step-up":           `{"password":"` + adminPassword + `"}`,
 		"change-password":   `{"current_password":"` + adminPassword + `","new_password":"` + adminPassword + `"}`,
 		"use-invitation":    `{"token":"` + w.invitation + `","password":"a long enough one"}`,
-		"set-up":            `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
+		"create-sso-provider": `{"name":"` + strings.ToLower(store.NewID("q")[7:]) + `","issuer":"https://id.example.com","client_id":"c","client_secret":"planted-client-secret","label":"l","enabled":true,"scopes":["email"],
+			"email_claim":"email","verified_claim":"email_verified","name_claim":"name","groups_claim":"groups","allowed_domains":["example.com"],"link_domains":[],"create_people":true,
+			"roles":[{"group":"g","role":"member"}],"default_role":"","second_factor":"claims","acr_values":["mfa"]}`,
+		"patch-sso-provider": `{"label":"l","client_secret":"planted-client-secret"}`,
+		"set-up":             `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 	}
-	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
+	text["put-credential"], text["put-train"], text["put-user"], text["put-sso-provider"] = text["patch-credential"], text["patch-train"], text["patch-user"], text["patch-sso-provider"]
 	if text[o.ID] == "" {
 		return nil
 	}

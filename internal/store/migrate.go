@@ -103,7 +103,19 @@ func Migrate(ctx context.Context, cfg Config) (Migrated, error) {
 // Latest returns the number of the newest schema that this binary knows.
 func Latest() (int64, error) {
 	texts, err := Schema(SQLite)
-	return int64(len(texts)), err
+	if err != nil {
+		return 0, err
+	}
+	return numberOf(texts[len(texts)-1])
+}
+
+// numberOf returns the number of a migration of [Schema].
+func numberOf(text string) (int64, error) {
+	number, err := strconv.ParseInt(text[len("-- "):len("-- 00000")], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("a migration's name has no number: %w", err)
+	}
+	return number, nil
 }
 
 func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
@@ -113,11 +125,13 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 	}
 	names := map[int64]string{}
 	var steps []*goose.Migration
+	var latest int64
 	for _, text := range texts {
-		number, err := strconv.ParseInt(text[len("-- "):len("-- 00000")], 10, 64)
+		number, err := numberOf(text)
 		if err != nil {
-			return did, fmt.Errorf("a migration's name has no number: %w", err)
+			return did, err
 		}
+		latest = number
 		name, _, _ := strings.Cut(text[len("-- "):], "\n")
 		names[number] = strings.TrimSuffix(name, ".sql")
 		steps = append(steps, goose.NewGoMigration(number, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
@@ -143,8 +157,8 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 		return did, unavailable(err)
 	}
 	did.To = did.From
-	if did.From > int64(len(steps)) {
-		return did, fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, did.From, len(steps))
+	if did.From > latest {
+		return did, fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, did.From, latest)
 	}
 	ran, err := provider.Up(ctx)
 	for _, r := range ran {
@@ -153,7 +167,7 @@ func (db *DB) migrate(ctx context.Context) (did Migrated, err error) {
 	}
 	if err != nil {
 		db.cfg.Log.Error("the migration failed", "cause", redactCause(err))
-		return did, fmt.Errorf("the database's schema could not be brought from version %d to %d; nothing is half done, the log has the cause: %w", did.From, len(steps), redactCause(err))
+		return did, fmt.Errorf("the database's schema could not be brought from version %d to %d; nothing is half done, the log has the cause: %w", did.From, latest, redactCause(err))
 	}
 	return did, nil
 }
