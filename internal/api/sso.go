@@ -50,8 +50,8 @@ func (lines) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeArray, MaxItems: size(100), Items: &huma.Schema{Type: huma.TypeString, MinLength: size(1), MaxLength: size(255)}}
 }
 
-// ssoFields are what can be set of a provider.
-type ssoFields struct {
+// SSOFields are what can be set of a provider. The name is exported because a body embeds it.
+type SSOFields struct {
 	Enabled        edit[bool]         `json:"enabled,omitempty" doc:"Nobody signs in with one that is not."`
 	Label          edit[string]       `json:"label,omitempty" maxLength:"100" doc:"On the button of the sign-in page; the name when it is left out."`
 	Issuer         edit[string]       `json:"issuer,omitempty" maxLength:"500" doc:"The provider's issuer, to the last character as it calls itself."`
@@ -73,7 +73,7 @@ type ssoFields struct {
 
 type ssoDraft struct {
 	Name string `json:"name" minLength:"1" maxLength:"32" doc:"In addresses: lower-case letters, digits and dashes. It never changes."`
-	ssoFields
+	SSOFields
 }
 
 func texted[T ~string, U ~string](p *T) *U {
@@ -92,7 +92,7 @@ func linesOf(p *lines) *[]string {
 	return &v
 }
 
-func (f ssoFields) edit() identity.SSOEdit {
+func (f SSOFields) edit() identity.SSOEdit {
 	e := identity.SSOEdit{
 		Enabled: f.Enabled.pointer(), Label: f.Label.pointer(), Issuer: f.Issuer.pointer(), ClientID: f.ClientID.pointer(), Scopes: linesOf(f.Scopes.pointer()),
 		EmailClaim: f.EmailClaim.pointer(), VerifiedClaim: f.VerifiedClaim.pointer(), NameClaim: f.NameClaim.pointer(), GroupsClaim: f.GroupsClaim.pointer(),
@@ -199,7 +199,7 @@ func (s *service) getSSO(ctx context.Context, caller identity.Caller, in *ByID) 
 func (s *service) updateSSO(ctx context.Context, caller identity.Caller, in *struct {
 	ByID
 	IfMatch
-	Body ssoFields
+	Body SSOFields
 }) (*ssoAnswer, error) {
 	e := in.Body.edit()
 	e.IfMatch = in.IfMatch.IfMatch
