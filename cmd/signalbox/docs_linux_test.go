@@ -27,6 +27,7 @@ func docPages() map[string]int {
 		"guide/credentials.md":         0,
 		"guide/trains-and-accounts.md": 0,
 		"guide/people.md":              0,
+		"guide/single-sign-on.md":      1,
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
 		"guide/troubleshooting.md":     0,
 		"operations/systemd.md":        4, // needs root and systemd

@@ -164,7 +164,7 @@ func TestIfMatchOnEveryChange(t *testing.T) {
 				}
 			})
 		}
-		require.Equal(t, 12, tried)
+		require.Equal(t, 15, tried)
 	})
 }
 

@@ -162,7 +162,7 @@ func (s *service) addSSO() {
 	add(s, route{method: http.MethodDelete, path: one, id: "delete-sso-provider", summary: "Delete a single sign-on provider", tag: tag, access: access,
 		description: "Sessions go on until they end. Who was linked to its issuer is again when a provider of that issuer is added."}, s.deleteSSO)
 	add(s, route{method: http.MethodPost, path: one + "/test", id: "test-sso-provider", summary: "Ask a single sign-on provider what it is", tag: tag, access: access,
-		description: "What is wrong is in the report.", makesNothing: true}, s.testSSO)
+		description: "What is wrong is in the report."}, s.testSSO)
 }
 
 func (s *service) listSSO(ctx context.Context, caller identity.Caller, _ *struct{}) (*struct {
@@ -206,8 +206,11 @@ func (s *service) updateSSO(ctx context.Context, caller identity.Caller, in *str
 	return ssoOut(s.Identity.UpdateSSOProvider(ctx, caller, in.ID, e))
 }
 
-func (s *service) deleteSSO(ctx context.Context, caller identity.Caller, in *ByID) (*struct{}, error) {
-	return nil, s.Identity.DeleteSSOProvider(ctx, caller, in.ID)
+func (s *service) deleteSSO(ctx context.Context, caller identity.Caller, in *struct {
+	ByID
+	IfMatch
+}) (*struct{}, error) {
+	return nil, s.Identity.DeleteSSOProvider(ctx, caller, in.ID, in.IfMatch.IfMatch)
 }
 
 func (s *service) testSSO(ctx context.Context, caller identity.Caller, in *ByID) (*struct {

@@ -135,7 +135,7 @@ func (r *Room) UpdateSSOProvider(ctx context.Context, caller Caller, id string, 
 	return r.writeSSO(ctx, caller, store.SSOUpdate, id, e, func(tx *store.Tx) (ssoRow, SSOProvider, error) {
 		row, p, err := findSSO(tx, id, tx.ForUpdate())
 		if err == nil && !etag.Match(e.IfMatch, p.ETag()) {
-			err = fault.New(fault.Precondition, "etag_mismatch", "The provider was changed since it was read. Read it again, then repeat the change.")
+			err = ssoChanged()
 		}
 		return row, p, err
 	})
@@ -236,8 +236,8 @@ func storeSSO(tx *store.Tx, row ssoRow, p SSOProvider) error {
 }
 
 // DeleteSSOProvider removes a provider. Who is linked to its issuer stays so, and their sessions go on until they end. Its faults are
-// "forbidden", "step_up_required" and "not_found".
-func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id string) error {
+// "forbidden", "step_up_required", "not_found" and "etag_mismatch".
+func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id, ifMatch string) error {
 	if err := r.allowFresh(ctx, caller, SSOWrite, store.Target{Kind: "sso_provider", ID: id}); err != nil {
 		return err
 	}
@@ -245,6 +245,9 @@ func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id string) 
 		_, p, err := findSSO(tx, id, tx.ForUpdate())
 		if err != nil {
 			return err
+		}
+		if !etag.Match(ifMatch, p.ETag()) {
+			return ssoChanged()
 		}
 		if _, err := tx.Exec(`DELETE FROM sso_providers WHERE id = $1`, p.ID); err != nil {
 			return err
@@ -278,11 +281,15 @@ func (r *Room) TestSSOProvider(ctx context.Context, caller Caller, id string) (S
 	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
 		ev := caller.Event(store.SSOTest, p.Target())
 		if why != nil {
-			ev.Outcome, ev.Reason = store.OutcomeFailed, why.Code
+			ev.Details = store.Details{store.Str("problem", why.Code)}
 		}
 		return tx.Record(ev)
 	})
 	return out, err
+}
+
+func ssoChanged() error {
+	return fault.New(fault.Precondition, "etag_mismatch", "The provider was changed since it was read. Read it again, then repeat the change.")
 }
 
 func noSSO() error {

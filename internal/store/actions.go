@@ -113,7 +113,7 @@ var actionRows = [...]ActionRow{
 	{SSOCreate, "a single sign-on provider was added"},
 	{SSOUpdate, "a single sign-on provider was changed; the event names the fields"},
 	{SSODelete, "a single sign-on provider was deleted; nobody signs in with it from then on"},
-	{SSOTest, "a single sign-on provider was asked what it is; failed, with the reason, when something is wrong"},
+	{SSOTest, "a single sign-on provider was asked what it is; the event names the problem, if there is one"},
 	{SSOLink, "a person was linked to who they are at a single sign-on provider"},
 	{SSORefused, "a provider, or a trusted proxy, made somebody known who may not enter; the reason says why (deactivated, no_person, not_linked, email_unverified, email_invalid, domain_not_allowed, groups_missing, no_role, last_administrator, somebody_else)"},
 	{TokenIssue, "a personal access token was issued"},
