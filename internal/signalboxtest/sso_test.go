@@ -225,6 +225,25 @@ func TestSingleSignOn(t *testing.T) {
 		got := third.step("GET", third.signIn(third.begin(box, "/"), "bob"), nil)
 		require.Equal(t, http.StatusForbidden, got.StatusCode)
 		require.Contains(t, got.text, "deactivated")
+
+		// Who is here already is linked once, for a domain of which the provider may say so, and by a verified address alone.
+		_, err = admin.UpdateSSOProvider(t.Context(), "work", client.SSOEdit{AllowedDomains: ref([]string{}), LinkDomains: ref([]string{"example.com"})})
+		require.NoError(t, err)
+		as := func(sub string, verified bool, group string) seen {
+			p.person(sub, map[string]any{"email": "Admin@example.com", "email_verified": verified, "groups": []string{group}})
+			b := newBrowser(t)
+			got := b.step("GET", b.signIn(b.begin(box, "/account"), sub), nil)
+			if got.StatusCode != http.StatusSeeOther {
+				require.Empty(t, b.cookie(box.URL, identity.SessionCookie), sub)
+				return got
+			}
+			return b.step("GET", box.URL+"/account", nil)
+		}
+		require.Contains(t, as("ada-unverified", false, "boxadmins").text, "does not vouch")
+		require.Contains(t, as("ada", true, "boxadmins").text, "<strong>admin@example.com</strong>")
+		require.Contains(t, as("another-ada", true, "boxadmins").text, "does not sign in with this provider")
+		require.Contains(t, as("ada", false, "boxadmins").text, "<strong>admin@example.com</strong>", "later the subject is enough")
+		require.Contains(t, as("ada", true, "all").text, "no longer make you an administrator")
 	})
 }
 
