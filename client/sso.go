@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 )
@@ -47,7 +48,7 @@ type SSOEdit struct {
 	Label          *string    `json:"label,omitempty"`
 	Issuer         *string    `json:"issuer,omitempty"`
 	ClientID       *string    `json:"client_id,omitempty"`
-	ClientSecret   *string    `json:"client_secret,omitempty"`
+	ClientSecret   *string    `json:"client_secret,omitempty"` // empty: none any more
 	Scopes         *[]string  `json:"scopes,omitempty"`
 	EmailClaim     *string    `json:"email_claim,omitempty"`
 	VerifiedClaim  *string    `json:"verified_claim,omitempty"`
@@ -62,6 +63,26 @@ type SSOEdit struct {
 	ACRValues      *[]string  `json:"acr_values,omitempty"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
 	IfMatch string `json:"-"`
+}
+
+// MarshalJSON writes an empty client secret as null, by which the server forgets it.
+func (e SSOEdit) MarshalJSON() ([]byte, error) {
+	type plain SSOEdit
+	out := struct {
+		plain
+		ClientSecret json.RawMessage `json:"client_secret,omitempty"`
+	}{plain: plain(e)}
+	if e.ClientSecret != nil {
+		out.ClientSecret = json.RawMessage("null")
+		if *e.ClientSecret != "" {
+			b, err := json.Marshal(*e.ClientSecret)
+			if err != nil {
+				return nil, err
+			}
+			out.ClientSecret = b
+		}
+	}
+	return json.Marshal(out)
 }
 
 // SSOReport is what a look at a provider found.
