@@ -166,6 +166,7 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who outsider
 			return Admission{}, err
 		}
 	}
+	// Membership in our own groups would follow who.groups here, in this transaction; this version has none.
 	return r.StartSession(tx, caller, row.ID, SessionBrowser, who.proof)
 }
 
