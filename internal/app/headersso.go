@@ -40,9 +40,9 @@ func (a *App) speaksForPeople(peer string) bool {
 func (c Config) checkSSOHeader() error {
 	switch {
 	case c.SSOHeader != "" && len(c.SSOHeaderProxies) == 0:
-		return errors.New("--sso-header names a header that says who is signed in, but nothing says whom to believe it of; set --sso-header-proxies to the addresses of your proxy")
+		return errors.New("SIGNALBOX_SSO_HEADER (--sso-header) names a header that says who is signed in, but nothing says whom to believe it of; set SIGNALBOX_SSO_HEADER_PROXIES to the addresses of your proxy")
 	case c.SSOHeader == "" && (len(c.SSOHeaderProxies) > 0 || c.SSOHeaderCreate != ""):
-		return errors.New("--sso-header-proxies and --sso-header-create mean nothing without --sso-header; set that, or leave them out")
+		return errors.New("SIGNALBOX_SSO_HEADER_PROXIES and SIGNALBOX_SSO_HEADER_CREATE mean nothing without SIGNALBOX_SSO_HEADER (--sso-header); set that, or leave them out")
 	}
 	return nil
 }
