@@ -137,6 +137,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addWebTokens()
 	s.addIssuers()
 	s.addFactors()
+	s.addSSO()
 	s.addAudit()
 	s.addAuditExport()
 	s.addNotifications()

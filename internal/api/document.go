@@ -25,6 +25,7 @@ func tags() []*huma.Tag {
 		{Name: "client keys", Description: "The bearer secrets of a train's agents, each shown once."},
 		{Name: "tokens", Description: "The tokens of people and service accounts, with which they use this API."},
 		{Name: "people", Description: "Who may sign in, and what their roles allow."},
+		{Name: "single sign-on", Description: "The providers at which people sign in."},
 		{Name: "sessions", Description: "Who is signed in, and what people do about it themselves."},
 		{Name: "second factors", Description: "What people prove themselves with besides the password, and who must."},
 		{Name: "sign-in", Description: "How programs sign in: access tokens that others can verify, and refresh tokens that work once."},

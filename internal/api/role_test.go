@@ -260,7 +260,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			var bodies []string
 			for _, change := range []struct{ name, value string }{
 				{"credential_id", other.credential}, {"key_id", other.key},
-				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "sso_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},

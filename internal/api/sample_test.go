@@ -22,7 +22,7 @@ type world struct {
 	group, member, service                   string
 	client, serviceID                        string // texts that credentials are put under
 	issuer, refresh                          string
-	passkey, code                            string
+	passkey, code, sso                       string
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -61,6 +61,15 @@ func (h *house) world() world {
 	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
 	require.NoError(h.t, err)
 	w.group, w.member, w.service = group.ID, w.user, account.ID
+	if list, err := h.client.ListSSOProviders(ctx); err == nil && len(list) > 10 { // there may be only so many
+		for _, p := range list {
+			require.NoError(h.t, h.client.DeleteSSOProvider(ctx, p.ID))
+		}
+	}
+	issuer, id, label := "http://127.0.0.1:1/", "signalbox", "Work"
+	p, err := h.client.CreateSSOProvider(ctx, client.SSOEdit{Name: "p" + strings.ToLower(w.trainSlug[len(w.trainSlug)-20:]), Issuer: &issuer, ClientID: &id, Label: &label})
+	require.NoError(h.t, err)
+	w.sso = p.ID
 	return w
 }
 
@@ -148,6 +157,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.issuer
 	case strings.HasPrefix(o.path, "/api/factors/passkeys/"):
 		fill["{id}"] = w.passkey
+	case strings.HasPrefix(o.path, "/api/auth/sso/"):
+		fill["{id}"] = w.sso
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -207,12 +218,17 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"confirm-totp":      `{"code":"` + w.code + `"}`,
 		"rename-passkey":    `{"name":"n"}`,
 		"put-factor-policy": `{"roles":[]}`,
+		"create-sso-provider": `{"name":"` + strings.ToLower(store.NewID("q")[7:]) + `","issuer":"https://id.example.com","client_id":"c","client_secret":"planted-client-secret","label":"l","enabled":true,"scopes":["email"],
+			"email_claim":"email","verified_claim":"email_verified","name_claim":"name","groups_claim":"groups","allowed_domains":["example.com"],"link_domains":[],"create_people":true,
+			"roles":[{"group":"g","role":"member"}],"default_role":"","second_factor":"claims","acr_values":["mfa"]}`,
+		"patch-sso-provider": `{"label":"l","client_secret":"planted-client-secret"}`,
 	}
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
 	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
 	text["put-channel"] = text["patch-channel"]
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
+	text["put-sso-provider"] = text["patch-sso-provider"]
 	if text[o.ID] == "" {
 		return nil
 	}

@@ -43,6 +43,9 @@ type Config struct {
 	ForceNoClientAuth     bool
 	DefaultTrain          string
 	TrustedProxies        []netip.Prefix
+	SSOHeader             string // in its canonical form
+	SSOHeaderProxies      []netip.Prefix
+	SSOHeaderCreate       string
 	BehindTLSProxy        bool
 	TLSCertFile           string // "" for plain http
 	TLSKeyFile            string
@@ -139,6 +142,9 @@ func Load(env Environ, flags map[string]string) (Config, error) {
 		if !slices.ContainsFunc(settings, func(s Setting) bool { return s.Flag() == name }) {
 			return Config{}, fmt.Errorf("--%s is no setting", name)
 		}
+	}
+	if err := c.checkSSOHeader(); err != nil {
+		return Config{}, err
 	}
 	if err := c.fillPaths(env); err != nil {
 		return Config{}, err

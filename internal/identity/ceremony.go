@@ -86,7 +86,7 @@ func (r *Room) AskPasskey(ctx context.Context, caller Caller, site Site, what Ce
 		return nil, err
 	}
 	var options any
-	err = r.cfg.DB.Bookkeep(ctx, store.Question, func(tx *store.Tx) error {
+	err = r.cfg.DB.Bookkeep(ctx, store.Ceremony, func(tx *store.Tx) error {
 		var asked *webauthn.SessionData
 		if options, asked, err = r.options(tx, caller, party, what); err != nil {
 			return err
@@ -167,7 +167,7 @@ func (r *Room) options(tx *store.Tx, caller Caller, party *webauthn.WebAuthn, wh
 func (r *Room) answered(ctx context.Context, caller Caller, what Ceremony, challenge string) error {
 	sum := sha256.Sum256([]byte(challenge))
 	known := false
-	err := r.cfg.DB.Bookkeep(ctx, store.Question, func(tx *store.Tx) error {
+	err := r.cfg.DB.Bookkeep(ctx, store.Ceremony, func(tx *store.Tx) error {
 		n, err := tx.Exec(`DELETE FROM passkey_challenges WHERE hash = $1 AND purpose = $2 AND session_id = $3 AND expires_at > $4`,
 			sum[:], string(what), sessionFor(caller, what), store.TimeOf(tx.Now()))
 		known = n == 1
@@ -365,7 +365,7 @@ func bounded(answer secret.Value) []byte {
 
 // trimChallenges forgets challenges that nobody answered.
 func (r *Room) trimChallenges(ctx context.Context) error {
-	return r.cfg.DB.Bookkeep(ctx, store.Question, func(tx *store.Tx) error {
+	return r.cfg.DB.Bookkeep(ctx, store.Ceremony, func(tx *store.Tx) error {
 		_, err := tx.Exec(`DELETE FROM passkey_challenges WHERE expires_at < $1`, store.TimeOf(tx.Now()))
 		return err
 	})

@@ -38,7 +38,7 @@ func (r *Room) FactorPolicy(ctx context.Context, caller Caller) ([]Role, error) 
 }
 
 // SetFactorPolicy says whose people must have a second factor: those who have none enrol one at their next sign-in before they can do anything
-// else, and sessions that the password alone opened end. It needs [UserWrite]; an administrator in a session must have a factor themselves. Its
+// else, and sessions that a first factor alone opened end. It needs [UserWrite]; an administrator in a session must have a factor themselves. Its
 // faults are "forbidden", "step_up_required", "validation_failed" and "state_conflict".
 func (r *Room) SetFactorPolicy(ctx context.Context, caller Caller, roles []Role) ([]Role, error) {
 	if err := r.allowFresh(ctx, caller, UserWrite, factorPolicyTarget()); err != nil {
@@ -88,7 +88,7 @@ func (r *Room) SetFactorPolicy(ctx context.Context, caller Caller, roles []Role)
 	return want, err
 }
 
-// endUndemanding ends the sessions of people who must have a second factor that the password alone has opened.
+// endUndemanding ends the sessions of people who must have a second factor that a first one alone has opened.
 func (r *Room) endUndemanding(tx *store.Tx, caller Caller) error {
 	var rows []sessionRow
 	if err := tx.Select(&rows, `SELECT `+sessionColumns+` FROM sessions WHERE demanded = '[]' AND user_id IN (SELECT u.id FROM users u JOIN factor_demands d ON d.role = u.role) ORDER BY user_id, id`); err != nil {
@@ -99,7 +99,7 @@ func (r *Room) endUndemanding(tx *store.Tx, caller Caller) error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(s.Proofs, func(p Proof) bool { return p != ProofPassword }) {
+		if slices.ContainsFunc(s.Proofs, Proof.second) {
 			continue
 		}
 		if err := r.endSession(tx, caller, row, store.IdentitySessionEnd, "factor_demanded"); err != nil {

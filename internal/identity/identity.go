@@ -26,6 +26,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/oidc"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
@@ -48,7 +49,7 @@ type Config struct {
 	// PublicURL is where browsers reach this Signalbox: passkeys are bound to its host, and it is who we are in our access tokens. nil leaves passkeys
 	// to http://localhost, and the tokens to a URN that the database keeps.
 	PublicURL *url.URL
-	// Outgoing says which servers of outside issuers may be asked for their keys besides public ones.
+	// Outgoing says which outside issuers and providers of single sign-on may be called besides public ones.
 	Outgoing outbound.Policy
 	// RootCAs replaces the system's certificate authorities for that; nil keeps them.
 	RootCAs *x509.CertPool
@@ -78,6 +79,7 @@ type Room struct {
 	services map[string]person // service accounts, under the same lock
 	emails   map[string]string // id by address
 	web      webTokens
+	oidc     *oidc.Client
 	outgoing *http.Client
 
 	limits *rate.Limiter
@@ -100,7 +102,7 @@ const (
 	defaultSessionIdle  = time.Hour
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
-	// fetchTime bounds a call to an outside issuer.
+	// fetchTime bounds a call to an outside issuer, or to a provider of single sign-on.
 	fetchTime = 8 * time.Second
 	// closing bounds the last flush.
 	closing = 5 * time.Second
@@ -145,6 +147,9 @@ func New(cfg Config) (*Room, error) {
 	r.sessions.replace(nil)
 	r.guesses.sources = map[string]*tally{}
 	r.outgoing = outbound.NewClient(cfg.Outgoing, outbound.Options{Timeout: fetchTime, HeaderTimeout: fetchTime, ConnectTimeout: fetchTime / 2, RootCAs: cfg.RootCAs})
+	if r.oidc, err = oidc.New(oidc.Config{HTTP: r.outgoing, CheckURL: cfg.Outgoing.CheckURL, Clock: cfg.Clock}); err != nil {
+		return nil, err
+	}
 	cfg.DB.Subscribe(r.follow)
 	return r, nil
 }

@@ -18,10 +18,13 @@ type Proof string
 
 // The proofs.
 const (
-	ProofPassword Proof = "password"
-	ProofTOTP     Proof = "totp"
-	ProofRecovery Proof = "recovery_code"
-	ProofPasskey  Proof = "passkey"
+	ProofPassword  Proof = "password"
+	ProofSSO       Proof = "sso"        // a sign-in at a provider
+	ProofSSOStrong Proof = "sso_mfa"    // one at a provider that vouches for a second factor
+	ProofHeader    Proof = "sso_header" // a trusted proxy's word
+	ProofTOTP      Proof = "totp"
+	ProofRecovery  Proof = "recovery_code"
+	ProofPasskey   Proof = "passkey"
 
 	// ProofEnrolment is demanded of somebody who must have a second factor and has none: they enrol one, and prove that.
 	ProofEnrolment Proof = "enrolment"
@@ -133,10 +136,10 @@ func texts(list []Proof) []string {
 	return out
 }
 
-// demands returns the proofs any one of which a person must give besides those that they gave. A password alone is enough only for who has
-// enrolled no second factor, and whose role need not have one; any other proof is one itself.
+// demands returns the proofs any one of which a person must give besides those that they gave. A first factor alone is enough only for who has
+// enrolled no second one, and whose role need not have one.
 func demands(tx *store.Tx, userID string, given []Proof) ([]Proof, error) {
-	if slices.ContainsFunc(given, func(p Proof) bool { return p != ProofPassword }) {
+	if slices.ContainsFunc(given, Proof.second) {
 		return nil, nil
 	}
 	have, err := enrolled(tx, userID)
@@ -150,6 +153,16 @@ func demands(tx *store.Tx, userID string, given []Proof) ([]Proof, error) {
 		return nil, err
 	}
 	return []Proof{ProofEnrolment}, nil
+}
+
+// second reports whether a proof stands for a second factor. A password does not, nor does the word of a proxy, or that of a provider which nobody
+// has said to vouch for one. What this version does not know does not either.
+func (p Proof) second() bool {
+	switch p {
+	case ProofTOTP, ProofRecovery, ProofPasskey, ProofSSOStrong:
+		return true
+	}
+	return false
 }
 
 // StartSession signs a person in who has given these proofs, and records it; caller says where they sit. Every way to sign in ends here.

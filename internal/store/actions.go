@@ -40,6 +40,12 @@ const (
 	IdentityLogin      Action = "identity.login"
 	IdentityFailed     Action = "identity.failed"
 	IdentityRefused    Action = "identity.refused"
+	SSOCreate          Action = "identity.sso_create"
+	SSOUpdate          Action = "identity.sso_update"
+	SSODelete          Action = "identity.sso_delete"
+	SSOTest            Action = "identity.sso_test"
+	SSOLink            Action = "identity.sso_link"
+	SSORefused         Action = "identity.sso_refused"
 	TokenIssue         Action = "identity.token_issue"
 	TokenRevoke        Action = "identity.token_revoke"
 	IdentityTokens     Action = "identity.tokens"
@@ -140,6 +146,12 @@ var actionRows = [...]ActionRow{
 	{IssuerCreate, "an outside issuer was added, whose tokens are accepted from then on"},
 	{IssuerUpdate, "an outside issuer was changed; the event names the fields"},
 	{IssuerDelete, "an outside issuer was deleted; its tokens are refused from then on"},
+	{SSOCreate, "a single sign-on provider was added"},
+	{SSOUpdate, "a single sign-on provider was changed; the event names the fields"},
+	{SSODelete, "a single sign-on provider was deleted; nobody signs in with it from then on"},
+	{SSOTest, "a single sign-on provider was asked what it is; the event names the problem, if there is one"},
+	{SSOLink, "a person was linked to who they are at a single sign-on provider"},
+	{SSORefused, "a provider, or a trusted proxy, made somebody known who may not enter; the reason says why (deactivated, no_person, not_linked, email_unverified, email_invalid, domain_not_allowed, groups_missing, no_role, last_administrator, somebody_else)"},
 	{UserCreate, "a person was added"},
 	{ChannelCreate, "a notification channel was made"},
 	{ChannelUpdate, "a notification channel changed; the event names the fields"},

@@ -20,6 +20,8 @@ type provePage struct {
 	Passkey *passkeyForm
 	// NoPasskey says why there is no passkey to ask for.
 	NoPasskey string
+	// Ways are other forms of one button each, below.
+	Ways []wayForm
 }
 
 // passkeyForm is a form that the script fills with the browser's answer.
@@ -100,7 +102,7 @@ func (s *site) askFor(r *http.Request, p *provePage, v visitor, proofs []identit
 }
 
 func (s *site) secondPage(r *http.Request, v visitor, demanded []identity.Proof) *provePage {
-	p := &provePage{page: s.page("One more step"), Lead: "The password was right. Now confirm it with your second factor.", Cancel: "/sign-in"}
+	p := &provePage{page: s.page("One more step"), Lead: "So far it is you. Now confirm it with your second factor.", Cancel: "/sign-in"}
 	s.askFor(r, p, v, demanded, "/sign-in/second", nextOf(r))
 	return p
 }
@@ -206,9 +208,7 @@ func (s *site) signInPasskey(w http.ResponseWriter, r *http.Request) {
 		in, err = s.Identity.PasskeyLogin(r.Context(), s.stranger(r), at, answerOf(r), identity.SessionBrowser)
 	}
 	if err == nil {
-		s.leave(r)
-		http.SetCookie(w, in.Cookie())
-		http.Redirect(w, r, nextOf(r), http.StatusSeeOther)
+		s.admit(w, r, in, nextOf(r))
 		return
 	}
 	f := fault.Of(err)

@@ -46,6 +46,9 @@ func (s *site) visitor(r *http.Request) (visitor, error) {
 // signedIn serves a page to whoever is signed in and sends others to the sign-in, from where they come back.
 func (s *site) signedIn(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if s.byHeader(w, r) {
+			return
+		}
 		v, err := s.visitor(r)
 		if err == nil {
 			err = s.Admit(r.Context(), v.Caller)

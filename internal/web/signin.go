@@ -17,6 +17,8 @@ type formPage struct {
 	Inputs                      []input
 	Foot                        string
 	Passkey                     *passkeyForm
+	// Ways are other forms of one button each, below.
+	Ways []wayForm
 }
 
 // mark puts the fault's messages beside the fields that they are about, or above the form.
@@ -40,6 +42,7 @@ func (s *site) signInPage(r *http.Request, next, email string) *formPage {
 		Inputs: []input{emailInput(email), passwordInput("password", "Password", "current-password")},
 		Foot:   "Forgotten the password? Ask an administrator for a link by which you set a new one.",
 	}
+	form.Ways = s.signInWays(r, localPath(next))
 	form.Inputs[0].Focus = email == ""
 	form.Inputs[1].Focus = email != ""
 	if _, err := s.Identity.Site(r.Host); err == nil {
@@ -49,6 +52,9 @@ func (s *site) signInPage(r *http.Request, next, email string) *formPage {
 }
 
 func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
+	if s.byHeader(w, r) {
+		return
+	}
 	next := r.URL.Query().Get("next")
 	switch _, err := s.visitor(r); {
 	case err == nil:
@@ -68,9 +74,7 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	next, email := r.PostForm.Get("next"), r.PostForm.Get("email")
 	in, err := s.Identity.Login(r.Context(), s.stranger(r), email, secret.FromString(r.PostForm.Get("password")), identity.SessionBrowser)
 	if err == nil {
-		s.leave(r)
-		http.SetCookie(w, in.Cookie())
-		http.Redirect(w, r, onward(in, next), http.StatusSeeOther)
+		s.admit(w, r, in, next)
 		return
 	}
 	f := fault.Of(err)
@@ -83,7 +87,14 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	s.refuseForm(w, r, f, form)
 }
 
-// onward is where a sign-in leads: to the second factor, if one is demanded.
+// admit gives the browser its new session, in place of the one that it came with, and sends it on: to the second factor, if one is demanded.
+func (s *site) admit(w http.ResponseWriter, r *http.Request, in identity.Admission, next string) {
+	s.leave(r)
+	http.SetCookie(w, in.Cookie())
+	http.Redirect(w, r, onward(in, next), http.StatusSeeOther)
+}
+
+// onward is where a sign-in leads.
 func onward(in identity.Admission, next string) string {
 	if in.Pending() {
 		return withNext("/sign-in/second", next)
@@ -136,6 +147,7 @@ func (s *site) stepUpPage(r *http.Request, v visitor) (*provePage, error) {
 	}
 	p := &provePage{page: s.pageFor("Confirm that it is you", v), Lead: "What you are about to do needs a proof that it is still you. It then opens for five minutes."}
 	s.askFor(r, p, v, have.Proofs(), "/step-up", nextOf(r))
+	p.Ways = s.stepUpWays(r, v, nextOf(r))
 	if !have.Any() {
 		p.Password = []input{passwordInput("password", "Password", "current-password")}
 		p.Password[0].Focus = true

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -45,6 +46,10 @@ type Config struct {
 	Admit func(context.Context, identity.Caller) error
 	// ReadOnly refuses every form that changes something.
 	ReadOnly bool
+	// PublicURL is where browsers reach this server. When it is nil, single sign-on works on this machine alone.
+	PublicURL *url.URL
+	// Header is single sign-on by a trusted proxy's header; its zero value is none.
+	Header HeaderSSO
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -84,6 +89,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /setup", s.setup)
 	mux.HandleFunc("GET /sign-in", s.signInForm)
 	mux.HandleFunc("POST /sign-in", s.signIn)
+	mux.HandleFunc("POST /sso/{provider}", s.ssoBegin)
+	mux.HandleFunc("GET /sso/{provider}/callback", s.ssoCallback)
+	mux.HandleFunc("POST /step-up/{provider}", s.submitted(s.ssoStepUp))
 	mux.HandleFunc("GET /invite", s.inviteForm)
 	mux.HandleFunc("POST /invite", s.invite)
 	mux.HandleFunc("GET /sign-out", s.signedIn(s.signOutForm))
@@ -144,10 +152,10 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 func comesOrGoes(path string) bool {
 	switch path {
 	case "/sign-in", "/sign-in/passkey/ask", "/sign-in/passkey", "/sign-in/second", "/sign-in/second/passkey/ask", "/sign-in/second/passkey", "/sign-out",
-		"/step-up", "/step-up/passkey/ask", "/step-up/passkey":
+		"/step-up":
 		return true
 	}
-	return strings.HasPrefix(path, "/account/sessions/")
+	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
 }
 
 // clean turns away paths that the mux would answer with a redirect.
