@@ -39,7 +39,7 @@ func TestPeopleHearOfThefts(t *testing.T) {
 		}))
 		defer receiver.Close()
 		admin := box.Admin()
-		_, err := admin.CreateChannel(ctx, client.ChannelDraft{Kind: "webhook", Name: "pager", Secrets: map[string]string{"url": receiver.URL}})
+		_, err := admin.CreateChannel(ctx, client.ChannelDraft{Kind: "webhook", Name: "pager", Secrets: map[string]string{"url": receiver.URL, "signing_secret": "whsec_cGxhbnRlZC1zaWduaW5nLTEyMzQ1Njc4"}})
 		require.NoError(t, err)
 
 		const email, password = "grace@example.com", "planted-password-for-news"
