@@ -35,6 +35,18 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 		}
 		defer stop()
 		name := fmt.Sprintf("growth %s %d", engine, n)
+		if o.grown != "" && engine == "sqlite" {
+			again, err := startGrown(name, o.grown, bin, upstream)
+			if err != nil {
+				return err
+			}
+			if again != nil {
+				boxes[i], made[i] = again, "an earlier run"
+				defer again.stop()
+				continue
+			}
+			dir = o.grown
+		}
 		if boxes[i], err = startSignalbox(name, dir, bin, upstream, url); err != nil {
 			return err
 		}
@@ -46,6 +58,11 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 		began, cpu := time.Now(), boxes[i].cpu()
 		if err := boxes[i].grow(n, more); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+		if o.grown != "" && engine == "sqlite" {
+			if err := boxes[i].remember(); err != nil {
+				return err
+			}
 		}
 		made[i] = fmt.Sprintf("%.0f s, %.1f ms", time.Since(began).Seconds(), float64((boxes[i].cpu()-cpu).Microseconds())/1000/float64(n+more))
 	}

@@ -38,6 +38,7 @@ type options struct {
 	output      string
 	keep        bool
 	binary      string
+	grown       string
 }
 
 func main() {
@@ -58,6 +59,7 @@ func main() {
 	flag.StringVar(&o.output, "output", "", "also write the table to this file, as Markdown")
 	flag.StringVar(&o.binary, "binary", "", "a built signalbox to measure instead of this tree's")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data of the run")
+	flag.StringVar(&o.grown, "grown", "", "SQLite only: directory in which the compared instances are kept, and from which a later run takes them instead of making them")
 	flag.Parse()
 	var err error
 	switch o.role {
