@@ -94,6 +94,9 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 		rep.line("| %d each | %.0f | **%.2f** (%.2f–%.2f) | %.0f MB | %s |", n, median(cpu[i]), median(ratio[i]), slices.Min(ratio[i]), slices.Max(ratio[i]), float64(boxes[i].rss())/1e6,
 			made[i])
 	}
+	if o.credentials == 0 {
+		return nil
+	}
 	return lists(rep, boxes[len(boxes)-1], sizes[len(sizes)-1], max(o.credentials, sizes[len(sizes)-1]))
 }
 
