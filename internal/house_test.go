@@ -105,7 +105,7 @@ var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
 	{"internal/rate.(*Limiter).draw", "counter", "counts what callers take of their limits, a share at a time"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
-	{"internal/identity.(*Room).attempt", "counter", "counts a guess of a password, over all instances; failures are on record by source and minute"},
+	{"internal/identity.(*Room).admit", "counter", "counts a guess of a password, over all instances; failures are on record by source and minute"},
 	{"internal/identity.(*Room).trimLogins", "counter", "forgets guesses that no longer count"},
 	{"internal/identity.(*Room).trimSessions", "cursor", "drops sessions that reached their limits, which began on record"},
 	{"internal/audit.(*Log).step", "sequence", "moves references to recorded events into the log"},

@@ -115,19 +115,29 @@ func (r *Room) admit(ctx context.Context, caller Caller, a attempt) (attempt, er
 	if left := r.waiting.left(r.now(), a.address, a.slowed()); left > 0 {
 		return attempt{}, r.throttled(caller, left)
 	}
+	if left := r.waiting.left(r.now(), a.account); left > 0 && !a.session {
+		// Somebody guesses at this account. From addresses that it does not know that costs a look, and neither a write nor its lock, for
+		// which others would wait.
+		known, err := r.knows(ctx, a)
+		if err != nil {
+			return attempt{}, err
+		}
+		if !known {
+			return attempt{}, r.throttled(caller, left)
+		}
+	}
 	var wait time.Duration
 	var who string
 	err := r.cfg.DB.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
 		wait, who, a.familiar = 0, "", false
 		now := tx.Now()
-		var n int
-		if err := tx.Get(&n, `SELECT COUNT(*) FROM familiar_addresses WHERE id = $1 AND seen_at > $2`, a.place, store.TimeOf(now.Add(-familiarFor))); err != nil {
+		known, err := a.known(tx)
+		if err != nil {
 			return err
 		}
-		a.familiar = n > 0 && !a.session
+		a.familiar = known && !a.session
 		var account failureRow
 		if !a.familiar {
-			var err error
 			if account, err = failures(tx, a.account); err != nil {
 				return err
 			}
@@ -159,9 +169,27 @@ func (r *Room) admit(ctx context.Context, caller Caller, a attempt) (attempt, er
 	}
 	if wait > 0 {
 		r.waiting.note(who, r.now().Add(wait))
+		if who != a.address {
+			r.waiting.note(a.account, r.now().Add(wait))
+		}
 		return attempt{}, r.throttled(caller, wait)
 	}
 	return a, nil
+}
+
+// known reports whether the account's person is known from the address.
+func (a attempt) known(tx *store.Tx) (bool, error) {
+	var n int
+	err := tx.Get(&n, `SELECT COUNT(*) FROM familiar_addresses WHERE id = $1 AND seen_at > $2`, a.place, store.TimeOf(tx.Now().Add(-familiarFor)))
+	return n > 0, err
+}
+
+func (r *Room) knows(ctx context.Context, a attempt) (known bool, err error) {
+	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		known, err = a.known(tx)
+		return err
+	})
+	return known, err
 }
 
 // failures returns a counter, locked; its row is made if need be.
