@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/soak.sh runs the long tests at full size (SIGNALBOX_SOAK=1) on both databases: process kills, audit mutations, streams, guesses of keys.
+# scripts/soak.sh runs the long tests at full size (SIGNALBOX_SOAK=1) on both databases: process kills, audit mutations, streams, guesses of keys and passwords.
 # It takes up to three hours on two cores. Arguments go to `go test`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

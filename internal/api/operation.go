@@ -211,15 +211,15 @@ func CallerRule(limit int) rate.Rule {
 
 // admit counts the request for its caller, over all instances, and refuses what a read-only instance does not do.
 func (s *service) admit(ctx context.Context, r route, ex *exchange) error {
-	who := ex.caller.CountedAs() // nobody is as many as there are addresses
-	if who == "" {
-		who = identity.Source(ex.ip)
+	rule, who := CallerRule(s.CallerLimit), ex.caller.CountedAs()
+	if who == "" { // nobody is as many as there are addresses
+		who, rule.Strangers = identity.Source(ex.ip), true
 	}
-	if err := s.Limits.Take(ctx, CallerRule(s.CallerLimit), who); err != nil {
+	if err := s.Limits.Take(ctx, rule, who); err != nil {
 		return err
 	}
 	if r.reveals {
-		if err := s.Limits.Take(ctx, rate.Rule{Name: "reveal", Limit: s.RevealLimit, Detail: revealDetail}, who); err != nil {
+		if err := s.Limits.Take(ctx, rate.Rule{Name: "reveal", Limit: s.RevealLimit, Detail: revealDetail, Strangers: rule.Strangers}, who); err != nil {
 			return err
 		}
 	}

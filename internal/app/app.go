@@ -57,6 +57,7 @@ type App struct {
 	trains    *train.Room
 	transport *http.Transport
 	broker    *broker.Broker
+	limits    *rate.Limiter // of callers, for every door but the broker
 	api       *api.Door
 	web       http.Handler
 	health    health
@@ -179,8 +180,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings}); err != nil {
 		return err
 	}
-	limits, err := rate.New(rate.Config{DB: a.db})
-	if err != nil {
+	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {
 		return err
 	}
 	a.transport = outbound.NewTransport(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
@@ -196,7 +196,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
-		Limits: limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
+		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
 	})
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
-			return limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
+			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
 		}})
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
@@ -23,17 +24,17 @@ func (a *App) metricsDoor(w http.ResponseWriter, r *http.Request) {
 }
 
 // answerMetrics answers with the metrics, if the request may have them.
-func (a *App) answerMetrics(w http.ResponseWriter, r *http.Request, may func(*http.Request) error) {
-	h := w.Header()
+func (a *App) answerMetrics(w http.ResponseWriter, r *http.Request, may func(r *http.Request, requestID string) error) {
+	h, id := w.Header(), store.NewID("req")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Request-Id", store.NewID("req"))
+	h.Set("X-Request-Id", id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
 		refuseMetrics(w, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path takes GET only."))
 		return
 	}
-	if err := may(r); err != nil {
+	if err := may(r, id); err != nil {
 		refuseMetrics(w, err)
 		return
 	}
@@ -41,8 +42,9 @@ func (a *App) answerMetrics(w http.ResponseWriter, r *http.Request, may func(*ht
 }
 
 // mayScrape lets programs of this machine in while only they can connect, and else whoever has a token for it. The metrics name trains and
-// accounts and tell how much they are used.
-func (a *App) mayScrape(r *http.Request) error {
+// accounts and tell how much they are used. A token is treated as the API treats it: a wrong one counts as a guess, each caller has a limit, and
+// a refusal for want of the scope is on record.
+func (a *App) mayScrape(r *http.Request, requestID string) error {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
 		if a.fromHere(r) {
@@ -66,7 +68,11 @@ func (a *App) mayScrape(r *http.Request) error {
 	if err := a.db.Fresh(r.Context()); err != nil {
 		return err
 	}
-	return identity.Allow(caller, identity.MetricsRead)
+	caller.RequestID, caller.IP, caller.UserAgent = requestID, a.clientIP(r), r.UserAgent()
+	if err := a.limits.Take(r.Context(), api.CallerRule(a.cfg.CallerLimit), caller.CountedAs()); err != nil {
+		return err
+	}
+	return a.identity.Permit(r.Context(), caller, identity.MetricsRead, store.Target{Kind: "metrics"})
 }
 
 // fromHere reports whether a request without a token comes from a program of this machine, as far as can be known: the listener is loopback,
@@ -118,7 +124,7 @@ func (a *App) serveMetrics() (stop func()) {
 	if a.metricsL == nil {
 		return func() {}
 	}
-	everybody := func(*http.Request) error { return nil }
+	everybody := func(*http.Request, string) error { return nil }
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {

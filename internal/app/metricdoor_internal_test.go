@@ -109,6 +109,32 @@ func TestMetricsDoor(t *testing.T) {
 		}
 	}
 	require.EqualValues(t, 2, s.identity.Failures()[identity.FailedToken], "guessing here counts too")
+	var bodies [][]byte
+	require.NoError(t, s.db.Read(t.Context(), func(tx *store.Tx) error {
+		return tx.Select(&bodies, `SELECT body FROM audit_events WHERE action = $1`, string(store.IdentityRefused))
+	}))
+	require.Len(t, bodies, 1, "the one that was refused for want of the scope is on record")
+	refused, err := store.DecodeEvent(bodies[0])
+	require.NoError(t, err)
+	require.Equal(t, "metrics", refused.Target.Kind)
+	require.Equal(t, "scope_missing", refused.Reason)
+	require.Equal(t, store.OutcomeRefused, refused.Outcome)
+	require.Equal(t, "127.0.0.1", refused.IP)
+	require.Regexp(t, "^req_", refused.RequestID)
+
+	// A caller has the limit that it has at every door, and others have theirs.
+	s.cfg.CallerLimit = 1
+	limited := false
+	for range 2000 { // what is left of the share that was taken under another limit, and perhaps a new minute
+		got, body := s.asked("GET", here, called, "Authorization", "Bearer "+fit)
+		if limited = got == 429; limited {
+			require.Contains(t, body, "rate_limited")
+			break
+		}
+		require.Equal(t, 200, got, body)
+	}
+	require.True(t, limited)
+	require.EqualValues(t, 2, s.identity.Failures()[identity.FailedToken], "no guess")
 
 	// A listener that others can reach trusts nobody, and neither does one with a proxy in front.
 	s.loopback.Store(false)
@@ -119,7 +145,6 @@ func TestMetricsDoor(t *testing.T) {
 	got, _ = s.asked("GET", here, called)
 	require.Equal(t, 401, got)
 	s.cfg.BehindTLSProxy = false
-	var err error
 	s.cfg.TrustedProxies, err = parseNetworks("10.0.0.1")
 	require.NoError(t, err)
 	got, _ = s.asked("GET", here, called)

@@ -63,6 +63,7 @@ type Log struct {
 	holder    string
 	every     time.Duration
 	signEvery time.Duration
+	catchUp   int // segments of the index that one pass writes when it is behind
 
 	mu       sync.Mutex // held during a pass; guards what follows, up to moaned
 	epoch    int64      // of our term as the sequencer; 0 when another instance is or may be
@@ -113,7 +114,7 @@ func New(ctx context.Context, cfg Config) (*Log, error) {
 		return nil, errors.New("audit: a database and a keyring are needed")
 	}
 	l := &Log{
-		db: cfg.DB, log: cfg.Log, every: cfg.Every, signEvery: cfg.SignEvery, last: -1,
+		db: cfg.DB, log: cfg.Log, every: cfg.Every, signEvery: cfg.SignEvery, catchUp: catchUp, last: -1,
 		holder:  strings.TrimPrefix(cfg.Instance+"/"+store.NewID("ins"), "/"), // no two processes share it, whatever they are called
 		anchors: anchorFile{path: cfg.CheckpointFile},
 	}

@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"bytes"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -27,10 +29,21 @@ func (b *box) indexed(t testing.TB) int64 {
 	return n
 }
 
-// requireFound searches for each subject as the actor and as the target, and wants so many events.
+// requireFound searches for each subject as the actor and as the target, and wants so many events. In a short test it is four of the subjects, two
+// that are nowhere among them: each search reads what has no index yet, which takes the race detector long.
 func (b *box) requireFound(t testing.TB, want map[string]int) {
 	t.Helper()
+	keys, creds := 0, 0
 	for subject, n := range want {
+		if testing.Short() && n > 0 {
+			kind := &creds
+			if !strings.HasPrefix(subject, "cred_") {
+				kind = &keys
+			}
+			if *kind++; *kind > 1 {
+				continue
+			}
+		}
 		for _, q := range []Query{{Actor: subject, Limit: 1000}, {Target: subject, Limit: 1000}} {
 			got := map[string]bool{}
 			for {
@@ -57,8 +70,12 @@ func (b *box) requireFound(t testing.TB, want map[string]int) {
 func (b *box) subjects(t testing.TB) map[string]int {
 	t.Helper()
 	out := map[string]int{"cred_none": 0, "key_none": 0}
-	for _, record := range records(t, b.db) {
-		g, ok := look([]byte(record))
+	var bodies []recordRow
+	require.NoError(t, b.db.Read(t.Context(), func(tx *store.Tx) error {
+		return tx.Select(&bodies, `SELECT id, body FROM audit_events UNION ALL SELECT id, body FROM audit_batches`)
+	}))
+	for record := range eachLine(bodies) {
+		g, ok := look(record)
 		require.True(t, ok)
 		for _, s := range [][]byte{g.actor, g.target, g.behalf} {
 			kind, name, _ := strings.Cut(string(s), "_")
@@ -68,6 +85,19 @@ func (b *box) subjects(t testing.TB) map[string]int {
 		}
 	}
 	return out
+}
+
+// eachLine goes through the records of rows.
+func eachLine(rows []recordRow) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for _, row := range rows {
+			for line := range bytes.SplitSeq(row.Body, []byte("\n")) {
+				if !yield(line) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Whatever state the index is in, a search finds what is recorded: before anything is sequenced, sequenced without an index because
@@ -111,7 +141,11 @@ func TestIndexFromMemoryIsThatOfTheLog(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		r := rand.New(rand.NewPCG(seed(t), 3))
 		x := b.attack(t)
-		for i := 0; b.indexed(t) < 4; i++ {
+		segments := int64(4)
+		if testing.Short() {
+			segments = 2
+		}
+		for b.indexed(t) < segments {
 			b.stuff(t, x, 1+r.IntN(12), 1+r.IntN(256))
 			b.stuff(t, x, r.IntN(3), 0)
 			if r.IntN(6) == 0 {
@@ -138,7 +172,11 @@ func TestIndexFromMemoryIsThatOfTheLog(t *testing.T) {
 func TestUpgradeIndexesTheLog(t *testing.T) {
 	each(t, func(t *testing.T, b *box) {
 		x := b.attack(t)
-		b.stuff(t, x, 18*catchUp, 256)
+		if testing.Short() {
+			b.log.catchUp = 2
+		}
+		segments := b.log.catchUp + 2
+		b.stuff(t, x, segments*segmentLeaves/256, 256)
 		b.flush(t)
 		b.unguard(t, x)
 		for _, table := range []string{"audit_segments", "audit_postings"} {
@@ -151,11 +189,11 @@ func TestUpgradeIndexesTheLog(t *testing.T) {
 		require.Empty(t, page.Events)
 		for pass := 1; ; pass++ {
 			require.NoError(t, b.log.work(t.Context()))
-			if got := b.indexed(t); got == int64(18*catchUp*256/segmentLeaves) {
+			if got := b.indexed(t); got == int64(segments) {
 				require.Greater(t, pass, 1)
 				break
 			}
-			require.EqualValues(t, pass*catchUp, b.indexed(t))
+			require.EqualValues(t, pass*b.log.catchUp, b.indexed(t))
 		}
 		page, err = b.log.Search(t.Context(), Query{Target: "cred_01jd0000000000000000000000", Limit: 1000})
 		require.NoError(t, err)

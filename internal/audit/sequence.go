@@ -54,7 +54,7 @@ func (l *Log) drain(ctx context.Context, far reach) error {
 		if err == nil {
 			l.tell(func(h *Health) { h.Passed = time.Now() })
 			if !more {
-				l.extendIndex(ctx, catchUp)
+				l.extendIndex(ctx, l.catchUp)
 				return nil
 			}
 			l.extendIndex(ctx, 1)

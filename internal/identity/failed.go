@@ -127,10 +127,13 @@ const failureDetail = "Too many requests from this address came with keys or tok
 
 // Refuse counts a failed authentication as [Room.Failed] does, and returns what to answer: verdict, or the fault "rate_limited" when the
 // source has failed more often than [Config.FailureLimit] in this minute, over all instances. It is asked after the failure only, so that nobody with a
-// valid key is held up by others at the same address.
+// valid key is held up by others at the same address. A session whose second factor is still wanted is real, and no failure.
 func (r *Room) Refuse(ctx context.Context, source, what string, verdict error) error {
+	if f, ok := fault.As(verdict); ok && f.Code == "second_factor_required" {
+		return verdict
+	}
 	r.Failed(source, what)
-	err := r.limits.Take(ctx, rate.Rule{Name: "failures", Limit: r.cfg.FailureLimit, Detail: failureDetail}, canonicalSource(source))
+	err := r.limits.Take(ctx, rate.Rule{Name: "failures", Limit: r.cfg.FailureLimit, Detail: failureDetail, Strangers: true}, canonicalSource(source))
 	if err != nil && fault.KindOf(err) == fault.TooMany {
 		return err
 	}

@@ -84,12 +84,13 @@ func (r *Room) ResetPassword(ctx context.Context, caller Caller, id string) (Use
 	return user, link, nil
 }
 
-// SetPassword uses a one-time link: it sets the password of its person. Its faults are "link_refused" and "validation_failed"; the link is
-// used up only when it succeeds.
+// SetPassword uses a one-time link: it sets the password of its person, whom the address is familiar from then on, so that nobody who guesses
+// at them can make their first sign-in wait. Its faults are "link_refused", "rate_limited" and "validation_failed"; the link is used up only when
+// it succeeds.
 func (r *Room) SetPassword(ctx context.Context, caller Caller, link, password secret.Value) (User, error) {
 	user, err := r.setPassword(ctx, caller, link, password)
 	if f, ok := fault.As(err); ok && f.Code == "link_refused" {
-		r.Failed(caller.IP, FailedLink)
+		err = r.Refuse(ctx, caller.IP, FailedLink, err)
 	}
 	return user, err
 }
@@ -141,6 +142,9 @@ func (r *Room) setPassword(ctx context.Context, caller Caller, link, password se
 		}
 		user = row.user()
 		if err := tx.Record(user.caller(caller).Event(store.PasswordSet, user.Target())); err != nil {
+			return err
+		}
+		if err := r.familiar(tx, caller, row); err != nil {
 			return err
 		}
 		_, err = r.endSessions(tx, user.caller(caller), row.ID, "", "password_changed")

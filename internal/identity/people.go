@@ -156,6 +156,11 @@ func insertUser(tx *store.Tx, caller Caller, row userRow) error {
 	return tx.Record(ev)
 }
 
+// Permit is [Allow] for a door that guards something of its own: a refusal is recorded like those of acts on people and tokens.
+func (r *Room) Permit(ctx context.Context, caller Caller, p Permission, target store.Target) error {
+	return r.allow(ctx, caller, p, target)
+}
+
 // allow is [Allow] for acts on people and tokens: a refusal is recorded. Nobody's is not, since anyone can cause it as often as they like.
 func (r *Room) allow(ctx context.Context, caller Caller, p Permission, target store.Target) error {
 	verdict := Allow(caller, p)

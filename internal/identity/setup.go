@@ -94,6 +94,9 @@ func (r *Room) setup(ctx context.Context, caller Caller, token secret.Value, ema
 		if user, err = insertAdministrator(tx, caller, row); err != nil { // this also removes the link
 			return err
 		}
+		if err := r.familiar(tx, caller, row); err != nil { // they sign in next, and others may have guessed at the address before
+			return err
+		}
 		_, bearer, err = r.insertToken(tx, user.caller(caller), TokenDraft{UserID: user.ID, Name: "set-up", Scopes: RoleScopes(user.Role)})
 		return err
 	})

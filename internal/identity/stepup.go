@@ -58,7 +58,11 @@ func (r *Room) ownPassword(ctx context.Context, caller Caller, password secret.V
 	if err != nil {
 		return userRow{}, attempt{}, err
 	}
-	try, err := r.attempt(ctx, caller, row.Email)
+	let := r.attempt
+	if caller.Kind == KindPerson && caller.SessionID != "" {
+		let = r.attemptWithin
+	}
+	try, err := let(ctx, caller, row.Email)
 	if err != nil {
 		return userRow{}, attempt{}, err
 	}

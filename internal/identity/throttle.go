@@ -14,7 +14,9 @@ import (
 // Guessing passwords is slowed down in two ways, over all instances together. An address (IPv6: its /64) has addressBurst failures and gets one
 // more each addressEvery, which makes at most 30 within any minute. An account that fails from addresses at which nobody has
 // signed in to it makes such addresses wait, longer after each failure; the addresses that its person is known from do not wait, so nobody can
-// be locked out from where they work. Second factors are guessed by somebody who has the password, so for them no address is familiar. A failure is counted before the password is looked at and taken back when it was right: guesses that
+// be locked out from where they work. Second factors are guessed by somebody who has the password, so for them no address is familiar. Who is
+// signed in and confirms their password is counted by their session instead of the account: strangers cannot make them wait, and whoever has
+// stolen a cookie guesses no faster. A failure is counted before the password is looked at and taken back when it was right: guesses that
 // run at the same time cannot pass together.
 const (
 	addressBurst = 20
@@ -45,6 +47,15 @@ func accountWait(n int64) time.Duration {
 type attempt struct {
 	account, address, place string // keyed hashes; place: of the account at the address
 	familiar, factor        bool
+	session                 bool // account is that of the session, and no address is familiar to it
+}
+
+// slowed is what the waits of the account hold for: one unfamiliar address of it, or the whole session.
+func (a attempt) slowed() string {
+	if a.session {
+		return a.account
+	}
+	return a.place
 }
 
 // waiting are refusals that memory repeats, so that guessing costs the database little.
@@ -97,20 +108,45 @@ func (r *Room) attemptFactor(ctx context.Context, caller Caller, userID string) 
 	return r.admit(ctx, caller, a)
 }
 
+// attemptWithin is attempt for the person of a living session, who confirms their password. Only who has its secret can make it wait.
+func (r *Room) attemptWithin(ctx context.Context, caller Caller, email string) (attempt, error) {
+	a, err := r.attemptOf("", canonicalSource(caller.IP), canonicalEmail(email))
+	if err != nil {
+		return attempt{}, err
+	}
+	own, err := r.attemptOf("session ", "", caller.SessionID)
+	if err != nil {
+		return attempt{}, err
+	}
+	a.account, a.session = own.account, true
+	return r.admit(ctx, caller, a)
+}
+
 func (r *Room) admit(ctx context.Context, caller Caller, a attempt) (attempt, error) {
-	if left := r.waiting.left(r.now(), a.address, a.place); left > 0 {
+	if left := r.waiting.left(r.now(), a.address, a.slowed()); left > 0 {
 		return attempt{}, r.throttled(caller, left)
+	}
+	if left := r.waiting.left(r.now(), a.account); left > 0 && !a.session {
+		// Somebody guesses at this account. From addresses that it does not know that costs a look, and neither a write nor its lock, for
+		// which others would wait.
+		known, err := r.knows(ctx, a)
+		if err != nil {
+			return attempt{}, err
+		}
+		if !known {
+			return attempt{}, r.throttled(caller, left)
+		}
 	}
 	var wait time.Duration
 	var who string
 	err := r.cfg.DB.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
 		wait, who, a.familiar = 0, "", false
 		now := tx.Now()
-		var n int
-		if err := tx.Get(&n, `SELECT COUNT(*) FROM familiar_addresses WHERE id = $1 AND seen_at > $2`, a.place, store.TimeOf(now.Add(-familiarFor))); err != nil {
+		known, err := a.known(tx)
+		if err != nil {
 			return err
 		}
-		a.familiar = n > 0 && !a.factor
+		a.familiar = known && !a.session && !a.factor
 		var account failureRow
 		if !a.familiar {
 			var err error
@@ -121,7 +157,7 @@ func (r *Room) admit(ctx context.Context, caller Caller, a attempt) (attempt, er
 				account.Failures = 0
 			}
 			if wait = account.At.Time().Add(accountWait(account.Failures)).Sub(now); wait > 0 {
-				who = a.place
+				who = a.slowed()
 				return nil
 			}
 		}
@@ -145,9 +181,27 @@ func (r *Room) admit(ctx context.Context, caller Caller, a attempt) (attempt, er
 	}
 	if wait > 0 {
 		r.waiting.note(who, r.now().Add(wait))
+		if who != a.address {
+			r.waiting.note(a.account, r.now().Add(wait))
+		}
 		return attempt{}, r.throttled(caller, wait)
 	}
 	return a, nil
+}
+
+// known reports whether the account's person is known from the address.
+func (a attempt) known(tx *store.Tx) (bool, error) {
+	var n int
+	err := tx.Get(&n, `SELECT COUNT(*) FROM familiar_addresses WHERE id = $1 AND seen_at > $2`, a.place, store.TimeOf(tx.Now().Add(-familiarFor)))
+	return n > 0, err
+}
+
+func (r *Room) knows(ctx context.Context, a attempt) (known bool, err error) {
+	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		known, err = a.known(tx)
+		return err
+	})
+	return known, err
 }
 
 // failures returns a counter, locked; its row is made if need be.
@@ -166,7 +220,12 @@ func setFailures(tx *store.Tx, id string, n int64, at time.Time) error {
 
 // right takes the failure back: the password was right. The address is familiar from now on.
 func (a attempt) right(tx *store.Tx, userID string) error {
-	if !a.familiar {
+	switch {
+	case a.session: // they were the person's own
+		if _, err := tx.Exec(`UPDATE login_failures SET failures = 0 WHERE id = $1`, a.account); err != nil {
+			return err
+		}
+	case !a.familiar:
 		if _, err := tx.Exec(`UPDATE login_failures SET failures = failures - 1 WHERE id = $1 AND failures > 0`, a.account); err != nil {
 			return err
 		}

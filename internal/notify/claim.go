@@ -213,8 +213,9 @@ var errNothingFailed = errors.New("notify: another instance has settled it")
 
 // fail gives deliveries up, and records that: somebody was not told.
 func (r *Room) fail(ctx context.Context, all []failing) error {
+	var given []failing
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
-		given := 0
+		given = given[:0]
 		for _, f := range all {
 			n, err := tx.Exec(`UPDATE notify_deliveries SET state = 'failed', holder = '', claim_until = 0, detail = $1, settled_at = $2
 				WHERE id = $3 AND state = 'waiting' AND holder = $4 AND epoch = $5`, f.Detail, store.TimeOf(tx.Now()), f.ID, f.Holder, f.Epoch)
@@ -224,7 +225,7 @@ func (r *Room) fail(ctx context.Context, all []failing) error {
 			if n == 0 {
 				continue
 			}
-			given++
+			given = append(given, f)
 			if err := tx.Record(store.Event{
 				Actor: store.Actor{Kind: "system", ID: "notify", Name: "notify"}, Action: store.NotifyFailed, Outcome: store.OutcomeFailed, Reason: f.Detail,
 				Target:  store.Target{Kind: "notification_channel", ID: f.ChannelID, Name: f.ChannelName},
@@ -233,13 +234,18 @@ func (r *Room) fail(ctx context.Context, all []failing) error {
 				return err
 			}
 		}
-		if given == 0 {
+		if len(given) == 0 {
 			return errNothingFailed
 		}
 		return nil
 	})
 	if errors.Is(err, errNothingFailed) {
 		return nil
+	}
+	if err == nil {
+		for _, f := range given {
+			r.log.Warn("a notification was given up; nobody was told by this channel", "delivery", f.ID, "channel", f.ChannelID, "kind", f.Kind, "attempts", f.Attempts, "detail", f.Detail)
+		}
 	}
 	return err
 }

@@ -171,7 +171,8 @@ func (l *login) Next(fromServer []byte, more bool) ([]byte, error) {
 
 var errNoLogin = errors.New("notify: the mail server offers neither AUTH PLAIN nor AUTH LOGIN")
 
-// mailFailed says why a mail server did not take a message.
+// mailFailed says why a mail server did not take a message. An answer of 5yz is for good: a client must not repeat what it was refused with it
+// (RFC 5321, section 4.2.1). After one of 4yz, and without an answer, it is tried again.
 func mailFailed(err error) verdict {
 	var protocol *textproto.Error
 	var refused *mail.SendError
@@ -190,9 +191,11 @@ func mailFailed(err error) verdict {
 	}
 	switch {
 	case code == 535 || code == 534 || code == 530:
-		return verdict{detail: "The mail server refused the login (" + strconv.Itoa(code) + ")."}
-	case code >= 400 && code <= 599:
-		return verdict{detail: "The mail server answered " + strconv.Itoa(code) + "."}
+		return verdict{final: true, detail: "The mail server refused the login for good (" + strconv.Itoa(code) + ")."}
+	case code >= 500 && code <= 599:
+		return verdict{final: true, detail: "The mail server refused the message for good (" + strconv.Itoa(code) + ")."}
+	case code >= 400 && code <= 499:
+		return verdict{detail: "The mail server answered " + strconv.Itoa(code) + ", for the time being."}
 	case strings.Contains(err.Error(), "does not support STARTTLS"):
 		return verdict{detail: "The mail server does not offer STARTTLS, and nothing is sent unencrypted. Use its port for implicit TLS."}
 	}

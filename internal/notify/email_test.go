@@ -3,6 +3,7 @@ package notify_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"mime"
@@ -17,13 +19,16 @@ import (
 	"net"
 	"net/mail"
 	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
@@ -136,18 +141,19 @@ func TestMail(t *testing.T) {
 		email  notify.Email
 		trusts bool
 		says   string // why not; "" when it is taken
+		final  bool   // and never will be
 	}{
-		"starttls":               {with(nil), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, ""},
-		"starttls, LOGIN":        {with(map[string]any{"auth": []string{"LOGIN"}}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, ""},
-		"implicit":               {with(map[string]any{"secure": true}), notify.Email{TLS: notify.Implicit, Username: "signalbox"}, true, ""},
-		"no login":               {with(map[string]any{"user": ""}), notify.Email{TLS: notify.StartTLS}, true, ""},
-		"nothing, allowed":       {with(map[string]any{"starttls": false, "insecure": true}), notify.Email{TLS: notify.Plain, Username: "signalbox"}, true, ""},
-		"nobody vouches for it":  {with(nil), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, false, "No trusted TLS connection"},
-		"nor for this":           {with(map[string]any{"secure": true}), notify.Email{TLS: notify.Implicit, Username: "signalbox"}, false, "No trusted TLS connection"},
-		"no starttls":            {with(map[string]any{"starttls": false, "insecure": true}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "does not offer STARTTLS"},
-		"wrong password":         {with(map[string]any{"password": "another"}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "refused the login (535)"},
-		"only what we cannot do": {with(map[string]any{"auth": []string{"XOAUTH2"}}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "neither AUTH PLAIN nor AUTH LOGIN"},
-		"recipient refused":      {with(map[string]any{"refuse": true}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "The mail server answered 550."},
+		"starttls":               {with(nil), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "", false},
+		"starttls, LOGIN":        {with(map[string]any{"auth": []string{"LOGIN"}}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "", false},
+		"implicit":               {with(map[string]any{"secure": true}), notify.Email{TLS: notify.Implicit, Username: "signalbox"}, true, "", false},
+		"no login":               {with(map[string]any{"user": ""}), notify.Email{TLS: notify.StartTLS}, true, "", false},
+		"nothing, allowed":       {with(map[string]any{"starttls": false, "insecure": true}), notify.Email{TLS: notify.Plain, Username: "signalbox"}, true, "", false},
+		"nobody vouches for it":  {with(nil), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, false, "No trusted TLS connection", false},
+		"nor for this":           {with(map[string]any{"secure": true}), notify.Email{TLS: notify.Implicit, Username: "signalbox"}, false, "No trusted TLS connection", false},
+		"no starttls":            {with(map[string]any{"starttls": false, "insecure": true}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "does not offer STARTTLS", false},
+		"wrong password":         {with(map[string]any{"password": "another"}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "refused the login for good (535)", true},
+		"only what we cannot do": {with(map[string]any{"auth": []string{"XOAUTH2"}}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "neither AUTH PLAIN nor AUTH LOGIN", false},
+		"recipient refused":      {with(map[string]any{"refuse": true}), notify.Email{TLS: notify.StartTLS, Username: "signalbox"}, true, "The mail server refused the message for good (550).", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := startMailServer(t, c.server)
@@ -165,7 +171,11 @@ func TestMail(t *testing.T) {
 				o.Pass(t.Context())
 				d := o.only()
 				if c.says != "" {
-					require.Equal(t, "waiting", d.State)
+					state := "waiting"
+					if c.final {
+						state = "failed"
+					}
+					require.Equal(t, state, d.State)
 					require.Contains(t, d.Detail, c.says)
 					require.NotContains(t, d.Detail, "own text")
 					continue
@@ -245,4 +255,97 @@ func TestAPasswordStaysWithItsServer(t *testing.T) {
 			requireFault(t, err, "validation_failed")
 		}
 	})
+}
+
+// curt is a mail server of ours that answers each command with a number, 250 where nothing else is said. It never lets one in who has not
+// heard its greeting.
+func curt(t *testing.T, says map[string]int) (port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var talks sync.WaitGroup
+	t.Cleanup(func() {
+		_ = l.Close()
+		talks.Wait()
+	})
+	talks.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			talks.Go(func() {
+				defer func() { _ = c.Close() }()
+				say := func(at string, otherwise int) int {
+					code := cmp.Or(says[at], otherwise)
+					_, _ = fmt.Fprintf(c, "%d own text, %s\r\n", code, planted)
+					return code
+				}
+				if say("greeting", 220) >= 400 {
+					return
+				}
+				for in := bufio.NewScanner(c); in.Scan(); {
+					command, _, _ := strings.Cut(strings.ToUpper(in.Text()), " ")
+					switch command {
+					case "DATA":
+						if say("DATA", 354) != 354 {
+							continue
+						}
+						for in.Scan() && in.Text() != "." {
+						}
+						say("message", 250)
+					case "QUIT":
+						say("QUIT", 221)
+						return
+					default:
+						say(command, 250)
+					}
+				}
+			})
+		}
+	})
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestMailIsRefusedForGoodOrForNow: at whatever point of the conversation, an answer of 5yz ends the delivery, on record and in the log, and after
+// one of 4yz it is tried again.
+func TestMailIsRefusedForGoodOrForNow(t *testing.T) {
+	for at, code := range map[string]int{"greeting": 554, "MAIL": 553, "RCPT": 550, "DATA": 554, "message": 552} {
+		t.Run(at, func(t *testing.T) {
+			says := map[string]int{at: code}
+			now := map[string]int{at: code - 100}
+			each(t, func(t *testing.T, o *office) {
+				c := o.mailChannel("mail", notify.Email{TLS: notify.Plain, Port: curt(t, says)})
+				o.say(message())
+				o.Pass(t.Context())
+				d := o.only()
+				require.Equal(t, "failed", d.State, d.Detail)
+				require.Nil(t, d.NextAt)
+				require.NotNil(t, d.SettledAt)
+				require.Equal(t, int64(1), d.Attempts)
+				require.Equal(t, "The mail server refused the message for good ("+strconv.Itoa(code)+").", d.Detail)
+				ev := o.events(store.NotifyFailed)
+				require.Len(t, ev, 1)
+				require.Equal(t, c.ID, ev[0].Target.ID)
+				require.Equal(t, d.Detail, ev[0].Reason)
+				require.Contains(t, o.log.String(), "a notification was given up")
+				require.Contains(t, o.log.String(), d.ID)
+				o.clock.Add(time.Hour)
+				o.Pass(t.Context())
+				require.Equal(t, int64(1), o.only().Attempts)
+			})
+			each(t, func(t *testing.T, o *office) {
+				o.mailChannel("mail", notify.Email{TLS: notify.Plain, Port: curt(t, now)})
+				o.say(message())
+				o.Pass(t.Context())
+				d := o.only()
+				require.Equal(t, "waiting", d.State)
+				require.Equal(t, "The mail server answered "+strconv.Itoa(code-100)+", for the time being.", d.Detail)
+				require.Empty(t, o.events(store.NotifyFailed))
+				o.clock.Add(d.NextAt.Sub(o.clock.Now()))
+				o.Pass(t.Context())
+				require.Equal(t, int64(2), o.only().Attempts)
+			})
+		})
+	}
 }

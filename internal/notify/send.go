@@ -28,7 +28,7 @@ type parcel struct {
 // verdict is how an attempt ended.
 type verdict struct {
 	delivered bool
-	// final says that the receiver wants nothing more, ever.
+	// final says that the receiver refused for good, so that another attempt would end alike.
 	final bool
 	// after is how long the receiver wants to be left alone.
 	after time.Duration

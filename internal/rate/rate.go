@@ -6,9 +6,10 @@
 //
 // Limits: two minutes that follow each other may let the double through in the seconds around their border. What an instance has taken and
 // not used is lost to the others until the minute ends: with few requests over many instances up to a fiftieth of the limit each. An
-// instance tells 100,000 callers apart in a minute; all further ones share one count a rule.
+// instance tells 100,000 callers and as many strangers apart in a minute; all further ones of a kind share one count a rule.
 //
-// Invariants: no answer without a count; a database that does not answer is a refusal.
+// Invariants: no answer without a count; a database that does not answer is a refusal; however many strangers come, callers who are known
+// keep their own counts.
 package rate
 
 import (
@@ -29,10 +30,11 @@ const (
 	period = time.Minute
 	// shares is into how many parts a limit is divided among instances.
 	shares = 50
-	// tellApart bounds the memory: callers that are told apart in one period.
+	// tellApart bounds the memory: callers that are told apart in one period, and strangers besides.
 	tellApart = 100_000
-	// elsewhere stands for all further ones.
-	elsewhere = "\x00others"
+	// others stands for all further callers, and elsewhere for all further strangers.
+	others    = "\x00others"
+	elsewhere = "\x00strangers"
 	// patience bounds the wait for the database.
 	patience = 2 * time.Second
 	// keep is how long counts that are over stay in the table.
@@ -53,7 +55,8 @@ type Limiter struct {
 
 	mu      sync.Mutex
 	ends    time.Time // of the period whose shares these are
-	held    map[string]*share
+	known   map[string]*share
+	strange map[string]*share // apart, because anybody can fill it
 	trimmed time.Time
 }
 
@@ -78,6 +81,9 @@ type Rule struct {
 	Limit int
 	// Detail is what a caller over the limit is told.
 	Detail string
+	// Strangers says that who is counted was not authenticated, so that there can be as many as somebody has addresses. They are
+	// remembered apart from callers who are known.
+	Strangers bool
 }
 
 // New returns a limiter.
@@ -88,14 +94,14 @@ func New(cfg Config) (*Limiter, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Limiter{db: cfg.DB, now: cfg.Clock, held: map[string]*share{}}, nil
+	return &Limiter{db: cfg.DB, now: cfg.Clock, known: map[string]*share{}, strange: map[string]*share{}}, nil
 }
 
 // Take counts one act of who, and returns nil when it may go on; otherwise the fault "rate_limited", which says in how many seconds to come
 // again, or what kept the database from answering.
 func (l *Limiter) Take(ctx context.Context, rule Rule, who string) error {
 	for {
-		s, ends := l.share(rule.Name, who)
+		s, ends := l.share(rule, who)
 		select {
 		case s.turn <- struct{}{}:
 		case <-ctx.Done():
@@ -118,27 +124,28 @@ func (l *Limiter) Take(ctx context.Context, rule Rule, who string) error {
 func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Second)) }
 
 // share finds the share of who in the current period. A period that is over is forgotten whole.
-func (l *Limiter) share(rule, who string) (*share, time.Time) {
+func (l *Limiter) share(rule Rule, who string) (*share, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
 	if !now.Before(l.ends) || now.Before(l.ends.Add(-2*period)) { // over, or the clock was set back
-		l.held = map[string]*share{}
+		l.known, l.strange = map[string]*share{}, map[string]*share{}
 		// When the period really ends, the first answer of the database says; until then, no later than this.
 		l.ends = now.Add(period)
 	}
-	key := rule + "\x00" + who
-	s := l.held[key]
+	held, rest := l.known, others
+	if rule.Strangers {
+		held, rest = l.strange, elsewhere
+	}
+	key := rule.Name + "\x00" + who
+	s := held[key]
+	if s == nil && len(held) >= tellApart {
+		who, key = rest, rule.Name+"\x00"+rest
+		s = held[key]
+	}
 	if s == nil {
-		if len(l.held) >= tellApart {
-			who = elsewhere
-			if s = l.held[rule+"\x00"+who]; s != nil {
-				return s, l.ends
-			}
-			key = rule + "\x00" + who
-		}
 		s = &share{who: who, turn: make(chan struct{}, 1)}
-		l.held[key] = s
+		held[key] = s
 	}
 	return s, l.ends
 }

@@ -125,6 +125,39 @@ func TestNoDatabaseNoAct(t *testing.T) {
 	})
 }
 
+// TestStrangersPushNobodyAside: more addresses than an instance tells apart come within a minute. Those beyond share a count and its limit. A
+// caller who is known, new in this minute or not, keeps their own, over all instances.
+func TestStrangersPushNobodyAside(t *testing.T) {
+	each(t, func(t *testing.T, _ *store.DB, _ *clock, instance func() *rate.Limiter) {
+		known, strange := rule(3), rule(3)
+		strange.Strangers = true
+		l, another := instance(), instance()
+		require.NoError(t, l.Take(t.Context(), known, "user_early"))
+		require.NoError(t, l.Take(t.Context(), strange, "192.0.2.1"))
+		for i := range 100_000 {
+			l.Meet(strange, "10."+strconv.Itoa(i>>16)+"."+strconv.Itoa(i>>8&255)+"."+strconv.Itoa(i&255))
+		}
+		require.Equal(t, 100_001, l.Held(strange), "the memory is bounded")
+
+		for i := range 3 { // the strangers who came too late are one
+			require.NoError(t, l.Take(t.Context(), strange, "198.51.100."+strconv.Itoa(i)))
+		}
+		requireLimited(t, l.Take(t.Context(), strange, "198.51.100.9"), 55)
+		require.NoError(t, l.Take(t.Context(), strange, "192.0.2.1"), "who came before them has their own")
+
+		for i := range 50 { // each of them new
+			who := "user_" + strconv.Itoa(i)
+			require.NoError(t, l.Take(t.Context(), known, who))
+			require.NoError(t, another.Take(t.Context(), known, who))
+			require.NoError(t, l.Take(t.Context(), known, who))
+			requireLimited(t, l.Take(t.Context(), known, who), 55)
+			requireLimited(t, another.Take(t.Context(), known, who), 55)
+		}
+		require.NoError(t, l.Take(t.Context(), known, "user_early"))
+		require.Equal(t, 51, l.Held(known))
+	})
+}
+
 // TestOldCountsGo: the table holds who came lately, and nothing readable.
 func TestOldCountsGo(t *testing.T) {
 	each(t, func(t *testing.T, db *store.DB, c *clock, instance func() *rate.Limiter) {

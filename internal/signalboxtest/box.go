@@ -108,7 +108,7 @@ func start(t testing.TB, cfg store.Config, env map[string]string, first *Box, ad
 	conf, err := app.Load(settings, nil)
 	require.NoError(t, err)
 	conf.Log = slog.New(slog.NewJSONHandler(b.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	made, err := app.Init(context.Background(), conf, app.Admin{Email: "admin@example.com", Name: "Ada", Password: secret.FromString(processPassword), TokenLife: 24 * time.Hour})
+	made, err := app.Init(context.Background(), conf, app.Admin{Email: "admin@example.com", Name: "Ada", Password: secret.FromString(AdminPassword), TokenLife: 24 * time.Hour})
 	switch f, ok := fault.As(err); {
 	case err == nil:
 		b.Token = made.AccessToken.Reveal()
@@ -118,7 +118,7 @@ func start(t testing.TB, cfg store.Config, env map[string]string, first *Box, ad
 	default:
 		b.Token = first.Token
 	}
-	b.Planted.Add("password", processPassword)
+	b.Planted.Add("password", AdminPassword)
 	b.Planted.Add("root key", rootKey)
 	b.Store = store.Config{DataDir: b.DataDir, PostgresURL: cfg.PostgresURL}
 	b.App, err = app.Open(context.Background(), conf)

@@ -36,7 +36,8 @@ type Process struct {
 	planted   *Planted
 }
 
-const processPassword = "a long enough passphrase"
+// AdminPassword is that of admin@example.com, the administrator of every box and process.
+const AdminPassword = "a long enough passphrase"
 
 var build struct {
 	once sync.Once
@@ -119,7 +120,7 @@ func newProcess(t testing.TB, cfg store.Config, env []string) *Process {
 	p.URL = "http://" + p.addr
 	p.env = p.environment(cfg.PostgresURL.Reveal(), env)
 	init := exec.Command(p.bin, "init", "--admin-email", "admin@example.com", "--password-stdin", "--json")
-	init.Env, init.Stdin = p.env, strings.NewReader(processPassword+"\n")
+	init.Env, init.Stdin = p.env, strings.NewReader(AdminPassword+"\n")
 	var stderr bytes.Buffer
 	init.Stderr = &stderr
 	out, err := init.Output()
@@ -130,7 +131,7 @@ func newProcess(t testing.TB, cfg store.Config, env []string) *Process {
 	require.NoError(t, json.Unmarshal(out, &made), "%s", out)
 	require.NotEmpty(t, made.AccessToken)
 	p.Token = made.AccessToken
-	p.planted.Add("password", processPassword)
+	p.planted.Add("password", AdminPassword)
 	p.planted.Add("access token", p.Token)
 	p.planted.Add("root key", rootKey)
 	t.Cleanup(func() { p.end() })

@@ -31,14 +31,17 @@ func (s *site) stranger(r *http.Request) identity.Caller {
 	return identity.Caller{Kind: identity.KindAnonymous, RequestID: requestIDOf(r), IP: s.ClientIP(r), UserAgent: r.UserAgent()}
 }
 
-// visitor returns who is signed in. An Authorization header is for the API and says nothing here.
+// visitor returns who is signed in. An Authorization header is for the API and says nothing here. A cookie that is no session's is counted as
+// a guess, and refused as "rate_limited" when there were too many.
 func (s *site) visitor(r *http.Request) (visitor, error) {
-	cookie := identity.CookieSecret(r)
+	cookie, from := identity.CookieSecret(r), s.stranger(r)
 	caller, err := s.Identity.Session(r.Context(), cookie)
 	if err != nil {
+		if cookie != "" && fault.KindOf(err) == fault.Unauthenticated {
+			err = s.Identity.Refuse(r.Context(), from.IP, identity.FailedSession, err)
+		}
 		return visitor{}, err
 	}
-	from := s.stranger(r)
 	caller.RequestID, caller.IP, caller.UserAgent = from.RequestID, from.IP, from.UserAgent
 	return visitor{Caller: caller, cookie: cookie}, nil
 }

@@ -276,3 +276,39 @@ func TestPagesAreCounted(t *testing.T) {
 		require.NotContains(s, s.do("GET", "/account", nil, "Cookie", cookie).text, "Renamed")
 	})
 }
+
+// TestCookiesAreNoGuessingGame: cookies that are nobody's count as failures of their address. Beyond the limit a page says so; who is signed in goes
+// on, and whoever is left with an old cookie still signs in.
+func TestCookiesAreNoGuessingGame(t *testing.T) {
+	const limit = 4
+	eachWith(t, identity.Config{FailureLimit: limit}, func(s *site) {
+		cookie := s.administrator()
+		guess := "__Host-signalbox=sbc_" + strings.Repeat("0", 38)
+		minute := func() (n int64) {
+			require.NoError(s, s.db.Read(s.Context(), func(tx *store.Tx) error { n = tx.Now().Unix() / 60; return nil }))
+			return n
+		}
+		for from := int64(0); from != minute(); { // when a minute ends meanwhile, the counts say nothing; then it is done again
+			from = minute()
+			before := s.rooms.Failures()[identity.FailedSession]
+			var a answer
+			for range limit {
+				a = s.do("GET", "/account", nil, "Cookie", guess)
+				if minute() == from {
+					require.Equal(s, http.StatusSeeOther, a.StatusCode)
+				}
+			}
+			a = s.do("GET", "/account", nil, "Cookie", guess)
+			if minute() != from {
+				continue
+			}
+			require.Equal(s, http.StatusTooManyRequests, a.StatusCode)
+			require.NotEmpty(s, a.Header.Get("Retry-After"))
+			require.Equal(s, http.StatusSeeOther, s.do("GET", "/account", nil).StatusCode, "no cookie is no guess")
+			require.Equal(s, int64(limit+1), s.rooms.Failures()[identity.FailedSession]-before)
+			require.Equal(s, http.StatusOK, s.do("GET", "/sign-in", nil, "Cookie", guess).StatusCode)
+			require.True(s, s.isSignedIn(s.signIn(guess)))
+			require.True(s, s.isSignedIn(cookie))
+		}
+	})
+}

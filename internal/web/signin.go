@@ -59,7 +59,7 @@ func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
 	switch _, err := s.visitor(r); {
 	case err == nil:
 		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
-	case fault.KindOf(err) != fault.Unauthenticated:
+	case fault.KindOf(err) != fault.Unauthenticated && fault.KindOf(err) != fault.TooMany: // whose cookie is worth nothing may still sign in
 		s.fail(w, r, err)
 	default:
 		s.show(w, r, http.StatusOK, "form", s.signInPage(r, next, ""))

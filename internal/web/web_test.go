@@ -57,14 +57,21 @@ func (l *log) String() string {
 
 func each(t *testing.T, fn func(s *site)) {
 	t.Helper()
+	eachWith(t, identity.Config{}, fn)
+}
+
+// eachWith is each with a limit of failures and the like.
+func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
+	t.Helper()
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		s := &site{T: t, db: db, log: &log{}}
+		cfg, s := cfg, &site{T: t, db: db, log: &log{}}
 		logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		root, err := secret.NewRootKey()
 		require.NoError(t, err)
 		ring, err := keyring.Open(t.Context(), keyring.Config{DB: db, Root: root})
 		require.NoError(t, err)
-		s.rooms, err = identity.New(identity.Config{DB: db, Ring: ring, Log: logger})
+		cfg.DB, cfg.Ring, cfg.Log = db, ring, logger
+		s.rooms, err = identity.New(cfg)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
 		require.NoError(t, db.Start(t.Context()))
