@@ -97,17 +97,22 @@ func held(tx *store.Tx, parties []string, id string) (verbs, error) {
 	if len(parties) == 0 || !store.ValidID(credentialPrefix, id) {
 		return verbs{}, nil
 	}
-	args := append([]any{id}, anys(parties)...)
+	query, args := heldQuery(parties, id)
+	var row verbsRow
+	err := tx.Get(&row, query, args...)
+	return row.verbs(), err
+}
+
+// heldQuery is the statement for what the parties may do with a credential.
+func heldQuery(parties []string, id string) (query string, args []any) {
 	in := "$2"
 	for i := range parties[1:] {
 		in += ", $" + number(i+3)
 	}
 	const of = `SELECT g.may_use, g.may_reveal, g.may_manage, g.owner FROM `
-	var row verbsRow
-	err := tx.Get(&row, sumOfVerbs+`(`+of+`grants g WHERE g.scope = 'credential' AND g.scope_id = $1 AND g.grantee_id IN (`+in+`)
-		UNION ALL `+of+`credentials c JOIN grants g ON g.scope = 'client' AND g.scope_id = c.client_id AND g.grantee_id IN (`+in+`) WHERE c.id = $1
-		UNION ALL `+of+`credentials c JOIN grants g ON g.scope = 'service' AND g.scope_id = c.service_id AND g.grantee_id IN (`+in+`) WHERE c.id = $1) AS g`, args...)
-	return row.verbs(), err
+	return sumOfVerbs + `(` + of + `grants g WHERE g.scope = 'credential' AND g.scope_id = $1 AND g.grantee_id IN (` + in + `)
+		UNION ALL ` + of + `credentials c JOIN grants g ON g.scope = 'client' AND g.scope_id = c.client_id AND g.grantee_id IN (` + in + `) WHERE c.id = $1
+		UNION ALL ` + of + `credentials c JOIN grants g ON g.scope = 'service' AND g.scope_id = c.service_id AND g.grantee_id IN (` + in + `) WHERE c.id = $1) AS g`, append([]any{id}, anys(parties)...)
 }
 
 // heldOn returns what the parties together may do on a client or a service.
