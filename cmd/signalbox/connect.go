@@ -8,10 +8,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/identity"
 )
 
 // target is a kind of program that can be connected.
@@ -104,6 +106,10 @@ func (s *shell) connectTo(t target) *cobra.Command {
 			}
 		}
 		key, err := c.IssueKey(ctx, train, draft)
+		succeeds := ""
+		if err != nil && replace && problem(err).Code == "key_limit_reached" {
+			key, succeeds, err = succeed(ctx, c, train, draft, keys, err)
+		}
 		if err != nil {
 			return trainError(err, train)
 		}
@@ -114,6 +120,9 @@ func (s *shell) connectTo(t target) *cobra.Command {
 				// Nobody has the key, so nobody shall be able to use it.
 				if rerr := c.RevokeKey(context.WithoutCancel(ctx), train, key.ID); rerr != nil {
 					return fmt.Errorf("%w; the new key %s is of no use to anybody, revoke it with: signalbox key revoke %s %s", err, key.ID, train, key.ID)
+				}
+				if succeeds != "" {
+					return fmt.Errorf("%w; the older key %s works for 30 more days at most, so issue another in time", err, succeeds)
 				}
 				return err
 			}
@@ -193,6 +202,19 @@ func (s *shell) replaced(ctx context.Context, c *client.Client, revoke bool, out
 		s.note("Revoked what it replaces: %s.", strings.Join(out.Revoked, ", "))
 	}
 	return nil
+}
+
+// succeed issues the new key as the successor of an older one of its name, where the train has as many keys as it may have: a successor takes
+// the place of what it replaces, which works on until the new key is where it belongs. Without one that can be replaced, full stands.
+func succeed(ctx context.Context, c *client.Client, train string, draft client.KeyDraft, keys []client.Key, full error) (client.IssuedKey, string, error) {
+	for _, k := range keys {
+		if k.Name != draft.Name || k.Status != "active" || k.ReplacedBy != "" {
+			continue
+		}
+		key, err := c.ReplaceKey(ctx, train, k.ID, client.KeyReplacement{Name: draft.Name, ExpiresAt: draft.ExpiresAt, OverlapSeconds: int(identity.MaxOverlap / time.Second)})
+		return key, k.ID, err
+	}
+	return client.IssuedKey{}, "", full
 }
 
 // quote makes text one word of a POSIX shell.

@@ -39,7 +39,23 @@ func (s *shell) root() *cobra.Command {
 	s.completions(root)
 	root.Args = cobra.ArbitraryArgs
 	root.RunE = unknownCommand
+	strictCompletion(root)
 	return root
+}
+
+// strictCompletion makes the command that writes completions refuse what it does not know, as every other does: cobra would print its help
+// and call it done, and a script would install that.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if !isCompletion(c) {
+			continue
+		}
+		c.Args, c.RunE = cobra.ArbitraryArgs, unknownCommand
+		for _, language := range c.Commands() {
+			language.Args = words()
+		}
+	}
 }
 
 // parent makes a command that only has others below it.

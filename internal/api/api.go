@@ -37,7 +37,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what the door needs. All but ClientIP, Served, Log, ReadOnly and Closed is required.
+// Config is what the door needs. All but ClientIP, Served, Log, Clock, ReadOnly and Closed is required.
 type Config struct {
 	DB       *store.DB
 	Ring     *keyring.Ring // seals what is kept of answers
@@ -57,6 +57,8 @@ type Config struct {
 	// Limits counts the requests of callers; CallerLimit and RevealLimit are how many each may make, and how many fields reveal, a minute.
 	Limits                   Limits
 	CallerLimit, RevealLimit int
+	// Clock says how old a person's last proof is; nil means the wall clock.
+	Clock func() time.Time
 	// ReadOnly refuses every change.
 	ReadOnly bool
 	// Closed is the answer to every request of an instance that does not serve the API; nil serves it.
@@ -93,6 +95,9 @@ func New(cfg Config) (*Door, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
 	}
 	s, err := build(cfg)
 	if err != nil {

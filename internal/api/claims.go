@@ -25,7 +25,7 @@ const ringPurpose = "idempotency"
 type claim struct {
 	id                  string
 	route               route
-	request, mac        []byte
+	body, request, mac  []byte
 	instance, requestID string
 }
 

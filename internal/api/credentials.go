@@ -49,6 +49,13 @@ type credentialPage struct {
 	Body client.CredentialPage
 }
 
+// again asks the vault whether the caller may still do p to a credential.
+func (s *service) again(p identity.Permission, act string) func(context.Context, identity.Caller, string, []byte) error {
+	return func(ctx context.Context, caller identity.Caller, id string, _ []byte) error {
+		return s.Vault.MayStill(ctx, caller, p, act, id)
+	}
+}
+
 func (s *service) addCredentials() {
 	const tag = "credentials"
 	add(s, route{method: http.MethodGet, path: "/api/credentials", id: "list-credentials", summary: "List credentials", tag: tag,
@@ -56,25 +63,26 @@ func (s *service) addCredentials() {
 	add(s, route{method: http.MethodGet, path: "/api/credentials/by-client/{client_id}", id: "list-credentials-by-client", summary: "List the credentials of a client",
 		tag: tag, access: string(identity.CredentialRead)}, s.listCredentialsByClient)
 	add(s, route{method: http.MethodPost, path: "/api/credentials", id: "create-credential", summary: "Store a credential", tag: tag,
-		description: "Only type, name and secrets are required.", access: string(identity.CredentialWrite), status: http.StatusCreated, maxBody: secretBody}, s.createCredential)
+		description: "Only type, name and secrets are required.", access: string(identity.CredentialWrite), status: http.StatusCreated, maxBody: secretBody,
+		again: s.again(identity.CredentialWrite, "create")}, s.createCredential)
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}", id: "get-credential", summary: "Read a credential's metadata", tag: tag,
 		description: "Never the secret.", access: string(identity.CredentialRead)}, s.getCredential)
 	for _, method := range []string{http.MethodPatch, http.MethodPut} {
 		add(s, route{method: method, path: "/api/credentials/{id}", id: strings.ToLower(method) + "-credential", summary: "Change a credential", tag: tag,
-			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host or token endpoint needs the right to reveal the secret too, since it would go there. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},
+			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host or token endpoint needs the right to reveal the secret too, since it would go there. Under another client or service, a train that could use it by what is granted on the one it leaves, and by nothing else, is unlinked. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},
 			s.updateCredential)
 	}
 	add(s, route{method: http.MethodDelete, path: "/api/credentials/{id}", id: "delete-credential", summary: "Delete a credential", tag: tag,
 		description: "Destroys the sealed material of all its versions.", access: string(identity.CredentialWrite)}, s.deleteCredential)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/reveal", id: "reveal-credential", summary: "Decrypt one secret field", tag: tag,
 		description: "Who, which and why are recorded before the field is decrypted.", access: string(identity.CredentialReveal),
-		showsSecret: true, makesNothing: true, reveals: true, changesNothing: true}, s.revealCredential)
+		showsSecret: true, makesNothing: true, reveals: true, changesNothing: true, again: s.again(identity.CredentialReveal, "reveal")}, s.revealCredential)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/rotate", id: "rotate-credential", summary: "Store a new version of the secret", tag: tag,
-		access: string(identity.CredentialWrite), maxBody: secretBody}, s.rotateCredential)
+		access: string(identity.CredentialWrite), maxBody: secretBody, again: s.again(identity.CredentialWrite, "rotate")}, s.rotateCredential)
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}/versions", id: "list-credential-versions", summary: "List the versions of a credential's secret", tag: tag,
 		access: string(identity.CredentialRead)}, s.listVersions)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/versions/{n}/restore", id: "restore-credential", summary: "Bring back an older version of the secret",
-		description: "As a new version.", tag: tag, access: string(identity.CredentialWrite)}, s.restoreCredential)
+		description: "As a new version.", tag: tag, access: string(identity.CredentialWrite), again: s.again(identity.CredentialWrite, "restore")}, s.restoreCredential)
 }
 
 func (s *service) listCredentials(ctx context.Context, caller identity.Caller, in *struct {

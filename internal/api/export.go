@@ -66,7 +66,7 @@ func (s *service) exportAudit(ctx context.Context, caller identity.Caller, in *s
 	Target string       `query:"target" maxLength:"100" doc:"The id of what was acted on."`
 	Format exportFormat `query:"format" doc:"ndjson when it is left out."`
 }) (*stream, error) {
-	if err := identity.RequireFresh(caller, time.Now()); err != nil {
+	if err := identity.RequireFresh(caller, s.Clock()); err != nil {
 		return nil, errors.Join(s.refuseAudit(ctx, caller, err), err)
 	}
 	q := AuditQuery{AuditFilter: in.AuditFilter}.query()

@@ -54,7 +54,7 @@ func (s *service) addFactors() {
 	add(s, route{method: http.MethodPost, path: all + "/totp", id: "offer-totp", summary: "Show the secret of an authenticator app", tag: tag, description: session + " It counts once a code confirms it, within ten minutes.",
 		access: string(identity.ProfileWrite), showsSecret: true}, s.offerTOTP)
 	add(s, route{method: http.MethodPost, path: all + "/totp/confirm", id: "confirm-totp", summary: "Confirm an authenticator app with its code", tag: tag,
-		description: session + " With a first factor come recovery codes, and other sessions end.", access: string(identity.ProfileWrite), showsSecret: true, throttled: true}, s.confirmTOTP)
+		description: session + " With a first factor come recovery codes, and other sessions end.", access: string(identity.ProfileWrite), showsSecret: true, keyless: true, throttled: true}, s.confirmTOTP)
 	add(s, route{method: http.MethodDelete, path: all + "/totp", id: "remove-totp", summary: "Remove the authenticator app", tag: tag, description: session, access: string(identity.ProfileWrite)}, s.removeTOTP)
 	add(s, route{method: http.MethodPost, path: all + "/recovery-codes", id: "renew-recovery-codes", summary: "Make new recovery codes", tag: tag, description: session + " The old ones are void.",
 		access: string(identity.ProfileWrite), showsSecret: true}, s.renewRecoveryCodes)

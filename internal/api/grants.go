@@ -89,7 +89,7 @@ func shownGrants(g vault.Grants) client.Grants {
 }
 
 func (s *service) grants(ctx context.Context, caller identity.Caller, scope vault.Scope) (*grantsAnswer, error) {
-	g, err := s.Vault.Grants(ctx, caller, scope, s.Trains)
+	g, err := s.Vault.Grants(ctx, caller, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (s *service) setGrants(ctx context.Context, caller identity.Caller, scope v
 	for i, g := range in.Grants {
 		list[i] = vault.Grant{Party: identity.Party{Kind: identity.PartyKind(g.Grantee.Kind), ID: g.Grantee.ID}, Use: g.Use, Reveal: g.Reveal, Manage: g.Manage, Owner: g.Owner}
 	}
-	out, err := s.Vault.SetGrants(ctx, caller, scope, list, ifMatch, s.Trains)
+	out, err := s.Vault.SetGrants(ctx, caller, scope, list, ifMatch)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (s *service) addLinks() {
 	add(s, route{method: http.MethodGet, path: all, id: "list-links", summary: "List what the train may be lent", tag: tag, access: string(identity.TrainRead)}, s.listLinks)
 	add(s, route{method: http.MethodPost, path: all, id: "link-credential", summary: "Let the train be lent a credential", tag: tag,
 		description: "201 for a new link, 200 for one that was there and is changed to what is given. A grant that lets the train use the credential does in place of credentials:read.",
-		access:      string(identity.TrainWrite + " " + identity.CredentialRead), byGrant: identity.CredentialRead, status: http.StatusCreated, also: http.StatusOK}, s.link)
+		access:      string(identity.TrainWrite + " " + identity.CredentialRead), byGrant: identity.CredentialRead, again: s.linkAgain, status: http.StatusCreated, also: http.StatusOK}, s.link)
 	add(s, route{method: http.MethodGet, path: one, id: "get-link", summary: "Read one link", tag: tag, access: string(identity.TrainRead)}, s.getLink)
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-link", summary: "Change a link's alias or priority", tag: tag, access: string(identity.TrainWrite)}, s.relink)
 	add(s, route{method: http.MethodDelete, path: one, id: "unlink-credential", summary: "Take a credential from the train", tag: tag,
@@ -81,6 +81,15 @@ func linkOut(l train.Link, err error) (*oneLinkAnswer, error) {
 		return nil, err
 	}
 	return &oneLinkAnswer{ETag: l.ETag(), Body: linkBody{shownLink(l)}}, nil
+}
+
+// linkAgain asks whether the caller might still make the link that they made.
+func (s *service) linkAgain(ctx context.Context, caller identity.Caller, train string, body []byte) error {
+	var draft linkDraft
+	if err := unmarshal(body, &draft); err != nil {
+		return err
+	}
+	return s.Trains.MayStillLink(ctx, caller, train, draft.CredentialID)
 }
 
 func (s *service) link(ctx context.Context, caller identity.Caller, in *struct {

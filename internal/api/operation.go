@@ -45,6 +45,12 @@ type route struct {
 	reveals, changesNothing bool
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
 	showsSecret, makesNothing bool
+	// keyless says that an Idempotency-Key means nothing here: the answer gives the caller another cookie, or is about who asks at this moment,
+	// and neither can be given again.
+	keyless bool
+	// again says whether the caller may still be answered about what the first request with their Idempotency-Key did to target. A POST with
+	// a permission that some role has only for its own and what was granted to it must have it.
+	again func(ctx context.Context, caller identity.Caller, target string, body []byte) error
 	// throttled says that the operation takes a password, and may be refused for too many wrong ones.
 	throttled bool
 	// ownRefusal, when set, records a refusal by the permission table. The rooms record theirs, so only operations on a room that takes no
@@ -86,11 +92,18 @@ func (r route) permissions() ([]identity.Permission, error) {
 	return out, nil
 }
 
+// takesKey reports whether an Idempotency-Key makes the operation safe to repeat.
+func (r route) takesKey() bool { return r.method == http.MethodPost && !r.keyless }
+
 // add registers an operation. The handler gets the caller as an argument; what it returns as an error becomes a problem document.
 func add[I, O any](s *service, r route, handle func(context.Context, identity.Caller, *I) (*O, error)) {
 	needs, err := r.permissions()
 	if err != nil {
 		s.broken = append(s.broken, err)
+		return
+	}
+	if r.takesKey() && r.again == nil && slices.ContainsFunc(needs, identity.Permission.Narrow) {
+		s.broken = append(s.broken, fmt.Errorf("api: %s %s would answer again whoever has lost their right to it", r.method, r.path))
 		return
 	}
 	if r.maxBody == 0 {
@@ -110,7 +123,7 @@ func add[I, O any](s *service, r route, handle func(context.Context, identity.Ca
 	if r.access == public {
 		op.Security = []map[string][]string{}
 	}
-	if r.method == http.MethodPost {
+	if r.takesKey() {
 		op.Parameters = append(op.Parameters, keyParameter())
 	}
 	if r.throttled {
@@ -182,7 +195,7 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 		return
 	}
 	// Who may not do it is refused by the room, which records that, whatever became of an earlier request.
-	if out, ok := w.(*reply); ok && r.method == http.MethodPost && ex.refusal == nil {
+	if out, ok := w.(*reply); ok && r.takesKey() && ex.refusal == nil {
 		key, err := idempotencyKey(req.Header)
 		if err != nil {
 			s.refuse(w, req, err)

@@ -83,7 +83,7 @@ func (r *running) end(id string) {
 // once takes a request with a key to its operation, or answers it from what became of the first with that key.
 func (s *service) once(r route, key string, in *checked, w *reply, req *http.Request, next func(huma.Context)) {
 	ex := exchangeOf(req.Context())
-	c := claim{id: claimID(ex.caller.ID, key), route: r, instance: s.instance, requestID: ex.id, request: canonical(req, in.body)}
+	c := claim{id: claimID(ex.caller.ID, key), route: r, instance: s.instance, requestID: ex.id, body: in.body, request: canonical(req, in.body)}
 	var err error
 	if c.mac, err = s.Ring.MAC(ringPurpose, c.request); err != nil {
 		s.refuse(w, req, err)
@@ -96,7 +96,7 @@ func (s *service) once(r route, key string, in *checked, w *reply, req *http.Req
 	defer s.running.end(c.id) // also when the operation panics
 	switch row, err := s.claimed(req.Context(), c.id); {
 	case err == nil:
-		if err := s.replay(row, c, w); err != nil {
+		if err := s.replay(req.Context(), row, c, w); err != nil {
 			s.refuse(w, req, err)
 		}
 		return
@@ -120,8 +120,9 @@ func (s *service) once(r route, key string, in *checked, w *reply, req *http.Req
 	}
 }
 
-// replay answers from the row of the key, or returns the refusal that it leads to.
-func (s *service) replay(row claimRow, c claim, w *reply) error {
+// replay answers from the row of the key, or returns the refusal that it leads to. Whoever has lost their right meanwhile is refused as
+// anybody without it, whatever became of the first request.
+func (s *service) replay(ctx context.Context, row claimRow, c claim, w *reply) error {
 	same, err := s.Ring.SameMAC(ringPurpose, row.Request, c.request)
 	if err != nil {
 		return row.lost().Because(err)
@@ -129,6 +130,11 @@ func (s *service) replay(row claimRow, c claim, w *reply) error {
 	if !same || row.Route != c.route.id {
 		return fault.New(fault.Unprocessable, "idempotency_mismatch", "This Idempotency-Key was used for another request within the last 24 hours. Nothing was done; send a new key with a new request.").
 			With("header."+headerKey, "was used for another request")
+	}
+	if c.route.again != nil {
+		if err := c.route.again(ctx, exchangeOf(ctx).caller, row.TargetID, c.body); err != nil {
+			return err
+		}
 	}
 	switch {
 	case row.State == stateIssued:
@@ -151,7 +157,7 @@ func (s *service) lookAgain(c claim, w *reply, req *http.Request) {
 		return
 	}
 	w.reset()
-	if err := s.replay(row, c, w); err != nil {
+	if err := s.replay(ctx, row, c, w); err != nil {
 		s.refuse(w, req, err)
 	}
 }

@@ -38,13 +38,13 @@ func (s *service) addSessions() {
 	add(s, route{method: http.MethodDelete, path: all + "/{id}", id: "end-session", changesNothing: true, summary: "End a session", tag: tag,
 		description: "Those of others need users:write.", access: string(identity.ProfileWrite)}, s.endSession)
 	add(s, route{method: http.MethodPost, path: auth + "logout", id: "log-out", summary: "End the session that asks", tag: tag, access: signedIn,
-		description: "A personal access token is not a session, and is revoked instead.", status: http.StatusNoContent, changesNothing: true}, s.logout)
+		description: "A personal access token is not a session, and is revoked instead.", status: http.StatusNoContent, keyless: true, changesNothing: true}, s.logout)
 	add(s, route{method: http.MethodPost, path: auth + "step-up", id: "step-up", summary: "Prove again who one is, in the session that asks", tag: tag, access: signedIn,
-		description: "For five minutes it may do what answers 403 step_up_required. The session gets another cookie.", status: http.StatusNoContent, throttled: true, changesNothing: true}, s.stepUp)
+		description: "For five minutes it may do what answers 403 step_up_required. The session gets another cookie.", status: http.StatusNoContent, keyless: true, throttled: true, changesNothing: true}, s.stepUp)
 	add(s, route{method: http.MethodPost, path: auth + "password", id: "change-password", summary: "Change the own password", tag: tag, access: string(identity.ProfileWrite),
-		description: "All other sessions end. The one that asks, if it is a session, gets another cookie.", status: http.StatusNoContent, throttled: true}, s.changePassword)
+		description: "All other sessions end. The one that asks, if it is a session, gets another cookie.", status: http.StatusNoContent, keyless: true, throttled: true}, s.changePassword)
 	add(s, route{method: http.MethodPost, path: auth + "invitation", id: "use-invitation", summary: "Set a password with a one-time link", tag: tag, access: public,
-		description: "Takes the token of the link and no other."}, s.useInvitation)
+		description: "Takes the token of the link and no other.", keyless: true}, s.useInvitation)
 }
 
 func (s *service) listSessions(ctx context.Context, caller identity.Caller, in *struct {

@@ -165,6 +165,28 @@ func TestRouteWithoutPermission(t *testing.T) {
 	}
 }
 
+// TestRouteThatAnswersWhoLostTheirRight: a POST whose permission goes no further than grants for some role must say who is answered again.
+func TestRouteThatAnswersWhoLostTheirRight(t *testing.T) {
+	nobody := func(context.Context, identity.Caller, string, []byte) error { return nil }
+	for _, c := range []struct {
+		r    route
+		fine bool
+	}{
+		{route{method: "POST", access: "credentials:write"}, false},
+		{route{method: "POST", access: "trains:write credentials:read", byGrant: identity.CredentialRead}, false},
+		{route{method: "POST", access: "credentials:write", again: nobody}, true},
+		{route{method: "POST", access: "credentials:write", keyless: true}, true},
+		{route{method: "PATCH", access: "credentials:write"}, true},
+		{route{method: "POST", access: "trains:write"}, true},
+	} {
+		c.r.path, c.r.id, c.r.summary = "/api/x", "x", "x"
+		s := newStand(t, func(s *service) {
+			add(s, c.r, func(context.Context, identity.Caller, *struct{}) (*struct{}, error) { return nil, nil })
+		})
+		require.Equal(t, c.fine, len(s.broken) == 0, "%s %s", c.r.method, c.r.access)
+	}
+}
+
 // TestUnsentBodyLength: a body whose length is not announced is capped all the same.
 func TestUnsentBodyLength(t *testing.T) {
 	s := newStand(t, func(s *service) {

@@ -132,6 +132,12 @@ func (s Scopes) Has(p Permission) bool { return slices.Contains(s, p) }
 // Known reports whether the permission is in the table.
 func (p Permission) Known() bool { _, ok := permission(p); return ok }
 
+// Narrow reports whether some role has the permission only for what it owns and what was granted to it.
+func (p Permission) Narrow() bool {
+	row, _ := permission(p)
+	return len(row.Granted) > 0
+}
+
 // Known reports whether the role is one of [Roles].
 func (r Role) Known() bool { return slices.Contains(everyone, r) }
 

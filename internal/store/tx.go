@@ -245,6 +245,20 @@ func (tx *Tx) ForUpdate() string {
 	return ""
 }
 
+// Lock holds up every other transaction that locks the same name, until this one ends: for what two transactions decide by rows that neither
+// of them changes, or that are not there yet. What is read after it, is what the one before has left. Who locks several names does so in
+// their order. SQLite has one writing transaction at a time anyway.
+func (tx *Tx) Lock(name string) error {
+	if !tx.writable {
+		return errors.New("store: only a writing transaction locks")
+	}
+	if tx.db.engine == SQLite {
+		return nil
+	}
+	_, err := tx.Exec(`SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, name)
+	return err
+}
+
 // Now returns the transaction's time, the same at each call, in UTC and whole microseconds. On PostgreSQL it is the database's clock, so
 // that instances whose clocks differ compare leases alike.
 func (tx *Tx) Now() time.Time {

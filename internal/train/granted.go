@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
@@ -47,7 +48,9 @@ func (r *Room) Withdraw(tx *store.Tx, caller identity.Caller, trainID string, cr
 		return nil
 	}
 	t, err := find(tx, trainID, tx.ForUpdate())
-	if err != nil {
+	if fault.KindOf(err) == fault.NotFound {
+		return nil // it was deleted at this moment, and its links with it
+	} else if err != nil {
 		return err
 	}
 	for _, id := range credentials {
@@ -78,6 +81,39 @@ func (r *Room) mayLink(ctx context.Context, caller identity.Caller, ref string) 
 		return nil, err
 	}
 	return identity.Allow(caller, identity.CredentialRead), nil
+}
+
+// linkable returns the credential when the caller may let the train be lent it, or the refusal.
+func (r *Room) linkable(tx *store.Tx, caller identity.Caller, trainID, credential string, refusal error) (vault.Credential, error) {
+	cred, err := r.vault.Resolve(tx, credential)
+	if refusal != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
+		// What does not exist has no grant, and is refused by the same words.
+		err = granted(tx, caller, trainID, cred.ID, refusal)
+	}
+	return cred, err
+}
+
+// MayStillLink returns nil when the caller might now make a link that they made, and otherwise what they would be told; a refusal of rights
+// is recorded. It is for an answer that is given a second time.
+func (r *Room) MayStillLink(ctx context.Context, caller identity.Caller, ref, credential string) error {
+	refusal, err := r.mayLink(ctx, caller, ref)
+	if err != nil || refusal == nil {
+		return err
+	}
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		t, err := find(tx, ref, "")
+		if err == nil {
+			_, err = r.linkable(tx, caller, t.ID, credential, refusal)
+		}
+		return err
+	})
+	if err != refusal {
+		return err
+	}
+	if err := r.recordRefusal(ctx, caller, named(ref), refusal, store.Str("act", string(store.TrainLink))); err != nil {
+		return err
+	}
+	return refusal
 }
 
 // granted returns nil when a grant lets the train, or the caller, use the credential, and otherwise the refusal, which is recorded.

@@ -93,7 +93,7 @@ func (s site) open(t testing.TB) *yard {
 	require.NoError(t, err)
 	ids, err := identity.New(identity.Config{DB: db, Clock: s.clock.Now})
 	require.NoError(t, err)
-	safe, err := vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, CheckURL: func(*url.URL) error { return nil }})
+	safe, err := vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, CheckURL: func(*url.URL) error { return nil }, Clock: s.clock.Now})
 	require.NoError(t, err)
 	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Meters: s.meters, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)

@@ -104,13 +104,9 @@ func (r *Room) Link(ctx context.Context, caller identity.Caller, ref string, d L
 		if err != nil {
 			return err
 		}
-		cred, err := r.vault.Resolve(tx, d.Credential)
-		if refusal != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
-			// What does not exist has no grant, and is refused by the same words.
-			err = granted(tx, caller, t.ID, cred.ID, refusal)
-			refused = err == refusal
-		}
+		cred, err := r.linkable(tx, caller, t.ID, d.Credential, refusal)
 		if err != nil {
+			refused = err == refusal
 			return err
 		}
 		patch := LinkPatch{Alias: d.Alias, Priority: d.Priority}

@@ -74,6 +74,7 @@ func New(cfg Config) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Vault.LendTo(r)
 	cfg.DB.Subscribe(r.follow)
 	r.watch()
 	return r, nil

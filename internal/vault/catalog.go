@@ -165,9 +165,7 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 			e.exact[i] = unique.Make(v)
 		}
 		var list []string
-		if err := decodeList(tags, &list); err != nil {
-			return err
-		}
+		_ = decodeList(tags, &list) // who reads the page says that the row is damaged
 		for _, tag := range list {
 			e.tags = append(e.tags, unique.Make(tag))
 		}

@@ -127,14 +127,17 @@ func (r *Room) change(ctx context.Context, caller identity.Caller, id, act strin
 		if err != nil {
 			return err
 		}
+		if err := s.familiar(); err != nil {
+			return asRefusal(s.target(), err)
+		}
 		before := s.Meta
 		if err := fn(tx, &s); err != nil {
+			return clashTold(err, own, s.target())
+		}
+		if err := r.move(tx, caller, own, before, &s); err != nil {
 			return err
 		}
-		if err := mayMove(tx, caller, own, before, s.Meta, s.target()); err != nil {
-			return err
-		}
-		if err := mayRedirect(caller, own, before, s.Meta); err != nil {
+		if err := r.mayRedirect(caller, own, before, s.Meta); err != nil {
 			return asRefusal(s.target(), err)
 		}
 		out = s.computed(tx.Now())
@@ -172,7 +175,7 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 	if err := bad.err(); err != nil {
 		return err
 	}
-	if err := s.free(tx); err != nil {
+	if err := s.free(tx, p.AccountID.IsSet()); err != nil {
 		return err
 	}
 	if _, replaced := p.Secrets["access_token"]; replaced && s.row.OAuth && !p.OAuth.ExpiresAt.IsSet() {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -37,8 +38,8 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		s := stored{row: row, state: Active}
 		s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: row.Type, Meta: meta, HasNotes: !d.Notes.IsZero(), Version: 1, Revision: 1,
 			CreatedAt: now, UpdatedAt: now}
-		if err := s.free(tx); err != nil {
-			return err
+		if err := s.free(tx, d.AccountID != ""); err != nil {
+			return clashTold(err, may, store.Target{Kind: targetKind})
 		}
 		notes, err := r.sealNotes(&s, d.Notes)
 		if err != nil {
@@ -59,6 +60,11 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
+		if !may.all {
+			if err := lockScopes(tx, inherits(s.Meta)...); err != nil {
+				return err
+			}
+		}
 		if err := mayMove(tx, caller, may, Meta{}, s.Meta, store.Target{Kind: targetKind}); err != nil {
 			return err
 		}
@@ -78,26 +84,60 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 	return out, nil
 }
 
-// free returns the fault already_exists when another account has this one's name or id. Two transactions that pass here together are
-// told apart by the unique indexes.
-func (s stored) free(tx *store.Tx) error {
+// clash is a name or an account id that another account has. Names are unique among all accounts, so who stores one learns that it is
+// taken, but not by whom, nor what else that account is called.
+type clash struct {
+	verdict *fault.Error // what the caller is told
+	by      []string     // ids of the others
+}
+
+func (c *clash) Error() string { return c.verdict.Error() }
+func (c *clash) Unwrap() error { return c.verdict }
+
+// clashTold returns what the caller hears of a clash. That somebody who does not reach every credential has met one is recorded, with the
+// other's id: whoever tries names is seen.
+func clashTold(err error, own verbs, target store.Target) error {
+	var c *clash
+	if !errors.As(err, &c) {
+		return err
+	}
+	if own.all {
+		return c.verdict
+	}
+	return &refusal{target: target, verdict: c.verdict, details: store.Details{store.Strs("taken_by", c.by)}}
+}
+
+// free returns a clash when another account has this one's name or id; chosen says that the caller has named the id, and that it did not come
+// of the name. Two transactions that pass here together are told apart by the unique indexes.
+func (s stored) free(tx *store.Tx, chosen bool) error {
 	if s.AccountID == "" {
 		return nil
 	}
-	for _, q := range []struct{ sql, value, pointer, message string }{
-		{`SELECT id FROM credentials WHERE account_id IS NOT NULL AND name = $1 AND id <> $2`, s.Name, "/name", "is the name of another account"},
-		{`SELECT id FROM credentials WHERE account_id = $1 AND id <> $2`, s.AccountID, "/account_id", "is the account id of another account"},
-	} {
-		var id string
-		err := tx.Get(&id, q.sql, q.value, s.ID)
-		if err == nil {
-			return taken(q.pointer, q.message)
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return err
+	var others []struct {
+		ID        string `db:"id"`
+		Name      string `db:"name"`
+		AccountID string `db:"account_id"`
+	}
+	if err := tx.Select(&others, `SELECT id, name, account_id FROM credentials WHERE account_id IS NOT NULL AND name = $1 AND id <> $3
+		UNION SELECT id, name, account_id FROM credentials WHERE account_id = $2 AND id <> $3 ORDER BY id`, s.Name, s.AccountID, s.ID); err != nil || len(others) == 0 {
+		return err
+	}
+	c := &clash{verdict: taken()}
+	name, id := false, false
+	for _, o := range others {
+		c.by = append(c.by, o.ID)
+		name = name || o.Name == s.Name || !chosen
+		id = id || o.AccountID == s.AccountID && chosen
+	}
+	for _, f := range []struct {
+		is      bool
+		pointer string
+	}{{name, "/name"}, {id, "/account_id"}} {
+		if f.is {
+			_ = c.verdict.With(f.pointer, "is taken")
 		}
 	}
-	return nil
+	return c
 }
 
 // computed returns what a caller may see, with what follows from the rest at that moment.

@@ -110,7 +110,7 @@ const grantColumns = `scope, scope_id, grantee_id, CASE WHEN user_id IS NOT NULL
 	WHEN train_id IS NOT NULL THEN 'train' ELSE 'service_account' END AS kind, may_use, may_reveal, may_manage, owner, granted_by, granted_at`
 
 // readGrants reads what stands on a scope.
-func readGrants(tx *store.Tx, trains Trains, scope Scope) (Grants, error) {
+func (r *Room) readGrants(tx *store.Tx, scope Scope) (Grants, error) {
 	out := Grants{Scope: scope, Grants: []Grant{}}
 	var rows []grantRow
 	if err := tx.Select(&rows, `SELECT `+grantColumns+` FROM grants WHERE scope = $1 AND scope_id = $2`, string(scope.Kind), scope.ID); err != nil {
@@ -128,7 +128,7 @@ func readGrants(tx *store.Tx, trains Trains, scope Scope) (Grants, error) {
 	if err != nil {
 		return Grants{}, err
 	}
-	slugs, err := trains.Slugs(tx, lines)
+	slugs, err := r.trains.Slugs(tx, lines)
 	if err != nil {
 		return Grants{}, err
 	}
@@ -148,10 +148,10 @@ func readGrants(tx *store.Tx, trains Trains, scope Scope) (Grants, error) {
 
 // Grants returns who may use, reveal and manage a credential, or what a client or a service has. Whose reach is what they own and were
 // granted must be one who manages it. The read is recorded.
-func (r *Room) Grants(ctx context.Context, caller identity.Caller, scope Scope, trains Trains) (Grants, error) {
+func (r *Room) Grants(ctx context.Context, caller identity.Caller, scope Scope) (Grants, error) {
 	var out Grants
-	err := r.onScope(ctx, caller, identity.CredentialRead, "grants", scope, func(tx *store.Tx, target store.Target, s *stored, _ verbs) (err error) {
-		if out, err = withInherited(tx, trains, scope, s); err != nil {
+	err := r.onScope(ctx, caller, identity.CredentialRead, "grants", scope, false, func(tx *store.Tx, target store.Target, s *stored, _ verbs) (err error) {
+		if out, err = r.withInherited(tx, scope, s); err != nil {
 			return err
 		}
 		ev := caller.Event(store.CredentialView, target)
@@ -161,16 +161,16 @@ func (r *Room) Grants(ctx context.Context, caller identity.Caller, scope Scope, 
 	return out, err
 }
 
-func withInherited(tx *store.Tx, trains Trains, scope Scope, s *stored) (Grants, error) {
-	out, err := readGrants(tx, trains, scope)
+func (r *Room) withInherited(tx *store.Tx, scope Scope, s *stored) (Grants, error) {
+	out, err := r.readGrants(tx, scope)
 	if err != nil || s == nil {
 		return out, err
 	}
-	for _, from := range []Scope{{OnClient, s.ClientID}, {OnService, s.ServiceID}} {
+	for _, from := range inherits(s.Meta) {
 		if from.ID == "" {
 			continue
 		}
-		inherited, err := readGrants(tx, trains, from)
+		inherited, err := r.readGrants(tx, from)
 		if err != nil {
 			return Grants{}, err
 		}
@@ -185,17 +185,17 @@ func withInherited(tx *store.Tx, trains Trains, scope Scope, s *stored) (Grants,
 // were granted must manage the scope, give nothing that they do not have themselves, and leave owners alone unless they are one. A train
 // that may not use a credential any more is unlinked from it, which cuts what it was lent. With ifMatch it changes only the state that the
 // caller has seen.
-func (r *Room) SetGrants(ctx context.Context, caller identity.Caller, scope Scope, grants []Grant, ifMatch string, trains Trains) (Grants, error) {
+func (r *Room) SetGrants(ctx context.Context, caller identity.Caller, scope Scope, grants []Grant, ifMatch string) (Grants, error) {
 	var out Grants
-	err := r.onScope(ctx, caller, identity.CredentialGrant, "grant", scope, func(tx *store.Tx, target store.Target, s *stored, own verbs) error {
-		before, err := withInherited(tx, trains, scope, s)
+	err := r.onScope(ctx, caller, identity.CredentialGrant, "grant", scope, true, func(tx *store.Tx, target store.Target, s *stored, own verbs) error {
+		before, err := r.withInherited(tx, scope, s)
 		if err != nil {
 			return err
 		}
 		if !etag.Match(ifMatch, before.ETag()) {
 			return fault.New(fault.Precondition, "etag_mismatch", "The grants changed since they were read. Read them again, then repeat the change on what they are now.")
 		}
-		after, err := settleGrants(tx, caller, scope, before.Grants, grants, trains)
+		after, err := r.settleGrants(tx, caller, scope, before.Grants, grants)
 		if err != nil {
 			return err
 		}
@@ -212,11 +212,11 @@ func (r *Room) SetGrants(ctx context.Context, caller identity.Caller, scope Scop
 			}
 		}
 		for _, train := range lost {
-			if err := withdraw(tx, caller, scope, train, trains); err != nil {
+			if err := r.withdraw(tx, caller, scope, train); err != nil {
 				return err
 			}
 		}
-		if out, err = withInherited(tx, trains, scope, s); err != nil {
+		if out, err = r.withInherited(tx, scope, s); err != nil {
 			return err
 		}
 		ev := caller.Event(store.CredentialGrant, target)
@@ -227,7 +227,7 @@ func (r *Room) SetGrants(ctx context.Context, caller identity.Caller, scope Scop
 }
 
 // settleGrants resolves and checks the grants that are asked for. What stays as it is keeps who granted it, and when.
-func settleGrants(tx *store.Tx, caller identity.Caller, scope Scope, before, asked []Grant, trains Trains) ([]Grant, error) {
+func (r *Room) settleGrants(tx *store.Tx, caller identity.Caller, scope Scope, before, asked []Grant) ([]Grant, error) {
 	var bad problems
 	if len(asked) > MaxGrants {
 		return nil, invalid("/grants", "has too many entries; at most "+number(MaxGrants)+"; grant to a group instead")
@@ -239,7 +239,7 @@ func settleGrants(tx *store.Tx, caller identity.Caller, scope Scope, before, ask
 		if g.Owner {
 			g.Use, g.Reveal, g.Manage = true, true, true
 		}
-		party, err := findParty(tx, g.Party.Kind, g.Party.ID, trains)
+		party, err := r.findParty(tx, g.Party.Kind, g.Party.ID)
 		switch {
 		case fault.KindOf(err) == fault.NotFound:
 			bad.add(at+"/grantee/id", "is none that there is: give the id, or a person's e-mail address, a group's or service account's name, a train's slug")
@@ -267,11 +267,11 @@ func settleGrants(tx *store.Tx, caller identity.Caller, scope Scope, before, ask
 	return out, bad.err()
 }
 
-func findParty(tx *store.Tx, kind identity.PartyKind, ref string, trains Trains) (identity.Party, error) {
+func (r *Room) findParty(tx *store.Tx, kind identity.PartyKind, ref string) (identity.Party, error) {
 	if kind != PartyTrain {
 		return identity.FindParty(tx, kind, ref)
 	}
-	id, slug, err := trains.TrainRef(tx, ref)
+	id, slug, err := r.trains.TrainRef(tx, ref)
 	return identity.Party{Kind: PartyTrain, ID: id, Name: slug}, err
 }
 
@@ -309,6 +309,7 @@ func difference(before, after []Grant) (given, taken, lost []string) {
 			given = append(given, name(g))
 		}
 	}
+	slices.Sort(lost) // trains are locked in this order
 	return given, taken, lost
 }
 
@@ -324,14 +325,14 @@ func insertGrant(tx *store.Tx, scope Scope, g Grant) error {
 }
 
 // withdraw unlinks from a train what it may use no longer: the credentials of the scope on which no other grant lets it.
-func withdraw(tx *store.Tx, caller identity.Caller, scope Scope, train string, trains Trains) error {
+func (r *Room) withdraw(tx *store.Tx, caller identity.Caller, scope Scope, train string) error {
 	column := map[ScopeKind]string{OnCredential: "c.id", OnClient: "c.client_id", OnService: "c.service_id"}[scope.Kind]
 	var ids []string
 	if err := tx.Select(&ids, `SELECT c.id FROM credentials c WHERE `+column+` = $1 AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.grantee_id = $2 AND g.may_use = 1
 		AND `+onCredential+`) ORDER BY c.id`, scope.ID, train); err != nil {
 		return err
 	}
-	return trains.Withdraw(tx, caller, train, ids)
+	return r.trains.Withdraw(tx, caller, train, ids)
 }
 
 // TrainMayUse reports whether a grant lets the train use the credential: its own, its client's or its service's. It is asked in the

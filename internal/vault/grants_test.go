@@ -8,32 +8,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// noTrains stands for a train room without trains.
-type noTrains struct{}
-
-func (noTrains) TrainRef(*store.Tx, string) (string, string, error) {
-	return "", "", fault.New(fault.NotFound, "not_found", "no trains here")
-}
-func (noTrains) Slugs(*store.Tx, []string) (map[string]string, error) {
-	return map[string]string{}, nil
-}
-func (noTrains) Withdraw(*store.Tx, identity.Caller, string, []string) error {
-	return fmt.Errorf("there is no train to withdraw from")
-}
-
 // somebody is a member with a row in the database.
 func (f *fixture) somebody(t *testing.T) identity.Caller {
 	t.Helper()
 	id := store.NewID("user")
 	f.exec(t, `INSERT INTO users (id, email, name, role, password_hash, active, created_at, updated_at) VALUES ($1, $2, $1, 'member', '', 1, 1, 1)`, id, id+"@example.com")
-	return identity.Caller{Kind: identity.KindPerson, ID: id, Name: id, UserID: id, Role: identity.Member, SteppedUpAt: time.Now()}
+	return identity.Caller{Kind: identity.KindPerson, ID: id, Name: id, UserID: id, Role: identity.Member, SteppedUpAt: justNow}
 }
 
 func to(c identity.Caller, verbs string) vault.Grant {
@@ -45,7 +31,7 @@ func on(id string) vault.Scope { return vault.Scope{Kind: vault.OnCredential, ID
 
 func (f *fixture) set(t *testing.T, by identity.Caller, scope vault.Scope, grants ...vault.Grant) error {
 	t.Helper()
-	_, err := f.SetGrants(t.Context(), by, scope, grants, "", noTrains{})
+	_, err := f.SetGrants(t.Context(), by, scope, grants, "")
 	return err
 }
 
@@ -123,10 +109,10 @@ func TestBadGrants(t *testing.T) {
 		}
 		f2 := requireCode(t, f.set(t, admin, vault.Scope{Kind: vault.OnService, ID: "billing"}, to(who, "owner")), "validation_failed")
 		require.Equal(t, []string{"/grants/0/owner"}, pointers(f2))
-		g, err := f.Grants(t.Context(), admin, on(c.ID), noTrains{})
+		g, err := f.Grants(t.Context(), admin, on(c.ID))
 		require.NoError(t, err)
 		require.Len(t, g.Grants, 1, "its maker owns it")
-		_, err = f.SetGrants(t.Context(), admin, on(c.ID), nil, `"stale"`, noTrains{})
+		_, err = f.SetGrants(t.Context(), admin, on(c.ID), nil, `"stale"`)
 		requireCode(t, err, "etag_mismatch")
 		requireCode(t, f.set(t, auditor, on(c.ID)), "forbidden")
 		requireCode(t, f.set(t, reader, on(c.ID)), "scope_missing")
@@ -215,7 +201,7 @@ func TestWhoManagesCannotRedirect(t *testing.T) {
 		_, err = f.Update(t.Context(), bare, c.ID, elsewhere, "")
 		requireCode(t, err, "scope_missing")
 		stale := admin
-		stale.SteppedUpAt = time.Now().Add(-time.Hour)
+		stale.SteppedUpAt = today.Add(-time.Hour)
 		_, err = f.Update(t.Context(), stale, c.ID, elsewhere, "")
 		requireCode(t, err, "step_up_required")
 		now, err := f.Get(t.Context(), admin, c.ID)

@@ -94,15 +94,18 @@ func (f *fixture) room(t *testing.T, ring vault.Sealer) *vault.Room {
 	t.Helper()
 	policy, err := outbound.ParsePolicy([]string{"127.0.0.1:9999", "lan.example"})
 	require.NoError(t, err)
-	room, err := vault.New(vault.Config{DB: f.db, Ring: ring, Binder: f.ring, Log: slog.New(slog.NewJSONHandler(f.log, nil)), CheckURL: policy.CheckURL})
+	room, err := vault.New(vault.Config{DB: f.db, Ring: ring, Binder: f.ring, Log: slog.New(slog.NewJSONHandler(f.log, nil)), CheckURL: policy.CheckURL, Clock: f.now.Now})
 	require.NoError(t, err)
 	return room
 }
 
+// justNow is the last proof of people who need not be asked for one, however far a test turns the clock.
+var justNow = today.AddDate(100, 0, 0)
+
 var (
-	admin    = identity.Caller{Kind: identity.KindPerson, ID: "user_1", Name: "Ada", UserID: "user_1", Role: identity.Administrator, RequestID: "req_7", SteppedUpAt: time.Now().Add(time.Hour)}
-	auditor  = identity.Caller{Kind: identity.KindPerson, ID: "user_2", Name: "Olga", UserID: "user_2", Role: identity.Auditor, SteppedUpAt: time.Now().Add(time.Hour)}
-	member   = identity.Caller{Kind: identity.KindPerson, ID: "user_3", Name: "Max", UserID: "user_3", Role: identity.Member, SteppedUpAt: time.Now().Add(time.Hour)}
+	admin    = identity.Caller{Kind: identity.KindPerson, ID: "user_1", Name: "Ada", UserID: "user_1", Role: identity.Administrator, RequestID: "req_7", SteppedUpAt: justNow}
+	auditor  = identity.Caller{Kind: identity.KindPerson, ID: "user_2", Name: "Olga", UserID: "user_2", Role: identity.Auditor, SteppedUpAt: justNow}
+	member   = identity.Caller{Kind: identity.KindPerson, ID: "user_3", Name: "Max", UserID: "user_3", Role: identity.Member, SteppedUpAt: justNow}
 	reader   = identity.Caller{Kind: identity.KindToken, ID: "tok_1", Name: "ci", UserID: "user_1", Role: identity.Administrator, Scopes: identity.Scopes{identity.CredentialRead}}
 	agent    = identity.Caller{Kind: identity.KindClientKey, ID: "key_1", Name: "laptop", TrainID: "train_1"}
 	nobody   = identity.Caller{}

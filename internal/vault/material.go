@@ -65,9 +65,9 @@ type materialRow struct {
 func (r *Room) material(tx *store.Tx, rows []materialRow) Material {
 	first := rows[0]
 	s, err := first.decode(tx.Now())
-	if err != nil {
+	if err != nil || s.foreign {
 		// A type or a list that this version cannot read: nothing of it is lent, and the others are not affected.
-		r.log.Error("a credential cannot be read and is not lent", "credential", first.ID)
+		r.log.Error("a credential cannot be read by this version and is not lent", "credential", first.ID)
 		return Material{ID: first.ID, Name: first.Name, Version: first.Version, State: Disabled, Damaged: true}
 	}
 	if ok, err := r.intact(s); err != nil || !ok {

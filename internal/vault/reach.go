@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
@@ -98,17 +97,22 @@ func held(tx *store.Tx, parties []string, id string) (verbs, error) {
 	if len(parties) == 0 || !store.ValidID(credentialPrefix, id) {
 		return verbs{}, nil
 	}
-	args := append([]any{id}, anys(parties)...)
+	query, args := heldQuery(parties, id)
+	var row verbsRow
+	err := tx.Get(&row, query, args...)
+	return row.verbs(), err
+}
+
+// heldQuery is the statement for what the parties may do with a credential.
+func heldQuery(parties []string, id string) (query string, args []any) {
 	in := "$2"
 	for i := range parties[1:] {
 		in += ", $" + number(i+3)
 	}
 	const of = `SELECT g.may_use, g.may_reveal, g.may_manage, g.owner FROM `
-	var row verbsRow
-	err := tx.Get(&row, sumOfVerbs+`(`+of+`grants g WHERE g.scope = 'credential' AND g.scope_id = $1 AND g.grantee_id IN (`+in+`)
-		UNION ALL `+of+`credentials c JOIN grants g ON g.scope = 'client' AND g.scope_id = c.client_id AND g.grantee_id IN (`+in+`) WHERE c.id = $1
-		UNION ALL `+of+`credentials c JOIN grants g ON g.scope = 'service' AND g.scope_id = c.service_id AND g.grantee_id IN (`+in+`) WHERE c.id = $1) AS g`, args...)
-	return row.verbs(), err
+	return sumOfVerbs + `(` + of + `grants g WHERE g.scope = 'credential' AND g.scope_id = $1 AND g.grantee_id IN (` + in + `)
+		UNION ALL ` + of + `credentials c JOIN grants g ON g.scope = 'client' AND g.scope_id = c.client_id AND g.grantee_id IN (` + in + `) WHERE c.id = $1
+		UNION ALL ` + of + `credentials c JOIN grants g ON g.scope = 'service' AND g.scope_id = c.service_id AND g.grantee_id IN (` + in + `) WHERE c.id = $1) AS g`, append([]any{id}, anys(parties)...)
 }
 
 // heldOn returns what the parties together may do on a client or a service.
@@ -173,6 +177,7 @@ func anys(texts []string) []any {
 type refusal struct {
 	target  store.Target
 	verdict error
+	details store.Details // for the record alone
 }
 
 func (r *refusal) Error() string { return r.verdict.Error() }
@@ -201,28 +206,67 @@ func (r *Room) act(ctx context.Context, caller identity.Caller, p identity.Permi
 // narrowed runs fn in a writing transaction with what the caller may do: everything, or what ask finds.
 func (r *Room) narrowed(ctx context.Context, caller identity.Caller, reach identity.Reach, act string, fn func(*store.Tx, verbs) error,
 	ask func(*store.Tx, []string) (verbs, error)) error {
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
-		if reach == identity.Everything {
-			return fn(tx, everyVerb())
-		}
-		parties, err := identity.Principals(tx, caller)
-		if err != nil {
-			return err
-		}
-		v, err := ask(tx, parties)
-		if err != nil {
-			return err
-		}
-		return fn(tx, v)
-	})
+	write := func() error {
+		return r.db.Write(ctx, func(tx *store.Tx) error {
+			if reach == identity.Everything {
+				return fn(tx, everyVerb())
+			}
+			parties, err := identity.Principals(tx, caller)
+			if err != nil {
+				return err
+			}
+			v, err := ask(tx, parties)
+			if err != nil {
+				return err
+			}
+			return fn(tx, v)
+		})
+	}
+	err := write()
+	if store.IsConflict(err) {
+		err = write() // an account of the same name was stored at this moment; now it is found before it is in the way
+	}
 	var no *refusal
 	if !errors.As(err, &no) {
 		return err
 	}
-	if rerr := r.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Record(refused(caller, no.target, act, no.verdict)) }); rerr != nil {
+	ev := refused(caller, no.target, act, no.verdict)
+	ev.Details = append(ev.Details, no.details...)
+	if rerr := r.db.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Record(ev) }); rerr != nil {
 		return rerr
 	}
 	return no.verdict
+}
+
+// MayStill returns nil when the caller may now do p to the credential, and otherwise what they would be told on trying; the refusal is
+// recorded as one of act. It is for an answer that is given a second time, long after the first.
+func (r *Room) MayStill(ctx context.Context, caller identity.Caller, p identity.Permission, act, id string) error {
+	reach, err := r.reach(ctx, caller, p, act, id)
+	if err != nil || reach == identity.Everything {
+		return err
+	}
+	n := toManage
+	switch p {
+	case identity.CredentialRead:
+		n = toSee
+	case identity.CredentialReveal:
+		n = toReveal
+	}
+	var v verbs
+	if err := r.db.Read(ctx, func(tx *store.Tx) error {
+		parties, err := identity.Principals(tx, caller)
+		if err == nil {
+			v, err = held(tx, parties, id)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if verdict := v.has(n); verdict != nil {
+		_, err := r.refuse(ctx, caller, act, id, verdict)
+		return err
+	}
+	return nil
 }
 
 func asRefusal(target store.Target, verdict error) error {
@@ -232,12 +276,22 @@ func asRefusal(target store.Target, verdict error) error {
 	return &refusal{target: target, verdict: verdict}
 }
 
-// onScope is [Room.act] for acts on the grants of a credential, a client or a service; for a credential, fn gets it locked.
-func (r *Room) onScope(ctx context.Context, caller identity.Caller, p identity.Permission, act string, scope Scope,
+// onScope is [Room.act] for acts on the grants of a credential, a client or a service; for a credential, fn gets it locked. With change,
+// nobody else changes what is granted there, or what the credential inherits, before the transaction ends, and the verbs are those of then.
+func (r *Room) onScope(ctx context.Context, caller identity.Caller, p identity.Permission, act string, scope Scope, change bool,
 	fn func(*store.Tx, store.Target, *stored, verbs) error) error {
 	if scope.Kind == OnCredential {
 		return r.act(ctx, caller, p, toManage, act, scope.ID, func(tx *store.Tx, v verbs) error {
 			s, err := load(tx, scope.ID, true)
+			if err == nil && change {
+				v, err = locked(tx, caller, v, inherits(s.Meta), func(parties []string) (verbs, error) {
+					now, err := held(tx, parties, scope.ID)
+					if err == nil {
+						err = asRefusal(s.target(), now.has(toManage))
+					}
+					return now, err
+				})
+			}
 			if err != nil {
 				return err
 			}
@@ -252,14 +306,33 @@ func (r *Room) onScope(ctx context.Context, caller identity.Caller, p identity.P
 		return noScope(scope.Kind)
 	}
 	target := store.Target{Kind: string(scope.Kind), ID: scope.ID}
-	return r.narrowed(ctx, caller, reach, act, func(tx *store.Tx, v verbs) error { return fn(tx, target, nil, v) },
-		func(tx *store.Tx, parties []string) (verbs, error) {
-			v, err := heldOn(tx, parties, scope)
-			if err == nil && !v.manage {
-				err = &refusal{target: store.Target{Kind: string(scope.Kind)}, verdict: noScope(scope.Kind)} // what is no id of ours is not repeated
+	manages := func(tx *store.Tx, parties []string) (verbs, error) {
+		v, err := heldOn(tx, parties, scope)
+		if err == nil && !v.manage {
+			err = &refusal{target: store.Target{Kind: string(scope.Kind)}, verdict: noScope(scope.Kind)} // what is no id of ours is not repeated
+		}
+		return v, err
+	}
+	return r.narrowed(ctx, caller, reach, act, func(tx *store.Tx, v verbs) error {
+		if change {
+			if v, err = locked(tx, caller, v, []Scope{scope}, func(parties []string) (verbs, error) { return manages(tx, parties) }); err != nil {
+				return err
 			}
-			return v, err
-		})
+		}
+		return fn(tx, target, nil, v)
+	}, manages)
+}
+
+// locked locks the scopes and asks once more what the caller may: who waited for the lock may have lost their right meanwhile.
+func locked(tx *store.Tx, caller identity.Caller, v verbs, scopes []Scope, ask func(parties []string) (verbs, error)) (verbs, error) {
+	if err := lockScopes(tx, scopes...); err != nil || v.all {
+		return v, err
+	}
+	parties, err := identity.Principals(tx, caller)
+	if err != nil {
+		return v, err
+	}
+	return ask(parties)
 }
 
 func noScope(kind ScopeKind) error {
@@ -268,12 +341,12 @@ func noScope(kind ScopeKind) error {
 
 // mayRedirect refuses to have a stored secret sent elsewhere to a caller who could not reveal it now: whoever names the host that it goes to,
 // gets to see it.
-func mayRedirect(caller identity.Caller, own verbs, before, after Meta) error {
+func (r *Room) mayRedirect(caller identity.Caller, own verbs, before, after Meta) error {
 	if before.Provider == after.Provider && before.BaseURL == after.BaseURL && slices.Equal(before.Hosts, after.Hosts) &&
 		before.OAuth.TokenEndpoint == after.OAuth.TokenEndpoint && before.OAuth.ClientID == after.OAuth.ClientID && before.OAuth.AuthMethod == after.OAuth.AuthMethod {
 		return nil
 	}
-	if err := identity.RequireFresh(caller, time.Now()); err != nil {
+	if err := identity.RequireFresh(caller, r.now()); err != nil {
 		return err
 	}
 	if _, err := identity.Within(caller, identity.CredentialReveal); err != nil {
@@ -282,37 +355,6 @@ func mayRedirect(caller identity.Caller, own verbs, before, after Meta) error {
 	}
 	if !own.reveal {
 		return fault.New(fault.Forbidden, "forbidden", "You may manage this credential but not reveal it, so you cannot have it sent elsewhere: leave provider, base_url, hosts and the token endpoint as they are, or ask its owner.")
-	}
-	return nil
-}
-
-// mayMove refuses to put a credential under another client or service to a caller who could give or gain more by it than they may: what is
-// granted there holds for the credential from then on.
-func mayMove(tx *store.Tx, caller identity.Caller, own verbs, before, after Meta, target store.Target) error {
-	if own.all || before.ClientID == after.ClientID && before.ServiceID == after.ServiceID {
-		return nil
-	}
-	parties, err := identity.Principals(tx, caller)
-	if err != nil {
-		return err
-	}
-	for _, to := range []struct {
-		scope   Scope
-		changed bool
-	}{{Scope{OnClient, after.ClientID}, before.ClientID != after.ClientID}, {Scope{OnService, after.ServiceID}, before.ServiceID != after.ServiceID}} {
-		if !to.changed {
-			continue
-		}
-		there := verbs{manage: true}
-		if to.scope.ID != "" {
-			if there, err = heldOn(tx, parties, to.scope); err != nil {
-				return err
-			}
-		}
-		if !there.manage || !own.use || !own.reveal || !own.manage {
-			return &refusal{target: target, verdict: fault.New(fault.Forbidden, "forbidden",
-				"Putting a credential under a client or a service gives it to whoever has a grant there. You must manage that "+string(to.scope.Kind)+" and have every right on the credential; or ask an operator of this Signalbox.")}
-		}
 	}
 	return nil
 }

@@ -121,8 +121,9 @@ func (r *Room) page(ctx context.Context, f Filter, after string) (items []Creden
 		}
 		for _, w := range rows {
 			s, err := w.decode(tx.Now())
-			if err != nil {
-				return err
+			if err != nil { // one damaged row must not hide all others
+				r.log.Error("a credential is left out of a list, because its row cannot be read", "credential", w.ID, "cause", err)
+				continue
 			}
 			items = append(items, s.Credential)
 		}

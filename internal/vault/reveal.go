@@ -30,6 +30,9 @@ func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, re
 		if s, err = load(tx, id, true); err != nil { // locked, so that a deletion at this moment does not look like damage
 			return err
 		}
+		if err := s.familiar(); err != nil {
+			return asRefusal(s.target(), err)
+		}
 		// The addresses that tell a person where to use the secret may be somebody else's.
 		if ok, err := r.intact(s); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -229,5 +230,33 @@ func TestRevealNeedsAReasonAndAField(t *testing.T) {
 		require.Equal(t, accessToken, v.Reveal())
 		_, err = f.Reveal(t.Context(), identity.System("chore"), c.ID, "access_token", "why")
 		requireCode(t, err, "forbidden")
+	})
+}
+
+// TestProofsAgeByTheClock: how long ago somebody proved who they are, the room's clock says, as it says when a session has ended.
+func TestProofsAgeByTheClock(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		c := f.create(t, apiKey("team"))
+		who := admin
+		who.SteppedUpAt = today
+		acts := map[string]func() error{
+			"reveal": func() error { _, err := f.Reveal(t.Context(), who, c.ID, "api_key", "look"); return err },
+			"grant": func() error {
+				_, err := f.SetGrants(t.Context(), who, on(c.ID), []vault.Grant{to(f.somebody(t), "use")}, "")
+				return err
+			},
+			"redirect": func() error {
+				_, err := f.Update(t.Context(), who, c.ID, vault.Patch{BaseURL: vault.To("https://" + store.NewID("h")[2:] + ".example.com"), Hosts: vault.Clear[[]string]()}, "")
+				return err
+			},
+		}
+		f.now.Set(today.Add(identity.FreshFor - time.Second))
+		for name, act := range acts {
+			require.NoError(t, act(), name)
+		}
+		f.now.Set(today.Add(identity.FreshFor + time.Second))
+		for _, act := range acts {
+			requireCode(t, act(), "step_up_required")
+		}
 	})
 }

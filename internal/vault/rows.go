@@ -72,19 +72,22 @@ type stored struct {
 	state        Status
 	notesVersion int64
 	binding      []byte // as it lies in the database, or as [Room.bind] made it for what is to be written
+	// foreign says that this version does not know the type: the credential is shown, granted and deleted, and nothing else.
+	foreign bool
 }
 
 func (s stored) target() store.Target {
 	return store.Target{Kind: targetKind, ID: s.ID, Name: s.Name}
 }
 
-// decode turns a row into a credential. A type that the table does not know is an error: nothing may be guessed about it.
+// decode turns a row into a credential. One of a type that the table does not know, which a newer version has stored, is foreign: its metadata
+// are what they are, and nothing is guessed about its secret.
 func (w row) decode(now time.Time) (stored, error) {
-	kind, ok := Lookup(Type(w.Type))
-	if !ok {
-		return stored{}, fmt.Errorf("credential %s has a type that this version does not know", w.ID)
+	kind, known := Lookup(Type(w.Type))
+	if !known {
+		kind = TypeRow{Type: Type(w.Type)}
 	}
-	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding}
+	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding, foreign: !known}
 	c := &s.Credential
 	c.ID, c.Type, c.Version, c.Revision, c.Suffix, c.HasNotes = w.ID, kind.Type, w.Version, w.Revision, w.Suffix, w.HasNotes != 0
 	c.Meta = Meta{
@@ -229,6 +232,15 @@ func load(tx *store.Tx, id string, lock bool) (stored, error) {
 		}
 	}
 	return loadWhere(tx, `c.id = $1`, id)
+}
+
+// familiar returns nil, or the refusal of an act that needs to know the type.
+func (s stored) familiar() error {
+	if !s.foreign {
+		return nil
+	}
+	return fault.New(fault.Conflict, "state_conflict",
+		"This Signalbox does not know the credential's type: a newer version has stored it, or it was changed outside. It is neither lent, revealed nor changed here, and nothing was done. Ask an operator to upgrade this instance, or delete the credential.")
 }
 
 func loadWhere(tx *store.Tx, cond string, args ...any) (stored, error) {

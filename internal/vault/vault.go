@@ -50,6 +50,8 @@ type Config struct {
 	Log    *slog.Logger
 	// CheckURL refuses a URL that Signalbox would not call. Its error must be a fault that does not quote the URL.
 	CheckURL func(*url.URL) error
+	// Clock says how old a person's last proof is; nil means the wall clock. What is stored has the database's time.
+	Clock func() time.Time
 }
 
 // Room is the vault. Make it with [New]. It is safe for concurrent use.
@@ -59,6 +61,8 @@ type Room struct {
 	binder Binder
 	log    *slog.Logger
 	check  func(*url.URL) error
+	now    func() time.Time
+	trains Trains
 
 	catalog *catalog
 }
@@ -71,8 +75,15 @@ func New(cfg Config) (*Room, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Room{db: cfg.DB, ring: cfg.Ring, binder: cfg.Binder, log: cfg.Log, check: cfg.CheckURL, catalog: newCatalog(cfg.DB)}, nil
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	return &Room{db: cfg.DB, ring: cfg.Ring, binder: cfg.Binder, log: cfg.Log, check: cfg.CheckURL, now: cfg.Clock, trains: noTrains{}, catalog: newCatalog(cfg.DB)}, nil
 }
+
+// LendTo names the room of the trains, which is made after this one: it is asked who they are, and told what they may use no longer. It is
+// called once, before the database is started. Until then no train is known, and nothing that one may use is taken from it.
+func (r *Room) LendTo(trains Trains) { r.trains = trains }
 
 // Names of this room in the database and in records.
 const (
@@ -87,7 +98,7 @@ func (r *Room) reach(ctx context.Context, caller identity.Caller, p identity.Per
 	reach, refusal := identity.Within(caller, p)
 	if refusal == nil && (p == identity.CredentialReveal || p == identity.CredentialGrant) {
 		// Whoever finds a browser signed in must not take secrets out of it, nor give somebody the right to.
-		refusal = identity.RequireFresh(caller, time.Now())
+		refusal = identity.RequireFresh(caller, r.now())
 	}
 	if refusal == nil || fault.KindOf(refusal) == fault.Unauthenticated {
 		return reach, refusal
@@ -144,7 +155,7 @@ func (d *damage) Unwrap() error { return d.cause }
 // settle records the failure when err says that sealed material did not open, and turns what the database says into faults.
 func (r *Room) settle(ctx context.Context, caller identity.Caller, action store.Action, err error) error {
 	if store.IsConflict(err) {
-		return taken("/name", "is the name or account id of another account").Because(err)
+		return taken().With("/name", "is taken").Because(err)
 	}
 	var d *damage
 	if !errors.As(err, &d) {
@@ -173,7 +184,7 @@ func (r *Room) openSecret(s stored, row secretRow) (secret.Value, error) {
 	return v, nil
 }
 
-func taken(pointer, message string) *fault.Error {
-	return fault.New(fault.Conflict, "already_exists", "Another account has this name or account id. Choose another, or change the other account first; nothing was changed.").
-		With(pointer, message)
+// taken says no more of the other account than that there is one.
+func taken() *fault.Error {
+	return fault.New(fault.Conflict, "already_exists", "There is an account with this name or account id already. Choose another; nothing was changed.")
 }
