@@ -44,14 +44,18 @@ type Tx struct {
 
 type inTx struct{}
 
-// Read runs fn in a read-only transaction.
+// Read runs fn in a read-only transaction, which sees one state of the database in all its statements.
 func (db *DB) Read(ctx context.Context, fn func(*Tx) error) error {
 	db.reads.Add(1)
 	pool := db.read
 	if db.engine == Postgres && ctx.Value(viaNews{}) != nil {
 		pool = db.news // subscribers: a busy pool must not keep an instance from hearing of a revocation
 	}
-	return db.run(ctx, pool, &sql.TxOptions{ReadOnly: db.engine == Postgres}, false, fn, nil)
+	opts := &sql.TxOptions{}
+	if db.engine == Postgres { // SQLite knows no other
+		opts.ReadOnly, opts.Isolation = true, sql.LevelRepeatableRead
+	}
+	return db.run(ctx, pool, opts, false, fn, nil)
 }
 
 // Write runs fn in a transaction that commits only if fn recorded at least one event. An error of fn rolls everything back, its events
