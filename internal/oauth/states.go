@@ -152,11 +152,14 @@ var rules = [...]Rule{
 	{From: Recovering, On: Lapsed, To: Uncertain, Risk: true, Recovery: true, Why: "its holder may have spent the token"},
 }
 
+// table is a set of rules. The tests have others, to see that they are found out.
+type table []Rule
+
 // rule returns the row of a state and a happening; false for what cannot be.
-func rule(from State, on Happening) (Rule, bool) {
-	for i := range rules {
-		if rules[i].From == from && rules[i].On == on {
-			return rules[i], true
+func (t table) rule(from State, on Happening) (Rule, bool) {
+	for i := range t {
+		if t[i].From == from && t[i].On == on {
+			return t[i], true
 		}
 	}
 	return Rule{}, false
@@ -234,9 +237,12 @@ type verdict struct {
 	until time.Time
 }
 
-// judge applies the table. It is the one place where a state changes, for the room and for the model that checks it.
-func judge(s standing, on Happening, f facts) (verdict, bool) {
-	row, known := rule(s.State, on)
+// judge applies the table.
+func judge(s standing, on Happening, f facts) (verdict, bool) { return table(rules[:]).judge(s, on, f) }
+
+// judge is the one place where a state changes, for the room and for the model that checks it.
+func (t table) judge(s standing, on Happening, f facts) (verdict, bool) {
+	row, known := t.rule(s.State, on)
 	if !known {
 		return verdict{}, false
 	}
