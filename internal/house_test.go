@@ -87,6 +87,7 @@ var revealers = map[string]string{
 	"internal/keyring":  "wraps data keys",
 	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
 	"internal/train":    "applies a lease to a request",
+	"internal/oauth":    "seals what a refresh brought, for the disk",
 	"internal/identity": "hashes and compares passwords and bearer secrets",
 	"internal/api":      "answers a reveal, shows a new token or key once, and repeats answers that it sealed",
 	"internal/web":      "shows the first administrator their token, once",

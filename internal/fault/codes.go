@@ -60,6 +60,7 @@ var codes = [...]Code{
 	{"already_set_up", Conflict, "there is an administrator already"},
 	{"key_limit_reached", Conflict, "the train has as many active client keys as it may have"},
 	{"key_active", Conflict, "only a revoked key can be purged"},
+	{"login_required", Conflict, "the account cannot be refreshed; a person must log in at its provider again"},
 	{"train_in_use", Conflict, "the train still has links or active keys"},
 	{"not_revealable", Conflict, "the credential has no such secret field"},
 	{"credential_tampered", Conflict, "the credential was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew"},
@@ -82,5 +83,7 @@ var codes = [...]Code{
 	{"oauth_unreachable", Unavailable, "the OAuth provider could not be asked, or its answer was not usable"},
 	{"public_url_missing", Unavailable, "where browsers reach this Signalbox is not known"},
 	{"issuer_unreachable", Unavailable, "the keys of the outside issuer of a token could not be fetched"},
+	{"refresh_failed", Unavailable, "the access token of the account could not be refreshed; another try follows"},
+	{"refresh_pending", Unavailable, "the access token of the account is being refreshed, and that takes long"},
 	{"upstream_unreachable", Unavailable, "no linked account's upstream could be reached"},
 }

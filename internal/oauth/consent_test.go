@@ -98,7 +98,9 @@ func (c *consent) token(w http.ResponseWriter, r *http.Request) {
 	if c.answer != nil && c.answer(w) {
 		return
 	}
-	refuse := func(code string) { c.json(w, 400, map[string]string{"error": code, "error_description": "planted upstream text"}) }
+	refuse := func(code string) {
+		c.json(w, 400, map[string]string{"error": code, "error_description": "planted upstream text"})
+	}
 	if r.PostForm.Get("client_id") != "client-1" || r.PostForm.Get("client_secret") != "planted-client-secret" {
 		c.json(w, 401, map[string]string{"error": "invalid_client"})
 		return

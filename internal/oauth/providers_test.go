@@ -227,23 +227,25 @@ func TestProvidersThatCannotBe(t *testing.T) {
 			return oauth.ProviderEdit{Name: ptr("x"), AuthorizeURL: ptr("https://a.example.com/authorize?tenant=1"), TokenURLs: &[]string{"https://a.example.com/token"}}
 		}
 		for name, change := range map[string]func(*oauth.ProviderEdit){
-			"name":        func(e *oauth.ProviderEdit) { e.Name = ptr("Mine!") },
-			"no tokens":   func(e *oauth.ProviderEdit) { e.TokenURLs = nil },
-			"many tokens": func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"https://a.example.com", "https://a.example.com", "https://a.example.com", "https://a.example.com", "https://a.example.com", "https://a.example.com"} },
-			"private":     func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"https://10.0.0.1/token"} },
-			"http":        func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"http://a.example.com/token"} },
-			"query":       func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"https://a.example.com/token?x=1"} },
-			"user":        func(e *oauth.ProviderEdit) { e.AuthorizeURL = ptr("https://u:planted@a.example.com/") },
-			"state":       func(e *oauth.ProviderEdit) { e.AuthorizeParams = &map[string]string{"state": "fixed"} },
-			"challenge":   func(e *oauth.ProviderEdit) { e.AuthorizeParams = &map[string]string{"code_challenge_method": "plain"} },
-			"header":      func(e *oauth.ProviderEdit) { e.TokenHeaders = &map[string]string{"authorization": "Bearer planted"} },
-			"line break":  func(e *oauth.ProviderEdit) { e.TokenHeaders = &map[string]string{"x-a": "1\r\nx-b: 2"} },
-			"scope":       func(e *oauth.ProviderEdit) { e.Scopes = &[]string{"a b"} },
-			"paste":       func(e *oauth.ProviderEdit) { e.PasteBack = ptr(true) },
-			"auth":        func(e *oauth.ProviderEdit) { e.Auth = ptr(provider.Auth("private_key_jwt")) },
-			"format":      func(e *oauth.ProviderEdit) { e.Format = ptr(provider.Format("xml")) },
-			"grace":       func(e *oauth.ProviderEdit) { e.GraceSeconds = ptr(int64(-1)) },
-			"host":        func(e *oauth.ProviderEdit) { e.Hosts = &[]string{"https://x"} },
+			"name":      func(e *oauth.ProviderEdit) { e.Name = ptr("Mine!") },
+			"no tokens": func(e *oauth.ProviderEdit) { e.TokenURLs = nil },
+			"many tokens": func(e *oauth.ProviderEdit) {
+				e.TokenURLs = &[]string{"https://a.example.com", "https://a.example.com", "https://a.example.com", "https://a.example.com", "https://a.example.com", "https://a.example.com"}
+			},
+			"private":    func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"https://10.0.0.1/token"} },
+			"http":       func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"http://a.example.com/token"} },
+			"query":      func(e *oauth.ProviderEdit) { e.TokenURLs = &[]string{"https://a.example.com/token?x=1"} },
+			"user":       func(e *oauth.ProviderEdit) { e.AuthorizeURL = ptr("https://u:planted@a.example.com/") },
+			"state":      func(e *oauth.ProviderEdit) { e.AuthorizeParams = &map[string]string{"state": "fixed"} },
+			"challenge":  func(e *oauth.ProviderEdit) { e.AuthorizeParams = &map[string]string{"code_challenge_method": "plain"} },
+			"header":     func(e *oauth.ProviderEdit) { e.TokenHeaders = &map[string]string{"authorization": "Bearer planted"} },
+			"line break": func(e *oauth.ProviderEdit) { e.TokenHeaders = &map[string]string{"x-a": "1\r\nx-b: 2"} },
+			"scope":      func(e *oauth.ProviderEdit) { e.Scopes = &[]string{"a b"} },
+			"paste":      func(e *oauth.ProviderEdit) { e.PasteBack = ptr(true) },
+			"auth":       func(e *oauth.ProviderEdit) { e.Auth = ptr(provider.Auth("private_key_jwt")) },
+			"format":     func(e *oauth.ProviderEdit) { e.Format = ptr(provider.Format("xml")) },
+			"grace":      func(e *oauth.ProviderEdit) { e.GraceSeconds = ptr(int64(-1)) },
+			"host":       func(e *oauth.ProviderEdit) { e.Hosts = &[]string{"https://x"} },
 		} {
 			e := good()
 			change(&e)

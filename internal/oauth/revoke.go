@@ -98,4 +98,3 @@ func ifNotFound(err error) error {
 	}
 	return err
 }
-

@@ -22,6 +22,10 @@ const (
 	CredentialRefused  Action = "credential.refused"
 	CredentialCooling  Action = "credential.cooling"
 	CredentialGrant    Action = "credential.grant"
+	OAuthRefresh       Action = "oauth.refresh"
+	OAuthRecovery      Action = "oauth.recovery"
+	OAuthNeedsLogin    Action = "oauth.needs_login"
+	OAuthForce         Action = "oauth.force"
 	LeaseGranted       Action = "lease.granted"
 	LeaseOutcome       Action = "lease.outcome"
 	KeyIssue           Action = "key.issue"
@@ -110,6 +114,10 @@ var actionRows = [...]ActionRow{
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
+	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
+	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
+	{OAuthForce, "a person asked for a refresh at once"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt"},
 	{KeyIssue, "a client key was issued"},

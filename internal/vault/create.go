@@ -133,7 +133,7 @@ func (s stored) computed(now time.Time) Credential {
 	c := s.Credential
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if s.row.OAuth {
-		c.Health = healthAt(c.OAuth.ExpiresAt, now)
+		c.Health = s.healthAt(now)
 	}
 	return c
 }
@@ -152,10 +152,12 @@ type version struct {
 	secrets      map[string]secret.Value
 	reason       string
 	restoredFrom int64
+	refreshed    bool // made by a refresh, not by a person
 }
 
 // insertVersion stores version s.Version, sealing each field to it, and fills the fields of s that follow from it.
 func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
+	s.issuedAt = tx.Now()
 	s.SecretFields = s.row.sorted(slices.Collect(maps.Keys(v.secrets)))
 	s.Suffix = suffix(s.row, v.secrets)
 	fields, err := encodeList(s.SecretFields)
@@ -164,8 +166,8 @@ func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v 
 	}
 	by := caller.Actor()
 	if _, err := tx.Exec(`INSERT INTO credential_versions (credential_id, version, fields, suffix, token_expires_at, reason, restored_from, created_by,
-		created_by_name, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now())); err != nil {
+		created_by_name, created_at, refreshed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now()), number01(v.refreshed)); err != nil {
 		return err
 	}
 	for _, name := range s.SecretFields {
