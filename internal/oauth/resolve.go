@@ -9,7 +9,7 @@ import (
 // resolve says where and how a connection is refreshed: the provider that the credential names, overlaid by the credential's own oauth block.
 // ok is false when that names no token endpoint.
 func (r *Room) resolve(_ *store.Tx, g vault.RefreshGrant) (p provider.Provider, send provider.Grant, ok bool, err error) {
-	p, known := provider.Find(provider.Catalogue(), g.Provider)
+	p, known := provider.Find(r.known, g.Provider)
 	if !known {
 		p = provider.Provider{Name: customProvider, Auth: provider.AuthBasic, Format: provider.Form}
 		if g.ClientSecret.IsZero() {

@@ -117,7 +117,7 @@ type model struct {
 	claims   int
 	procs    []*modelProcess
 
-	posts     map[int]int // by claim
+	posts     map[int]int       // by claim
 	lastPost  map[int]Happening // by token: what is known of the last call with it
 	lastBy    map[int]int       // by token: the claim of that call
 	notified  map[int]int
