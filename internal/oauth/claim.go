@@ -60,7 +60,7 @@ var errUnchanged = errors.New("oauth: nothing changes")
 // intent, on record, and the attempt. That also proves that the database takes writes before the token is spent.
 func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 	var out reply
-	began := r.monotonic()
+	began := time.Now()
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		out = reply{}
 		g, err := r.vault.OpenGrant(tx, w.credential)

@@ -318,10 +318,10 @@ func (l *Logins) remember(tx *store.Tx, caller identity.Caller, f flow, hash []b
 	return id, until, err
 }
 
-// CallbackURL is where browsers come back to. Without a public URL the address of the request is believed only when it names this machine.
-func CallbackURL(public, host string) (string, error) {
-	if public != "" {
-		return strings.TrimRight(public, "/") + CallbackPath, nil
+// CallbackURL is where browsers come back to. Without a public URL the host of the request is believed only when it names this machine.
+func (l *Logins) CallbackURL(host string) (string, error) {
+	if l.public != "" {
+		return strings.TrimRight(l.public, "/") + CallbackPath, nil
 	}
 	u := url.URL{Scheme: "http", Host: host, Path: CallbackPath}
 	a, err := netip.ParseAddr(u.Hostname())

@@ -146,7 +146,7 @@ func quietFor(err error) time.Duration {
 
 // bring asks until there is a newer generation, or a reason why there is none.
 func (r *Room) bring(f *flight, w want) (int64, error) {
-	end := time.NewTimer(waiterLimit)
+	end := time.NewTimer(r.patience)
 	defer end.Stop()
 	waiting := false
 	for {
@@ -218,7 +218,7 @@ func (r *Room) look(w want) (out reply, err error) {
 
 // await waits for a flight that does what is wanted, or begins one.
 func (r *Room) await(ctx context.Context, w want) (int64, error) {
-	end := time.NewTimer(waiterLimit)
+	end := time.NewTimer(r.patience)
 	defer end.Stop()
 	for {
 		f, joined := r.flight(w)

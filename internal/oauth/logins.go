@@ -31,6 +31,8 @@ type LoginsConfig struct {
 	CheckURL func(*url.URL) error
 	// Clients are client ids of the installation for rows of the catalogue, by name.
 	Clients map[string]string
+	// PublicURL is where browsers reach this Signalbox; when it is empty, logins in a browser work on this machine alone.
+	PublicURL string
 	Log     *slog.Logger
 	// Clock is the time by which access tokens end; nil means the wall clock.
 	Clock func() time.Time
@@ -48,6 +50,7 @@ type Logins struct {
 	checkURL  func(*url.URL) error
 	log       *slog.Logger
 	now       func() time.Time
+	public    string
 
 	mu       sync.Mutex
 	closed   bool
@@ -59,7 +62,7 @@ func NewLogins(cfg LoginsConfig) (*Logins, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Ring == nil || cfg.Binder == nil || cfg.Wire == nil || cfg.CheckURL == nil {
 		return nil, errors.New("oauth: a database, a vault, a keyring, a client and a check of URLs are required")
 	}
-	l := &Logins{db: cfg.DB, vault: cfg.Vault, ring: cfg.Ring, binder: cfg.Binder, wire: cfg.Wire, checkURL: cfg.CheckURL, log: cfg.Log, now: cfg.Clock}
+	l := &Logins{db: cfg.DB, vault: cfg.Vault, ring: cfg.Ring, binder: cfg.Binder, wire: cfg.Wire, checkURL: cfg.CheckURL, log: cfg.Log, now: cfg.Clock, public: cfg.PublicURL}
 	for _, p := range provider.Catalogue() {
 		if id := cfg.Clients[p.Name]; id != "" {
 			p = p.WithClientID(id)

@@ -176,7 +176,7 @@ func (r *Room) settle(cl *claim, a provider.Answer) (*claim, error) {
 func (r *Room) outcome(ctx context.Context, d *debt) error {
 	cl, a := d.claim, d.answer
 	spare := r.untried(cl)
-	began := r.monotonic()
+	began := time.Now()
 	return r.db.Write(ctx, func(tx *store.Tx) error {
 		d.next, d.told = nil, nil
 		g, err := r.vault.OpenGrant(tx, cl.credential)
@@ -222,7 +222,7 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		}
 		c.standing = v.next
 		d.told = errNotRefreshed(c.State, c.code, wait(c.standing, tx.Now()))
-		if v.Notify {
+		if v.Notify && before.health != vault.NeedsLogin { // they know, when a person had it tried once more
 			if err := r.lost(tx, cl, a.Code); err != nil {
 				return err
 			}
@@ -275,10 +275,8 @@ func errNotRefreshed(s State, code string, wait time.Duration) error {
 		". It is tried again after a pause; `signalbox account refresh` tries at once.").After(after)
 }
 
-// monotonic is this process's time; since measures by the larger of its two clocks, because one of them stands still while a machine sleeps.
-func (r *Room) monotonic() time.Time { return time.Now() }
-
+// since measures by the larger of the process's two clocks, because one of them stands still while a machine sleeps.
 func (r *Room) since(t time.Time) time.Duration {
 	now := time.Now()
-	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0))) + time.Duration(r.slept.Load())
 }

@@ -133,7 +133,7 @@ func (s stored) computed(now time.Time) Credential {
 	c := s.Credential
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if s.row.OAuth {
-		c.Health = s.healthAt(now)
+		c.Health, c.refreshes = s.healthAt(now), s.refreshes()
 	}
 	return c
 }
