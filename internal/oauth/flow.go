@@ -320,8 +320,8 @@ func (l *Logins) remember(tx *store.Tx, caller identity.Caller, f flow, hash []b
 
 // CallbackURL is where browsers come back to. Without a public URL the host of the request is believed only when it names this machine.
 func (l *Logins) CallbackURL(host string) (string, error) {
-	if l.public != "" {
-		return strings.TrimRight(l.public, "/") + CallbackPath, nil
+	if l.public != nil {
+		return strings.TrimRight(l.public.String(), "/") + CallbackPath, nil
 	}
 	u := url.URL{Scheme: "http", Host: host, Path: CallbackPath}
 	a, err := netip.ParseAddr(u.Hostname())
