@@ -26,7 +26,7 @@ type Metadata struct {
 
 // Failure is why nothing is known of a server. It quotes nothing of what the server said.
 type Failure struct {
-	// Code is of the closed list: unreachable, refused, redirect, invalid, issuer_mismatch, no_pkce, incomplete.
+	// Code is stable, for logs and the record: unreachable, refused, redirect, invalid, incomplete, issuer_mismatch or no_pkce.
 	Code string
 	text string
 }
