@@ -51,7 +51,7 @@ func (c *Client) ask(ctx context.Context, p Provider, addresses []string, r *req
 	for _, address := range addresses {
 		got := c.once(ctx, r, address)
 		sent = sent || got.sent
-		answer, body = c.judge(p, got, r.silent)
+		answer, body = c.judge(p, got)
 		answer.Sent = sent
 		next := got.status == http.StatusNotFound || got.status == 0 && !got.sent
 		if !next || ctx.Err() != nil {

@@ -35,7 +35,7 @@ func FuzzTokenResponse(f *testing.F) {
 		}
 		r := reply{status: status, header: http.Header{"Content-Type": {kind}, "Retry-After": {after}}, body: body, sent: true}
 		for _, p := range append(Catalogue(), Provider{}) {
-			a, doc := c.judge(p, r, false)
+			a, doc := c.judge(p, r)
 			if !slices.Contains([]Verdict{Issued, NotProcessed, ServerError, Ambiguous, Refused}, a.Verdict) || a.Code != "" && !slices.Contains(Codes(), a.Code) || (a.Code == "") != (a.Verdict == Issued) {
 				t.Fatalf("%+v", a)
 			}

@@ -35,8 +35,7 @@ func Codes() []string {
 }
 
 // judge says what a reply means. It is the table "What came back" of docs/design/refresh.md.
-// Of a silent request a 2xx is a yes unless its body states an error.
-func (c *Client) judge(p Provider, r reply, silent bool) (Answer, map[string]any) {
+func (c *Client) judge(p Provider, r reply) (Answer, map[string]any) {
 	a := Answer{Status: r.status, Sent: r.sent}
 	body, readable := r.object()
 	switch {
@@ -75,8 +74,6 @@ func (c *Client) judge(p Provider, r reply, silent bool) (Answer, map[string]any
 		}
 		a.Verdict = Issued
 		return a, body
-	case r.status >= 200 && silent:
-		a.Verdict = Issued
 	default:
 		a.Verdict, a.Code = Ambiguous, CodeUnreadable
 	}

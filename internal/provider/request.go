@@ -18,8 +18,6 @@ type request struct {
 	headers map[string]string
 	// authorization is the value of that header; zero for none.
 	authorization secret.Value
-	// silent says that a 2xx without an error is a yes, whatever its body is: RFC 7009 asks for none.
-	silent bool
 }
 
 // request begins a request in which the client names itself as the provider wants it. A client without a secret is a public one, whatever the
@@ -93,7 +91,7 @@ func (p Provider) revocation(l Leaving) (*request, string, bool) {
 	if p.RevokeURL == "" || token.IsZero() {
 		return nil, "", false
 	}
-	r := &request{method: how.Method, format: how.Format, fields: url.Values{}, headers: p.TokenHeaders, silent: true}
+	r := &request{method: how.Method, format: how.Format, fields: url.Values{}, headers: p.TokenHeaders}
 	if r.method == "" {
 		r.method = http.MethodPost
 	}
