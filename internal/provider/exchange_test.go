@@ -184,6 +184,7 @@ func TestOddShapes(t *testing.T) {
 		{name: "slack", text: `{"ok":false,"error":"new_word"}`, verdict: provider.NotProcessed, code: "other_error"},
 		{name: "github", text: `{"error":"bad_refresh_token","error_description":"planted"}`, verdict: provider.Refused, code: "invalid_grant"},
 		{name: "github", text: `{"error":"incorrect_client_credentials"}`, verdict: provider.Refused, code: "invalid_client"},
+		{name: "github", text: `{"access_token":"ghu_2","token_type":"bearer","error":""}`, verdict: provider.Issued, access: "ghu_2"},
 		{name: "github", text: `{"access_token":"ghu_1","token_type":"bearer","scope":""}`, verdict: provider.Issued, access: "ghu_1"},
 		{name: "anthropic", text: `{"access_token":"sk-ant-oat01-x","refresh_token":"r","expires_in":28800,"token_type":"Bearer","account":{"uuid":"acc-1"}}`, verdict: provider.Issued, access: "sk-ant-oat01-x", subject: "acc-1"},
 		{name: "anthropic", status: 400, text: `{"type":"error","error":{"type":"invalid_request_error","message":"planted"}}`, verdict: provider.NotProcessed, code: "invalid_request"},

@@ -209,7 +209,7 @@ func TestDiscover(t *testing.T) {
 		require.True(t, p.ClientCredentials && p.NamesItself)
 	}
 	root := strings.ReplaceAll(document, "BASE/t", "BASE")
-	base, _ := documents(t, map[string]string{"/.well-known/openid-configuration": root})
+	base, _ := documents(t, map[string]string{"/.well-known/openid-configuration": root, "/.well-known/oauth-authorization-server": "<html>"})
 	_, err := newClient(t).Discover(t.Context(), base)
 	require.NoError(t, err)
 	for auth, want := range map[string]provider.Auth{"": provider.AuthBasic, "client_secret_basic": provider.AuthBasic, "none": provider.AuthNone, "private_key_jwt": provider.AuthNone} {
@@ -250,6 +250,10 @@ func TestDiscoveryOfHostileServers(t *testing.T) {
 	_, err := newClient(t).Discover(t.Context(), base+"/t")
 	requireFailure(t, err, "redirect", "redirect")
 	require.Len(t, *asked, 1)
+	base, asked = documents(t, map[string]string{place: "<html>planted</html>"})
+	_, err = newClient(t).Discover(t.Context(), base+"/t")
+	requireFailure(t, err, "invalid", "a page")
+	require.Len(t, *asked, 3)
 	base, _ = documents(t, nil)
 	_, err = newClient(t).Discover(t.Context(), base+"/t")
 	requireFailure(t, err, "unreachable", "none")
