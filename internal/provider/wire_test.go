@@ -43,14 +43,15 @@ func newClient(t testing.TB, change ...func(*provider.Config)) *provider.Client 
 	t.Helper()
 	policy, err := outbound.ParsePolicy([]string{"127.0.0.1"})
 	require.NoError(t, err)
-	cfg := provider.Config{Policy: policy, Timeout: 10 * time.Second, Clock: func() time.Time { return now }}
+	cfg := provider.Config{Policy: policy, Timeout: 20 * time.Second, Clock: func() time.Time { return now }}
 	for _, c := range change {
 		c(&cfg)
 	}
 	return provider.New(cfg)
 }
 
-func impatient(c *provider.Config) { c.Timeout = 300 * time.Millisecond }
+// impatient still leaves a busy machine the time to connect.
+func impatient(c *provider.Config) { c.Timeout = 4 * time.Second }
 
 func at(urls ...string) provider.Provider {
 	return provider.Provider{Name: "test", TokenURLs: urls, Auth: provider.AuthBasic, Format: provider.Form}
@@ -365,7 +366,7 @@ func TestNotSentIsCertain(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel and never speaks
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = silent.Close() })
-	client := newClient(t, func(c *provider.Config) { c.Timeout = 2 * time.Second })
+	client := newClient(t)
 	for name, c := range map[string]struct{ address, code string }{
 		"nobody listens":         {closed.URL, "dial"},
 		"no such name":           {"https://nobody.invalid/token", "dial"},
@@ -387,7 +388,7 @@ func TestNotSentIsCertain(t *testing.T) {
 		require.Equal(t, int32(1), posts.Load(), name)
 	}
 	// A handshake that never ends: nothing was sent, and the time for the next address is up.
-	a := client.Refresh(t.Context(), at("https://"+silent.Addr().String(), works.URL), grant())
+	a := newClient(t, func(c *provider.Config) { c.Timeout = time.Second }).Refresh(t.Context(), at("https://"+silent.Addr().String(), works.URL), grant())
 	require.Equal(t, provider.NotProcessed, a.Verdict)
 	require.Equal(t, "timeout", a.Code)
 	require.False(t, a.Sent)
