@@ -505,3 +505,11 @@ func (p *process) hide(t testing.TB) (back func()) {
 	rename("oauth_connections", "hidden_connections")
 	return func() { rename("hidden_connections", "oauth_connections") }
 }
+
+// storetestLine puts a line that can be cut before the site's PostgreSQL.
+func storetestLine(t *testing.T, s *site) *storetest.Line {
+	t.Helper()
+	line := storetest.NewLine(t, s.cfg.PostgresURL.Reveal())
+	s.cfg.PostgresURL = secret.FromString(line.URL)
+	return line
+}
