@@ -164,8 +164,9 @@ func (c *Client) Revoke(ctx context.Context, p Provider, l Leaving) Answer {
 		return unusable()
 	}
 	answer, _ := c.ask(ctx, p, []string{address}, r)
-	if answer.Verdict == Issued {
-		answer.Verdict = Revoked
+	// RFC 7009, section 2.2: the status says it, and the body is nothing or anything. One that names an error has another code.
+	if answer.Verdict == Issued || answer.Status/100 == 2 && answer.Code == CodeUnreadable {
+		answer.Verdict, answer.Code = Revoked, ""
 	}
 	return answer
 }

@@ -91,7 +91,7 @@ func (p Provider) revocation(l Leaving) (*request, string, bool) {
 	if p.RevokeURL == "" || token.IsZero() {
 		return nil, "", false
 	}
-	r := &request{method: how.Method, format: how.Format, fields: url.Values{}}
+	r := &request{method: how.Method, format: how.Format, fields: url.Values{}, headers: p.TokenHeaders}
 	if r.method == "" {
 		r.method = http.MethodPost
 	}

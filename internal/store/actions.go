@@ -77,6 +77,14 @@ const (
 	PasswordReset      Action = "identity.password_reset"
 	PasswordSet        Action = "identity.password_set"
 	PasswordChange     Action = "identity.password_change"
+
+	OAuthProviderAdd    Action = "oauth.provider_add"
+	OAuthProviderChange Action = "oauth.provider_change"
+	OAuthProviderDelete Action = "oauth.provider_delete"
+	OAuthBegin          Action = "oauth.begin"
+	OAuthLogin          Action = "oauth.login"
+	OAuthRevoke         Action = "oauth.revoke"
+	OAuthRefused        Action = "oauth.refused"
 )
 
 // ActionRow explains one action for the reference.
@@ -161,6 +169,13 @@ var actionRows = [...]ActionRow{
 	{PasswordReset, "a person's password was voided and a one-time link made by which they set a new one"},
 	{PasswordSet, "a person set their password with a one-time link"},
 	{PasswordChange, "a person changed their own password, or failed to"},
+	{OAuthProviderAdd, "an OAuth provider was added"},
+	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
+	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},
+	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one"},
+	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
+	{OAuthRevoke, "the grant of a deleted credential was revoked at its provider: pending with the deletion, ok or failed after"},
+	{OAuthRefused, "an act on OAuth providers was refused"},
 }
 
 func (a Action) known() bool {

@@ -15,6 +15,22 @@ import (
 // Create stores a credential with its first version. The faults are validation_failed, secret_missing and upstream_refused with the
 // fields that are wrong, already_exists for an account whose name or account id is taken, and the refusals of [identity.Allow].
 func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Credential, error) {
+	return r.CreateWith(ctx, caller, d, nil)
+}
+
+// Along is what a higher room does in the transaction of an act on a credential: it is there exactly if the act is. It is given the credential as
+// the act leaves it; an error rolls the act back.
+type Along func(*store.Tx, Credential) error
+
+func (a Along) run(tx *store.Tx, c Credential) error {
+	if a == nil {
+		return nil
+	}
+	return a(tx, c)
+}
+
+// CreateWith is [Room.Create] with something along.
+func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, along Along) (Credential, error) {
 	reach, err := r.reach(ctx, caller, identity.CredentialWrite, "create", "")
 	if err != nil {
 		return Credential{}, err
@@ -67,7 +83,7 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		}
 		tx.Change(store.TopicCredential, s.ID)
 		out = s.computed(now)
-		return nil
+		return along.run(tx, out)
 	}
 	err = r.narrowed(ctx, caller, reach, "create", store1, func(*store.Tx, []string) (verbs, error) {
 		return verbs{use: true, reveal: true, manage: true, owner: true}, nil // what one stores is one's own
@@ -76,6 +92,18 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		return Credential{}, r.settle(ctx, caller, store.CredentialCreate, err)
 	}
 	return out, nil
+}
+
+// MayCreate returns nil when the caller may store credentials; a refusal is recorded.
+func (r *Room) MayCreate(ctx context.Context, caller identity.Caller) error {
+	_, err := r.reach(ctx, caller, identity.CredentialWrite, "create", "")
+	return err
+}
+
+// Serving returns how many credentials of type oauth belong to a provider.
+func Serving(tx *store.Tx, provider string) (n int64, err error) {
+	err = tx.Get(&n, `SELECT COUNT(*) FROM credentials WHERE type = $1 AND provider = $2`, string(OAuth), provider)
+	return n, err
 }
 
 // free returns the fault already_exists when another account has this one's name or id. Two transactions that pass here together are

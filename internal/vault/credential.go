@@ -42,6 +42,8 @@ type OAuthMeta struct {
 	TokenEndpoint string
 	AuthMethod    string // client_secret_basic, client_secret_post, none, or empty for the provider's
 	RequestFormat string // json, form, or empty for the provider's
+	Resource      string // what the tokens are for (RFC 8707), sent with each refresh; empty: the provider decides
+	GrantType     string // client_credentials when tokens come by that grant, otherwise empty
 }
 
 // Draft is a credential to be stored. Type, Name and Secrets are required.
@@ -142,6 +144,7 @@ type OAuthPatch struct {
 	Scopes                    Edit[[]string]
 	ClientID, TokenEndpoint   Edit[string]
 	AuthMethod, RequestFormat Edit[string]
+	Resource, GrantType       Edit[string]
 }
 
 // Filter narrows a list; empty fields do not. Text is compared exactly, except Q.

@@ -46,6 +46,8 @@ type row struct {
 	TokenEndpoint  string      `db:"oauth_token_endpoint"`
 	AuthMethod     string      `db:"oauth_auth_method"`
 	RequestFormat  string      `db:"oauth_format"`
+	Resource       string      `db:"oauth_resource"`
+	GrantType      string      `db:"oauth_grant"`
 	CreatedAt      store.Time  `db:"created_at"`
 	UpdatedAt      store.Time  `db:"updated_at"`
 	LastRotatedAt  *store.Time `db:"last_rotated_at"`
@@ -61,7 +63,7 @@ type row struct {
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
-	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.created_at, c.updated_at, c.last_rotated_at,
+	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at,
 	v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of`
 
 const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id`
@@ -106,7 +108,7 @@ func (w row) decode(now time.Time) (stored, error) {
 		RotateEvery: w.RotateEvery, Owner: w.Owner, ClientID: w.ClientID, ServiceID: w.ServiceID, InfrastructureID: w.Infrastructure,
 		PluginName: w.PluginName,
 		OAuth: OAuthMeta{ExpiresAt: w.TokenExpiresAt.Ptr(), ClientID: w.OAuthClientID, TokenEndpoint: w.TokenEndpoint, AuthMethod: w.AuthMethod,
-			RequestFormat: w.RequestFormat},
+			RequestFormat: w.RequestFormat, Resource: w.Resource, GrantType: w.GrantType},
 	}
 	if w.AccountID != nil {
 		c.AccountID = *w.AccountID
