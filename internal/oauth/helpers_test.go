@@ -304,12 +304,20 @@ func (s *site) room(p *process, log *slog.Logger) *oauth.Room {
 	s.t.Helper()
 	ring, err := keyring.Open(context.Background(), keyring.Config{DB: p.db, Root: s.root})
 	require.NoError(s.t, err)
-	room, err := oauth.New(oauth.Config{DB: p.db, Vault: p.vault, Ring: ring, Endpoint: s, Catalogue: []provider.Provider{
-		{Name: "acme", TokenURLs: []string{"https://auth.example/token"}, Auth: provider.AuthNone, Format: provider.Form},
-		{Name: "lenient", TokenURLs: []string{"https://auth.example/token"}, Auth: provider.AuthNone, Format: provider.Form, Grace: lenience},
-	}, SpillDir: p.disk, Log: log, Clock: s.clock.Now, At: p.at})
+	room, err := oauth.New(oauth.Config{DB: p.db, Vault: p.vault, Ring: ring, Endpoint: s, Servers: servers{}, SpillDir: p.disk, Log: log, Clock: s.clock.Now, At: p.at})
 	require.NoError(s.t, err)
 	return room
+}
+
+// servers knows acme, which is strict, and lenient, which takes a spent token again for a while.
+type servers struct{}
+
+func (servers) Lookup(_ *store.Tx, name string) (provider.Provider, secret.Value, bool, error) {
+	p := provider.Provider{Name: name, TokenURLs: []string{"https://auth.example/token"}, Auth: provider.AuthNone, Format: provider.Form}
+	if name == "lenient" {
+		p.Grace = lenience
+	}
+	return p, secret.Value{}, name == "lenient" || name == "acme", nil
 }
 
 // Refresh implements oauth.Endpoint: the provider's grace is the site's.
@@ -504,4 +512,12 @@ func (p *process) hide(t testing.TB) (back func()) {
 	}
 	rename("oauth_connections", "hidden_connections")
 	return func() { rename("hidden_connections", "oauth_connections") }
+}
+
+// storetestLine puts a line that can be cut before the site's PostgreSQL.
+func storetestLine(t *testing.T, s *site) *storetest.Line {
+	t.Helper()
+	line := storetest.NewLine(t, s.cfg.PostgresURL.Reveal())
+	s.cfg.PostgresURL = secret.FromString(line.URL)
+	return line
 }
