@@ -24,7 +24,7 @@ type world struct {
 	client, serviceID                        string // texts that credentials are put under
 	issuer, refresh                          string
 	passkey, code, sso                       string
-	provider, state, device                  string // of OAuth
+	provider, state, device, connected       string // of OAuth
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -57,6 +57,9 @@ func (h *house) world() world {
 	w.passkey, w.code = store.NewID("psk"), "000000"
 	w.event = h.events()[0].ID
 	w.provider, w.state, w.device = h.roomForProvider(), "planted-no-state", store.NewID("oaf")
+	connected, err := h.client.CreateCredential(ctx, oauthSample(store.NewID("o"), "elsewhere"))
+	require.NoError(h.t, err)
+	w.connected = connected.ID
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
 	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user) // a person may be in 200 groups
@@ -138,10 +141,6 @@ func (h *house) prepare(o operation, w *world, token string) {
 		begun, err := h.as(token).StartDeviceLogin(h.t.Context(), client.LoginDraft{Provider: w.provider, Name: "sample"})
 		require.NoError(h.t, err)
 		w.device = begun.ID
-	case "get-connection", "refresh-credential":
-		made, err := h.client.CreateCredential(h.t.Context(), oauthSample("sample", w.provider))
-		require.NoError(h.t, err)
-		w.credential = made.ID
 	case "get-checkpoint", "prove-event":
 		require.NoError(h.t, h.audit.Flush(h.t.Context()))
 	case "add-group-member":
@@ -167,6 +166,8 @@ func (w world) target(o operation) string {
 		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
 	}
 	switch {
+	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
+		fill["{id}"] = w.connected
 	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
 		fill["{id}"] = w.credential
 	case strings.HasPrefix(o.path, "/api/credential-audit-logs/by-user/"):

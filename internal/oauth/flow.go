@@ -167,6 +167,9 @@ func (l *Logins) beginAs(ctx context.Context, caller identity.Caller, s Start, c
 			target = store.Target{Kind: "credential", ID: c.ID, Name: c.Name}
 		}
 		ev := caller.Event(store.OAuthBegin, target)
+		if s.Way == ByDevice || s.Way == ByClient { // the provider is asked first
+			ev.Outcome = store.OutcomePending
+		}
 		ev.Details = store.Details{store.Str("provider", k.Name), store.Str("way", string(s.Way))}
 		return tx.Record(ev)
 	}

@@ -202,7 +202,7 @@ var actionRows = [...]ActionRow{
 	{OAuthProviderAdd, "an OAuth provider was added"},
 	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
 	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},
-	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one"},
+	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one; pending before the provider is asked for a device code or with client credentials"},
 	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
 	{OAuthRevoke, "the grant of a deleted credential was revoked at its provider: pending with the deletion, ok or failed after"},
 	{OAuthRefused, "an act on OAuth providers was refused"},
