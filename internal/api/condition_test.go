@@ -164,7 +164,7 @@ func TestIfMatchOnEveryChange(t *testing.T) {
 				}
 			})
 		}
-		require.Equal(t, 25, tried)
+		require.Equal(t, 28, tried)
 	})
 }
 

@@ -39,6 +39,7 @@ type Config struct {
 	SessionIdle           time.Duration
 	PublicURL             *url.URL // nil for none
 	BreachedPasswords     string
+	AnthropicClientID     string
 	ClientAuth            bool
 	ForceNoClientAuth     bool
 	DefaultTrain          string

@@ -16,6 +16,7 @@ const (
 	PasskeyCopied  Kind = "passkey.copied"
 	FactorsReset   Kind = "second_factors.reset"
 	RefreshReused  Kind = "refresh_token.reused"
+	LoginNeeded    Kind = "account.login_needed"
 )
 
 // Severity orders messages by how urgent they are.
@@ -61,6 +62,7 @@ var kinds = [...]KindRow{
 	{PasskeyCopied, "a passkey's counter went backwards, as that of a copy does; the sign-in was refused", Critical, time.Hour, "the passkey"},
 	{FactorsReset, "an administrator, or the command line on the server, removed the second factors of a person", Warning, 0, "never de-duplicated"},
 	{RefreshReused, "a refresh token came a second time, so that its session ended: two have it", Critical, 0, "never de-duplicated"},
+	{LoginNeeded, "a provider refuses to refresh an account, so that a person must log in again", Critical, 24 * time.Hour, "the account and the version of its secret"},
 }
 
 func kindRow(k Kind) (KindRow, bool) {

@@ -22,6 +22,10 @@ const (
 	CredentialRefused  Action = "credential.refused"
 	CredentialCooling  Action = "credential.cooling"
 	CredentialGrant    Action = "credential.grant"
+	OAuthRefresh       Action = "oauth.refresh"
+	OAuthRecovery      Action = "oauth.recovery"
+	OAuthNeedsLogin    Action = "oauth.needs_login"
+	OAuthForce         Action = "oauth.force"
 	LeaseGranted       Action = "lease.granted"
 	LeaseOutcome       Action = "lease.outcome"
 	KeyIssue           Action = "key.issue"
@@ -88,6 +92,14 @@ const (
 	FactorSuspect      Action = "identity.factor_suspect"
 	RecoveryMake       Action = "identity.recovery_make"
 	RecoveryUse        Action = "identity.recovery_use"
+
+	OAuthProviderAdd    Action = "oauth.provider_add"
+	OAuthProviderChange Action = "oauth.provider_change"
+	OAuthProviderDelete Action = "oauth.provider_delete"
+	OAuthBegin          Action = "oauth.begin"
+	OAuthLogin          Action = "oauth.login"
+	OAuthRevoke         Action = "oauth.revoke"
+	OAuthRefused        Action = "oauth.refused"
 )
 
 // ActionRow explains one action for the reference.
@@ -117,6 +129,10 @@ var actionRows = [...]ActionRow{
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
+	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
+	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
+	{OAuthForce, "a person asked for a refresh at once"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt"},
 	{KeyIssue, "a client key was issued"},
@@ -183,6 +199,13 @@ var actionRows = [...]ActionRow{
 	{FactorSuspect, "a passkey's signature counter went backwards, as that of a copy does; it was refused"},
 	{RecoveryMake, "a person was shown a new set of recovery codes; the old ones are void"},
 	{RecoveryUse, "a recovery code was used in the place of a second factor"},
+	{OAuthProviderAdd, "an OAuth provider was added"},
+	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
+	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},
+	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one; pending before the provider is asked for a device code or with client credentials"},
+	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
+	{OAuthRevoke, "the grant of a deleted credential was revoked at its provider: pending with the deletion, ok or failed after"},
+	{OAuthRefused, "an act on OAuth providers was refused"},
 }
 
 func (a Action) known() bool {

@@ -30,6 +30,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -39,6 +40,7 @@ var files embed.FS
 // Config is what the pages need.
 type Config struct {
 	Identity *identity.Room
+	Logins   *oauth.Logins
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
@@ -63,8 +65,8 @@ type site struct {
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identity == nil {
-		return nil, errors.New("web: no identity given")
+	if cfg.Identity == nil || cfg.Logins == nil {
+		return nil, errors.New("web: no identity or no logins given")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -123,6 +125,11 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /account/password", s.submitted(s.changePassword))
 	mux.HandleFunc("POST /account/sessions/{id}/end", s.submitted(s.endSession))
 	mux.HandleFunc("POST /account/sessions/end-others", s.submitted(s.endOtherSessions))
+	mux.HandleFunc("GET /connect", s.signedIn(s.connectForm))
+	mux.HandleFunc("POST /connect", s.submitted(s.connect))
+	mux.HandleFunc("POST /connect/paste", s.submitted(s.paste))
+	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
+	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)
 	if cfg.Closed != nil {
@@ -143,7 +150,7 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 		case r.Method == http.MethodGet, r.Method == http.MethodHead, comesOrGoes(r.URL.Path):
 			next.ServeHTTP(w, r)
 		default:
-			s.fail(w, r, fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only, so nothing was changed. Ask its operator when changes are possible again."))
+			s.fail(w, r, readOnly())
 		}
 	})
 }
@@ -156,6 +163,10 @@ func comesOrGoes(path string) bool {
 		return true
 	}
 	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
+}
+
+func readOnly() error {
+	return fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only, so nothing was changed. Ask its operator when changes are possible again.")
 }
 
 // clean turns away paths that the mux would answer with a redirect.
@@ -295,7 +306,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)
