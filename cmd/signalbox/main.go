@@ -12,9 +12,13 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 )
 
 func main() {
+	// net/http tells the standard logger what an upstream sent unasked, word for word. Signalbox writes its own log, without it.
+	log.SetOutput(io.Discard)
 	os.Exit(run(context.Background(), os.Args[1:], system()))
 }

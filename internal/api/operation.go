@@ -46,7 +46,7 @@ type route struct {
 	// showsSecret says that the answer holds a secret that is shown this once, makesNothing that asking again does no harm.
 	showsSecret, makesNothing bool
 	// keyless says that an Idempotency-Key means nothing here: the answer gives the caller another cookie, or is about who asks at this moment,
-	// and neither can be given again.
+	// or what is asked of a provider has spent what it was asked with; none of that can be given again.
 	keyless bool
 	// again says whether the caller may still be answered about what the first request with their Idempotency-Key did to target. A POST with
 	// a permission that some role has only for its own and what was granted to it must have it.

@@ -2,9 +2,10 @@ package provider
 
 import "time"
 
-// Catalogue returns the providers that Signalbox knows, in the order of the reference. What stands in a row was read in the documentation that
-// it names, in November 2026; what could not be found there is said beside it, and is then what costs least when it is wrong: no grace, no
-// revocation, a lifetime of which nothing is known.
+// Catalogue returns the providers that Signalbox knows, in the order of the reference. The addresses and parameters are those of the documentation
+// that a row names, as far as it could be read in November 2026, and otherwise those that the provider's clients use; none but the test servers
+// was asked. What could not be found is said beside a row, and is then what costs least when it is wrong: no grace, no revocation, a lifetime of
+// which nothing is known.
 func Catalogue() []Provider {
 	return []Provider{anthropic(), google(), github(), gitlab(), microsoft(), slack(), atlassian(), linear(), notion()}
 }
