@@ -102,9 +102,11 @@ type refreshToken struct {
 // GrantRecord is what an [Authority] tells of a grant.
 type GrantRecord struct {
 	Name string `json:"name"`
-	// Calls of the token endpoint with a token of this grant, Refreshes that gave tokens, and Struck those that met mischief.
+	// Calls of the token endpoint with a token of this grant, Refreshes that rotated it, Delivered those of them whose answer was sent, and
+	// Struck the calls that met mischief.
 	Calls     int `json:"calls"`
 	Refreshes int `json:"refreshes"`
+	Delivered int `json:"delivered"`
 	Struck    int `json:"struck"`
 	// Retries are calls for a token that had been presented before, which only a recovery may make; Graced those that a grace forgave; Reuses
 	// those that took the grant away, or found it gone.

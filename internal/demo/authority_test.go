@@ -77,7 +77,7 @@ func TestAuthorityRotatesAndPunishes(t *testing.T) {
 	require.Equal(t, 60, second.Life)
 	require.NotEqual(t, first.Refresh.Reveal(), second.Refresh)
 	require.Len(t, alive, 2)
-	require.Equal(t, demo.GrantRecord{Name: "plain", Calls: 1, Refreshes: 1, Generation: 1, Until: now.Add(time.Minute)}, a.Record(n))
+	require.Equal(t, demo.GrantRecord{Name: "plain", Calls: 1, Refreshes: 1, Delivered: 1, Generation: 1, Until: now.Add(time.Minute)}, a.Record(n))
 
 	status, refused, err := refresh(t.Context(), address, first.Refresh.Reveal())
 	require.NoError(t, err)
@@ -104,9 +104,12 @@ func TestAuthorityRotatesAndPunishes(t *testing.T) {
 		return n, first.Refresh.Reveal(), second, third
 	}
 	for name, misuse := range map[string]func(first string, second, third pair) string{
-		"late":      func(first string, _, _ pair) string { now = now.Add(2 * time.Second); return first },
-		"replaced":  func(_ string, second, _ pair) string { return second.Refresh },
-		"gone over": func(first string, _, third pair) string { _, _, _ = refresh(t.Context(), address, third.Refresh); return first },
+		"late":     func(first string, _, _ pair) string { now = now.Add(2 * time.Second); return first },
+		"replaced": func(_ string, second, _ pair) string { return second.Refresh },
+		"gone over": func(first string, _, third pair) string {
+			_, _, _ = refresh(t.Context(), address, third.Refresh)
+			return first
+		},
 	} {
 		n, first, second, third := graced()
 		status, _, err := refresh(t.Context(), address, misuse(first, second, third))
@@ -126,7 +129,7 @@ func TestAuthorityTakesTheGrantOfNaiveCallers(t *testing.T) {
 			wg.Go(func() { _, _, _ = refresh(t.Context(), address, tokens.Refresh.Reveal()) })
 		}
 		wg.Wait()
-		require.Equal(t, demo.GrantRecord{Calls: 16, Refreshes: 1, Retries: 15, Reuses: 15, Lost: true, Generation: 1, Until: a.Record(n).Until}, a.Record(n))
+		require.Equal(t, demo.GrantRecord{Calls: 16, Refreshes: 1, Delivered: 1, Retries: 15, Reuses: 15, Lost: true, Generation: 1, Until: a.Record(n).Until}, a.Record(n))
 	}
 }
 

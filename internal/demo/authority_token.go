@@ -115,6 +115,8 @@ func (a *Authority) decide(presented string) verdict {
 	t.successor = g.current
 	if struck {
 		v.mischief = g.Mischief
+	} else {
+		g.record.Delivered++
 	}
 	return v
 }
