@@ -17,6 +17,8 @@ type OAuth struct {
 	TokenEndpoint           string     `json:"token_endpoint,omitempty" maxLength:"2048" doc:"Where tokens are refreshed; https."`
 	TokenEndpointAuthMethod string     `json:"token_endpoint_auth_method,omitempty" doc:"client_secret_basic, client_secret_post or none."`
 	TokenRequestFormat      string     `json:"token_request_format,omitempty" doc:"form or json."`
+	Resource                string     `json:"resource,omitempty" doc:"What the tokens are for (RFC 8707)."`
+	GrantType               string     `json:"grant_type,omitempty" doc:"client_credentials, or empty."`
 }
 
 // Credential is what may be read of a stored secret set. It never contains a secret.

@@ -29,12 +29,14 @@ var floors = map[string]int{
 	"internal/notify":   3,
 	"internal/keyring":  2,
 	"internal/rate":     2,
+	"internal/provider": 2, // calls through outbound
 	"internal/store":    1,
 	"internal/outbound": 1, // its refusals are faults
 	"internal/jwt":      1, // takes keys as secrets
 	"internal/secret":   0,
 	"internal/fault":    0,
 	"internal/etag":     0,
+	"internal/strict":   0,
 	"internal/stray":    1, // hands a value on as a secret
 	"client":            0,
 }
@@ -85,6 +87,7 @@ var revealers = map[string]string{
 	"internal/keyring":  "wraps data keys",
 	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
 	"internal/train":    "applies a lease to a request",
+	"internal/oauth":    "seals what a refresh brought, for the disk",
 	"internal/identity": "hashes and compares passwords and bearer secrets",
 	"internal/api":      "answers a reveal, shows a new token or key once, and repeats answers that it sealed",
 	"internal/web":      "shows the first administrator their token, once",
@@ -93,6 +96,7 @@ var revealers = map[string]string{
 	"internal/app":      "reads the root key and the first password",
 	"internal/audit":    "signs checkpoints",
 	"internal/notify":   "seals the secrets of a channel and uses them to send",
+	"internal/provider": "sends codes, tokens, states, verifiers and client secrets to OAuth servers",
 	"internal/jwt":      "signs with a private key and verifies with a shared secret",
 	"internal/stray":    "its test reads what it took out of a file",
 	"internal/demo":     "plays the far side: the fake upstream checks the credential that reaches it",

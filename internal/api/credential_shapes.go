@@ -15,6 +15,8 @@ type oauthDraft struct {
 	TokenEndpoint           string        `json:"token_endpoint,omitempty" maxLength:"2048" doc:"Where tokens are refreshed; https."`
 	TokenEndpointAuthMethod authMethod    `json:"token_endpoint_auth_method,omitempty"`
 	TokenRequestFormat      requestFormat `json:"token_request_format,omitempty"`
+	Resource                string        `json:"resource,omitempty" maxLength:"2048" doc:"What the tokens are for (RFC 8707); sent with each refresh."`
+	GrantType               string        `json:"grant_type,omitempty" enum:"client_credentials" doc:"How tokens come, when it is not by somebody's consent."`
 }
 
 // credentialDraft is a credential to be stored.
@@ -59,7 +61,7 @@ func (d credentialDraft) vault() vault.Draft {
 	if o := d.OAuth; o != nil {
 		out.OAuth = vault.OAuthMeta{
 			ExpiresAt: o.ExpiresAt, Scopes: o.Scopes, ClientID: o.ClientID, TokenEndpoint: o.TokenEndpoint,
-			AuthMethod: string(o.TokenEndpointAuthMethod), RequestFormat: string(o.TokenRequestFormat),
+			AuthMethod: string(o.TokenEndpointAuthMethod), RequestFormat: string(o.TokenRequestFormat), Resource: o.Resource, GrantType: o.GrantType,
 		}
 	}
 	return out
@@ -73,6 +75,7 @@ type oauthPatch struct {
 	TokenEndpoint           edit[string]        `json:"token_endpoint,omitempty" maxLength:"2048"`
 	TokenEndpointAuthMethod edit[authMethod]    `json:"token_endpoint_auth_method,omitempty"`
 	TokenRequestFormat      edit[requestFormat] `json:"token_request_format,omitempty"`
+	Resource                edit[string]        `json:"resource,omitempty" maxLength:"2048"`
 }
 
 // credentialPatch is a merge patch of a credential: an absent field stays, null empties one.
@@ -122,7 +125,7 @@ func (p credentialPatch) vault() vault.Patch {
 	if o := p.OAuth.value; p.OAuth.set {
 		out.OAuth = vault.OAuthPatch{
 			Clear: p.OAuth.null, ExpiresAt: timeEdit(o.ExpiresAt), Scopes: listEdit(o.Scopes), ClientID: o.ClientID.vault(),
-			TokenEndpoint: o.TokenEndpoint.vault(), AuthMethod: textEdit(o.TokenEndpointAuthMethod), RequestFormat: textEdit(o.TokenRequestFormat),
+			TokenEndpoint: o.TokenEndpoint.vault(), AuthMethod: textEdit(o.TokenEndpointAuthMethod), RequestFormat: textEdit(o.TokenRequestFormat), Resource: o.Resource.vault(),
 		}
 	}
 	return out
@@ -142,7 +145,7 @@ func shownCredential(c vault.Credential) client.Credential {
 		o := c.OAuth
 		out.OAuth = &client.OAuth{
 			ExpiresAt: o.ExpiresAt, Scopes: o.Scopes, ClientID: o.ClientID, TokenEndpoint: o.TokenEndpoint, TokenEndpointAuthMethod: o.AuthMethod,
-			TokenRequestFormat: o.RequestFormat,
+			TokenRequestFormat: o.RequestFormat, Resource: o.Resource, GrantType: o.GrantType,
 		}
 	}
 	return out

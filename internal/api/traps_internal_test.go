@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/stretchr/testify/require"
@@ -268,52 +267,4 @@ func TestUnmarshalHidesInput(t *testing.T) {
 	err := unmarshal([]byte(`{"A":999}`), &v)
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "999")
-}
-
-func TestParse(t *testing.T) {
-	for text, ok := range map[string]bool{
-		`{}`: true, ` {"a":[1,"x",true,null,{"b":1.5e3}]} `: true, `{"a":1,"b":1}`: true, `"x"`: true,
-		`{"a":"\ud83d\udd11"}`: true, `{"a":"\\ud83d"}`: true, `{"a":"\\\\udd11"}`: true, `{"a":"\"\\"}`: true,
-		`{"a":1,"a":1}`: false, `{"a":1,"\u0061":1}`: false, `{"b":{"a":1,"a":2}}`: false, `[{"a":1},{"a":1}]`: true,
-		`{"a":"\ud83d"}`: false, `{"a":"\ud83dx"}`: false, `{"a":"\udd11\ud83d"}`: false, `{"a":"\ud83d\u0041"}`: false, `{"\ud83d":1}`: false, `{"a":"\\\ud83d"}`: false,
-		"{\"a\":\"\xff\"}": false, "": false, `{}{}`: false, `{} x`: false, `{"a":}`: false,
-		strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth):     true,
-		strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1): false,
-	} {
-		_, err := parse([]byte(text))
-		require.Equal(t, ok, err == nil, "%s: %v", text, err)
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	for _, s := range []string{`{"a":[1,{"b":"\ud83d\udd11"}]}`, `{"a":1,"a":2}`, `[[[]]]`, `"\ud800"`, `{"\u0061":1,"a":2}`, `1e999`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		tree, err := parse(body)
-		if err != nil {
-			return
-		}
-		if !json.Valid(body) || !utf8.Valid(body) {
-			t.Fatalf("took what is no JSON: %q", body)
-		}
-		// What was read is what every other reader reads: writing it out and reading that gives the same.
-		again, err := json.Marshal(tree)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dec := json.NewDecoder(bytes.NewReader(body))
-		dec.UseNumber()
-		var want any
-		if err := dec.Decode(&want); err != nil {
-			t.Fatal(err)
-		}
-		other, err := json.Marshal(want)
-		if err != nil || !bytes.Equal(again, other) {
-			t.Fatalf("read %s, others read %s", again, other)
-		}
-		if bytes.Contains(again, []byte("\ufffd")) && !bytes.Contains(body, []byte("\ufffd")) && !bytes.Contains(bytes.ToLower(body), []byte(`\ufffd`)) {
-			t.Fatalf("a character was replaced: %q", body)
-		}
-	})
 }

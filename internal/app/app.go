@@ -29,6 +29,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
@@ -55,6 +56,8 @@ type App struct {
 	notify    *notify.Room
 	vault     *vault.Room
 	trains    *train.Room
+	logins    *oauth.Logins
+	oauth     *oauth.Room
 	transport *http.Transport
 	broker    *broker.Broker
 	api       *api.Door
@@ -142,6 +145,9 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
 	a.api.Start(ctx)
+	if err := a.oauth.Start(); err != nil {
+		return nil, err
+	}
 	if pending {
 		if err := a.firstStart(ctx, root, serving); err != nil {
 			return nil, fmt.Errorf("the first start could not be finished, and goes on at the next: %w", err)
@@ -176,6 +182,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
 		return err
 	}
+	if err := a.openOAuth(policy); err != nil {
+		return err
+	}
 	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings}); err != nil {
 		return err
 	}
@@ -193,7 +202,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -208,7 +217,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{Identity: a.identity, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
+	a.web, err = web.New(web.Config{Identity: a.identity, Logins: a.logins, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
 		}})
@@ -233,6 +242,12 @@ func (a *App) Close() error {
 		}
 		if a.trains != nil {
 			a.trains.Close()
+		}
+		if a.logins != nil {
+			a.logins.Close()
+		}
+		if a.oauth != nil {
+			a.oauth.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()

@@ -37,6 +37,7 @@ type Config struct {
 	SessionLife           time.Duration
 	SessionIdle           time.Duration
 	BreachedPasswords     string
+	AnthropicClientID     string
 	ClientAuth            bool
 	ForceNoClientAuth     bool
 	DefaultTrain          string

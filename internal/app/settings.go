@@ -180,6 +180,17 @@ func Settings() []Setting {
 			set: func(c *Config, s string) (err error) { c.BodyLimit, err = parseSize(s); return err },
 		},
 		{
+			Name: "claude-oauth-client-id", Env: []string{"CLAUDE_OAUTH_CLIENT_ID"}, Kind: "text", Use: UseServe,
+			Doc: "client id for logins at the OAuth provider anthropic (default that of Anthropic's own client)",
+			set: func(c *Config, s string) error {
+				c.AnthropicClientID = s
+				if len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+					return errors.New("must be a client id of visible ASCII")
+				}
+				return nil
+			},
+		},
+		{
 			Name: "read-only", Env: []string{"SIGNALBOX_READ_ONLY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
 			Doc: "refuses every change over the API and the pages; reading, revealing, signing in and out, and lending go on",
 			set: func(c *Config, s string) error { return setSwitch(&c.ReadOnly, s) },

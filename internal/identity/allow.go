@@ -46,6 +46,8 @@ const (
 	MetricsRead      Permission = "metrics:read"
 	NotifyRead       Permission = "notifications:read"
 	NotifyWrite      Permission = "notifications:write"
+	ProviderRead     Permission = "oauth_providers:read"
+	ProviderWrite    Permission = "oauth_providers:write"
 )
 
 // Reach says how far a permission goes.
@@ -115,6 +117,8 @@ var (
 		{MetricsRead, "read the metrics", readers, nil, true},
 		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
+		{ProviderRead, "list the OAuth providers at which one can log in", everyone, nil, true},
+		{ProviderWrite, "add, change, switch on and delete OAuth providers", []Role{Administrator}, nil, false},
 	}
 )
 

@@ -1,18 +1,12 @@
 package jwt
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"io"
-	"strconv"
 	"strings"
-	"unicode/utf8"
-)
 
-// maxDepth is how deep the claims of a token may nest.
-const maxDepth = 16
+	"signalbox.dev/signalbox/internal/strict"
+)
 
 // Unverified is a token that was taken apart and not verified: good for finding out whose keys to try, and for nothing else.
 type Unverified struct {
@@ -112,106 +106,20 @@ func keyID(s string) bool {
 	return true
 }
 
-var errJSON = errors.New("not JSON")
-
-// object reads one JSON object as two readers would read it alike (RFC 7493): UTF-8, no key twice, no half of a character, nothing behind it.
+// object reads one JSON object as two readers would read it alike.
 func object(b []byte) (map[string]any, error) {
-	if !utf8.Valid(b) || loneSurrogate(b) {
+	m, err := strict.Object(b)
+	var why *strict.Error
+	if !errors.As(err, &why) {
+		return m, err
+	}
+	switch why.Why {
+	case strict.NotUTF8, strict.HalfCharacter:
 		return nil, invalid("its JSON is no valid Unicode")
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	v, err := value(dec, 0)
-	if err == nil {
-		if _, end := dec.Token(); end != io.EOF {
-			err = errJSON
-		}
-	}
-	var own *Invalid
-	if errors.As(err, &own) {
-		return nil, own
-	}
-	m, ok := v.(map[string]any)
-	if err != nil || !ok {
-		return nil, invalid("it is no JSON object")
-	}
-	return m, nil
-}
-
-func value(dec *json.Decoder, depth int) (any, error) {
-	t, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	if depth >= maxDepth {
+	case strict.KeyTwice:
+		return nil, invalid("its JSON has a key twice")
+	case strict.TooDeep:
 		return nil, invalid("its JSON nests too deep")
 	}
-	switch t {
-	case json.Delim('{'):
-		out := map[string]any{}
-		for dec.More() {
-			t, err := dec.Token()
-			if err != nil {
-				return nil, err
-			}
-			key, ok := t.(string)
-			if !ok {
-				return nil, errJSON
-			}
-			if _, twice := out[key]; twice {
-				return nil, invalid("its JSON has a key twice")
-			}
-			if out[key], err = value(dec, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := dec.Token()
-		return out, err
-	case json.Delim('['):
-		out := []any{}
-		for dec.More() {
-			v, err := value(dec, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, v)
-		}
-		_, err := dec.Token()
-		return out, err
-	}
-	return t, nil
-}
-
-// loneSurrogate reports whether the text escapes half of a UTF-16 pair, which encoding/json reads as U+FFFD: two such names would be one.
-func loneSurrogate(b []byte) bool {
-	for i := 0; i < len(b); i++ {
-		if b[i] != '\\' {
-			continue
-		}
-		unit, ok := escaped(b[i:])
-		if !ok {
-			i++
-			continue
-		}
-		i += 5
-		if unit >= 0xdc00 && unit <= 0xdfff {
-			return true
-		}
-		if unit >= 0xd800 && unit <= 0xdbff {
-			if low, ok := escaped(b[i+1:]); !ok || low < 0xdc00 || low > 0xdfff {
-				return true
-			}
-			i += 6
-		}
-	}
-	return false
-}
-
-// escaped reads \uXXXX at the beginning of b.
-func escaped(b []byte) (uint64, bool) {
-	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
-	return n, err == nil
+	return nil, invalid("it is no JSON object")
 }

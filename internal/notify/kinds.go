@@ -12,6 +12,7 @@ type Kind string
 const (
 	Test           Kind = "test"
 	AccountRefused Kind = "account.refused"
+	LoginNeeded    Kind = "account.login_needed"
 )
 
 // Severity orders messages by how urgent they are.
@@ -53,6 +54,7 @@ func Kinds() []KindRow { return slices.Clone(kinds[:]) }
 var kinds = [...]KindRow{
 	{Test, "somebody tests a channel; sent to that channel alone, whatever it takes", Info, 0, "never de-duplicated"},
 	{AccountRefused, "an upstream refused the credential of an account (401 or 403), so that the account is not lent for a while", Warning, time.Hour, "the account and the version of its secret"},
+	{LoginNeeded, "a provider refuses to refresh an account, so that a person must log in again", Critical, 24 * time.Hour, "the account and the version of its secret"},
 }
 
 func kindRow(k Kind) (KindRow, bool) {

@@ -35,33 +35,74 @@ func Clean(err error) error {
 	return &failure{text: reason(err), cause: err}
 }
 
-func reason(err error) string {
+// Reason is a class of failed calls.
+type Reason int
+
+// The reasons.
+const (
+	Failed Reason = iota
+	Cancelled
+	NoSuchName
+	TimedOut
+	Unresolved
+	NotListening
+	Untrusted
+	Unreachable
+	Oversized
+	CutOff
+)
+
+// ReasonOf says why a call failed, for callers that have words of their own for it.
+func ReasonOf(err error) Reason {
 	var (
 		dns     *net.DNSError
 		timeout net.Error
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return "the call was cancelled"
+		return Cancelled
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return "the upstream's name does not exist"
+		return NoSuchName
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "the upstream did not answer in time"
+		return TimedOut
 	case dns != nil:
-		return "the upstream's name could not be resolved"
+		return Unresolved
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the upstream refused the connection"
+		return NotListening
 	case isTLS(err):
-		return "no trusted TLS connection to the upstream could be made"
+		return Untrusted
 	case isDial(err):
-		return "the upstream could not be reached"
+		return Unreachable
 	case errors.Is(err, ErrTooLarge):
-		return ErrTooLarge.Error()
+		return Oversized
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the upstream closed the connection before its answer was complete"
-	default:
-		return "the call to the upstream failed"
+		return CutOff
 	}
+	return Failed
+}
+
+func reason(err error) string {
+	switch ReasonOf(err) {
+	case Cancelled:
+		return "the call was cancelled"
+	case NoSuchName:
+		return "the upstream's name does not exist"
+	case TimedOut:
+		return "the upstream did not answer in time"
+	case Unresolved:
+		return "the upstream's name could not be resolved"
+	case NotListening:
+		return "the upstream refused the connection"
+	case Untrusted:
+		return "no trusted TLS connection to the upstream could be made"
+	case Unreachable:
+		return "the upstream could not be reached"
+	case Oversized:
+		return ErrTooLarge.Error()
+	case CutOff:
+		return "the upstream closed the connection before its answer was complete"
+	}
+	return "the call to the upstream failed"
 }
 
 // NotSent reports that the call failed before any byte of the request can have reached the upstream: it was refused by the guard, or no

@@ -23,6 +23,9 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Resolver replaces the system's name resolution; nil keeps it. Its answers pass the same guard.
 	Resolver *net.Resolver
+	// OneShot gives each request a connection of its own, in HTTP/1.1. net/http sends a request again by itself only when a connection that
+	// was used before turns out to be closed, or when an HTTP/2 server refuses a stream; with neither, what was sent was sent once.
+	OneShot bool
 }
 
 func (o Options) withDefaults() Options {
@@ -80,6 +83,12 @@ func NewTransport(p Policy, o Options) *http.Transport {
 			SendPingTimeout: 30 * time.Second,
 			PingTimeout:     15 * time.Second,
 		},
+	}
+	if o.OneShot {
+		t.DisableKeepAlives = true
+		t.ForceAttemptHTTP2, t.HTTP2 = false, nil
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
 	}
 	t.RegisterProtocol("http", plainGuard{policy: p})
 	return t

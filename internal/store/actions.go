@@ -22,6 +22,10 @@ const (
 	CredentialRefused  Action = "credential.refused"
 	CredentialCooling  Action = "credential.cooling"
 	CredentialGrant    Action = "credential.grant"
+	OAuthRefresh       Action = "oauth.refresh"
+	OAuthRecovery      Action = "oauth.recovery"
+	OAuthNeedsLogin    Action = "oauth.needs_login"
+	OAuthForce         Action = "oauth.force"
 	LeaseGranted       Action = "lease.granted"
 	LeaseOutcome       Action = "lease.outcome"
 	KeyIssue           Action = "key.issue"
@@ -73,6 +77,14 @@ const (
 	PasswordReset      Action = "identity.password_reset"
 	PasswordSet        Action = "identity.password_set"
 	PasswordChange     Action = "identity.password_change"
+
+	OAuthProviderAdd    Action = "oauth.provider_add"
+	OAuthProviderChange Action = "oauth.provider_change"
+	OAuthProviderDelete Action = "oauth.provider_delete"
+	OAuthBegin          Action = "oauth.begin"
+	OAuthLogin          Action = "oauth.login"
+	OAuthRevoke         Action = "oauth.revoke"
+	OAuthRefused        Action = "oauth.refused"
 )
 
 // ActionRow explains one action for the reference.
@@ -102,6 +114,10 @@ var actionRows = [...]ActionRow{
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
+	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
+	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
+	{OAuthForce, "a person asked for a refresh at once"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt"},
 	{KeyIssue, "a client key was issued"},
@@ -153,6 +169,13 @@ var actionRows = [...]ActionRow{
 	{PasswordReset, "a person's password was voided and a one-time link made by which they set a new one"},
 	{PasswordSet, "a person set their password with a one-time link"},
 	{PasswordChange, "a person changed their own password, or failed to"},
+	{OAuthProviderAdd, "an OAuth provider was added"},
+	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
+	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},
+	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one"},
+	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
+	{OAuthRevoke, "the grant of a deleted credential was revoked at its provider: pending with the deletion, ok or failed after"},
+	{OAuthRefused, "an act on OAuth providers was refused"},
 }
 
 func (a Action) known() bool {

@@ -23,6 +23,7 @@ const (
 	Outbox   Purpose = "outbox"   // delivery state of notifications
 	Touch    Purpose = "touch"    // last use
 	Election Purpose = "election" // who does a chore
+	Ceremony Purpose = "ceremony" // what a sign-in needs to remember between its steps
 	Replay   Purpose = "replay"   // answers kept for requests that are repeated with an Idempotency-Key
 )
 
@@ -78,7 +79,7 @@ func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
 // Bookkeep runs fn in a transaction that needs no event, for one of the listed purposes.
 func (db *DB) Bookkeep(ctx context.Context, purpose Purpose, fn func(*Tx) error) error {
 	switch purpose {
-	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay:
+	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay, Ceremony:
 	default:
 		return fmt.Errorf("store: %q is no purpose of bookkeeping", purpose)
 	}

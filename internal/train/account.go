@@ -23,16 +23,21 @@ type account struct {
 	baseBound bool
 	// cooling is shared by all versions of the credential; a cool-down says to which version it belongs.
 	cooling *atomic.Pointer[coolDown]
+	// refreshAt and waitAt are when a fresh access token is fetched in the background, and from when on a request waits for it; zero for never.
+	refreshAt, waitAt time.Time
+	// used is when the account was last lent, in nanoseconds, of those that refresh. All versions share it.
+	used *atomic.Int64
 }
 
-func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown]) *account {
+func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *atomic.Int64) *account {
 	if cooling == nil {
-		cooling = new(atomic.Pointer[coolDown])
+		cooling, used = new(atomic.Pointer[coolDown]), new(atomic.Int64)
 	}
 	pack(&m.ID, &m.Name, &m.AccountID)
 	m.Type, m.State = unique.Make(m.Type).Value(), unique.Make(m.State).Value() // there are few of each
 	m.Provider = unique.Make(m.Provider).Value()
-	a := &account{Material: m, name: m.Name, id: m.ID, cooling: cooling}
+	a := &account{Material: m, name: m.Name, id: m.ID, cooling: cooling, used: used}
+	a.plan()
 	var value secret.Value
 	switch m.Type {
 	case vault.APIKey:

@@ -176,10 +176,11 @@ func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) 
 	}
 	last := from.accounts.get(id)
 	var shared *atomic.Pointer[coolDown]
+	var used *atomic.Int64
 	if last != nil {
-		shared = last.cooling
+		shared, used = last.cooling, last.used
 	}
-	a := newAccount(*m, shared)
+	a := newAccount(*m, shared, used)
 	b.places.share(a)
 	a.adopt(cool)
 	if last != nil && last.same(a) { // no more than a cool-down changed: an account may be on very many lines

@@ -91,6 +91,8 @@ func (l *line) explain(now time.Time) Explanation {
 			x.State, x.Why = Cooling, c.reason
 			until := c.until
 			x.CoolingUntil, x.CoolingStatus = &until, c.status
+		case a.stale(now):
+			x.Why = "ready; its access token has ended and is refreshed at the next request"
 		case !a.baseBound:
 			x.Why = "ready, but the host of its base_url is not among its hosts, so nothing can be sent"
 		}

@@ -100,3 +100,6 @@ func tell(a *account) (out []string) {
 	}
 	return out
 }
+
+// Ahead is what the watchdog does now and then.
+func (r *Room) Ahead() { r.ahead() }

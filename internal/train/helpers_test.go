@@ -63,6 +63,8 @@ type site struct {
 	// keyless is the switch of that name.
 	keyless bool
 	meters  train.Meters
+	// refresher makes the one that the instance has, if any.
+	refresher func(y *yard) train.Refresher
 	// before runs on an instance that is made and whose database is not started.
 	before func(y *yard)
 }
@@ -95,10 +97,15 @@ func (s site) open(t testing.TB) *yard {
 	require.NoError(t, err)
 	safe, err := vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, CheckURL: func(*url.URL) error { return nil }})
 	require.NoError(t, err)
-	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Meters: s.meters, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
 	admin := identity.Caller{Kind: identity.KindPerson, ID: "user_a", Name: "Ada", UserID: "user_a", Role: identity.Administrator, RequestID: "req_admin", IP: "192.0.2.1", SteppedUpAt: s.clock.Now().Add(time.Hour)}
-	y := &yard{Room: room, t: t, db: db, ids: ids, vault: safe, admin: admin, clock: s.clock}
+	y := &yard{t: t, db: db, ids: ids, vault: safe, admin: admin, clock: s.clock}
+	var refresher train.Refresher
+	if s.refresher != nil {
+		refresher = s.refresher(y)
+	}
+	room, err := train.New(train.Config{DB: db, Vault: safe, Identity: ids, Keyless: s.keyless, Meters: s.meters, Refresher: refresher, Clock: s.clock.Now, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	y.Room = room
 	if s.before != nil {
 		s.before(y)
 	}

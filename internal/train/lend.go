@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -26,6 +27,12 @@ type trip struct {
 	attempt int
 	// tried are the credentials that earlier attempts used.
 	tried []string
+	// waited are the credentials that the trip has had refreshed, and stale those for which that failed, with the last reason.
+	waited, stale []string
+	whyStale      error
+	// denied are the credentials that were refreshed because their access token was refused, and only is the one to be tried again with the fresh one.
+	denied []string
+	only   string
 	// hopped says that a rate limit was answered by going to another account. That is done once: a burst must not make every account of
 	// a train rest.
 	hopped bool
@@ -59,7 +66,12 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		}
 		line, g, err := r.choose(t)
 		if err != nil {
+			return nil, t.because(err)
+		}
+		if again, err := r.freshen(ctx, t, g.account); err != nil {
 			return nil, err
+		} else if again {
+			continue
 		}
 		l := r.open(ctx, t, g)
 		// Registered first and looked at again then, so that a revocation either finds the lease or is seen here.
@@ -91,6 +103,7 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 			l.Done(Outcome{Result: Refused})
 			return nil, err
 		}
+		l.account.lent()
 		if t.caller.Kind == identity.KindClientKey {
 			r.keys.Touch(t.caller.ID)
 		}
@@ -137,7 +150,7 @@ func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 			}
 			named++
 		}
-		if slices.Contains(t.tried, a.id) || a.barred(now) != "" {
+		if slices.Contains(t.tried, a.id) || slices.Contains(t.stale, a.id) || t.only != "" && t.only != a.id || a.barred(now) != "" {
 			continue
 		}
 		c := a.coolsUntil(now)
@@ -198,6 +211,11 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 		out.Result = UpstreamUnreachable
 	}
 	l.settle(out)
+	if f.Status == http.StatusUnauthorized && cause == nil && ctx.Err() == nil {
+		if next, err := l.again(ctx); next != nil || err != nil {
+			return next, err
+		}
+	}
 	if out.Result == UpstreamError || out.Result == UpstreamUnreachable {
 		if l.room.cool(ctx, l.account, f) {
 			l.meter.Cooled(f)
@@ -213,6 +231,7 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 		return nil, ErrNoOther
 	}
 	t := l.trip
+	t.only = ""
 	t.tried = append(slices.Clone(t.tried), l.account.id)
 	if f.Status == 429 {
 		if t.hopped {

@@ -182,6 +182,7 @@ func (r *Room) readAccounts(tx *store.Tx, ids map[string]bool) ([]accountNews, e
 	}
 	found := make(map[string]*vault.Material, len(materials))
 	for i := range materials {
+		materials[i].Refreshes = materials[i].Refreshes && r.refresher != nil
 		found[materials[i].ID] = &materials[i]
 	}
 	out := make([]accountNews, len(list))

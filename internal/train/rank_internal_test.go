@@ -13,7 +13,7 @@ import (
 // TestTiesGoByName: two accounts with the same hash cannot be made on purpose, so the numbers are set.
 func TestTiesGoByName(t *testing.T) {
 	at := func(name, id string, score uint64, priority int) rung {
-		return rung{account: newAccount(vault.Material{ID: id, Name: name}, nil), score: score, priority: priority}
+		return rung{account: newAccount(vault.Material{ID: id, Name: name}, nil, nil), score: score, priority: priority}
 	}
 	names := func(rungs []rung) (out string) {
 		for _, g := range rungs {
@@ -47,7 +47,7 @@ func TestBetas(t *testing.T) {
 // TestTheLastCheckStandsAlone: the vault stores no base URL beside hosts without it; the last check must not rely on that.
 func TestTheLastCheckStandsAlone(t *testing.T) {
 	base := &url.URL{Scheme: "https", Host: "api.anthropic.com"}
-	astray := newAccount(vault.Material{ID: "1", Name: "astray", BaseURL: base, Hosts: []string{"relay.example.com"}}, nil)
+	astray := newAccount(vault.Material{ID: "1", Name: "astray", BaseURL: base, Hosts: []string{"relay.example.com"}}, nil, nil)
 	require.False(t, astray.boundTo(&http.Request{URL: base}))
 	require.True(t, astray.boundTo(&http.Request{URL: &url.URL{Scheme: "https", Host: "relay.example.com"}}))
 }

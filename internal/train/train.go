@@ -37,6 +37,8 @@ type Config struct {
 	Keyless bool
 	// Meters counts what becomes of the attempts; nil counts nothing.
 	Meters Meters
+	// Refresher brings fresh access tokens; nil brings none, and an access token that has ended is not lent.
+	Refresher Refresher
 	// Log receives what no caller is told. Nil discards it.
 	Log *slog.Logger
 	// Clock is the time by which cool-downs and tokens end; nil means the wall clock.
@@ -54,8 +56,9 @@ type Room struct {
 	// keyless says that client keys are switched off.
 	keyless bool
 
-	meters Meters
-	lines  atomic.Pointer[board]
+	meters    Meters
+	refresher Refresher
+	lines     atomic.Pointer[board]
 	// following is held while changes are taken in. The feed brings them one after the other; the lock is for whoever else looks at what
 	// belongs to that alone.
 	following sync.Mutex
@@ -83,7 +86,7 @@ func newRoom(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Identity == nil {
 		return nil, errors.New("train: a database, a vault and identity are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, quit: make(chan struct{})}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, quit: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -12,6 +12,8 @@ const (
 	watchEvery = 250 * time.Millisecond
 	// expiryTicks is how many of them pass between two looks for expired keys.
 	expiryTicks = 4
+	// aheadTicks is how many pass between two looks for access tokens that end soon.
+	aheadTicks = 40
 	// cutOffAfter is how old the news from the database may be before running streams end: an instance that is cut off cannot hear of
 	// revocations, and this is how long one may go unheard.
 	cutOffAfter = 10 * time.Second
@@ -27,6 +29,9 @@ func (r *Room) watch() {
 			case <-r.quit:
 				return
 			case <-tick.C:
+			}
+			if n%aheadTicks == 0 {
+				r.ahead()
 			}
 			if r.leases.open.Load() == 0 {
 				continue

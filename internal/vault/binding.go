@@ -53,7 +53,11 @@ func (s stored) claims() []claim {
 		{"port", []string{strconv.Itoa(s.Port)}}, {"hosts", s.Hosts}, {"oauth_scopes", s.OAuth.Scopes}, {"expires_at", instantOf(s.ExpiresAt)},
 	}
 	for _, t := range s.texts() {
-		if t.column != "description" {
+		switch {
+		case t.column == "description":
+		case *t.value == "" && (t.column == "oauth_resource" || t.column == "oauth_grant"):
+			// They came later: the MACs of credentials without them are those of before.
+		default:
 			out = append(out, claim{t.column, []string{*t.value}})
 		}
 	}
@@ -112,7 +116,7 @@ func (p Patch) destinations(row TypeRow) (missing []string) {
 	parts := []part{{"/provider", p.Provider.IsSet()}, {"/base_url", p.BaseURL.IsSet()}, {"/hosts", p.Hosts.IsSet()}, {"/status", p.State.IsSet()}}
 	if row.OAuth {
 		o := p.OAuth
-		named := o.Clear || o.ClientID.IsSet() || o.TokenEndpoint.IsSet() || o.AuthMethod.IsSet() || o.RequestFormat.IsSet()
+		named := o.Clear || o.ClientID.IsSet() || o.TokenEndpoint.IsSet() || o.AuthMethod.IsSet() || o.RequestFormat.IsSet() || o.Resource.IsSet() || o.GrantType.IsSet()
 		parts = append(parts, part{"/oauth", named})
 	}
 	for _, d := range parts {
@@ -126,7 +130,7 @@ func (p Patch) destinations(row TypeRow) (missing []string) {
 // wholly makes the oauth block of a patch that mends a credential say everything: what it does not name is the provider's again, not what lies
 // there.
 func (o *OAuthPatch) wholly() {
-	for _, e := range []*Edit[string]{&o.ClientID, &o.TokenEndpoint, &o.AuthMethod, &o.RequestFormat} {
+	for _, e := range []*Edit[string]{&o.ClientID, &o.TokenEndpoint, &o.AuthMethod, &o.RequestFormat, &o.Resource, &o.GrantType} {
 		e.set = true
 	}
 	o.Scopes.set = true

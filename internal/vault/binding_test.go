@@ -20,7 +20,8 @@ func boundColumns() map[string]string {
 		"username": `'eve'`, "base_url": `'https://evil.example'`, "external_url": `'https://evil.example'`, "internal_url": `'https://evil.example'`, "port": `2222`,
 		"hosts": `'["evil.example"]'`, "expires_at": `4102444800000000`, "owner": `'eve'`, "client_id": `'c2'`, "service_id": `'s2'`, "infrastructure_id": `'i2'`,
 		"plugin_name": `'p2'`, "oauth_scopes": `'["everything"]'`, "oauth_client_id": `'theirs'`, "oauth_token_endpoint": `'https://evil.example/token'`,
-		"oauth_auth_method": `'client_secret_post'`, "oauth_format": `'form'`, "binding": `NULL`,
+		"oauth_auth_method": `'client_secret_post'`, "oauth_format": `'form'`, "oauth_resource": `'https://evil.example'`, "oauth_grant": `'client_credentials'`,
+		"binding": `NULL`,
 	}
 }
 

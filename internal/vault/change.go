@@ -18,7 +18,12 @@ import (
 // etag_mismatch. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and, of
 // type oauth, the oauth block, which vouches for it anew; any other is the fault credential_tampered.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
-	return r.change(ctx, caller, id, "update", store.CredentialUpdate, func(tx *store.Tx, s *stored) error {
+	return r.UpdateWith(ctx, caller, id, p, ifMatch, nil)
+}
+
+// UpdateWith is [Room.Update] with something along.
+func (r *Room) UpdateWith(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string, along Along) (Credential, error) {
+	return r.changeWith(ctx, caller, id, "update", store.CredentialUpdate, along, func(tx *store.Tx, s *stored) error {
 		if !etag.Match(ifMatch, s.ETag()) {
 			return changedMeanwhile()
 		}
@@ -89,6 +94,11 @@ func changedMeanwhile() error {
 // Delete removes a credential and destroys the sealed material of all its versions. With ifMatch it removes only the state that the caller has
 // seen, as [Room.Update] does.
 func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch string) error {
+	return r.DeleteWith(ctx, caller, id, ifMatch, nil)
+}
+
+// DeleteWith is [Room.Delete] with something along, which comes before the material is destroyed.
+func (r *Room) DeleteWith(ctx context.Context, caller identity.Caller, id, ifMatch string, along Along) error {
 	err := r.act(ctx, caller, identity.CredentialWrite, toManage, "delete", id, func(tx *store.Tx, _ verbs) error {
 		s, err := load(tx, id, true)
 		if err != nil {
@@ -96,6 +106,9 @@ func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch s
 		}
 		if !etag.Match(ifMatch, s.ETag()) {
 			return changedMeanwhile()
+		}
+		if err := along.run(tx, s.Credential); err != nil {
+			return err
 		}
 		// Versions, secrets, tags and links go with it (ON DELETE CASCADE).
 		if _, err := tx.Exec(`DELETE FROM credentials WHERE id = $1`, id); err != nil {
@@ -119,8 +132,31 @@ func (r *Room) Delete(ctx context.Context, caller identity.Caller, id, ifMatch s
 	return nil
 }
 
+// Managed runs along in a transaction in which the caller was found to manage the credential, which is locked and as this room has written it.
+// act says what for, should it be refused; along must record something.
+func (r *Room) Managed(ctx context.Context, caller identity.Caller, id, act string, along Along) error {
+	err := r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, func(tx *store.Tx, _ verbs) error {
+		s, err := load(tx, id, true)
+		if err != nil {
+			return err
+		}
+		if err := r.vouched(&s, Patch{}, false); err != nil {
+			return err
+		}
+		return along.run(tx, s.computed(tx.Now()))
+	})
+	if err != nil {
+		return r.settle(ctx, caller, store.CredentialUpdate, err)
+	}
+	return nil
+}
+
 // change is the frame of every act that changes one credential: permission, lock, the act, and what the caller sees afterwards.
 func (r *Room) change(ctx context.Context, caller identity.Caller, id, act string, action store.Action, fn func(*store.Tx, *stored) error) (Credential, error) {
+	return r.changeWith(ctx, caller, id, act, action, nil, fn)
+}
+
+func (r *Room) changeWith(ctx context.Context, caller identity.Caller, id, act string, action store.Action, along Along, fn func(*store.Tx, *stored) error) (Credential, error) {
 	var out Credential
 	err := r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, func(tx *store.Tx, own verbs) error {
 		s, err := load(tx, id, true)
@@ -138,7 +174,7 @@ func (r *Room) change(ctx context.Context, caller identity.Caller, id, act strin
 			return asRefusal(s.target(), err)
 		}
 		out = s.computed(tx.Now())
-		return nil
+		return along.run(tx, out)
 	})
 	if err != nil {
 		return Credential{}, r.settle(ctx, caller, action, err)
@@ -350,6 +386,8 @@ func (p Patch) merge(m Meta) Meta {
 	p.OAuth.TokenEndpoint.apply(&m.OAuth.TokenEndpoint)
 	p.OAuth.AuthMethod.apply(&m.OAuth.AuthMethod)
 	p.OAuth.RequestFormat.apply(&m.OAuth.RequestFormat)
+	p.OAuth.Resource.apply(&m.OAuth.Resource)
+	p.OAuth.GrantType.apply(&m.OAuth.GrantType)
 	return m
 }
 

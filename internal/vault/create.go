@@ -15,6 +15,22 @@ import (
 // Create stores a credential with its first version. The faults are validation_failed, secret_missing and upstream_refused with the
 // fields that are wrong, already_exists for an account whose name or account id is taken, and the refusals of [identity.Allow].
 func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Credential, error) {
+	return r.CreateWith(ctx, caller, d, nil)
+}
+
+// Along is what a higher room does in the transaction of an act on a credential: it is there exactly if the act is. It is given the credential as
+// the act leaves it; an error rolls the act back.
+type Along func(*store.Tx, Credential) error
+
+func (a Along) run(tx *store.Tx, c Credential) error {
+	if a == nil {
+		return nil
+	}
+	return a(tx, c)
+}
+
+// CreateWith is [Room.Create] with something along.
+func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, along Along) (Credential, error) {
 	reach, err := r.reach(ctx, caller, identity.CredentialWrite, "create", "")
 	if err != nil {
 		return Credential{}, err
@@ -67,7 +83,7 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		}
 		tx.Change(store.TopicCredential, s.ID)
 		out = s.computed(now)
-		return nil
+		return along.run(tx, out)
 	}
 	err = r.narrowed(ctx, caller, reach, "create", store1, func(*store.Tx, []string) (verbs, error) {
 		return verbs{use: true, reveal: true, manage: true, owner: true}, nil // what one stores is one's own
@@ -76,6 +92,18 @@ func (r *Room) Create(ctx context.Context, caller identity.Caller, d Draft) (Cre
 		return Credential{}, r.settle(ctx, caller, store.CredentialCreate, err)
 	}
 	return out, nil
+}
+
+// MayCreate returns nil when the caller may store credentials; a refusal is recorded.
+func (r *Room) MayCreate(ctx context.Context, caller identity.Caller) error {
+	_, err := r.reach(ctx, caller, identity.CredentialWrite, "create", "")
+	return err
+}
+
+// Serving returns how many credentials of type oauth belong to a provider.
+func Serving(tx *store.Tx, provider string) (n int64, err error) {
+	err = tx.Get(&n, `SELECT COUNT(*) FROM credentials WHERE type = $1 AND provider = $2`, string(OAuth), provider)
+	return n, err
 }
 
 // free returns the fault already_exists when another account has this one's name or id. Two transactions that pass here together are
@@ -105,7 +133,7 @@ func (s stored) computed(now time.Time) Credential {
 	c := s.Credential
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if s.row.OAuth {
-		c.Health = healthAt(c.OAuth.ExpiresAt, now)
+		c.Health, c.refreshes = s.healthAt(now), s.refreshes()
 	}
 	return c
 }
@@ -124,10 +152,12 @@ type version struct {
 	secrets      map[string]secret.Value
 	reason       string
 	restoredFrom int64
+	refreshed    bool // made by a refresh, not by a person
 }
 
 // insertVersion stores version s.Version, sealing each field to it, and fills the fields of s that follow from it.
 func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
+	s.issuedAt = tx.Now()
 	s.SecretFields = s.row.sorted(slices.Collect(maps.Keys(v.secrets)))
 	s.Suffix = suffix(s.row, v.secrets)
 	fields, err := encodeList(s.SecretFields)
@@ -136,8 +166,8 @@ func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v 
 	}
 	by := caller.Actor()
 	if _, err := tx.Exec(`INSERT INTO credential_versions (credential_id, version, fields, suffix, token_expires_at, reason, restored_from, created_by,
-		created_by_name, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now())); err != nil {
+		created_by_name, created_at, refreshed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now()), number01(v.refreshed)); err != nil {
 		return err
 	}
 	for _, name := range s.SecretFields {

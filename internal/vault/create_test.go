@@ -70,8 +70,13 @@ func TestAnOAuthAccount(t *testing.T) {
 		f.now.Set(expires)
 		got, err = f.Get(t.Context(), admin, c.ID)
 		require.NoError(t, err)
-		require.Equal(t, vault.NeedsLogin, got.Health)
+		require.Equal(t, vault.Healthy, got.Health, "a refresh may bring the next access token")
 		require.Equal(t, vault.Active, got.Status, "the token's end is not the credential's")
+		_, err = f.Update(t.Context(), admin, c.ID, vault.Patch{Secrets: map[string]*secret.Value{"refresh_token": nil}, OAuth: vault.OAuthPatch{ExpiresAt: vault.To(&expires)}}, "")
+		require.NoError(t, err)
+		got, err = f.Get(t.Context(), admin, c.ID)
+		require.NoError(t, err)
+		require.Equal(t, vault.NeedsLogin, got.Health, "nothing brings another")
 	})
 }
 

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,6 +42,8 @@ type OAuthMeta struct {
 	TokenEndpoint string
 	AuthMethod    string // client_secret_basic, client_secret_post, none, or empty for the provider's
 	RequestFormat string // json, form, or empty for the provider's
+	Resource      string // what the tokens are for (RFC 8707), sent with each refresh; empty: the provider decides
+	GrantType     string // client_credentials when tokens come by that grant, otherwise empty
 }
 
 // Draft is a credential to be stored. Type, Name and Secrets are required.
@@ -71,23 +74,23 @@ type Credential struct {
 	Suffix               string
 	CreatedAt, UpdatedAt time.Time
 	LastRotatedAt        *time.Time
+	refreshes            bool
 }
 
 // ETag returns the entity tag (RFC 9110, section 8.8.3): it changes with every change of the credential, and when time changes its status or
 // health.
 func (c Credential) ETag() string {
 	tag := `"` + strconv.FormatInt(c.Version, 10) + "-" + strconv.FormatInt(c.Revision, 10)
-	switch {
-	case c.Status == Expiring && c.Health == NeedsLogin:
-		tag += "-4"
-	case c.Status == Expired && c.Health == NeedsLogin:
-		tag += "-3"
-	case c.Health == NeedsLogin:
-		tag += "-5"
-	case c.Status == Expired:
-		tag += "-2"
-	case c.Status == Expiring:
-		tag += "-1"
+	// What is set by people has its revision; what comes with time and with refreshes is a number of its own.
+	n := 3 * max(slices.Index(Healths(), c.Health), 0)
+	switch c.Status {
+	case Expiring:
+		n++
+	case Expired:
+		n += 2
+	}
+	if n > 0 {
+		tag += "-" + strconv.Itoa(n)
 	}
 	return tag + `"`
 }
@@ -141,6 +144,7 @@ type OAuthPatch struct {
 	Scopes                    Edit[[]string]
 	ClientID, TokenEndpoint   Edit[string]
 	AuthMethod, RequestFormat Edit[string]
+	Resource, GrantType       Edit[string]
 }
 
 // Filter narrows a list; empty fields do not. Text is compared exactly, except Q.
@@ -186,6 +190,10 @@ type Material struct {
 	State        Status     // active, disabled or compromised
 	ExpiresAt    *time.Time // of the credential
 	TokenExpires *time.Time // of an OAuth access token, when known
+	// Issued is when this version was stored. Refreshes says that a refresh may bring the next access token, Health what became of the last try.
+	Issued    time.Time
+	Refreshes bool
+	Health    Health
 	// Damaged says that the sealed secret did not open, or was not tried because of Tampered.
 	Damaged bool
 	// Tampered says that what decides where the secret goes was changed outside Signalbox.

@@ -55,6 +55,8 @@ func (m *Meta) texts() []text {
 		{"/oauth/token_endpoint", "oauth_token_endpoint", &m.OAuth.TokenEndpoint, 2048, false},
 		{"/oauth/token_endpoint_auth_method", "oauth_auth_method", &m.OAuth.AuthMethod, 32, false},
 		{"/oauth/token_request_format", "oauth_format", &m.OAuth.RequestFormat, 32, false},
+		{"/oauth/resource", "oauth_resource", &m.OAuth.Resource, 2048, false},
+		{"/oauth/grant_type", "oauth_grant", &m.OAuth.GrantType, 32, false},
 	}
 }
 

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -78,7 +79,7 @@ func (r *Room) material(tx *store.Tx, rows []materialRow) Material {
 	}
 	m := Material{ID: s.ID, Name: s.Name, AccountID: s.AccountID, Type: s.Type, Provider: s.Provider, BaseURL: baseURL(s.row, s.Meta),
 		Hosts: boundHosts(s.row, s.Meta), Version: s.Version, Secrets: map[string]secret.Value{}, State: s.state, ExpiresAt: s.ExpiresAt,
-		TokenExpires: s.OAuth.ExpiresAt}
+		TokenExpires: s.OAuth.ExpiresAt, Issued: s.issuedAt, Refreshes: s.refreshes(), Health: s.Health}
 	for _, name := range s.SecretFields {
 		field, ok := s.row.Field(name)
 		if !ok || !field.Lent {
@@ -118,4 +119,22 @@ func (r *Room) Resolve(tx *store.Tx, ref string) (Credential, error) {
 		return Credential{}, err
 	}
 	return s.Credential, nil
+}
+
+// Parting opens every field of a credential of type oauth that is about to be deleted, in the deleting transaction, so that its grant can be ended
+// at the provider. It is nil for one that was changed outside Signalbox or does not open: nothing of that is sent anywhere.
+func (r *Room) Parting(tx *store.Tx, id string) (map[string]secret.Value, error) {
+	s, err := load(tx, id, false)
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := r.intact(s); err != nil || !ok || s.Type != OAuth {
+		return nil, err
+	}
+	out, err := r.open(tx, s, s.Version, s.SecretFields)
+	var d *damage
+	if errors.As(err, &d) {
+		return nil, nil
+	}
+	return out, err
 }

@@ -28,6 +28,9 @@ func TestMaterialIsWhatALeaseNeeds(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		expires := today.Add(time.Hour)
 		oauth, key, git := f.create(t, oauthDraft("team", &expires)), f.create(t, apiKey("key")), f.create(t, password("git"))
+		d := oauthDraft("bare", &expires)
+		delete(d.Secrets, "refresh_token")
+		bare := f.create(t, d)
 		before := len(f.events(t))
 		m := f.materials(t, oauth.ID, key.ID, git.ID, store.NewID("cred"))
 		require.Len(t, m, 3, "what does not exist is left out")
@@ -40,7 +43,15 @@ func TestMaterialIsWhatALeaseNeeds(t *testing.T) {
 		require.Equal(t, accessToken, o.Secrets["access_token"].Reveal())
 		require.Len(t, o.Secrets, 1, "what only refreshes is not opened")
 		require.Empty(t, o.Usable(expires.Add(-time.Second)))
-		require.Contains(t, o.Usable(expires), "login")
+		require.Empty(t, o.Usable(expires), "a refresh may bring the next one")
+		require.True(t, o.Refreshes)
+		require.Equal(t, vault.Healthy, o.Health)
+		require.WithinDuration(t, today, o.Issued, time.Second)
+		lost := o
+		lost.Health = vault.NeedsLogin
+		require.Empty(t, lost.Usable(expires.Add(-time.Second)), "what works is lent")
+		require.Contains(t, lost.Usable(expires), "login")
+		require.Contains(t, f.materials(t, bare.ID)[bare.ID].Usable(expires), "login")
 
 		require.Equal(t, anthropicKey, m[key.ID].Secrets["api_key"].Reveal())
 		require.Nil(t, m[git.ID].BaseURL)

@@ -164,7 +164,7 @@ func (f Filter) among(tx *store.Tx, ids []string) (query string, args []any) {
 // PostgreSQL does not know that few rows are meant, it merges whole tables.
 func selectPage(where *store.Where, n int) string {
 	return `SELECT ` + rowColumns + ` FROM (SELECT c.id AS page_id FROM credentials c` + where.SQL() + ` ORDER BY c.id LIMIT ` + number(n) + `) p
-		JOIN credentials c ON c.id = p.page_id JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version ORDER BY c.id`
+		JOIN credentials c ON c.id = p.page_id` + rowJoins + ` ORDER BY c.id`
 }
 
 // Versions returns the versions of a credential's secret fields, newest first, and records that they were read.

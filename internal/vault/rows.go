@@ -46,6 +46,8 @@ type row struct {
 	TokenEndpoint  string      `db:"oauth_token_endpoint"`
 	AuthMethod     string      `db:"oauth_auth_method"`
 	RequestFormat  string      `db:"oauth_format"`
+	Resource       string      `db:"oauth_resource"`
+	GrantType      string      `db:"oauth_grant"`
 	CreatedAt      store.Time  `db:"created_at"`
 	UpdatedAt      store.Time  `db:"updated_at"`
 	LastRotatedAt  *store.Time `db:"last_rotated_at"`
@@ -53,15 +55,20 @@ type row struct {
 	Suffix         string      `db:"suffix"`
 	TokenExpiresAt *store.Time `db:"token_expires_at"`
 	Binding        []byte      `db:"binding"`
+	IssuedAt       store.Time  `db:"issued_at"`
+	Health         *string     `db:"health"`
+	HealthOf       *int64      `db:"health_of"`
 }
 
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
-	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.created_at, c.updated_at, c.last_rotated_at,
-	v.fields, v.suffix, v.token_expires_at, c.binding`
+	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at,
+	v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of`
 
-const rowTables = ` FROM credentials c JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version`
+const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id`
+
+const rowTables = ` FROM credentials c` + rowJoins
 
 const selectRow = `SELECT ` + rowColumns + rowTables
 
@@ -72,6 +79,11 @@ type stored struct {
 	state        Status
 	notesVersion int64
 	binding      []byte // as it lies in the database, or as [Room.bind] made it for what is to be written
+	issuedAt     time.Time
+	// connection is what the last refresh left behind, and connectionOf the version that it speaks of. Nothing vouches for it: who changes it in
+	// the database makes a good connection rest or has a dead one tried once more.
+	connection   Health
+	connectionOf int64
 }
 
 func (s stored) target() store.Target {
@@ -84,7 +96,10 @@ func (w row) decode(now time.Time) (stored, error) {
 	if !ok {
 		return stored{}, fmt.Errorf("credential %s has a type that this version does not know", w.ID)
 	}
-	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding}
+	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding, issuedAt: w.IssuedAt.Time()}
+	if w.Health != nil && w.HealthOf != nil {
+		s.connection, s.connectionOf = Health(*w.Health), *w.HealthOf
+	}
 	c := &s.Credential
 	c.ID, c.Type, c.Version, c.Revision, c.Suffix, c.HasNotes = w.ID, kind.Type, w.Version, w.Revision, w.Suffix, w.HasNotes != 0
 	c.Meta = Meta{
@@ -93,7 +108,7 @@ func (w row) decode(now time.Time) (stored, error) {
 		RotateEvery: w.RotateEvery, Owner: w.Owner, ClientID: w.ClientID, ServiceID: w.ServiceID, InfrastructureID: w.Infrastructure,
 		PluginName: w.PluginName,
 		OAuth: OAuthMeta{ExpiresAt: w.TokenExpiresAt.Ptr(), ClientID: w.OAuthClientID, TokenEndpoint: w.TokenEndpoint, AuthMethod: w.AuthMethod,
-			RequestFormat: w.RequestFormat},
+			RequestFormat: w.RequestFormat, Resource: w.Resource, GrantType: w.GrantType},
 	}
 	if w.AccountID != nil {
 		c.AccountID = *w.AccountID
@@ -109,7 +124,7 @@ func (w row) decode(now time.Time) (stored, error) {
 	c.CreatedAt, c.UpdatedAt, c.LastRotatedAt = w.CreatedAt.Time(), w.UpdatedAt.Time(), w.LastRotatedAt.Ptr()
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if kind.OAuth {
-		c.Health = healthAt(c.OAuth.ExpiresAt, now)
+		c.Health, c.refreshes = s.healthAt(now), s.refreshes()
 	}
 	return s, nil
 }

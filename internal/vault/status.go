@@ -30,9 +30,14 @@ type Health string
 
 // The healths.
 const (
-	Healthy    Health = "healthy"
-	NeedsLogin Health = "needs_login"
+	Healthy          Health = "healthy"
+	RefreshFailing   Health = "refresh_failing"   // the last refresh changed nothing at the provider; another follows
+	RefreshUncertain Health = "refresh_uncertain" // nobody knows whether the provider took the last refresh
+	NeedsLogin       Health = "needs_login"       // only a person can make it work again
 )
+
+// Healths returns every health, the best first.
+func Healths() []Health { return []Health{Healthy, RefreshFailing, RefreshUncertain, NeedsLogin} }
 
 // statusAt computes the status. What a person said weighs more than what time did; a state that is not known counts as disabled.
 func statusAt(state Status, expires *time.Time, now time.Time) Status {
@@ -50,12 +55,23 @@ func statusAt(state Status, expires *time.Time, now time.Time) Status {
 	}
 }
 
-// healthAt computes the health of an OAuth connection that nothing refreshes.
-func healthAt(tokenExpires *time.Time, now time.Time) Health {
-	if tokenExpires != nil && !tokenExpires.After(now) {
+// healthAt computes the health of an OAuth connection: what became of its last refresh, if this version had one. One that nothing can refresh
+// ends with its access token.
+func (s stored) healthAt(now time.Time) Health {
+	switch {
+	case !s.refreshes() && s.OAuth.ExpiresAt != nil && !s.OAuth.ExpiresAt.After(now):
 		return NeedsLogin
+	case s.connection == "" || s.connectionOf != s.Version:
+		return Healthy
+	case !slices.Contains(Healths(), s.connection):
+		return NeedsLogin // what is not known denies
 	}
-	return Healthy
+	return s.connection
+}
+
+// refreshes reports whether there is something to refresh the credential with, and somewhere to do it.
+func (s stored) refreshes() bool {
+	return s.row.OAuth && slices.Contains(s.SecretFields, "refresh_token") && (s.OAuth.TokenEndpoint != "" || s.Provider != "")
 }
 
 // Usable returns an empty string when the material may be lent at that moment, and otherwise why not, in words for a person.
@@ -75,7 +91,7 @@ func (m Material) Usable(now time.Time) string {
 	switch {
 	case m.Damaged:
 		return "its sealed secret does not open"
-	case m.TokenExpires != nil && !m.TokenExpires.After(now):
+	case m.TokenExpires != nil && !m.TokenExpires.After(now) && (!m.Refreshes || m.Health == NeedsLogin):
 		return "its access token has expired; it needs a new login"
 	}
 	return ""

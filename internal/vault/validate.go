@@ -121,9 +121,21 @@ func link(pointer, s string, p *problems) string {
 	return s
 }
 
+// GrantClientCredentials is the [OAuthMeta.GrantType] of tokens that a program gets with its own secret (RFC 6749, section 4.4).
+const GrantClientCredentials = "client_credentials"
+
+// ValidResource reports whether s is a resource indicator (RFC 8707, section 2), or empty.
+func ValidResource(s string) bool {
+	if s == "" {
+		return true
+	}
+	u, err := url.Parse(s)
+	return err == nil && u.IsAbs() && u.Fragment == "" && !strings.Contains(s, "#") && (u.Host != "" || u.Opaque != "") && u.User == nil
+}
+
 func (r *Room) normaliseOAuth(row TypeRow, o *OAuthMeta, p *problems) {
 	if !row.OAuth {
-		if o.ExpiresAt != nil || len(o.Scopes) > 0 || o.ClientID != "" || o.TokenEndpoint != "" || o.AuthMethod != "" || o.RequestFormat != "" {
+		if o.ExpiresAt != nil || len(o.Scopes) > 0 || o.ClientID != "" || o.TokenEndpoint != "" || o.AuthMethod != "" || o.RequestFormat != "" || o.Resource != "" || o.GrantType != "" {
 			p.add("/oauth", "is only for type oauth")
 		}
 		return
@@ -144,6 +156,12 @@ func (r *Room) normaliseOAuth(row TypeRow, o *OAuthMeta, p *problems) {
 	}
 	if !slices.Contains([]string{"", "json", "form"}, o.RequestFormat) {
 		p.add("/oauth/token_request_format", "must be json or form")
+	}
+	if !ValidResource(o.Resource) {
+		p.add("/oauth/resource", "must be an absolute URL without a fragment, such as https://api.example.com/mcp")
+	}
+	if o.GrantType != "" && o.GrantType != GrantClientCredentials {
+		p.add("/oauth/grant_type", "must be client_credentials or empty")
 	}
 }
 

@@ -1,0 +1,352 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// debt is what a call came to and the database does not have yet: a pair, or the answer of a call that brought none.
+type debt struct {
+	spill
+	claim  *claim // of an answer; nil for a pair
+	answer provider.Answer
+
+	next *claim // the overtaken pair is to be tried
+	told error  // what those who wait are told
+
+	paying chan struct{} // holds one token: who has it pays
+	failed int
+	nextAt time.Time
+}
+
+// has reports whether the debt is a pair.
+func (d *debt) has() bool { return d.claim == nil }
+
+func (d *debt) id() string {
+	if d.claim != nil {
+		return d.claim.id
+	}
+	return d.spill.claim
+}
+
+const (
+	debtFirst = 250 * time.Millisecond
+	debtMost  = 15 * time.Second
+	// sweepEvery is how often claims that have lapsed are looked for, and overtaken pairs looked after.
+	sweepEvery = 15 * time.Second
+	sweepMost  = 100
+)
+
+// owe remembers a debt until it is paid.
+func (r *Room) owe(d *debt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.paying = make(chan struct{}, 1)
+	r.debts[d.id()] = d
+}
+
+// pay stores a debt in the database and forgets it. An error means that it is still owed, except errOvertaken and those of a credential that
+// is gone.
+func (r *Room) pay(ctx context.Context, d *debt) (version int64, err error) {
+	select {
+	case d.paying <- struct{}{}:
+		defer func() { <-d.paying }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	r.mu.Lock()
+	_, owed := r.debts[d.id()]
+	r.mu.Unlock()
+	if !owed { // the other one has paid
+		return 0, d.told
+	}
+	if r.dead.Load() {
+		return 0, errDead
+	}
+	if d.has() {
+		version, err = r.payPair(ctx, d)
+	} else {
+		err = r.outcome(ctx, d)
+	}
+	gone := fault.KindOf(err) == fault.NotFound && err != nil
+	switch {
+	case err == nil, errors.Is(err, errOvertaken), gone:
+	case errors.Is(err, errDead):
+		return 0, err
+	default:
+		r.mu.Lock()
+		d.nextAt = time.Now().Add(min(debtFirst<<min(d.failed, 10), debtMost))
+		d.failed++
+		first := d.failed == 1
+		r.mu.Unlock()
+		if first {
+			r.log.Error("what a refresh brought could not be stored in the database; it is kept and tried again until it is", "credential", d.subject(), "on_disk", d.path != "", "cause", err)
+		}
+		return 0, err
+	}
+	r.mu.Lock()
+	delete(r.debts, d.id())
+	r.mu.Unlock()
+	if d.has() && (err == nil || gone) {
+		return version, errors.Join(err, r.clear(d.spill))
+	}
+	return version, err
+}
+
+func (d *debt) subject() string {
+	if d.claim != nil {
+		return d.claim.credential
+	}
+	return d.credential
+}
+
+// payPair stores a pair. A pair that is in memory alone is put on disk first, if that is possible by now.
+func (r *Room) payPair(ctx context.Context, d *debt) (int64, error) {
+	version, err := r.commit(ctx, d.spill)
+	switch {
+	case err == nil:
+		r.tally.stored(d.spill.provider)
+		return version, r.step(AtCommitted)
+	case errors.Is(err, errOvertaken):
+		return 0, errors.Join(err, r.setAside(d.spill))
+	}
+	if d.path == "" {
+		if path, werr := r.spills.write(d.spill); werr == nil {
+			d.path = path
+		}
+	}
+	return 0, err
+}
+
+// clear drops the file of a pair that is stored, and of the overtaken pair that was used up for it.
+func (r *Room) clear(s spill) error {
+	if err := r.spills.remove(s); err != nil {
+		r.log.Warn("the file of a stored token could not be removed; it is removed at the next start", "credential", s.credential, "cause", err)
+	}
+	if s.spent != "" {
+		r.drop(s.credential, s.spent)
+	}
+	return r.step(AtCleared)
+}
+
+// setAside keeps an overtaken pair for the day on which the provider refuses what is stored. One without a refresh token is of no use then.
+func (r *Room) setAside(s spill) error {
+	if s.refresh.IsZero() {
+		return r.spills.remove(s)
+	}
+	s, err := r.spills.setAside(s)
+	r.mu.Lock()
+	r.spare[s.credential] = append(r.spare[s.credential], s)
+	r.mu.Unlock()
+	r.log.Warn("a refreshed token came too late: a newer one is stored; it is kept, sealed, in case the provider refuses that", "credential", s.credential, "generation", s.generation)
+	r.poke()
+	return err
+}
+
+// untried returns an overtaken pair of the claim's credential that this process holds, other than the claim's own.
+func (r *Room) untried(cl *claim) *spill {
+	if cl.spare != nil {
+		r.drop(cl.credential, cl.spare.claim) // this one was refused
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if list := r.spare[cl.credential]; len(list) > 0 {
+		s := list[len(list)-1]
+		return &s
+	}
+	return nil
+}
+
+// drop forgets an overtaken pair and removes its file.
+func (r *Room) drop(credential, claimID string) {
+	r.mu.Lock()
+	list := r.spare[credential]
+	i := slices.IndexFunc(list, func(s spill) bool { return s.claim == claimID })
+	if i < 0 {
+		r.mu.Unlock()
+		return
+	}
+	s := list[i]
+	if list = slices.Delete(slices.Clone(list), i, i+1); len(list) == 0 {
+		delete(r.spare, credential)
+	} else {
+		r.spare[credential] = list
+	}
+	r.mu.Unlock()
+	if err := r.spills.remove(s); err != nil {
+		r.log.Warn("the file of an overtaken token could not be removed", "credential", credential, "cause", err)
+	}
+}
+
+// work pays debts and sweeps until the room is closed.
+func (r *Room) work() {
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	var swept time.Time
+	for {
+		select {
+		case <-r.base.Done():
+			return
+		case <-r.nudge:
+		case <-tick.C:
+		}
+		if r.dead.Load() {
+			return
+		}
+		now := time.Now()
+		for _, d := range r.due(now) {
+			ctx, cancel := context.WithTimeout(r.base, settlePatience)
+			_, _ = r.pay(ctx, d) // it says itself what went wrong, and stays owed
+			cancel()
+			if d.next != nil && r.begin() {
+				next := d.next
+				go func() { defer r.flying.Done(); _, _ = r.run(next) }()
+			}
+		}
+		if now.Sub(swept) >= sweepEvery {
+			swept = now
+			r.sweep()
+		}
+		r.tend()
+		tick.Reset(r.pause(time.Now(), swept))
+	}
+}
+
+// begin counts a call among those that Close waits for; false when nothing may begin any more.
+func (r *Room) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isClosing() {
+		return false
+	}
+	r.flying.Add(1)
+	return true
+}
+
+// due returns the debts whose time has come.
+func (r *Room) due(now time.Time) (out []*debt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.debts {
+		if d.paying == nil {
+			d.paying = make(chan struct{}, 1)
+		}
+		if !d.nextAt.After(now) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// pause is how long there is nothing to do.
+func (r *Room) pause(now, swept time.Time) time.Duration {
+	next := swept.Add(sweepEvery)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.debts {
+		if d.nextAt.Before(next) {
+			next = d.nextAt
+		}
+	}
+	return max(next.Sub(now), 10*time.Millisecond)
+}
+
+// sweep judges claims whose holders have said nothing, so that the health is honest also where nobody asks.
+func (r *Room) sweep() {
+	var ids []string
+	ctx, cancel := context.WithTimeout(r.base, settlePatience)
+	defer cancel()
+	err := r.db.Read(ctx, func(tx *store.Tx) error {
+		ids = nil
+		return tx.Select(&ids, `SELECT credential_id FROM oauth_connections WHERE state IN ('claimed', 'recovering') AND claim_until <= $1 ORDER BY claim_until LIMIT $2`,
+			store.TimeOf(tx.Now().Add(-takeoverAfter)), sweepMost)
+	})
+	if err != nil {
+		return // the database is away; nothing depends on this
+	}
+	for _, id := range ids {
+		if err := r.judgeLapsed(ctx, id); err != nil && r.base.Err() == nil {
+			r.log.Warn("a lapsed claim could not be judged", "credential", id, "cause", err)
+		}
+	}
+}
+
+// judgeLapsed is the takeover without a call of its own.
+func (r *Room) judgeLapsed(ctx context.Context, id string) error {
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		g, err := r.vault.OpenGrant(tx, id)
+		if err != nil {
+			return err
+		}
+		c, err := loadConnection(tx, id)
+		if err != nil {
+			return err
+		}
+		before := c
+		if err := c.align(g); err != nil {
+			return err
+		}
+		now := tx.Now()
+		if !c.State.held() || now.Before(c.claimUntil.Add(takeoverAfter)) {
+			return errUnchanged
+		}
+		p, _, _, err := r.resolve(tx, g)
+		if err != nil {
+			return err
+		}
+		if err := c.lapse(tx, g, facts{now: now, ends: endsOf(g), grace: p.Grace}); err != nil {
+			return err
+		}
+		return c.save(tx, before)
+	})
+	if errors.Is(err, errUnchanged) || fault.KindOf(err) == fault.NotFound {
+		return nil
+	}
+	return err
+}
+
+// tend looks after the overtaken pairs: those of credentials that are gone, or for which a person has stored something newer, are dropped; one
+// whose connection needs a login is tried.
+func (r *Room) tend() {
+	r.mu.Lock()
+	var pairs []spill
+	for _, list := range r.spare {
+		pairs = append(pairs, list[len(list)-1])
+	}
+	r.mu.Unlock()
+	for _, s := range pairs {
+		ctx, cancel := context.WithTimeout(r.base, settlePatience)
+		use, state, err := r.worth(ctx, s)
+		cancel()
+		switch {
+		case err != nil:
+		case !use:
+			r.drop(s.credential, s.claim)
+		case state == Lost:
+			r.background(want{credential: s.credential, on: Found, caller: chore(), spare: &s})
+		}
+	}
+}
+
+// worth reports whether an overtaken pair may still be of use, and the state of its connection.
+func (r *Room) worth(ctx context.Context, s spill) (use bool, state State, err error) {
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		c, err := loadConnection(tx, s.credential)
+		if err != nil {
+			return err
+		}
+		newest, err := r.vault.NewestByPerson(tx, s.credential)
+		if err != nil {
+			return err
+		}
+		use, state = newest > 0 && newest <= s.generation, c.State
+		return nil
+	})
+	return use, state, err
+}

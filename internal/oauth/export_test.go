@@ -1,0 +1,60 @@
+package oauth
+
+import (
+	"context"
+	"time"
+
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// Times of the protocol, for tests from outside.
+const (
+	ClaimFor      = claimFor
+	CallLimit     = callLimit
+	TakeoverAfter = takeoverAfter
+	CoolMost      = coolMost
+)
+
+// SetPatience makes those who wait give up after d.
+func (r *Room) SetPatience(d time.Duration) { r.patience = d }
+
+// Sweep is what the background work does now and then.
+func (r *Room) Sweep() { r.sweep(); r.tend() }
+
+// Owed is how many answers the database does not have yet.
+func (r *Room) Owed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.debts)
+}
+
+// Spare is how many overtaken pairs are kept.
+func (r *Room) Spare() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, list := range r.spare {
+		n += len(list)
+	}
+	return n
+}
+
+// Waiting is how many efforts are under way.
+func (r *Room) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.flights)
+}
+
+// StateOf reads the state of a connection.
+func StateOf(ctx context.Context, db *store.DB, id string) (s State, err error) {
+	err = db.Read(ctx, func(tx *store.Tx) error {
+		c, err := loadConnection(tx, id)
+		s = c.State
+		return err
+	})
+	return s, err
+}
+
+// Sleep makes the process believe that it was stopped for a while.
+func (r *Room) Sleep(d time.Duration) { r.slept.Add(int64(d)) }

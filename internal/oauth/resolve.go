@@ -1,0 +1,55 @@
+package oauth
+
+import (
+	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// Servers knows the OAuth servers that credentials name. [Logins] do.
+type Servers interface {
+	// Lookup returns the server of that name and the client secret that belongs to it; ok is false when there is none that may be called.
+	Lookup(tx *store.Tx, name string) (p provider.Provider, key secret.Value, ok bool, err error)
+}
+
+// resolve says where and how a connection is refreshed: the provider that the credential names, overlaid by the credential's own oauth block.
+// ok is false when that names no token endpoint. The provider's client secret goes to the provider alone, as the client that it is of: whoever may
+// store a credential may name any token endpoint in it.
+func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider, send provider.Grant, ok bool, err error) {
+	var key secret.Value
+	known := false
+	if r.servers != nil {
+		p, key, known, err = r.servers.Lookup(tx, g.Provider)
+	} else {
+		p, known = provider.Find(r.known, g.Provider)
+	}
+	if err != nil {
+		return p, send, false, err
+	}
+	if !known {
+		p = provider.Provider{Name: customProvider, Auth: provider.AuthBasic, Format: provider.Form}
+		if g.ClientSecret.IsZero() {
+			p.Auth = provider.AuthNone
+		}
+	}
+	send = provider.Grant{ClientID: g.OAuth.ClientID, ClientSecret: g.ClientSecret, RefreshToken: g.RefreshToken, Resource: g.OAuth.Resource}
+	if send.ClientID == "" {
+		send.ClientID = p.ClientID
+	}
+	if g.OAuth.TokenEndpoint != "" {
+		p.TokenURLs = []string{g.OAuth.TokenEndpoint}
+	} else if send.ClientSecret.IsZero() && send.ClientID == p.ClientID {
+		send.ClientSecret = key
+	}
+	if g.OAuth.AuthMethod != "" {
+		p.Auth = provider.Auth(g.OAuth.AuthMethod)
+	}
+	if g.OAuth.RequestFormat != "" {
+		p.Format = provider.Format(g.OAuth.RequestFormat)
+	}
+	return p, send, len(p.TokenURLs) > 0, nil
+}
+
+// customProvider is what a connection counts as whose provider is no row of a table: its own name may be any text.
+const customProvider = "custom"

@@ -1,0 +1,68 @@
+package oauth_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+func (l *logins) room() *oauth.Room {
+	l.t.Helper()
+	policy, err := outbound.ParsePolicy([]string{"127.0.0.1"})
+	require.NoError(l.t, err)
+	r, err := oauth.New(oauth.Config{DB: l.db, Vault: l.vault, Ring: l.ring, Endpoint: provider.New(provider.Config{Policy: policy}), Servers: l.Logins, SpillDir: l.t.TempDir(), Clock: l.now.Now})
+	require.NoError(l.t, err)
+	l.t.Cleanup(r.Close)
+	return r
+}
+
+// TestARefreshAtAStoredProvider: what a login brought is refreshed there, as the provider's client and for the same resource.
+func TestARefreshAtAStoredProvider(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		room := l.room()
+		l.add("work", l.server)
+		s := l.start("x")
+		s.Resource = "https://api.example.com/mcp"
+		done, err := l.Finish(l.t.Context(), ada, l.server.agree(l.begin(ada, s)))
+		require.NoError(l.t, err)
+		_, err = room.Refresh(l.t.Context(), ada, done.Credential.ID)
+		require.Error(l.t, err, "the test server knows no refresh; what matters is what it was sent")
+		sent := l.server.calls()[1]
+		require.Equal(l.t, "refresh_token", sent.Get("grant_type"))
+		require.Equal(l.t, "planted-client-secret", sent.Get("client_secret"))
+		require.Equal(l.t, "https://api.example.com/mcp", sent.Get("resource"))
+	})
+}
+
+// TestTheProvidersSecretGoesToTheProviderAlone: who stores a credential may name any token endpoint and any client in it, and learns nothing by that.
+func TestTheProvidersSecretGoesToTheProviderAlone(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		room, theirs := l.room(), newConsent(l.t)
+		l.add("work", l.server)
+		ends := time.Now().Add(time.Hour)
+		for name, o := range map[string]vault.OAuthMeta{
+			"own endpoint":               {TokenEndpoint: theirs.URL + "/token"},
+			"own endpoint, their client": {TokenEndpoint: theirs.URL + "/token", ClientID: "client-1"},
+			"own client":                 {ClientID: "client-2"},
+		} {
+			o.ExpiresAt = &ends
+			c, err := l.vault.Create(l.t.Context(), max, vault.Draft{Type: vault.OAuth, Meta: vault.Meta{Name: name, Provider: "work", OAuth: o},
+				Secrets: map[string]secret.Value{"access_token": secret.FromString("planted-a"), "refresh_token": secret.FromString("planted-r")}})
+			require.NoError(l.t, err)
+			_, err = room.Refresh(l.t.Context(), max, c.ID)
+			require.Error(l.t, err)
+		}
+		sent := append(l.server.calls(), theirs.calls()...)
+		require.Len(l.t, sent, 3)
+		for _, form := range sent {
+			require.NotContains(l.t, form.Encode(), "planted-client-secret")
+		}
+	})
+}
