@@ -47,13 +47,8 @@ type Config struct {
 	Vault    *vault.Room
 	Ring     Sealer
 	Endpoint Endpoint
-<<<<<<< HEAD
 	// Servers knows the servers that credentials name; nil means those of the catalogue.
 	Servers Servers
-=======
-	// Catalogue are the providers that are known without being stored; nil means [provider.Catalogue].
-	Catalogue []provider.Provider
->>>>>>> work-refresh
 	// SpillDir is where fresh pairs wait, sealed, until the database has them. It is made when it is missing. Processes must not share one
 	// while they run.
 	SpillDir string
@@ -91,11 +86,7 @@ type Room struct {
 	vault    *vault.Room
 	ring     Sealer
 	endpoint Endpoint
-<<<<<<< HEAD
 	servers  Servers
-=======
-	known    []provider.Provider
->>>>>>> work-refresh
 	spills   spillDir
 	called   func(string, provider.Verdict, time.Duration)
 	log      *slog.Logger
@@ -128,18 +119,11 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Ring == nil || cfg.Endpoint == nil || cfg.SpillDir == "" {
 		return nil, errors.New("oauth: a database, a vault, a keyring, an endpoint and a directory for spilled pairs are required")
 	}
-<<<<<<< HEAD
 	r := &Room{db: cfg.DB, vault: cfg.Vault, ring: cfg.Ring, endpoint: cfg.Endpoint, servers: cfg.Servers, spills: spillDir{path: cfg.SpillDir, ring: cfg.Ring}, called: cfg.Called,
-=======
-	r := &Room{db: cfg.DB, vault: cfg.Vault, ring: cfg.Ring, endpoint: cfg.Endpoint, known: cfg.Catalogue, spills: spillDir{path: cfg.SpillDir, ring: cfg.Ring}, called: cfg.Called,
->>>>>>> work-refresh
 		log: cfg.Log, now: cfg.Clock, at: cfg.At, flights: map[string]*flight{}, quiet: map[string]quiet{}, debts: map[string]*debt{}, spare: map[string][]spill{},
 		patience: waiterLimit, closing: make(chan struct{}), nudge: make(chan struct{}, 1)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
-	}
-	if r.known == nil {
-		r.known = provider.Catalogue()
 	}
 	if r.now == nil {
 		r.now = time.Now

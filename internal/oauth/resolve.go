@@ -22,7 +22,7 @@ func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider,
 	if r.servers != nil {
 		p, key, known, err = r.servers.Lookup(tx, g.Provider)
 	} else {
-		p, known = provider.Find(r.known, g.Provider)
+		p, known = provider.Find(provider.Catalogue(), g.Provider)
 	}
 	if err != nil {
 		return p, send, false, err
