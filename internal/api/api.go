@@ -31,6 +31,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
@@ -43,6 +44,8 @@ type Config struct {
 	Ring     *keyring.Ring // seals what is kept of answers
 	Vault    *vault.Room
 	Trains   *train.Room
+	Logins   *oauth.Logins
+	OAuth    *oauth.Room
 	Identity *identity.Room
 	Audit    *audit.Log
 	Notify   *notify.Room
@@ -85,7 +88,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Limits == nil || cfg.Version == "" {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Limits == nil || cfg.Version == "" {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
@@ -139,6 +142,8 @@ func build(cfg Config) (s *service, err error) {
 	s.addAudit()
 	s.addAuditExport()
 	s.addNotifications()
+	s.addProviders()
+	s.addOAuth()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

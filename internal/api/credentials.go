@@ -65,7 +65,7 @@ func (s *service) addCredentials() {
 			s.updateCredential)
 	}
 	add(s, route{method: http.MethodDelete, path: "/api/credentials/{id}", id: "delete-credential", summary: "Delete a credential", tag: tag,
-		description: "Destroys the sealed material of all its versions.", access: string(identity.CredentialWrite)}, s.deleteCredential)
+		description: "Destroys the sealed material of all its versions. What an OAuth provider issued is revoked there afterwards, if the provider offers that.", access: string(identity.CredentialWrite)}, s.deleteCredential)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/reveal", id: "reveal-credential", summary: "Decrypt one secret field", tag: tag,
 		description: "Who, which and why are recorded before the field is decrypted.", access: string(identity.CredentialReveal),
 		showsSecret: true, makesNothing: true, reveals: true, changesNothing: true}, s.revealCredential)
@@ -142,7 +142,7 @@ func (s *service) deleteCredential(ctx context.Context, caller identity.Caller, 
 	ByID
 	IfMatch
 }) (*struct{}, error) {
-	return nil, s.Vault.Delete(ctx, caller, in.ID, in.IfMatch.IfMatch)
+	return nil, s.Logins.Delete(ctx, caller, in.ID, in.IfMatch.IfMatch)
 }
 
 func (s *service) revealCredential(ctx context.Context, caller identity.Caller, in *struct {

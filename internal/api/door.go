@@ -21,6 +21,7 @@ import (
 // further: operations get the caller as an argument.
 type exchange struct {
 	id, ip  string
+	host    string // that the client named; it says something only where it is this machine
 	route   string // the operation's method and path; those of the request may hold anything
 	bearer  bool   // a bearer token was presented
 	hasBody bool   // the operation has a body
@@ -87,7 +88,7 @@ func (d *Door) Close() {
 // ServeHTTP answers with a request id, headers that forbid caching and embedding, and, when an operation panics, a problem without its text.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	ex := &exchange{id: requestID(w.Header()), ip: d.clientIP(r)}
+	ex := &exchange{id: requestID(w.Header()), ip: d.clientIP(r), host: r.Host}
 	ex.caller = identity.Caller{Kind: identity.KindAnonymous, RequestID: ex.id, IP: ex.ip, UserAgent: r.UserAgent()}
 	h := w.Header()
 	h.Set("X-Request-ID", ex.id)

@@ -323,15 +323,19 @@ func (r *Room) describe(tx *store.Tx, id string) (Connection, error) {
 	if err != nil {
 		return Connection{}, err
 	}
+	return described(cred, c, tx.Now()), nil
+}
+
+func described(cred vault.Credential, c connection, now time.Time) Connection {
 	out := Connection{CredentialID: cred.ID, Name: cred.Name, Generation: cred.Version, Health: cred.Health, State: Ready, TokenExpires: cred.OAuth.ExpiresAt,
 		RefreshedAt: optional(c.refreshed), AttemptedAt: optional(c.attempted), Refreshes: cred.Refreshes()}
 	if c.generation == cred.Version {
 		out.State, out.Code, out.Failures = c.State, c.code, c.Failures
-		if d := wait(c.standing, tx.Now()); d > 0 && c.State != Lost {
-			out.RetryAt = optional(tx.Now().Add(d))
+		if d := wait(c.standing, now); d > 0 && c.State != Lost {
+			out.RetryAt = optional(now.Add(d))
 		}
 	}
-	return out, nil
+	return out
 }
 
 func optional(t time.Time) *time.Time {

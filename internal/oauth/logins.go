@@ -33,7 +33,7 @@ type LoginsConfig struct {
 	Clients map[string]string
 	// PublicURL is where browsers reach this Signalbox; when it is empty, logins in a browser work on this machine alone.
 	PublicURL string
-	Log     *slog.Logger
+	Log       *slog.Logger
 	// Clock is the time by which access tokens end; nil means the wall clock.
 	Clock func() time.Time
 }

@@ -29,6 +29,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -38,6 +39,7 @@ var files embed.FS
 // Config is what the pages need.
 type Config struct {
 	Identity *identity.Room
+	Logins   *oauth.Logins
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
