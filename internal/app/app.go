@@ -185,7 +185,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
-	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings}); err != nil {
+	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth}); err != nil {
 		return err
 	}
 	limits, err := rate.New(rate.Config{DB: a.db})

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/train"
 )
 
@@ -41,6 +42,7 @@ type instruments struct {
 	commitEvents prometheus.Observer
 	commitTime   prometheus.Observer
 	apiTime      *prometheus.HistogramVec
+	refreshTime  *prometheus.HistogramVec
 	apiAnswers   *prometheus.CounterVec
 }
 
@@ -52,7 +54,7 @@ func newInstruments(a *App) (*instruments, error) {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: row.Name, Help: row.Help, Buckets: row.buckets}, row.Labels)
 	}
 	events, took, whole, begin := vec(auditCommitEvents), vec(auditCommitDuration), vec(proxyDuration), vec(proxyFirstByte)
-	m.apiTime = vec(apiDuration)
+	m.apiTime, m.refreshTime = vec(apiDuration), vec(oauthDuration)
 	answers := metricTable[apiRequests]
 	m.apiAnswers = prometheus.NewCounterVec(prometheus.CounterOpts{Name: answers.Name, Help: answers.Help}, answers.Labels)
 	m.commitEvents, m.commitTime = events.WithLabelValues(), took.WithLabelValues()
@@ -64,7 +66,7 @@ func newInstruments(a *App) (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		events, took, whole, begin, m.apiTime, m.apiAnswers, &scrape{app: a, metrics: m},
+		events, took, whole, begin, m.apiTime, m.refreshTime, m.apiAnswers, &scrape{app: a, metrics: m},
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics: %w", err)
@@ -109,6 +111,26 @@ func (m *instruments) served(route string, status int, took time.Duration) {
 	}
 	m.apiTime.WithLabelValues(method, path).Observe(took.Seconds())
 	m.apiAnswers.WithLabelValues(method, path, statusClass(status)).Inc()
+}
+
+// refreshed times one call of a token endpoint.
+func (m *instruments) refreshed(providerName string, _ provider.Verdict, took time.Duration) {
+	m.refreshTime.WithLabelValues(label(providerName)).Observe(took.Seconds())
+}
+
+// collectOAuth tells what refreshes came to. Providers are rows of tables, the stored one among them, so there are few.
+func (a *App) collectOAuth(put putter) {
+	counts, _ := a.oauth.Counts()
+	for name, c := range counts {
+		name = label(name)
+		for verdict, n := range c.Attempts {
+			put(oauthRefreshes, float64(n), name, string(verdict))
+		}
+		put(oauthStored, float64(c.Stored), name)
+		put(oauthWaits, float64(c.Coalesced), name, "coalesced")
+		put(oauthWaits, float64(c.Crossed), name, "crossed")
+	}
+	put(oauthOwed, float64(a.oauth.Owed()))
 }
 
 func statusClass(status int) string {
@@ -156,6 +178,7 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		put(poolWaits, float64(p.Waits), p.Name)
 		put(poolWaited, p.Waited.Seconds(), p.Name)
 	}
+	a.collectOAuth(put)
 	for at, n := range a.notify.Attempts() {
 		put(notifyAttempts, float64(n), string(at.Channel), at.Outcome)
 	}

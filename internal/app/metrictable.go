@@ -55,6 +55,11 @@ const (
 	poolMax
 	poolWaits
 	poolWaited
+	oauthRefreshes
+	oauthStored
+	oauthDuration
+	oauthWaits
+	oauthOwed
 	notifyAttempts
 	notifyOldest
 	apiRequests
@@ -131,6 +136,16 @@ var metricTable = [metricCount]Metric{
 		Help: "How often somebody had to wait for a connection of a pool."},
 	poolWaited: {Name: "signalbox_database_connection_wait_seconds_total", Type: counter, Unit: "seconds", Labels: []string{"pool"},
 		Help: "Time spent waiting for a connection of a pool."},
+	oauthRefreshes: {Name: "signalbox_oauth_refreshes_total", Type: counter, Unit: "calls", Labels: []string{"provider", "verdict"},
+		Help: "Calls of a token endpoint that refresh an access token, by what they meant: issued, not_processed, server_error, ambiguous or refused. A provider that is no row of a table counts as custom."},
+	oauthStored: {Name: "signalbox_oauth_refreshed_total", Type: counter, Unit: "tokens", Labels: []string{"provider"},
+		Help: "Fresh tokens that this instance has stored."},
+	oauthDuration: {Name: "signalbox_oauth_refresh_duration_seconds", Type: histogram, Unit: "seconds", Labels: []string{"provider"}, buckets: beginBuckets,
+		Help: "Time that a call of a token endpoint took."},
+	oauthWaits: {Name: "signalbox_oauth_refresh_waits_total", Type: counter, Unit: "waits", Labels: []string{"provider", "for"},
+		Help: "How often somebody waited for a refresh instead of making one: for one of this instance (coalesced) or of another (crossed)."},
+	oauthOwed: {Name: "signalbox_oauth_unstored_answers", Type: gauge, Unit: "answers",
+		Help: "Answers of token endpoints that the database does not have yet, fresh tokens among them; they are kept and stored when it takes them."},
 	notifyAttempts: {Name: "signalbox_notify_attempts_total", Type: counter, Unit: "attempts", Labels: []string{"channel", "outcome"},
 		Help: "Attempts of this instance to deliver a notification, by the kind of channel (slack, webhook, email) and by how they ended: delivered, retried or failed (given up)."},
 	notifyOldest: {Name: "signalbox_notify_oldest_waiting_seconds", Type: gauge, Unit: "seconds",

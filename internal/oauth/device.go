@@ -78,6 +78,9 @@ type DeviceProgress struct {
 // PollDevice asks once what became of a device login. Whoever asks more often than the provider wants, or beside somebody else, is told to wait
 // and the provider is not asked.
 func (l *Logins) PollDevice(ctx context.Context, caller identity.Caller, id string) (DeviceProgress, error) {
+	if err := l.vault.MayCreate(ctx, caller); err != nil {
+		return DeviceProgress{}, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer cancel()
 	f, k, wait, err := l.claimPoll(ctx, caller, id)

@@ -21,13 +21,6 @@ func (r *Room) SetPatience(d time.Duration) { r.patience = d }
 // Sweep is what the background work does now and then.
 func (r *Room) Sweep() { r.sweep(); r.tend() }
 
-// Owed is how many answers the database does not have yet.
-func (r *Room) Owed() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.debts)
-}
-
 // Spare is how many overtaken pairs are kept.
 func (r *Room) Spare() int {
 	r.mu.Lock()
@@ -35,6 +28,16 @@ func (r *Room) Spare() int {
 	n := 0
 	for _, list := range r.spare {
 		n += len(list)
+	}
+	return n
+}
+
+// Joined is how many wait for an effort that another one has begun.
+func (r *Room) Joined() (n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.flights {
+		n += f.joined.Load()
 	}
 	return n
 }

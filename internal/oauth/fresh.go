@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -44,11 +45,14 @@ const (
 // flight is one effort to refresh one credential in this process. Those who want the same wait for it; it belongs to none of them, so that the
 // first one's going away fails nobody.
 type flight struct {
-	on      Happening
-	done    chan struct{}
-	woken   chan struct{}
-	version int64
-	err     error
+	on Happening
+	// provider is what the connection counts as; it is set before done is closed.
+	provider string
+	done     chan struct{}
+	joined   atomic.Int64 // those who wait, but for the one who began it
+	woken    chan struct{}
+	version  int64
+	err      error
 }
 
 func (f *flight) wake() {
@@ -106,7 +110,7 @@ func (r *Room) flight(w want) (f *flight, joined bool) {
 	if f := r.flights[w.credential]; f != nil {
 		return f, true
 	}
-	f = &flight{on: w.on, done: make(chan struct{}), woken: make(chan struct{}, 1)}
+	f = &flight{on: w.on, provider: customProvider, done: make(chan struct{}), woken: make(chan struct{}, 1)}
 	if r.isClosing() {
 		f.err = errClosing()
 		close(f.done)
@@ -128,6 +132,7 @@ func (r *Room) fly(f *flight, w want) {
 	f.version, f.err = r.bring(f, w)
 	r.mu.Lock()
 	delete(r.flights, w.credential)
+	r.tally.coalesced(f.provider, f.joined.Load())
 	if f.err != nil && w.on == Due && !errors.Is(f.err, errDead) {
 		r.quiet[w.credential] = quiet{generation: w.generation, until: time.Now().Add(quietFor(f.err)), err: f.err}
 	}
@@ -150,7 +155,7 @@ func (r *Room) bring(f *flight, w want) (int64, error) {
 	defer end.Stop()
 	waiting := false
 	for {
-		rep, err := r.look(w)
+		rep, err := r.look(f, w)
 		if err == nil && rep.claim == nil && rep.moved == 0 && !rep.busy {
 			rep, err = r.ask(r.base, w)
 		}
@@ -170,7 +175,7 @@ func (r *Room) bring(f *flight, w want) (int64, error) {
 		}
 		if !waiting {
 			waiting = true
-			r.tally.crossed()
+			r.tally.crossed(f.provider)
 		}
 		poll := time.NewTimer(pollEvery)
 		select {
@@ -193,13 +198,16 @@ func errPending() error {
 }
 
 // look reads without the lock whether there is something newer or somebody at work: most of those who wait find that.
-func (r *Room) look(w want) (out reply, err error) {
+func (r *Room) look(f *flight, w want) (out reply, err error) {
 	ctx, cancel := context.WithTimeout(r.base, settlePatience)
 	defer cancel()
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
 		out = reply{}
 		cred, err := r.vault.Resolve(tx, w.credential)
 		if err != nil {
+			return err
+		}
+		if f.provider, err = r.counted(tx, cred.Provider); err != nil {
 			return err
 		}
 		if cred.Version > w.generation && w.on != Forced && w.on != Found {
@@ -223,7 +231,7 @@ func (r *Room) await(ctx context.Context, w want) (int64, error) {
 	for {
 		f, joined := r.flight(w)
 		if joined {
-			r.tally.coalesced()
+			f.joined.Add(1)
 		}
 		select {
 		case <-f.done:

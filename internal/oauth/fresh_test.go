@@ -106,8 +106,7 @@ func TestInvariant5NoConnectionDuringCall(t *testing.T) {
 			<-calling
 		}
 		require.Eventually(t, func() bool {
-			_, w := p.Counts()
-			return w.Coalesced == int64(len(ids)*9) && p.db.OpenTransactions() == 0
+			return p.Joined() == int64(len(ids)*9) && p.db.OpenTransactions() == 0
 		}, 5*time.Second, time.Millisecond)
 		for range 50 {
 			require.Zero(t, p.db.OpenTransactions())
@@ -117,6 +116,9 @@ func TestInvariant5NoConnectionDuringCall(t *testing.T) {
 		close(hang)
 		wg.Wait()
 		require.Equal(t, len(ids), s.server.count())
+		counts, all := p.Counts()
+		require.EqualValues(t, len(ids)*9, all.Coalesced)
+		require.EqualValues(t, len(ids)*9, counts["acme"].Coalesced)
 	})
 }
 

@@ -17,13 +17,7 @@ type Servers interface {
 // ok is false when that names no token endpoint. The provider's client secret goes to the provider alone, as the client that it is of: whoever may
 // store a credential may name any token endpoint in it.
 func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider, send provider.Grant, ok bool, err error) {
-	var key secret.Value
-	known := false
-	if r.servers != nil {
-		p, key, known, err = r.servers.Lookup(tx, g.Provider)
-	} else {
-		p, known = provider.Find(provider.Catalogue(), g.Provider)
-	}
+	p, key, known, err := r.lookup(tx, g.Provider)
 	if err != nil {
 		return p, send, false, err
 	}
@@ -49,6 +43,23 @@ func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider,
 		p.Format = provider.Format(g.OAuth.RequestFormat)
 	}
 	return p, send, len(p.TokenURLs) > 0, nil
+}
+
+func (r *Room) lookup(tx *store.Tx, name string) (p provider.Provider, key secret.Value, known bool, err error) {
+	if r.servers != nil {
+		return r.servers.Lookup(tx, name)
+	}
+	p, known = provider.Find(provider.Catalogue(), name)
+	return p, key, known, nil
+}
+
+// counted is the name under which a credential's provider is counted.
+func (r *Room) counted(tx *store.Tx, name string) (string, error) {
+	p, _, known, err := r.lookup(tx, name)
+	if err != nil || !known {
+		return customProvider, err
+	}
+	return p.Name, nil
 }
 
 // customProvider is what a connection counts as whose provider is no row of a table: its own name may be any text.

@@ -16,6 +16,7 @@ type Counts struct {
 	Stored int64
 	// Took is the time of all calls together.
 	Took time.Duration
+	Waits
 }
 
 // Waits are how often somebody waited instead of calling.
@@ -27,9 +28,8 @@ type Waits struct {
 }
 
 type tally struct {
-	mu    sync.Mutex
-	by    map[string]*Counts
-	waits Waits
+	mu sync.Mutex
+	by map[string]*Counts
 }
 
 func (t *tally) of(name string) *Counts {
@@ -58,27 +58,35 @@ func (t *tally) stored(name string) {
 	t.of(name).Stored++
 }
 
-func (t *tally) coalesced() {
+func (t *tally) coalesced(name string, n int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.waits.Coalesced++
+	t.of(name).Coalesced += n
 }
 
-func (t *tally) crossed() {
+func (t *tally) crossed(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.waits.Crossed++
+	t.of(name).Crossed++
 }
 
-// Counts returns what this process has done, by provider. The providers are those of the tables, and "custom".
+// Counts returns what this process has done, by provider, and all its waits. The providers are those of the tables, and "custom".
 func (r *Room) Counts() (map[string]Counts, Waits) {
 	r.tally.mu.Lock()
 	defer r.tally.mu.Unlock()
-	out := make(map[string]Counts, len(r.tally.by))
+	out, all := make(map[string]Counts, len(r.tally.by)), Waits{}
 	for name, c := range r.tally.by {
 		n := *c
 		n.Attempts = maps.Clone(c.Attempts)
 		out[name] = n
+		all.Coalesced, all.Crossed = all.Coalesced+n.Coalesced, all.Crossed+n.Crossed
 	}
-	return out, r.tally.waits
+	return out, all
+}
+
+// Owed returns how many answers of token endpoints the database does not have yet.
+func (r *Room) Owed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.debts)
 }

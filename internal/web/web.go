@@ -60,8 +60,8 @@ type site struct {
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identity == nil {
-		return nil, errors.New("web: no identity given")
+	if cfg.Identity == nil || cfg.Logins == nil {
+		return nil, errors.New("web: no identity or no logins given")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -97,6 +97,11 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /account/password", s.submitted(s.changePassword))
 	mux.HandleFunc("POST /account/sessions/{id}/end", s.submitted(s.endSession))
 	mux.HandleFunc("POST /account/sessions/end-others", s.submitted(s.endOtherSessions))
+	mux.HandleFunc("GET /connect", s.signedIn(s.connectForm))
+	mux.HandleFunc("POST /connect", s.submitted(s.connect))
+	mux.HandleFunc("POST /connect/paste", s.submitted(s.paste))
+	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
+	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)
 	if cfg.Closed != nil {
@@ -118,9 +123,13 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 			strings.HasPrefix(r.URL.Path, "/account/sessions/"):
 			next.ServeHTTP(w, r)
 		default:
-			s.fail(w, r, fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only, so nothing was changed. Ask its operator when changes are possible again."))
+			s.fail(w, r, readOnly())
 		}
 	})
+}
+
+func readOnly() error {
+	return fault.New(fault.Forbidden, "read_only", "This Signalbox is read-only, so nothing was changed. Ask its operator when changes are possible again.")
 }
 
 // clean turns away paths that the mux would answer with a redirect.
@@ -260,7 +269,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)
