@@ -37,7 +37,7 @@ func (t turn) exit() int {
 	case "sso test":
 		return 5
 	case "oauth login": // the story of a login is testdata/script/oauth.txtar
-		return 1
+		return 2
 	}
 	return 0
 }
