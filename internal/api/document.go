@@ -33,6 +33,7 @@ func tags() []*huma.Tag {
 		{Name: "service accounts", Description: "Callers that are no person, with a role and tokens of their own."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "notifications", Description: "Where people are told of what happened, and what became of it."},
+		{Name: "OAuth", Description: "Logging in at OAuth providers, and what becomes of the tokens."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,7 +26,9 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -56,6 +59,7 @@ type house struct {
 	door     *api.Door
 	config   api.Config
 	hooks    *httptest.Server // takes notifications as Slack does
+	consents *httptest.Server // an OAuth server that says yes to everything
 	// after is called when a commit stands and before its caller hears of it.
 	after *atomic.Pointer[func(context.Context)]
 
@@ -117,8 +121,17 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	h.hooks = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(h.hooks.Close)
+	h.consents = httptest.NewServer(http.HandlerFunc(consent))
+	t.Cleanup(h.consents.Close)
+	wire := provider.New(provider.Config{Policy: policy})
+	logins, err := oauth.NewLogins(oauth.LoginsConfig{DB: h.db, Vault: safe, Ring: ring, Binder: ring, Wire: wire, CheckURL: policy.CheckURL, Log: logger})
+	require.NoError(t, err)
+	refreshes, err := oauth.New(oauth.Config{DB: h.db, Vault: safe, Ring: ring, Endpoint: wire, Servers: logins, SpillDir: t.TempDir(), Log: logger})
+	require.NoError(t, err)
 	require.NoError(t, h.db.Start(ctx))
 	t.Cleanup(func() {
+		logins.Close()
+		refreshes.Close()
 		trains.Close()
 		notices.Close()
 		_ = h.identity.Close()
@@ -127,7 +140,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Identity: h.identity, Audit: h.audit, Notify: notices, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})
@@ -469,4 +482,40 @@ func (h *house) setPassword(user string) {
 		_, err := tx.Exec(`UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE email = $1) WHERE id = $2`, adminEmail, user)
 		return err
 	})
+}
+
+// consent is an OAuth server that says yes to everything but a device login, of which it hears nothing yet.
+func consent(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == "/device":
+		_, _ = io.WriteString(w, `{"device_code":"planted-device","user_code":"WDJB-MJHT","verification_uri":"https://id.example.com/go","expires_in":600,"interval":5}`)
+	case r.PostFormValue("code") == "planted-refused":
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":"invalid_grant","error_description":"planted upstream text"}`)
+	default:
+		_, _ = io.WriteString(w, `{"access_token":"planted-access-0123456789","refresh_token":"planted-refresh-0123456789","token_type":"bearer","expires_in":3600}`)
+	}
+}
+
+// oauthProvider adds the house's OAuth server as a provider and returns its name.
+func (h *house) oauthProvider() string {
+	h.t.Helper()
+	name, id, key, u := strings.ToLower(strings.TrimPrefix(store.NewID("p"), "p_")), "client", "planted-client-secret", h.consents.URL
+	authorize, device, tokens := u+"/authorize", u+"/device", []string{u + "/token"}
+	p, err := h.client.AddOAuthProvider(h.t.Context(), client.OAuthProviderEdit{
+		Name: &name, ClientID: &id, ClientSecret: &key, AuthorizeURL: &authorize, DeviceURL: &device, TokenURLs: &tokens,
+	})
+	require.NoError(h.t, err)
+	return p.Name
+}
+
+// consented begins a login as somebody and returns the state that comes back with the consent.
+func (h *house) consented(as *client.Client, provider string) string {
+	h.t.Helper()
+	begun, err := as.StartLogin(h.t.Context(), client.LoginDraft{Provider: provider, Name: store.NewID("n"), RedirectURI: "http://127.0.0.1:49152/callback"})
+	require.NoError(h.t, err)
+	address, err := url.Parse(begun.AuthorizeURL)
+	require.NoError(h.t, err)
+	return address.Query().Get("state")
 }

@@ -87,7 +87,7 @@ func (s *service) addOAuth() {
 func (s *service) startLogin(ctx context.Context, caller identity.Caller, in *struct{ Body loginDraft }) (*struct {
 	Body struct {
 		Login client.OAuthLogin `json:"login"`
-	} `nameHint:"LoginBody"`
+	} `nameHint:"OAuthLoginBody"`
 }, error) {
 	start := in.Body.start()
 	var err error
@@ -112,7 +112,7 @@ func (s *service) startLogin(ctx context.Context, caller identity.Caller, in *st
 	out := &struct {
 		Body struct {
 			Login client.OAuthLogin `json:"login"`
-		} `nameHint:"LoginBody"`
+		} `nameHint:"OAuthLoginBody"`
 	}{}
 	out.Body.Login = client.OAuthLogin{
 		ID: begun.ID, Way: string(begun.Way), Provider: begun.Provider, Title: begun.Title, AuthorizeURL: begun.Address.Reveal(), RedirectURI: begun.RedirectURL, ExpiresAt: begun.ExpiresAt,

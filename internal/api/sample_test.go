@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -22,6 +23,7 @@ type world struct {
 	group, member, service                   string
 	client, serviceID                        string // texts that credentials are put under
 	issuer, refresh                          string
+	provider, state, device                  string // of OAuth
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -52,6 +54,7 @@ func (h *house) world() world {
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
 	w.event = h.events()[0].ID
+	w.provider, w.state, w.device = h.roomForProvider(), "planted-no-state", store.NewID("oaf")
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
 	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user) // a person may be in 200 groups
@@ -60,6 +63,21 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.group, w.member, w.service = group.ID, w.user, account.ID
 	return w
+}
+
+// roomForProvider adds a provider; there may be 200, and those of earlier worlds are used up.
+func (h *house) roomForProvider() string {
+	h.t.Helper()
+	list, err := h.client.ListOAuthProviders(h.t.Context())
+	require.NoError(h.t, err)
+	if len(list) > 150 {
+		for _, p := range list {
+			if !p.Catalogue {
+				_ = h.client.DeleteOAuthProvider(h.t.Context(), p.Name) // one that is in use stays
+			}
+		}
+	}
+	return h.oauthProvider()
 }
 
 // prepare brings the world into the state in which the operation succeeds for the caller.
@@ -95,6 +113,16 @@ func (h *house) prepare(o operation, w *world, token string) {
 	case "delete-train":
 		require.NoError(h.t, h.client.Unlink(h.t.Context(), w.trainSlug, w.credential))
 		require.NoError(h.t, h.client.RevokeKey(h.t.Context(), w.trainSlug, w.key))
+	case "finish-login":
+		w.state = h.consented(h.as(token), w.provider)
+	case "poll-device-login":
+		begun, err := h.as(token).StartDeviceLogin(h.t.Context(), client.LoginDraft{Provider: w.provider, Name: "sample"})
+		require.NoError(h.t, err)
+		w.device = begun.ID
+	case "get-connection", "refresh-credential":
+		made, err := h.client.CreateCredential(h.t.Context(), oauthSample("sample", w.provider))
+		require.NoError(h.t, err)
+		w.credential = made.ID
 	case "get-checkpoint", "prove-event":
 		require.NoError(h.t, h.audit.Flush(h.t.Context()))
 	case "add-group-member":
@@ -117,7 +145,7 @@ func (h *house) asker(o operation) string {
 func (w world) target(o operation) string {
 	fill := map[string]string{
 		"{client_id}": cmp.Or(w.client, "acme"), "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
-		"{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
+		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
 	}
 	switch {
 	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
@@ -128,6 +156,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.channel
 	case strings.HasPrefix(o.path, "/api/tokens/"):
 		fill["{id}"] = w.token
+	case strings.HasPrefix(o.path, "/api/oauth/device/"):
+		fill["{id}"] = w.device
 	case strings.HasPrefix(o.path, "/api/groups/"):
 		fill["{id}"] = w.group
 	case strings.HasPrefix(o.path, "/api/service-accounts/"):
@@ -197,6 +227,19 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
 	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
 	text["put-channel"] = text["patch-channel"]
+	login := `"provider":"` + w.provider + `","name":"` + store.NewID("n") + `","description":"d","base_url":"https://a.example.com","hosts":["a.example.com"],"plugin_name":"p","tags":["t"],
+		"scopes":["read"],"resource":"https://a.example.com/mcp"`
+	text["add-oauth-provider"] = `{"name":"` + w.provider + `-2","enabled":true,"title":"t","issuer":"https://id.example.com","names_itself":true,"authorize_url":"https://id.example.com/a",
+		"token_urls":["https://id.example.com/t"],"device_url":"https://id.example.com/d","revoke_url":"https://id.example.com/r","scopes":["s"],"scope_separator":",","client_id":"c",
+		"client_secret":"planted-client-secret","auth":"client_secret_post","format":"json","authorize_params":[{"name":"access_type","value":"offline"}],
+		"token_headers":[{"name":"x-beta","value":"1"}],"state_in_exchange":true,"grace_seconds":30,"base_url":"https://api.example.com","hosts":["api.example.com"]}`
+	text["patch-oauth-provider"] = `{"title":"t","scopes":["s"],"client_secret":"planted-client-secret","grace_seconds":1}`
+	text["put-oauth-provider"] = text["patch-oauth-provider"]
+	text["start-login"] = `{` + login + `,"redirect_uri":"http://127.0.0.1:49152/callback","return_to":"/account"}`
+	text["finish-login"] = `{"code":"planted-code","state":"` + w.state + `"}`
+	text["start-device-login"] = `{` + login + `}`
+	text["login-client"] = `{` + login + `,"client_id":"c","client_secret":"planted-client-secret"}`
+	text["refresh-credential"] = `{"force":false}`
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	if text[o.ID] == "" {
 		return nil
@@ -204,6 +247,13 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	var out map[string]any
 	require.NoError(t, json.Unmarshal([]byte(text[o.ID]), &out), o.ID)
 	return out
+}
+
+// oauthSample is a credential of type oauth whose token is not near its end.
+func oauthSample(name, provider string) client.CredentialDraft {
+	ends := time.Now().Add(time.Hour)
+	return client.CredentialDraft{Type: "oauth", Name: name, Provider: provider, OAuth: &client.OAuth{ExpiresAt: &ends},
+		Secrets: map[string]string{"access_token": "planted-access-0123456789", "refresh_token": "planted-refresh-0123456789"}}
 }
 
 // targetWith fills the operation's path with one parameter replaced; false when the path has no such parameter.
