@@ -107,6 +107,12 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					d.Type, d.Secrets = APIKey, map[string]secret.Value{"api_key": secret.FromString("x")}
 				}
+				if rng.IntN(3) == 0 {
+					d.Type, d.Secrets = OAuth, map[string]secret.Value{"access_token": secret.FromString("x")}
+					if rng.IntN(2) == 0 {
+						d.Secrets["refresh_token"] = secret.FromString("x")
+					}
+				}
 				d.Meta = Meta{Name: pick() + strconv.Itoa(rng.IntN(20)), Description: text(), Owner: text(), ClientID: text(), ServiceID: text(),
 					InfrastructureID: text(), PluginName: text()}
 				for range rng.IntN(3) {
@@ -119,21 +125,39 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					e := around()
 					d.ExpiresAt = &e
 				}
+				if d.Type == OAuth && rng.IntN(2) == 0 {
+					e := around()
+					d.OAuth.ExpiresAt = &e
+				}
 				return d
 			}
 			var ids []string
 			act := func() {
 				switch k := rng.IntN(10); {
-				case k < 6 || len(ids) == 0:
+				case k < 5 || len(ids) == 0:
 					c, err := r.Create(t.Context(), lister, draft())
 					require.NoError(t, err)
 					ids = append(ids, c.ID)
-				case k < 8:
+				case k < 7:
 					d := draft()
 					p := Patch{Owner: To(d.Owner), Description: To(d.Description), Tags: To(d.Tags), ExpiresAt: To(d.ExpiresAt),
 						State: To([]Status{Active, Disabled, Compromised}[rng.IntN(3)])}
 					_, err := r.Update(t.Context(), lister, ids[rng.IntN(len(ids))], p, "")
 					require.NoError(t, err)
+				case k < 9: // a refresh came to something, with this version or an earlier one
+					require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+						for range 8 {
+							id := ids[rng.IntN(len(ids))]
+							tx.Change(store.TopicCredential, id)
+							if _, err := tx.Exec(`INSERT INTO oauth_connections (credential_id, generation, mark, state, health, claim_id, claim_until, attempts, attempted_at, first_at,
+								cool_until, safe_at, rejected_at, failures, code, refreshed_at, updated_at) VALUES ($1,$2,$3,'ready',$4,'',0,0,0,0,0,0,0,0,'',0,0)
+								ON CONFLICT (credential_id) DO UPDATE SET generation = excluded.generation, health = excluded.health`,
+								id, rng.IntN(3), []byte{1}, string(Healths()[rng.IntN(4)])); err != nil {
+								return err
+							}
+						}
+						return nil
+					}))
 				default:
 					i := rng.IntN(len(ids))
 					require.NoError(t, r.Delete(t.Context(), lister, ids[i], ""))
@@ -158,14 +182,14 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				}
 				return strings.TrimSpace(strings.Join(out, " "))
 			}
-			found := 0
+			found, healths := 0, map[Health]int{}
 			for range 60 {
 				for range rng.IntN(6) {
 					act()
 				}
 				for range 12 {
 					f := Filter{Provider: maybe(strings.ToLower(pick())), Owner: maybe(text()), ClientID: maybe(text()), ServiceID: maybe(text()), InfrastructureID: maybe(text()),
-						PluginName: maybe(text()), Tag: maybe(pick()), Status: Status(maybe(string(Statuses()[rng.IntN(5)]))), Type: Type(maybe(string(Password))),
+						PluginName: maybe(text()), Tag: maybe(pick()), Status: Status(maybe(string(Statuses()[rng.IntN(5)]))), Type: Type(maybe(string(Password))), Health: Health(maybe(string(Healths()[rng.IntN(4)]))),
 						Q: query(), Limit: 1 + rng.IntN(12), Skip: max(0, rng.IntN(12)-6)}
 					if rng.IntN(4) == 0 {
 						e := around()
@@ -190,6 +214,10 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					more := len(want) > f.Limit
 					want = want[:min(len(want), f.Limit)]
 					require.Equal(t, want, idsOf(got), "seed %d, %+v", seed, f)
+					for _, c := range got {
+						require.True(t, f.Health == "" || c.Health == f.Health, "seed %d: %s in a list of %s", seed, c.Health, f.Health)
+						healths[c.Health]++
+					}
 					require.Equal(t, more, next != "", "seed %d, %+v", seed, f)
 					if found += len(want); more {
 						require.Equal(t, encodeCursor(want[len(want)-1]), next)
@@ -197,6 +225,8 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				}
 			}
 			require.Greater(t, found, 100, "the comparison compared next to nothing")
+			require.NotZero(t, healths[RefreshFailing]+healths[RefreshUncertain], "what refreshes leave behind")
+			require.NotZero(t, healths[NeedsLogin])
 		})
 	}
 }
