@@ -23,7 +23,7 @@ func notFound(format string, args ...any) error {
 }
 
 func (s *shell) accountCommand() *cobra.Command {
-	return parent("account", "Accounts of LLM providers that agents use", s.accountAdd(), s.accountList(), s.accountStatus(), s.accountPause(), s.accountResume())
+	return parent("account", "Accounts of LLM providers that agents use", s.accountAdd(), s.accountList(), s.accountStatus(), s.accountRefresh(), s.accountPause(), s.accountResume())
 }
 
 func (s *shell) accountAdd() *cobra.Command {

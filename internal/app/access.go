@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -21,6 +22,7 @@ func (a *App) handler() http.Handler {
 		if a.draining.Load() {
 			w.Header()["Connection"] = []string{"close"} // the next request on it would be for another instance
 		}
+		a.keepSSOHeader(r)
 		switch doorOf(r.URL.Path) {
 		case "v1":
 			// The broker logs what fails. A line for each success is for debugging only, and the hot path does not pay for it.
@@ -63,6 +65,8 @@ func (a *App) short(w http.ResponseWriter, r *http.Request) {
 		a.readyz(w, r)
 	case r.URL.Path == "/metrics":
 		a.logged(slog.LevelDebug, http.HandlerFunc(a.metricsDoor)).ServeHTTP(w, r)
+	case r.URL.Path == oauth.CallbackPath: // a page, at the address that is registered at providers
+		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
 	case doorOf(r.URL.Path) == "api":
 		a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
 	default:
@@ -162,7 +166,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "name", "password", "sessions", "end", "end-others", "assets", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
 		words[s] = true
 	}
 	return words, nil

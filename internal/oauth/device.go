@@ -56,8 +56,7 @@ func (l *Logins) BeginDevice(ctx context.Context, caller identity.Caller, s Star
 		if out.ID, out.ExpiresAt, err = l.remember(tx, caller, f, nil, life); err != nil {
 			return err
 		}
-		ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))
-		ev.Outcome = store.OutcomePending
+		ev := caller.Event(store.OAuthBegin, l.targetOf(f, k))
 		ev.Details = store.Details{store.Str("provider", k.Name), store.Str("way", string(ByDevice)), store.Str("login", out.ID)}
 		return tx.Record(ev)
 	})
@@ -78,6 +77,9 @@ type DeviceProgress struct {
 // PollDevice asks once what became of a device login. Whoever asks more often than the provider wants, or beside somebody else, is told to wait
 // and the provider is not asked.
 func (l *Logins) PollDevice(ctx context.Context, caller identity.Caller, id string) (DeviceProgress, error) {
+	if err := l.vault.MayCreate(ctx, caller); err != nil {
+		return DeviceProgress{}, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer cancel()
 	f, k, wait, err := l.claimPoll(ctx, caller, id)

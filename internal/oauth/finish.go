@@ -29,6 +29,9 @@ const finishTime = 60 * time.Second
 // the code is exchanged, with no transaction open; then the tokens are stored. Its faults are "login_state_refused", "oauth_refused",
 // "oauth_unreachable", and those of storing a credential.
 func (l *Logins) Finish(ctx context.Context, caller identity.Caller, back provider.Callback) (Finished, error) {
+	if err := l.vault.MayCreate(ctx, caller); err != nil {
+		return Finished{}, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 	defer cancel()
 	f, k, err := l.take(ctx, caller, back)

@@ -94,7 +94,7 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	return out, nil
 }
 
-// MayCreate returns nil when the caller may store credentials; a refusal is recorded.
+// MayCreate returns nil when the caller may store credentials at all, be it only their own; a refusal is recorded.
 func (r *Room) MayCreate(ctx context.Context, caller identity.Caller) error {
 	_, err := r.reach(ctx, caller, identity.CredentialWrite, "create", "")
 	return err

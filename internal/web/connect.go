@@ -1,0 +1,248 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// connectPage leads to a login at an OAuth provider. A plugin may link to it with what the login is for: provider, name, credential, base_url,
+// scope, resource, plugin, next.
+type connectPage struct {
+	page
+	Alert     string
+	Providers []choice
+	Again     string // the name of the credential that is logged in again
+	Inputs    []input
+	Hidden    []input
+}
+
+type choice struct {
+	Name, Title string
+	Chosen      bool
+}
+
+// connectFields are what the page takes over from its address, besides the provider and the name.
+func connectFields() []string {
+	return []string{"credential", "base_url", "scope", "resource", "plugin", "next"}
+}
+
+func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*connectPage, error) {
+	p := &connectPage{page: s.pageFor("Connect an account", v), Hidden: v.hidden()}
+	for _, name := range connectFields() {
+		if text := given.Get(name); text != "" && len(text) <= 2048 {
+			p.Hidden = append(p.Hidden, input{Name: name, Value: text})
+		}
+	}
+	if id := given.Get("credential"); id != "" {
+		c, err := s.Logins.Credential(r.Context(), v.Caller, id)
+		if err != nil {
+			return nil, err
+		}
+		p.Title, p.Again = "Log in again", c.Name
+		return p, nil
+	}
+	list, err := s.Logins.Providers(r.Context(), v.Caller)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range list {
+		if k.Enabled && !k.Tampered && k.AuthorizeURL != "" && k.ClientID != "" {
+			p.Providers = append(p.Providers, choice{Name: k.Name, Title: k.Title, Chosen: k.Name == given.Get("provider")})
+		}
+	}
+	p.Inputs = []input{{Name: "name", Label: "Name", Type: "text", Value: given.Get("name"), Autocomplete: "off", MaxLength: 200, Hint: "What this account is called here."}}
+	return p, nil
+}
+
+func (s *site) connectForm(w http.ResponseWriter, r *http.Request, v visitor) {
+	p, err := s.connectPage(r, v, r.URL.Query())
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, "connect", p)
+}
+
+// pastePage takes what a provider's page shows.
+type pastePage struct {
+	page
+	Alert, Address, Label string
+	Hidden                []input
+	Inputs                []input
+}
+
+func (s *site) pastePage(v visitor, address, label string) *pastePage {
+	return &pastePage{page: s.pageFor("Log in at "+label, v), Address: address, Label: label, Hidden: v.hidden(), Inputs: []input{{
+		Name: "pasted", Label: "Code", Type: "password", Autocomplete: "off", MaxLength: 16384, Hint: "The whole text that the page shows after you agreed.",
+	}}}
+}
+
+// connect begins a login and leads the browser to the provider: by a page of ours and not by a redirect, since browsers hold the redirect of a form
+// to the form-action of the page that it stood on, which allows this server alone.
+func (s *site) connect(w http.ResponseWriter, r *http.Request, v visitor) {
+	form := r.PostForm
+	start := oauth.Start{
+		Provider: form.Get("provider"), CredentialID: form.Get("credential"), Scopes: strings.Fields(form.Get("scope")), Resource: form.Get("resource"), Way: oauth.ByBrowser,
+		New: oauth.Draft{Name: form.Get("name"), BaseURL: form.Get("base_url"), PluginName: form.Get("plugin")},
+	}
+	if len(start.Scopes) == 0 {
+		start.Scopes = nil
+	}
+	if start.Next = localPath(form.Get("next")); form.Get("next") == "" {
+		start.Next = "/connections"
+	}
+	begun, err := s.beginLogin(r, v.Caller, start)
+	if err != nil {
+		s.connectRefused(w, r, v, err)
+		return
+	}
+	address := begun.Address.Reveal()
+	if begun.Way == oauth.ByPaste {
+		s.show(w, r, http.StatusOK, "paste", s.pastePage(v, address, begun.Title))
+		return
+	}
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Refresh", "0;url="+address)
+	s.show(w, r, http.StatusOK, "going", going{page: s.pageFor("One moment", v), Address: address, Label: begun.Title})
+}
+
+// beginLogin begins in the way that the provider has.
+func (s *site) beginLogin(r *http.Request, caller identity.Caller, start oauth.Start) (oauth.Begun, error) {
+	name := start.Provider
+	if start.CredentialID != "" {
+		c, err := s.Logins.Credential(r.Context(), caller, start.CredentialID)
+		if err != nil {
+			return oauth.Begun{}, err
+		}
+		name = c.Provider
+	}
+	k, err := s.Logins.Provider(r.Context(), caller, name)
+	if err != nil {
+		return oauth.Begun{}, err
+	}
+	if k.PasteBack {
+		start.Way = oauth.ByPaste
+	} else if start.RedirectURL, err = s.Logins.CallbackURL(r.Host); err != nil {
+		return oauth.Begun{}, err
+	}
+	return s.Logins.Begin(r.Context(), caller, start)
+}
+
+// connectRefused shows the form again with what was wrong, where that can be mended there.
+func (s *site) connectRefused(w http.ResponseWriter, r *http.Request, v visitor, err error) {
+	f := fault.Of(err)
+	if f.Kind != fault.Unprocessable && f.Kind != fault.Conflict {
+		s.fail(w, r, err)
+		return
+	}
+	p, err := s.connectPage(r, v, r.PostForm)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if p.Alert = markInputs(p.Inputs, f); p.Alert == "" && len(f.Fields) == 0 {
+		p.Alert = f.Detail
+	}
+	s.show(w, r, f.Kind.Status(), "connect", p)
+}
+
+// callback is where a provider sends a browser back to. Where the browser goes then was kept here; nothing in the address decides it. Whoever is not
+// signed in any more began the login in a session that has ended, so there is nothing to come back to after a sign-in.
+func (s *site) callback(w http.ResponseWriter, r *http.Request) {
+	back, err := provider.ParseCallback(r.URL.RawQuery)
+	if err != nil {
+		s.fail(w, r, fault.New(fault.Invalid, "malformed_request", err.Error()))
+		return
+	}
+	v, err := s.visitor(r)
+	if err == nil {
+		err = s.Admit(r.Context(), v.Caller)
+	}
+	if fault.KindOf(err) == fault.Unauthenticated {
+		err = fault.New(fault.Forbidden, "login_state_refused", "Your session here has ended, so the login was not finished and nothing was stored. Sign in, and begin it again.")
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.finishLogin(w, r, v, back)
+}
+
+func (s *site) finishLogin(w http.ResponseWriter, r *http.Request, v visitor, back provider.Callback) {
+	if s.ReadOnly {
+		s.fail(w, r, readOnly())
+		return
+	}
+	done, err := s.Logins.Finish(r.Context(), v.Caller, back)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	next := "/connections"
+	if done.Next != "" {
+		next = localPath(done.Next)
+	}
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+func (s *site) paste(w http.ResponseWriter, r *http.Request, v visitor) {
+	back, err := provider.ParsePaste(secret.FromString(r.PostForm.Get("pasted")))
+	if err != nil {
+		p := s.pastePage(v, "", "the provider")
+		p.Inputs[0].Error = err.Error()
+		s.show(w, r, http.StatusUnprocessableEntity, "paste", p)
+		return
+	}
+	s.finishLogin(w, r, v, back)
+}
+
+type connectionsPage struct {
+	page
+	Lines []connectionLine
+}
+
+type connectionLine struct {
+	ID, Name, Provider, Health, Scopes, Ends string
+	Again                                    bool
+}
+
+// connections lists what was logged in.
+func (s *site) connections(w http.ResponseWriter, r *http.Request, v visitor) {
+	list, err := s.Logins.Credentials(r.Context(), v.Caller)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	p := &connectionsPage{page: s.pageFor("Connections", v)}
+	for _, c := range list {
+		line := connectionLine{ID: c.ID, Name: c.Name, Provider: c.Provider, Health: healthText(c.Health), Scopes: strings.Join(c.OAuth.Scopes, " "), Ends: "not told"}
+		if c.OAuth.ExpiresAt != nil {
+			line.Ends = clock(*c.OAuth.ExpiresAt)
+		}
+		line.Again = c.Provider != "" && c.OAuth.TokenEndpoint == "" && c.OAuth.GrantType == ""
+		p.Lines = append(p.Lines, line)
+	}
+	s.show(w, r, http.StatusOK, "connections", p)
+}
+
+func healthText(h vault.Health) string {
+	switch h {
+	case vault.Healthy:
+		return "healthy"
+	case vault.RefreshFailing:
+		return "refreshing fails for now"
+	case vault.RefreshUncertain:
+		return "the last refresh is uncertain"
+	case vault.NeedsLogin:
+		return "needs a login"
+	}
+	return "unknown"
+}
