@@ -44,7 +44,7 @@ func fill(t *testing.T, db *store.DB, n int, draw func(i int, m *Meta)) (ids []s
 	kind, _ := Lookup(Password)
 	for ids == nil || len(ids) < n {
 		require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
-			var versions []any
+			var versions, connections []any
 			for range min(1000, n-len(ids)) {
 				s := stored{row: kind, state: Active, Credential: Credential{ID: store.NewID(credentialPrefix), Type: Password, Version: 1, Revision: 1, CreatedAt: tx.Now(), UpdatedAt: tx.Now()}}
 				draw(len(ids), &s.Meta)
@@ -54,8 +54,14 @@ func fill(t *testing.T, db *store.DB, n int, draw func(i int, m *Meta)) (ids []s
 				}
 				ids = append(ids, s.ID)
 				versions = append(versions, s.ID, 1, `["password"]`, "", "", 0, "", "", store.TimeOf(tx.Now()))
+				connections = append(connections, s.ID, 1, []byte{1}, "ready", "healthy", "", 0, 0, 0, 0, 0, 0, 0, 0, "", 0, 0)
 			}
-			return tx.InsertMany(`credential_versions (credential_id, version, fields, suffix, reason, restored_from, created_by, created_by_name, created_at)`, 9, versions)
+			if err := tx.InsertMany(`credential_versions (credential_id, version, fields, suffix, reason, restored_from, created_by, created_by_name, created_at)`, 9, versions); err != nil {
+				return err
+			}
+			// As many connections, so that plans are those of a table that is worth an index.
+			return tx.InsertMany(`oauth_connections (credential_id, generation, mark, state, health, claim_id, claim_until, attempts, attempted_at, first_at, cool_until, safe_at,
+				rejected_at, failures, code, refreshed_at, updated_at)`, 17, connections)
 		}))
 	}
 	return ids
@@ -250,6 +256,7 @@ func TestListsReadOnlyThePage(t *testing.T) {
 		require.Len(t, list(Filter{Q: "wn-00", Tag: "group-3"}), 100)
 		require.EqualValues(t, n, r.catalog.reads.Load())
 		filters := map[string]Filter{"tag": {Tag: "group-3"}, "q": {Q: "005999"}, "short q": {Q: "9"}, "no match": {Q: "nothing"}, "skip": {Skip: n - 50}, "status": {Status: Active},
+			"health": {Health: Healthy, Type: OAuth}, "lost": {Health: NeedsLogin},
 			"owner and tag": {Owner: "ops", Tag: "group-1"}}
 		for _, f := range filters {
 			list(f)
