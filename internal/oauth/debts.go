@@ -184,6 +184,27 @@ func (r *Room) drop(credential, claimID string) {
 	}
 }
 
+// payFirst stores a pair of the credential that this process still owes, before anybody thinks of sending the token again.
+func (r *Room) payFirst(credential string) (version int64, err error) {
+	r.mu.Lock()
+	var owed *debt
+	for _, d := range r.debts {
+		if d.has() && d.credential == credential {
+			owed = d
+		}
+	}
+	r.mu.Unlock()
+	if owed == nil {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(r.base, settlePatience)
+	defer cancel()
+	if version, err = r.pay(ctx, owed); errors.Is(err, errOvertaken) {
+		return 0, nil
+	}
+	return version, err
+}
+
 // work pays debts and sweeps until the room is closed.
 func (r *Room) work() {
 	tick := time.NewTimer(0)
@@ -234,9 +255,6 @@ func (r *Room) due(now time.Time) (out []*debt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.debts {
-		if d.paying == nil {
-			d.paying = make(chan struct{}, 1)
-		}
 		if !d.nextAt.After(now) {
 			out = append(out, d)
 		}
