@@ -193,6 +193,16 @@ func (c *Client) StepUp(ctx context.Context, password string) error {
 	return err
 }
 
+// StepUpWith confirms a code of an authenticator app, or a recovery code when totp is empty, in the session that asks. The session's cookie changes.
+func (c *Client) StepUpWith(ctx context.Context, totp, recoveryCode string) error {
+	body := map[string]string{"totp": totp}
+	if totp == "" {
+		body = map[string]string{"recovery_code": recoveryCode}
+	}
+	_, err := c.do(ctx, call{method: http.MethodPost, path: path("auth", "step-up"), body: body}, nil)
+	return err
+}
+
 // ChangePassword changes the caller's own password. All their other sessions end.
 func (c *Client) ChangePassword(ctx context.Context, current, next string) error {
 	_, err := c.do(ctx, call{method: http.MethodPost, path: path("auth", "password"), body: map[string]string{"current_password": current, "new_password": next}}, nil)

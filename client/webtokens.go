@@ -16,9 +16,21 @@ type Login struct {
 	SessionID    string `json:"session_id"`
 }
 
-// Login signs a person in with a password. It needs no other token.
+// Login signs a person in with a password. It needs no other token. Somebody who has a second factor is refused with "second_factor_required": they
+// sign in with [Client.LoginWith].
 func (c *Client) Login(ctx context.Context, email, password string) (Login, error) {
 	return c.login(ctx, "login", map[string]string{"email": email, "password": password})
+}
+
+// LoginWith signs a person in with a password and a second factor: a code of an authenticator app, or a recovery code when totp is empty. It needs
+// no other token.
+func (c *Client) LoginWith(ctx context.Context, email, password, totp, recoveryCode string) (Login, error) {
+	body := map[string]string{"email": email, "password": password, "totp": totp}
+	if totp == "" {
+		delete(body, "totp")
+		body["recovery_code"] = recoveryCode
+	}
+	return c.login(ctx, "login", body)
 }
 
 // Refresh takes the next tokens of a session. It needs no other token. A refresh token works once: keep the new one before anything else is

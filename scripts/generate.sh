@@ -26,6 +26,7 @@ files=(
   docs/reference/error-codes.md
   docs/reference/metrics.md
   docs/reference/notifications.md
+  docs/reference/oauth-providers.md
   docs/reference/permissions.md
   docs/design/house.svg
 )

@@ -25,6 +25,7 @@ tools() {
   need gcc gcc libc6-dev # the race detector links C
   need git git # the generated files are compared with what git tracks
   need curl curl # the commands of the README
+  need chromium chromium # passkeys, in a real browser
   need_node # the TypeScript SDK, a client that we did not write, and the linter of the OpenAPI document
   say "   $(go version), $(gcc -dumpfullversion -dumpversion | sed 's/^/gcc /'), node $(node --version)"
 }

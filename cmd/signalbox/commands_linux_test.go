@@ -31,6 +31,17 @@ type turn struct {
 	shows string
 }
 
+// exit is the exit code: the provider of this test is not there, and the command that asks it says so.
+func (t turn) exit() int {
+	switch t.path {
+	case "sso test":
+		return 5
+	case "oauth login": // the story of a login is testdata/script/oauth.txtar
+		return 2
+	}
+	return 0
+}
+
 const typedSecret = "planted-typed-8f3k2"
 
 // TestEveryCommandOnATerminal runs each command twice: typed at, and piped with --json.
@@ -53,6 +64,14 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"whoami", "", nil, "", "", "local operator"},
 		{"account add", "acc% --train web", password, "--api-key-stdin", typedSecret, "Stored account acc%"},
 		{"account list", "", nil, "", "", "team-alpha"},
+		{"account refresh", "--all --dry-run", nil, "", "", "No OAuth accounts"},
+		{"oauth provider add", "p% --token-url https://p%.example.com/token --client-id c", nil, "", "", "Added p%"},
+		{"oauth provider list", "", nil, "", "", "GitHub"},
+		{"oauth provider show", "anthropic", nil, "", "", "Pasted from"},
+		{"oauth provider edit", "p% --title Work", nil, "", "", "Changed p%"},
+		{"oauth login", "l% --provider p% --client-credentials", nil, "", "", "A login with client credentials needs a client secret"},
+		{"oauth status", "", nil, "", "", "No OAuth connections"},
+		{"oauth provider rm", "p%", sure, "--yes", "", "Deleted p%"},
 		{"account pause", "acc%", nil, "", "", "Paused account acc%"},
 		{"account resume", "acc%", nil, "", "", "Resumed account acc%"},
 		{"account status", "acc%", nil, "", "", "usable"},
@@ -100,8 +119,14 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"user add", "u%@example.com --no-invite", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "Added u%@example.com"},
 		{"user list", "", nil, "", "", "u%@example.com"},
 		{"user edit", "u%@example.com --role auditor", nil, "", "", "Changed u%@example.com"},
+		{"user reset-factors", "u%@example.com", sure, "--yes", "", "Removed the second factors of"},
 		{"user reset", "u%@example.com", sure, "--yes", "", "It is shown only now"},
 		{"user deactivate", "u%@example.com", sure, "--yes", "", "Deactivated u%@example.com"},
+		{"sso add", "s% --issuer https://s%.invalid --client-id c", nil, "", "", "Added s%"},
+		{"sso list", "", nil, "", "", "s%"},
+		{"sso edit", "s% --label Work", nil, "", "", "Changed s%"},
+		{"sso test", "s%", nil, "", "", "discovery document"},
+		{"sso rm", "s%", sure, "--yes", "", "Deleted s%"},
 		{"token issue", "k%", nil, "", "", "It is shown only now"},
 		{"token list", "", nil, "", "", "operator.token"},
 		{"token revoke", "TOKEN%", nil, "", "", "Revoked tok_"},
@@ -178,7 +203,7 @@ func (r *rounds) typed(t *testing.T, turn turn) {
 	if turn.path == "serve" || turn.path == "dev" {
 		x.types("\x03")
 	}
-	require.Zero(t, x.wait(20*time.Second), x.screen.String())
+	require.Equal(t, turn.exit(), x.wait(20*time.Second), x.screen.String())
 	require.NotContains(t, x.screen.String(), "\x1b[3", "no colours with NO_COLOR")
 	if turn.path != "cred reveal" {
 		require.NotContains(t, x.screen.String(), typedSecret)
@@ -198,7 +223,7 @@ func (r *rounds) pipe(t *testing.T, turn turn) {
 	} else {
 		var code int
 		out, code = r.run(t, turn.stdin, args...)
-		require.Zero(t, code, out)
+		require.Equal(t, turn.exit(), code, out)
 	}
 	dec := json.NewDecoder(strings.NewReader(out))
 	objects := 0

@@ -146,11 +146,11 @@ func (s *shell) loginDevice(ctx context.Context, c *client.Client, d client.Logi
 	if err != nil {
 		return client.Credential{}, err
 	}
-	s.tell("On any device, open  %s\nand type the code    %s\n", begun.VerificationURI, begun.UserCode)
+	s.urge("On any device, open  %s\nand type the code    %s\n", begun.VerificationURI, begun.UserCode)
 	if begun.VerificationURIComplete != "" {
-		s.tell("(or open %s)\n", begun.VerificationURIComplete)
+		s.urge("(or open %s)\n", begun.VerificationURIComplete)
 	}
-	s.tell("Waiting until you have agreed there…\n")
+	s.urge("Waiting until you have agreed there…\n")
 	wait := time.Duration(begun.IntervalSeconds) * time.Second
 	for {
 		timer := time.NewTimer(max(wait, time.Second))
@@ -171,8 +171,8 @@ func (s *shell) loginDevice(ctx context.Context, c *client.Client, d client.Logi
 	}
 }
 
-// tell writes what a person needs in order to go on, also with --json and without a terminal.
-func (s *shell) tell(format string, args ...any) {
+// urge writes what a person needs in order to go on, also with --json and without a terminal.
+func (s *shell) urge(format string, args ...any) {
 	fmt.Fprint(s.err, printable(fmt.Sprintf(format, args...)))
 }
 
@@ -182,7 +182,7 @@ func (s *shell) loginPaste(ctx context.Context, c *client.Client, d client.Login
 	if err != nil {
 		return client.Credential{}, err
 	}
-	s.tell("Open this address, log in and agree:\n\n  %s\n\n", begun.AuthorizeURL)
+	s.urge("Open this address, log in and agree:\n\n  %s\n\n", begun.AuthorizeURL)
 	pasted, err := s.pasted(ctx)
 	if err != nil {
 		return client.Credential{}, err
@@ -217,7 +217,7 @@ func (s *shell) loginLoopback(ctx context.Context, c *client.Client, d client.Lo
 	if err != nil {
 		return client.Credential{}, errors.New("the server answered with an address that cannot be read")
 	}
-	s.tell("Open this address in a browser on this machine, log in and agree:\n\n  %s\n\nWaiting for the browser to come back…\n", begun.AuthorizeURL)
+	s.urge("Open this address in a browser on this machine, log in and agree:\n\n  %s\n\nWaiting for the browser to come back…\n", begun.AuthorizeURL)
 	ctx, cancel := context.WithTimeout(ctx, loginWait)
 	defer cancel()
 	query, done, err := catch(ctx, l, address.Query().Get("state"))

@@ -233,7 +233,7 @@ func (s *shell) providerEdit() *cobra.Command {
 			e.Enabled = &enable
 		}
 		if enable && p.Consumer != "" {
-			s.tell("%s\n", p.Consumer)
+			s.urge("%s\n", p.Consumer)
 			if err := s.confirm(ctx, sure, fmt.Sprintf("Have you read this, and switch logins at %s on?", p.Title)); err != nil {
 				return err
 			}

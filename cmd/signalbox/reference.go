@@ -30,7 +30,7 @@ func referencePages() []referencePage {
 	return []referencePage{
 		{"cli", cliPage}, {"configuration", configurationPage}, {"api", apiPage}, {"audit-actions", auditActionsPage},
 		{"credential-types", credentialTypesPage}, {"error-codes", errorCodesPage}, {"metrics", metricsPage}, {"notifications", notificationsPage},
-		{"permissions", permissionsPage},
+		{"oauth-providers", oauthProvidersPage}, {"permissions", permissionsPage},
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 func (s *shell) userCommand() *cobra.Command {
-	return parent("user", "People: who may sign in, and with which role", s.userAdd(), s.userList(), s.userEdit(), s.userReset(), s.userDeactivate())
+	return parent("user", "People: who may sign in, and with which role", s.userAdd(), s.userList(), s.userEdit(), s.userReset(), s.userResetFactors(), s.userDeactivate())
 }
 
 const roleUsage = "administrator, operator, auditor or member"
@@ -175,6 +175,29 @@ func (s *shell) userReset() *cobra.Command {
 			return err
 		}
 		return s.showLink(cfg.URL, out, "Reset the password of")
+	})
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (s *shell) userResetFactors() *cobra.Command {
+	var yes bool
+	cmd := s.remote("reset-factors PERSON", "Remove all second factors of a person who has lost theirs", words("PERSON"), func(cmd *cobra.Command, args []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		u, err := findUser(cmd, c, args[0])
+		if err != nil {
+			return err
+		}
+		if err := s.confirm(cmd.Context(), yes, "Remove every second factor of "+u.Email+" and end their sessions?"); err != nil {
+			return err
+		}
+		if err := c.ResetFactors(cmd.Context(), u.ID); err != nil {
+			return err
+		}
+		return s.show(map[string]any{"user": u}, func() { s.say("Removed the second factors of %s (%s). Their sessions ended.", u.Email, u.ID) })
 	})
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd

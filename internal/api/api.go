@@ -139,6 +139,8 @@ func build(cfg Config) (s *service, err error) {
 	s.addSessions()
 	s.addWebTokens()
 	s.addIssuers()
+	s.addFactors()
+	s.addSSO()
 	s.addAudit()
 	s.addAuditExport()
 	s.addNotifications()

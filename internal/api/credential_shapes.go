@@ -16,7 +16,7 @@ type oauthDraft struct {
 	TokenEndpointAuthMethod authMethod    `json:"token_endpoint_auth_method,omitempty"`
 	TokenRequestFormat      requestFormat `json:"token_request_format,omitempty"`
 	Resource                string        `json:"resource,omitempty" maxLength:"2048" doc:"What the tokens are for (RFC 8707); sent with each refresh."`
-	GrantType               string        `json:"grant_type,omitempty" enum:"client_credentials" doc:"How tokens come, when it is not by somebody's consent."`
+	GrantType               grantType     `json:"grant_type,omitempty" doc:"How tokens come, when it is not by somebody's consent."`
 }
 
 // credentialDraft is a credential to be stored.
@@ -61,7 +61,7 @@ func (d credentialDraft) vault() vault.Draft {
 	if o := d.OAuth; o != nil {
 		out.OAuth = vault.OAuthMeta{
 			ExpiresAt: o.ExpiresAt, Scopes: o.Scopes, ClientID: o.ClientID, TokenEndpoint: o.TokenEndpoint,
-			AuthMethod: string(o.TokenEndpointAuthMethod), RequestFormat: string(o.TokenRequestFormat), Resource: o.Resource, GrantType: o.GrantType,
+			AuthMethod: string(o.TokenEndpointAuthMethod), RequestFormat: string(o.TokenRequestFormat), Resource: o.Resource, GrantType: string(o.GrantType),
 		}
 	}
 	return out
@@ -76,6 +76,7 @@ type oauthPatch struct {
 	TokenEndpointAuthMethod edit[authMethod]    `json:"token_endpoint_auth_method,omitempty"`
 	TokenRequestFormat      edit[requestFormat] `json:"token_request_format,omitempty"`
 	Resource                edit[string]        `json:"resource,omitempty" maxLength:"2048"`
+	GrantType               edit[grantType]     `json:"grant_type,omitempty"`
 }
 
 // credentialPatch is a merge patch of a credential: an absent field stays, null empties one.
@@ -125,7 +126,7 @@ func (p credentialPatch) vault() vault.Patch {
 	if o := p.OAuth.value; p.OAuth.set {
 		out.OAuth = vault.OAuthPatch{
 			Clear: p.OAuth.null, ExpiresAt: timeEdit(o.ExpiresAt), Scopes: listEdit(o.Scopes), ClientID: o.ClientID.vault(),
-			TokenEndpoint: o.TokenEndpoint.vault(), AuthMethod: textEdit(o.TokenEndpointAuthMethod), RequestFormat: textEdit(o.TokenRequestFormat), Resource: o.Resource.vault(),
+			TokenEndpoint: o.TokenEndpoint.vault(), AuthMethod: textEdit(o.TokenEndpointAuthMethod), RequestFormat: textEdit(o.TokenRequestFormat), Resource: o.Resource.vault(), GrantType: textEdit(o.GrantType),
 		}
 	}
 	return out

@@ -107,7 +107,9 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	ring, err := keyring.Open(ctx, keyring.Config{DB: h.db, Root: root, Log: logger})
 	require.NoError(t, err)
-	h.identity, err = identity.New(identity.Config{DB: h.db, Ring: ring, Log: logger, FailureLimit: 1_000_000})
+	outgoing, err := outbound.ParsePolicy([]string{"127.0.0.1"})
+	require.NoError(t, err)
+	h.identity, err = identity.New(identity.Config{DB: h.db, Ring: ring, Log: logger, FailureLimit: 1_000_000, Outgoing: outgoing})
 	require.NoError(t, err)
 	h.audit, err = audit.New(ctx, audit.Config{DB: h.db, Ring: ring, Log: logger})
 	require.NoError(t, err)
@@ -251,7 +253,7 @@ func (h *house) session(user string) string {
 	h.t.Helper()
 	var in identity.Admission
 	require.NoError(h.t, h.db.Write(context.Background(), func(tx *store.Tx) (err error) {
-		in, err = h.identity.StartSession(tx, identity.Caller{Kind: identity.KindAnonymous, IP: "192.0.2.44"}, user, identity.SessionBrowser, identity.ProofPassword)
+		in, err = h.identity.StartSession(tx, identity.Caller{Kind: identity.KindAnonymous, IP: "192.0.2.44"}, user, identity.SessionBrowser, identity.ProofPassword, identity.ProofTOTP)
 		return err
 	}))
 	return in.Secret.Reveal()

@@ -208,6 +208,14 @@ func (requestFormat) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Enum: []any{"json", "form"}}
 }
 
+// grantType is how tokens come when it is not by somebody's consent.
+type grantType string
+
+// Schema lists the grants.
+func (grantType) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Enum: []any{"client_credentials"}}
+}
+
 // scope is one of identity's table.
 type scope string
 

@@ -66,22 +66,21 @@ func (s *service) addOAuth() {
 	const tag = "OAuth"
 	write, read := string(identity.CredentialWrite), string(identity.CredentialRead)
 	add(s, route{method: http.MethodPost, path: "/api/oauth/start", id: "start-login", summary: "Begin a login at an OAuth provider", tag: tag, access: write, status: http.StatusCreated,
-		description: "Authorization code with PKCE. The answer holds the address at which the person consents; it takes part in the login. The login is the caller's alone, once, for ten minutes.",
-		showsSecret: true}, s.startLogin)
+		description: "Authorization code with PKCE. The answer holds the address at which the person consents; it takes part in the login. The login is the caller's alone, once, for ten minutes."}, s.startLogin)
 	add(s, route{method: http.MethodPost, path: "/api/oauth/finish", id: "finish-login", summary: "End a login with what came back", tag: tag, access: write,
 		description: "For logins with redirect_uri or paste; a browser ends the others itself. The state is spent by it, whatever comes of it."}, s.finishLogin)
 	add(s, route{method: http.MethodPost, path: "/api/oauth/device", id: "start-device-login", summary: "Begin a login with a code that is typed on another device", tag: tag, access: write,
 		status: http.StatusCreated, description: "RFC 8628."}, s.startDevice)
 	add(s, route{method: http.MethodPost, path: "/api/oauth/device/{id}", id: "poll-device-login", summary: "Ask what became of a device login", tag: tag, access: write,
-		description: "The provider is asked no more often than it wants; wait_seconds says when to ask again.", makesNothing: true}, s.pollDevice)
+		description: "The provider is asked no more often than it wants; wait_seconds says when to ask again."}, s.pollDevice)
 	add(s, route{method: http.MethodPost, path: "/api/oauth/client-credentials", id: "login-client", summary: "Get tokens with client credentials", tag: tag, access: write,
 		status: http.StatusCreated, description: "RFC 6749, section 4.4: a program's own secret, without a person."}, s.loginClient)
-	add(s, route{method: http.MethodGet, path: "/api/oauth/connections", id: "list-connections", summary: "List the connections of OAuth credentials", tag: tag, access: read, moving: true}, s.listConnections)
-	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}/connection", id: "get-connection", summary: "Say how the refreshing of a credential stands", tag: tag, access: read, moving: true}, s.getConnection)
+	add(s, route{method: http.MethodGet, path: "/api/oauth/connections", id: "list-connections", summary: "List the connections of OAuth credentials", tag: tag, access: read}, s.listConnections)
+	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}/connection", id: "get-connection", summary: "Say how the refreshing of a credential stands", tag: tag, access: read}, s.getConnection)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/refresh", id: "refresh-credential", summary: "Refresh a credential's tokens", tag: tag, access: write,
 		description: "When the access token is near its end; with force at once, which also ends a cool-down. At most one call of the provider is under way, whoever asks."}, s.refreshCredential)
 	add(s, route{method: http.MethodGet, path: "/api/oauth/metrics", id: "get-oauth-metrics", summary: "Say what this instance has refreshed", tag: tag, access: string(identity.MetricsRead),
-		description: "Since its start. GET /metrics has the same for Prometheus.", moving: true}, s.oauthMetrics)
+		description: "Since its start. GET /metrics has the same for Prometheus."}, s.oauthMetrics)
 }
 
 func (s *service) startLogin(ctx context.Context, caller identity.Caller, in *struct{ Body loginDraft }) (*struct {

@@ -162,7 +162,7 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	isSession := h.hasSession(token)
 	before := withoutRecords(h.counts())
 	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
-	if want == 0 && (o.ID == "log-out" || o.ID == "step-up") && !isSession {
+	if want == 0 && o.sessionOnly() && !isSession {
 		require.Equal(h.t, 409, a.status, "a token is no session")
 		require.Equal(h.t, "state_conflict", h.problem(a).Code)
 		return left
@@ -204,6 +204,15 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	require.NotContains(h.t, string(a.body), w.trainSlug)
 	require.Equal(h.t, before, withoutRecords(h.counts()), "a refused request changed something")
 	return left
+}
+
+// sessionOnly reports whether only the session of a person may do it, and a token is told so.
+func (o operation) sessionOnly() bool {
+	switch o.ID {
+	case "log-out", "step-up", "offer-totp", "confirm-totp", "remove-totp", "renew-recovery-codes", "remove-passkey":
+		return true
+	}
+	return false
 }
 
 // in returns the house for a subtest.
@@ -251,7 +260,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			var bodies []string
 			for _, change := range []struct{ name, value string }{
 				{"credential_id", other.credential}, {"key_id", other.key},
-				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "sso_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},
@@ -263,7 +272,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 					continue // a list of what nobody did is empty
 				}
 				tried++
-				a := h.do(request{method: o.method, target: target, token: h.token, body: h.body(d, o, w)})
+				a := h.do(request{method: o.method, target: target, token: h.asker(o), body: h.body(d, o, w)})
 				require.Equal(t, 404, a.status, "%s with %s=%.40s: %s", o, change.name, change.value, a.body)
 				require.Contains(t, o.Responses, "404", "the document does not tell of this refusal")
 				p := h.problem(a)

@@ -23,7 +23,8 @@ type world struct {
 	group, member, service                   string
 	client, serviceID                        string // texts that credentials are put under
 	issuer, refresh                          string
-	provider, state, device                  string // of OAuth
+	passkey, code, sso                       string
+	provider, state, device, connected       string // of OAuth
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -53,8 +54,12 @@ func (h *house) world() world {
 	w.token = store.NewID("tok")
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
+	w.passkey, w.code = store.NewID("psk"), "000000"
 	w.event = h.events()[0].ID
 	w.provider, w.state, w.device = h.roomForProvider(), "planted-no-state", store.NewID("oaf")
+	connected, err := h.client.CreateCredential(ctx, oauthSample(store.NewID("o"), "elsewhere"))
+	require.NoError(h.t, err)
+	w.connected = connected.ID
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
 	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user) // a person may be in 200 groups
@@ -62,6 +67,15 @@ func (h *house) world() world {
 	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
 	require.NoError(h.t, err)
 	w.group, w.member, w.service = group.ID, w.user, account.ID
+	if list, err := h.client.ListSSOProviders(ctx); err == nil && len(list) > 10 { // there may be only so many
+		for _, p := range list {
+			require.NoError(h.t, h.client.DeleteSSOProvider(ctx, p.ID))
+		}
+	}
+	issuer, id, label := "http://127.0.0.1:1/", "signalbox", "Work"
+	p, err := h.client.CreateSSOProvider(ctx, client.SSOEdit{Name: "p" + strings.ToLower(w.trainSlug[len(w.trainSlug)-20:]), Issuer: &issuer, ClientID: &id, Label: &label})
+	require.NoError(h.t, err)
+	w.sso = p.ID
 	return w
 }
 
@@ -106,7 +120,15 @@ func (h *house) prepare(o operation, w *world, token string) {
 		who, err := h.as(token).WhoAmI(h.t.Context())
 		require.NoError(h.t, err)
 		h.setPassword(who.UserID)
+		h.factors(operation{ID: "offer-totp"}, w, who.UserID) // none: who has one confirms that
+	case "offer-totp", "confirm-totp", "remove-totp", "renew-recovery-codes", "rename-passkey", "remove-passkey":
+		who, err := h.as(token).WhoAmI(h.t.Context())
+		require.NoError(h.t, err)
+		h.factors(o, w, who.UserID)
+	case "log-in":
+		h.factors(operation{ID: "offer-totp"}, w, h.user.ID) // none
 	case "refresh-login", "revoke-login":
+		h.factors(operation{ID: "offer-totp"}, w, h.user.ID)
 		in, err := h.as("").Login(h.t.Context(), adminEmail, adminPassword)
 		require.NoError(h.t, err)
 		w.refresh = in.RefreshToken
@@ -119,10 +141,6 @@ func (h *house) prepare(o operation, w *world, token string) {
 		begun, err := h.as(token).StartDeviceLogin(h.t.Context(), client.LoginDraft{Provider: w.provider, Name: "sample"})
 		require.NoError(h.t, err)
 		w.device = begun.ID
-	case "get-connection", "refresh-credential":
-		made, err := h.client.CreateCredential(h.t.Context(), oauthSample("sample", w.provider))
-		require.NoError(h.t, err)
-		w.credential = made.ID
 	case "get-checkpoint", "prove-event":
 		require.NoError(h.t, h.audit.Flush(h.t.Context()))
 	case "add-group-member":
@@ -135,7 +153,7 @@ func (h *house) prepare(o operation, w *world, token string) {
 // asker returns who may do the operation: the administrator's token or, where a session alone can, a session of theirs.
 func (h *house) asker(o operation) string {
 	h.t.Helper()
-	if o.ID == "log-out" || o.ID == "step-up" {
+	if o.sessionOnly() {
 		return h.session(h.user.ID)
 	}
 	return h.token
@@ -148,6 +166,8 @@ func (w world) target(o operation) string {
 		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
 	}
 	switch {
+	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
+		fill["{id}"] = w.connected
 	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
 		fill["{id}"] = w.credential
 	case strings.HasPrefix(o.path, "/api/credential-audit-logs/by-user/"):
@@ -166,6 +186,10 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.user
 	case strings.HasPrefix(o.path, "/api/auth/issuers/"):
 		fill["{id}"] = w.issuer
+	case strings.HasPrefix(o.path, "/api/factors/passkeys/"):
+		fill["{id}"] = w.passkey
+	case strings.HasPrefix(o.path, "/api/auth/sso/"):
+		fill["{id}"] = w.sso
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -221,7 +245,14 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"rotate-signing-keys":    `{"compromised":true}`,
 		"create-issuer": `{"name":"` + store.NewID("i") + `","active":true,"issuer":"https://id.example.com","audience":"a","jwks_url":"https://keys.example.com/jwks","algorithms":["ES256"],
 			"subject_claim":"id","subject_form":"number","subject_is":"listed","subjects":[{"subject":"7","user_id":"` + w.user + `"}],"scopes":[],"max_life_seconds":3600}`,
-		"patch-issuer": `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text","scopes":[]}`,
+		"patch-issuer":      `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text","scopes":[]}`,
+		"confirm-totp":      `{"code":"` + w.code + `"}`,
+		"rename-passkey":    `{"name":"n"}`,
+		"put-factor-policy": `{"roles":[]}`,
+		"create-sso-provider": `{"name":"` + strings.ToLower(store.NewID("q")[7:]) + `","issuer":"https://id.example.com","client_id":"c","client_secret":"planted-client-secret","label":"l","enabled":true,"scopes":["email"],
+			"email_claim":"email","verified_claim":"email_verified","name_claim":"name","groups_claim":"groups","allowed_domains":["example.com"],"link_domains":[],"create_people":true,
+			"roles":[{"group":"g","role":"member"}],"default_role":"","second_factor":"claims","acr_values":["mfa"]}`,
+		"patch-sso-provider": `{"label":"l","client_secret":"planted-client-secret"}`,
 	}
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
@@ -241,6 +272,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	text["login-client"] = `{` + login + `,"client_id":"c","client_secret":"planted-client-secret"}`
 	text["refresh-credential"] = `{"force":false}`
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
+	text["put-sso-provider"] = text["patch-sso-provider"]
 	if text[o.ID] == "" {
 		return nil
 	}

@@ -8,8 +8,10 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 )
 
-type passwordBody struct {
-	Password hidden `json:"password" maxLength:"1024" doc:"The caller's own."`
+type stepUpBody struct {
+	Password     hidden `json:"password,omitempty" maxLength:"1024" doc:"The caller's own; of somebody who has no second factor."`
+	TOTP         hidden `json:"totp,omitempty" maxLength:"20" doc:"A code of the caller's authenticator app."`
+	RecoveryCode hidden `json:"recovery_code,omitempty" maxLength:"64" doc:"One of the caller's recovery codes, which is used up."`
 }
 
 type passwordChange struct {
@@ -37,7 +39,7 @@ func (s *service) addSessions() {
 		description: "Those of others need users:write.", access: string(identity.ProfileWrite)}, s.endSession)
 	add(s, route{method: http.MethodPost, path: auth + "logout", id: "log-out", summary: "End the session that asks", tag: tag, access: signedIn,
 		description: "A personal access token is not a session, and is revoked instead.", status: http.StatusNoContent, changesNothing: true}, s.logout)
-	add(s, route{method: http.MethodPost, path: auth + "step-up", id: "step-up", summary: "Confirm the own password in the session that asks", tag: tag, access: signedIn,
+	add(s, route{method: http.MethodPost, path: auth + "step-up", id: "step-up", summary: "Prove again who one is, in the session that asks", tag: tag, access: signedIn,
 		description: "For five minutes it may do what answers 403 step_up_required. The session gets another cookie.", status: http.StatusNoContent, throttled: true, changesNothing: true}, s.stepUp)
 	add(s, route{method: http.MethodPost, path: auth + "password", id: "change-password", summary: "Change the own password", tag: tag, access: string(identity.ProfileWrite),
 		description: "All other sessions end. The one that asks, if it is a session, gets another cookie.", status: http.StatusNoContent, throttled: true}, s.changePassword)
@@ -91,7 +93,10 @@ func (s *service) logout(ctx context.Context, caller identity.Caller, _ *struct{
 	return &cookieAnswer{SetCookie: identity.EndCookie().String()}, nil
 }
 
-func (s *service) stepUp(ctx context.Context, caller identity.Caller, in *struct{ Body passwordBody }) (*cookieAnswer, error) {
+func (s *service) stepUp(ctx context.Context, caller identity.Caller, in *struct{ Body stepUpBody }) (*cookieAnswer, error) {
+	if code := (identity.Code{TOTP: in.Body.TOTP.Value, Recovery: in.Body.RecoveryCode.Value}); !code.IsZero() {
+		return cookieOut(s.Identity.Prove(ctx, caller, code))
+	}
 	return cookieOut(s.Identity.StepUp(ctx, caller, in.Body.Password.Value))
 }
 
@@ -104,9 +109,13 @@ func (s *service) useInvitation(ctx context.Context, caller identity.Caller, in 
 }
 
 func cookieOut(in identity.Admission, err error) (*cookieAnswer, error) {
-	// A program has no cookie: it goes on with its tokens.
-	if err != nil || in.Secret.IsZero() || in.Session.Kind != identity.SessionBrowser {
-		return &cookieAnswer{}, err
+	return &cookieAnswer{SetCookie: newCookie(in)}, err
+}
+
+// newCookie is that of a session with another secret, or nothing. A program has no cookie: it goes on with its tokens.
+func newCookie(in identity.Admission) string {
+	if in.Secret.IsZero() || in.Session.Kind != identity.SessionBrowser {
+		return ""
 	}
-	return &cookieAnswer{SetCookie: in.Cookie().String()}, nil
+	return in.Cookie().String()
 }

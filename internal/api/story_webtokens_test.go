@@ -54,7 +54,7 @@ func (h *house) program(user string) string {
 	caller := identity.Caller{Kind: identity.KindAnonymous, IP: "192.0.2.44"}
 	var in identity.Admission
 	require.NoError(h.t, h.db.Write(ctx, func(tx *store.Tx) (err error) {
-		in, err = h.identity.StartSession(tx, caller, user, identity.SessionAPI, identity.ProofPassword)
+		in, err = h.identity.StartSession(tx, caller, user, identity.SessionAPI, identity.ProofPassword, identity.ProofTOTP)
 		return err
 	}))
 	tokens, err := h.identity.IssueTokens(ctx, caller, in.Session.ID)

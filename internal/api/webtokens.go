@@ -10,8 +10,10 @@ import (
 )
 
 type loginBody struct {
-	Email    string `json:"email" minLength:"1" maxLength:"254"`
-	Password hidden `json:"password" maxLength:"1024"`
+	Email        string `json:"email" minLength:"1" maxLength:"254"`
+	Password     hidden `json:"password" maxLength:"1024"`
+	TOTP         hidden `json:"totp,omitempty" maxLength:"20" doc:"The code that the authenticator app shows, of whoever has one."`
+	RecoveryCode hidden `json:"recovery_code,omitempty" maxLength:"40" doc:"In place of the app's code; it works once."`
 }
 
 type refreshBody struct {
@@ -32,7 +34,7 @@ type keySet struct {
 func (s *service) addWebTokens() {
 	const tag, auth = "sign-in", "/api/auth/"
 	add(s, route{method: http.MethodPost, path: auth + "login", id: "log-in", summary: "Sign in with a password, as a program", tag: tag, access: public,
-		description: "The access token is a JSON web token for the header Authorization, good for expires_in seconds; the refresh token gets the next one.",
+		description: "The access token is a JSON web token for the header Authorization, good for expires_in seconds; the refresh token gets the next one. Who has a second factor gives a code of it in the same request; a passkey works in a browser alone.",
 		showsSecret: true, throttled: true, changesNothing: true}, s.login)
 	add(s, route{method: http.MethodPost, path: auth + "refresh", id: "refresh-login", summary: "Take the next access and refresh token", tag: tag, access: public,
 		description: "A refresh token works once, for 30 days. One that comes a second time ends its session, since nobody can tell who has stolen it.",
@@ -46,7 +48,7 @@ func (s *service) addWebTokens() {
 }
 
 func (s *service) login(ctx context.Context, caller identity.Caller, in *struct{ Body loginBody }) (*struct{ Body client.Login }, error) {
-	admitted, err := s.Identity.Login(ctx, caller, in.Body.Email, in.Body.Password.Value, identity.SessionAPI)
+	admitted, err := s.Identity.LoginWith(ctx, caller, in.Body.Email, in.Body.Password.Value, identity.Code{TOTP: in.Body.TOTP.Value, Recovery: in.Body.RecoveryCode.Value}, identity.SessionAPI)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ func (a *App) handler() http.Handler {
 		if a.draining.Load() {
 			w.Header()["Connection"] = []string{"close"} // the next request on it would be for another instance
 		}
+		a.keepSSOHeader(r)
 		switch doorOf(r.URL.Path) {
 		case "v1":
 			// The broker logs what fails. A line for each success is for debugging only, and the hot path does not pay for it.
@@ -165,7 +166,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "name", "password", "sessions", "end", "end-others", "connect", "connections", "paste", "oauth", "callback", "assets", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
 		words[s] = true
 	}
 	return words, nil

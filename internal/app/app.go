@@ -168,8 +168,8 @@ func (a *App) openRooms(ctx context.Context) error {
 		}
 	}
 	if a.identity, err = identity.New(identity.Config{
-		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle,
-		FailureLimit: a.cfg.FailureLimit, Breached: a.breached, Outgoing: policy,
+		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle, PublicURL: a.cfg.PublicURL,
+		FailureLimit: a.cfg.FailureLimit, Breached: a.breached, Outgoing: policy, Tell: tellOfSignIns,
 	}); err != nil {
 		return err
 	}
@@ -217,7 +217,8 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{Identity: a.identity, Logins: a.logins, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
+	a.web, err = web.New(web.Config{Identity: a.identity, Logins: a.logins, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
+		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
 		}})

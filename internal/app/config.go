@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,12 +37,16 @@ type Config struct {
 	MaxKeys               int
 	SessionLife           time.Duration
 	SessionIdle           time.Duration
+	PublicURL             *url.URL // nil for none
 	BreachedPasswords     string
 	AnthropicClientID     string
 	ClientAuth            bool
 	ForceNoClientAuth     bool
 	DefaultTrain          string
 	TrustedProxies        []netip.Prefix
+	SSOHeader             string // in its canonical form
+	SSOHeaderProxies      []netip.Prefix
+	SSOHeaderCreate       string
 	BehindTLSProxy        bool
 	TLSCertFile           string // "" for plain http
 	TLSKeyFile            string
@@ -138,6 +143,9 @@ func Load(env Environ, flags map[string]string) (Config, error) {
 		if !slices.ContainsFunc(settings, func(s Setting) bool { return s.Flag() == name }) {
 			return Config{}, fmt.Errorf("--%s is no setting", name)
 		}
+	}
+	if err := c.checkSSOHeader(); err != nil {
+		return Config{}, err
 	}
 	if err := c.fillPaths(env); err != nil {
 		return Config{}, err

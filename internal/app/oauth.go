@@ -10,7 +10,7 @@ import (
 func (a *App) openOAuth(policy outbound.Policy) (err error) {
 	wire := provider.New(provider.Config{Policy: policy})
 	if a.logins, err = oauth.NewLogins(oauth.LoginsConfig{
-		DB: a.db, Vault: a.vault, Ring: a.ring, Binder: a.ring, Wire: wire, CheckURL: policy.CheckURL, Clients: map[string]string{"anthropic": a.cfg.AnthropicClientID}, Log: a.log,
+		DB: a.db, Vault: a.vault, Ring: a.ring, Binder: a.ring, Wire: wire, CheckURL: policy.CheckURL, Clients: map[string]string{"anthropic": a.cfg.AnthropicClientID}, PublicURL: a.cfg.PublicURL, Log: a.log,
 	}); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -229,6 +230,29 @@ func Settings() []Setting {
 			Name: "session-idle", Env: []string{"SIGNALBOX_SESSION_IDLE"}, Default: "1h", Kind: "duration", Use: UseServe,
 			Doc: "how long a session may lie unused before it ends",
 			set: func(c *Config, s string) error { return setSpan(&c.SessionIdle, s) },
+		},
+		{
+			Name: "public-url", Env: []string{"SIGNALBOX_PUBLIC_URL"}, Kind: "url", Use: UseServe,
+			Doc: "address under which browsers reach this Signalbox, such as https://signalbox.example.com; passkeys are bound to its host, single sign-on comes back to it, and it is the issuer of access tokens, which end when it changes (default none: passkeys work on http://localhost alone, single sign-on on this machine, and the issuer is a name that the database keeps)",
+			set: func(c *Config, s string) (err error) { c.PublicURL, err = identity.ParsePublicURL(s); return err },
+		},
+		{
+			Name: "sso-header", Env: []string{"SIGNALBOX_SSO_HEADER"}, Kind: "header", Use: UseServe,
+			Doc: "header in which a proxy in front names by e-mail address who is signed in there, such as X-Forwarded-Email; needs --sso-header-proxies",
+			set: func(c *Config, s string) error { return setSSOHeader(&c.SSOHeader, s) },
+		},
+		{
+			Name: "sso-header-proxies", Env: []string{"SIGNALBOX_SSO_HEADER_PROXIES"}, Kind: "networks", Use: UseServe,
+			Doc: "addresses or networks, separated by commas, that --sso-header is believed of; it is the peer of the connection that counts, and --trusted-proxies says nothing here",
+			set: func(c *Config, s string) (err error) { c.SSOHeaderProxies, err = parseNetworks(s); return err },
+		},
+		{
+			Name: "sso-header-create", Env: []string{"SIGNALBOX_SSO_HEADER_CREATE"}, Kind: "role", Use: UseServe,
+			Doc: "role that people get whom --sso-header names and who are not here yet: operator, auditor or member (default none: they are refused)",
+			set: func(c *Config, s string) error {
+				c.SSOHeaderCreate = s
+				return oneOf(s, string(identity.Operator), string(identity.Auditor), string(identity.Member))
+			},
 		},
 		{
 			Name: "breached-passwords", Env: []string{"SIGNALBOX_BREACHED_PASSWORDS"}, Kind: "file", Use: UseData,

@@ -37,6 +37,7 @@ const (
 	ProfileWrite     Permission = "profile:write" // one's own name, password and sessions; with users:write also those of others
 	UserRead         Permission = "users:read"
 	UserWrite        Permission = "users:write"
+	SSOWrite         Permission = "sso:write"
 	GroupRead        Permission = "groups:read"
 	GroupWrite       Permission = "groups:write"
 	ServiceRead      Permission = "service_accounts:read"
@@ -114,6 +115,7 @@ var (
 		{ServiceWrite, "make and change service accounts of no more than one's own rights, and issue and revoke their tokens", keepers, nil, true},
 		{IssuerRead, "list the outside issuers whose tokens are accepted", []Role{Administrator, Auditor}, nil, true},
 		{IssuerWrite, "add, change and delete outside issuers, and rotate the keys that sign access tokens", []Role{Administrator}, nil, true},
+		{SSOWrite, "see, add, change, test and delete the providers of single sign-on", []Role{Administrator}, nil, true},
 		{MetricsRead, "read the metrics", readers, nil, true},
 		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},

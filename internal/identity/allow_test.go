@@ -36,6 +36,7 @@ service_accounts:read   yes            yes            yes            -          
 service_accounts:write  yes            yes            -              -              yes
 issuers:read            yes            -              yes            -              yes
 issuers:write           yes            -              -              -              yes
+sso:write               yes            -              -              -              yes
 metrics:read            yes            yes            yes            -              yes
 notifications:read      yes            yes            yes            -              yes
 notifications:write     yes            -              -              -              -

@@ -23,11 +23,13 @@ const (
 	FailedLink      = "one_time_link"
 	FailedSession   = "session"
 	FailedRefresh   = "refresh_token"
+	FailedFactor    = "second_factor"
+	FailedSSO       = "sso"
 	FailedThrottled = "login_throttled" // refused without being looked at
 )
 
 // attempts are the counted kinds; the last one takes whatever is unknown, so that no caller can make them grow.
-var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedRefresh, FailedThrottled, "other"}
+var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedRefresh, FailedFactor, FailedSSO, FailedThrottled, "other"}
 
 const (
 	// guessSources bounds the sources that are told apart between two writings. What comes from further ones is summed.

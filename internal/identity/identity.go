@@ -19,12 +19,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/oidc"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
@@ -44,9 +46,10 @@ type Config struct {
 	FailureLimit int
 	// Ring makes the keyed hashes under which failed logins and familiar addresses are kept. Without it, as with a sealed one, nobody can sign in.
 	Ring *keyring.Ring
-	// PublicURL is where others reach this Signalbox, and who it is in its access tokens; when it is empty, a URN that the database keeps.
-	PublicURL string
-	// Outgoing says which servers of outside issuers may be asked for their keys besides public ones.
+	// PublicURL is where browsers reach this Signalbox: passkeys are bound to its host, and it is who we are in our access tokens. nil leaves passkeys
+	// to http://localhost, and the tokens to a URN that the database keeps.
+	PublicURL *url.URL
+	// Outgoing says which outside issuers and providers of single sign-on may be called besides public ones.
 	Outgoing outbound.Policy
 	// RootCAs replaces the system's certificate authorities for that; nil keeps them.
 	RootCAs *x509.CertPool
@@ -54,6 +57,8 @@ type Config struct {
 	SessionLife, SessionIdle time.Duration
 	// Breached is a list of passwords that nobody may choose; nil means none.
 	Breached *Breached
+	// Tell hands on what people should hear of, in the transaction of the act; nil tells nobody.
+	Tell func(*store.Tx, News) error
 	// Every is how often last uses are written that have waited for six times as long; 0 means 10 s. Failed authentications are written at
 	// every sixth time.
 	Every time.Duration
@@ -74,11 +79,10 @@ type Room struct {
 	services map[string]person // service accounts, under the same lock
 	emails   map[string]string // id by address
 	web      webTokens
+	oidc     *oidc.Client
 	outgoing *http.Client
 
 	limits *rate.Limiter
-	// enrolled returns the second factors that a person has.
-	enrolled func(tx *store.Tx, userID string) ([]Proof, error)
 
 	waiting waiting
 	touches touches
@@ -98,7 +102,7 @@ const (
 	defaultSessionIdle  = time.Hour
 	// guessesEvery is how many rounds of the worker make one window of failed authentications.
 	guessesEvery = 6
-	// fetchTime bounds a call to an outside issuer.
+	// fetchTime bounds a call to an outside issuer, or to a provider of single sign-on.
 	fetchTime = 8 * time.Second
 	// closing bounds the last flush.
 	closing = 5 * time.Second
@@ -137,12 +141,15 @@ func New(cfg Config) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}, enrolled: noSecondFactors}
+	r := &Room{cfg: cfg, limits: limits, hasher: newHasher(), people: map[string]person{}, services: map[string]person{}}
 	r.keys.replace(nil)
 	r.tokens.replace(nil)
 	r.sessions.replace(nil)
 	r.guesses.sources = map[string]*tally{}
 	r.outgoing = outbound.NewClient(cfg.Outgoing, outbound.Options{Timeout: fetchTime, HeaderTimeout: fetchTime, ConnectTimeout: fetchTime / 2, RootCAs: cfg.RootCAs})
+	if r.oidc, err = oidc.New(oidc.Config{HTTP: r.outgoing, CheckURL: cfg.Outgoing.CheckURL, Clock: cfg.Clock}); err != nil {
+		return nil, err
+	}
 	cfg.DB.Subscribe(r.follow)
 	return r, nil
 }
@@ -170,7 +177,7 @@ func (r *Room) work(ctx context.Context) {
 		}
 		err := r.flushTouches(ctx, false)
 		if round%guessesEvery == 0 {
-			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx), r.keepSigningKeys(ctx))
+			err = errors.Join(err, r.flushGuesses(ctx), r.trimLogins(ctx), r.trimSessions(ctx), r.trimChallenges(ctx), r.keepSigningKeys(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			// Not the error itself: it may be the database's own words. The store has logged its cause.

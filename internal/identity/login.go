@@ -34,10 +34,11 @@ func (r *Room) Login(ctx context.Context, caller Caller, email string, password 
 		if in, err = r.StartSession(tx, caller, row.ID, kind, ProofPassword); err != nil {
 			return err
 		}
-		if better != "" {
-			if _, err := tx.Exec(`UPDATE users SET password_hash = $1 WHERE id = $2`, better, row.ID); err != nil {
-				return err
-			}
+		if err := keepHash(tx, row.ID, better); err != nil {
+			return err
+		}
+		if in.Pending() { // the password alone makes no address familiar
+			return try.right(tx, "")
 		}
 		return try.right(tx, row.ID)
 	})
@@ -102,6 +103,15 @@ func (r *Room) rehash(ctx context.Context, password secret.Value, hash string) (
 		return "", nil
 	}
 	return r.hasher.hash(ctx, password)
+}
+
+// keepHash stores what [Room.rehash] returned.
+func keepHash(tx *store.Tx, userID, better string) error {
+	if better == "" {
+		return nil
+	}
+	_, err := tx.Exec(`UPDATE users SET password_hash = $1 WHERE id = $2`, better, userID)
+	return err
 }
 
 func loginFailed() error {

@@ -186,7 +186,10 @@ func (r *Room) endReused(tx *store.Tx, caller Caller, person userRow, row sessio
 	if err := tx.Record(ev); err != nil {
 		return err
 	}
-	return r.endSession(tx, caller, row, store.IdentitySessionEnd, "refresh_reused")
+	if err := r.endSession(tx, caller, row, store.IdentitySessionEnd, "refresh_reused"); err != nil {
+		return err
+	}
+	return r.tell(tx, News{Kind: NewsRefreshReused, Person: person.user(), Caller: caller, About: Session{ID: row.ID}.Target()})
 }
 
 // LogoutRefresh ends the session of a refresh token, for a program whose access token has expired. A token that is not valid is the fault

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -26,9 +27,14 @@ func TestNoSecretEscapes(t *testing.T) {
 	for _, e := range storetest.Engines() {
 		t.Run(string(e), func(t *testing.T) {
 			cfg := storetest.Config(t, e)
-			h := newHouse(t, cfg, newClock(), nil)
-			planted := []string{password, "planted-wrong-password-77"}
 			var seen strings.Builder
+			h := newHouse(t, cfg, newClock(), func(c *identity.Config) {
+				c.Tell = func(_ *store.Tx, n identity.News) error {
+					fmt.Fprintf(&seen, "%v %+v %#v\n", n, n, n)
+					return nil
+				}
+			})
+			planted := []string{password, "planted-wrong-password-77"}
 			note := func(v any, err error) {
 				fmt.Fprintf(&seen, "%v %+v %#v\n", v, v, v)
 				if b, err := json.Marshal(v); err == nil {
@@ -103,6 +109,52 @@ func TestNoSecretEscapes(t *testing.T) {
 				plant(v)
 				return err
 			}))
+			session := h.caller(in)
+			offer, err := h.OfferTOTP(t.Context(), session)
+			require.NoError(t, err)
+			note(offer, nil)
+			raw, err := base32.StdEncoding.DecodeString(plant(offer.Secret))
+			require.NoError(t, err)
+			planted = append(planted, string(raw))
+			a := app{t, offer.Secret.Reveal(), h.clock}
+			_, err = h.ConfirmTOTP(t.Context(), session, secret.FromString("planted-wrong-code-4711"))
+			planted = append(planted, "planted-wrong-code-4711")
+			note(nil, err)
+			first, err := h.ConfirmTOTP(t.Context(), session, a.at(0))
+			note(first, err)
+			plant(first.Secret)
+			for _, code := range first.Codes {
+				planted = append(planted, strings.ReplaceAll(plant(code), "-", ""))
+			}
+			half := h.enter(email)
+			note(half, nil)
+			plant(half.Secret)
+			waits, _ := h.half(half)
+			_, err = h.Prove(t.Context(), waits, identity.Code{TOTP: secret.FromString("planted-wrong-code-4711")})
+			note(nil, err)
+			whole, err := h.Prove(t.Context(), waits, identity.Code{Recovery: first.Codes[0]})
+			note(whole, err)
+			plant(whole.Secret)
+			_, err = h.LoginWith(t.Context(), door(), email, secret.FromString(password), identity.Code{Recovery: first.Codes[0]}, identity.SessionAPI)
+			requireFault(t, "second_factor_wrong", err)
+			note(nil, err)
+			program, err := h.LoginWith(t.Context(), door(), email, secret.FromString(password), identity.Code{Recovery: first.Codes[1]}, identity.SessionAPI)
+			require.NoError(t, err)
+			note(program, nil)
+			tokens, err := h.IssueTokens(t.Context(), door(), program.Session.ID)
+			require.NoError(t, err)
+			note(tokens, nil)
+			plant(tokens.Refresh)
+			planted = append(planted, tokens.Access.Reveal()[strings.LastIndex(tokens.Access.Reveal(), ".")+1:])
+			for range 2 { // the second time it has come before
+				next, err := h.Refresh(t.Context(), door(), tokens.Refresh)
+				note(next, err)
+			}
+			renewed, err := h.RegenerateRecoveryCodes(t.Context(), h.caller(whole))
+			require.NoError(t, err)
+			for _, code := range renewed {
+				planted = append(planted, strings.ReplaceAll(plant(code), "-", ""))
+			}
 			h.Failed(bearer, identity.FailedKey) // a door that confuses its arguments
 			h.Failed("192.0.2.1", bearer)
 			require.NoError(t, h.Flush(t.Context()))

@@ -18,7 +18,16 @@ type Proof string
 
 // The proofs.
 const (
-	ProofPassword Proof = "password"
+	ProofPassword  Proof = "password"
+	ProofSSO       Proof = "sso"        // a sign-in at a provider
+	ProofSSOStrong Proof = "sso_mfa"    // one at a provider that vouches for a second factor
+	ProofHeader    Proof = "sso_header" // a trusted proxy's word
+	ProofTOTP      Proof = "totp"
+	ProofRecovery  Proof = "recovery_code"
+	ProofPasskey   Proof = "passkey"
+
+	// ProofEnrolment is demanded of somebody who must have a second factor and has none: they enrol one, and prove that.
+	ProofEnrolment Proof = "enrolment"
 )
 
 // SessionKind says what holds the secret of a session.
@@ -127,17 +136,34 @@ func texts(list []Proof) []string {
 	return out
 }
 
-// demands returns the proofs any one of which a person must give besides those that they gave. A password alone is enough only for who has
-// enrolled no second factor; any other proof is one itself.
-func (r *Room) demands(tx *store.Tx, userID string, given []Proof) ([]Proof, error) {
-	if slices.ContainsFunc(given, func(p Proof) bool { return p != ProofPassword }) {
+// demands returns the proofs any one of which a person must give besides those that they gave. A first factor alone is enough only for who has
+// enrolled no second one, and whose role need not have one.
+func demands(tx *store.Tx, userID string, given []Proof) ([]Proof, error) {
+	if slices.ContainsFunc(given, Proof.second) {
 		return nil, nil
 	}
-	return r.enrolled(tx, userID)
+	have, err := enrolled(tx, userID)
+	if err != nil || len(have) > 0 {
+		return have, err
+	}
+	if err := lock(tx, "factor_demands"); err != nil { // so that a demand that is made at this moment finds the session and ends it
+		return nil, err
+	}
+	if must, err := factorDemanded(tx, userID); err != nil || !must {
+		return nil, err
+	}
+	return []Proof{ProofEnrolment}, nil
 }
 
-// noSecondFactors is what a person has enrolled besides the password in this version.
-func noSecondFactors(*store.Tx, string) ([]Proof, error) { return nil, nil }
+// second reports whether a proof stands for a second factor. A password does not, nor does the word of a proxy, or that of a provider which nobody
+// has said to vouch for one. What this version does not know does not either.
+func (p Proof) second() bool {
+	switch p {
+	case ProofTOTP, ProofRecovery, ProofPasskey, ProofSSOStrong:
+		return true
+	}
+	return false
+}
 
 // StartSession signs a person in who has given these proofs, and records it; caller says where they sit. Every way to sign in ends here.
 // When the proofs do not suffice the session is pending: [Room.Proved] completes it. A deactivated person is the fault "login_failed".
@@ -150,7 +176,7 @@ func (r *Room) StartSession(tx *store.Tx, caller Caller, userID string, kind Ses
 	if row.Active != 1 || len(proofs) == 0 {
 		return Admission{}, loginFailed()
 	}
-	demanded, err := r.demands(tx, row.ID, proofs)
+	demanded, err := demands(tx, row.ID, proofs)
 	if err != nil {
 		return Admission{}, err
 	}
@@ -219,11 +245,11 @@ func (r *Room) Proved(tx *store.Tx, caller Caller, sessionID string, proof Proof
 		return Admission{}, sessionOver()
 	}
 	pending := len(s.Demanded) > 0
-	if pending && !slices.Contains(s.Demanded, proof) {
+	if pending && !satisfies(s.Demanded, proof) {
 		return Admission{}, secondFactor()
 	}
 	if !pending {
-		more, err := r.demands(tx, person.ID, []Proof{proof})
+		more, err := demands(tx, person.ID, []Proof{proof})
 		if err != nil {
 			return Admission{}, err
 		}

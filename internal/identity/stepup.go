@@ -23,7 +23,7 @@ func RequireFresh(c Caller, now time.Time) error {
 }
 
 func stepUpRequired() error {
-	return fault.New(fault.Forbidden, "step_up_required", "This needs a proof of who you are that is not older than five minutes. Confirm your password at /step-up, or with POST /api/auth/step-up, and repeat it.")
+	return fault.New(fault.Forbidden, "step_up_required", "This needs a proof of who you are that is not older than five minutes. Confirm your second factor, or your password if you have none, at /step-up or with POST /api/auth/step-up, and repeat it.")
 }
 
 // StepUp takes the password of the person whose session the caller has. The session is fresh from now on and has a new secret. Its faults are

@@ -14,7 +14,7 @@ import (
 // Guessing passwords is slowed down in two ways, over all instances together. An address (IPv6: its /64) has addressBurst failures and gets one
 // more each addressEvery, which makes at most 30 within any minute. An account that fails from addresses at which nobody has
 // signed in to it makes such addresses wait, longer after each failure; the addresses that its person is known from do not wait, so nobody can
-// be locked out from where they work. A failure is counted before the password is looked at and taken back when it was right: guesses that
+// be locked out from where they work. Second factors are guessed by somebody who has the password, so for them no address is familiar. A failure is counted before the password is looked at and taken back when it was right: guesses that
 // run at the same time cannot pass together.
 const (
 	addressBurst = 20
@@ -44,7 +44,7 @@ func accountWait(n int64) time.Duration {
 // attempt is a guess that was let through, and is counted as a failure until it proves right.
 type attempt struct {
 	account, address, place string // keyed hashes; place: of the account at the address
-	familiar                bool
+	familiar, factor        bool
 }
 
 // waiting are refusals that memory repeats, so that guessing costs the database little.
@@ -80,25 +80,40 @@ type failureRow struct {
 // attempt lets a guess of an account's password through, or returns the fault "login_throttled". It treats an account that does not exist like
 // one that does.
 func (r *Room) attempt(ctx context.Context, caller Caller, email string) (attempt, error) {
-	a, err := r.attemptOf(canonicalSource(caller.IP), canonicalEmail(email))
+	a, err := r.attemptOf("", canonicalSource(caller.IP), canonicalEmail(email))
 	if err != nil {
 		return attempt{}, err
 	}
+	return r.admit(ctx, caller, a)
+}
+
+// attemptFactor lets a guess of a person's second factor through, or returns the fault "login_throttled".
+func (r *Room) attemptFactor(ctx context.Context, caller Caller, userID string) (attempt, error) {
+	a, err := r.attemptOf("factor ", canonicalSource(caller.IP), userID)
+	if err != nil {
+		return attempt{}, err
+	}
+	a.factor = true
+	return r.admit(ctx, caller, a)
+}
+
+func (r *Room) admit(ctx context.Context, caller Caller, a attempt) (attempt, error) {
 	if left := r.waiting.left(r.now(), a.address, a.place); left > 0 {
 		return attempt{}, r.throttled(caller, left)
 	}
 	var wait time.Duration
 	var who string
-	err = r.cfg.DB.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
+	err := r.cfg.DB.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
 		wait, who, a.familiar = 0, "", false
 		now := tx.Now()
 		var n int
 		if err := tx.Get(&n, `SELECT COUNT(*) FROM familiar_addresses WHERE id = $1 AND seen_at > $2`, a.place, store.TimeOf(now.Add(-familiarFor))); err != nil {
 			return err
 		}
-		a.familiar = n > 0
+		a.familiar = n > 0 && !a.factor
 		var account failureRow
 		if !a.familiar {
+			var err error
 			if account, err = failures(tx, a.account); err != nil {
 				return err
 			}
@@ -162,6 +177,19 @@ func (a attempt) right(tx *store.Tx, userID string) error {
 	if userID == "" {
 		return nil
 	}
+	return a.remember(tx, userID)
+}
+
+// familiar notes the address of somebody who is signed in now.
+func (r *Room) familiar(tx *store.Tx, caller Caller, person userRow) error {
+	a, err := r.attemptOf("", canonicalSource(caller.IP), person.Email)
+	if err != nil {
+		return err
+	}
+	return a.remember(tx, person.ID)
+}
+
+func (a attempt) remember(tx *store.Tx, userID string) error {
 	if _, err := tx.Exec(`INSERT INTO familiar_addresses (id, user_id, seen_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET user_id = $2, seen_at = $3`,
 		a.place, userID, store.TimeOf(tx.Now())); err != nil {
 		return err
@@ -172,15 +200,15 @@ func (a attempt) right(tx *store.Tx, userID string) error {
 }
 
 // attemptOf makes the keyed hashes: what people type for an e-mail address may be a password.
-func (r *Room) attemptOf(source, email string) (attempt, error) {
+func (r *Room) attemptOf(kind, source, account string) (attempt, error) {
 	var a attempt
 	if r.cfg.Ring == nil {
-		return a, fault.New(fault.Unavailable, "encryption_key_missing", "Signalbox has no keyring open, so nobody can sign in. Ask an administrator to look at the server's log.")
+		return a, noRing()
 	}
 	for _, part := range []struct {
 		to   *string
 		text string
-	}{{&a.account, "account\x00" + email}, {&a.address, "address\x00" + source}, {&a.place, "place\x00" + source + "\x00" + email}} {
+	}{{&a.account, kind + "account\x00" + account}, {&a.address, "address\x00" + source}, {&a.place, kind + "place\x00" + source + "\x00" + account}} {
 		mac, err := r.cfg.Ring.MAC(throttlePurpose, []byte(part.text))
 		if err != nil {
 			return attempt{}, err
@@ -188,6 +216,10 @@ func (r *Room) attemptOf(source, email string) (attempt, error) {
 		*part.to = hex.EncodeToString(mac)
 	}
 	return a, nil
+}
+
+func noRing() error {
+	return fault.New(fault.Unavailable, "encryption_key_missing", "Signalbox has no keyring open, so nobody can sign in. Ask an administrator to look at the server's log.")
 }
 
 func (r *Room) throttled(caller Caller, wait time.Duration) error {

@@ -92,8 +92,11 @@ func (r *Room) reloadWebTokens(tx *store.Tx) error {
 
 // issuerOf says who we are in our tokens; "" while the database keeps no name.
 func (r *Room) issuerOf(rows webRows) string {
-	if r.cfg.PublicURL != "" || rows.installation == "" {
-		return r.cfg.PublicURL
+	if u := r.cfg.PublicURL; u != nil {
+		return u.String()
+	}
+	if rows.installation == "" {
+		return ""
 	}
 	return "urn:signalbox:" + rows.installation
 }

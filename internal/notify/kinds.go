@@ -12,6 +12,10 @@ type Kind string
 const (
 	Test           Kind = "test"
 	AccountRefused Kind = "account.refused"
+	RecoveryUsed   Kind = "recovery_code.used"
+	PasskeyCopied  Kind = "passkey.copied"
+	FactorsReset   Kind = "second_factors.reset"
+	RefreshReused  Kind = "refresh_token.reused"
 	LoginNeeded    Kind = "account.login_needed"
 )
 
@@ -54,6 +58,10 @@ func Kinds() []KindRow { return slices.Clone(kinds[:]) }
 var kinds = [...]KindRow{
 	{Test, "somebody tests a channel; sent to that channel alone, whatever it takes", Info, 0, "never de-duplicated"},
 	{AccountRefused, "an upstream refused the credential of an account (401 or 403), so that the account is not lent for a while", Warning, time.Hour, "the account and the version of its secret"},
+	{RecoveryUsed, "a recovery code of a person stood in for their second factor", Warning, 0, "never de-duplicated"},
+	{PasskeyCopied, "a passkey's counter went backwards, as that of a copy does; the sign-in was refused", Critical, time.Hour, "the passkey"},
+	{FactorsReset, "an administrator, or the command line on the server, removed the second factors of a person", Warning, 0, "never de-duplicated"},
+	{RefreshReused, "a refresh token came a second time, so that its session ended: two have it", Critical, 0, "never de-duplicated"},
 	{LoginNeeded, "a provider refuses to refresh an account, so that a person must log in again", Critical, 24 * time.Hour, "the account and the version of its secret"},
 }
 

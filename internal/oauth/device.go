@@ -56,8 +56,7 @@ func (l *Logins) BeginDevice(ctx context.Context, caller identity.Caller, s Star
 		if out.ID, out.ExpiresAt, err = l.remember(tx, caller, f, nil, life); err != nil {
 			return err
 		}
-		ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))
-		ev.Outcome = store.OutcomePending
+		ev := caller.Event(store.OAuthBegin, l.targetOf(f, k))
 		ev.Details = store.Details{store.Str("provider", k.Name), store.Str("way", string(ByDevice)), store.Str("login", out.ID)}
 		return tx.Record(ev)
 	})

@@ -167,6 +167,9 @@ func (l *Logins) beginAs(ctx context.Context, caller identity.Caller, s Start, c
 			target = store.Target{Kind: "credential", ID: c.ID, Name: c.Name}
 		}
 		ev := caller.Event(store.OAuthBegin, target)
+		if s.Way == ByDevice || s.Way == ByClient { // the provider is asked first
+			ev.Outcome = store.OutcomePending
+		}
 		ev.Details = store.Details{store.Str("provider", k.Name), store.Str("way", string(s.Way))}
 		return tx.Record(ev)
 	}
@@ -320,8 +323,8 @@ func (l *Logins) remember(tx *store.Tx, caller identity.Caller, f flow, hash []b
 
 // CallbackURL is where browsers come back to. Without a public URL the host of the request is believed only when it names this machine.
 func (l *Logins) CallbackURL(host string) (string, error) {
-	if l.public != "" {
-		return strings.TrimRight(l.public, "/") + CallbackPath, nil
+	if l.public != nil {
+		return strings.TrimRight(l.public.String(), "/") + CallbackPath, nil
 	}
 	u := url.URL{Scheme: "http", Host: host, Path: CallbackPath}
 	a, err := netip.ParseAddr(u.Hostname())

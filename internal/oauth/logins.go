@@ -31,8 +31,8 @@ type LoginsConfig struct {
 	CheckURL func(*url.URL) error
 	// Clients are client ids of the installation for rows of the catalogue, by name.
 	Clients map[string]string
-	// PublicURL is where browsers reach this Signalbox; when it is empty, logins in a browser work on this machine alone.
-	PublicURL string
+	// PublicURL is where browsers reach this Signalbox; when it is nil, logins in a browser work on this machine alone.
+	PublicURL *url.URL
 	Log       *slog.Logger
 	// Clock is the time by which access tokens end; nil means the wall clock.
 	Clock func() time.Time
@@ -50,7 +50,7 @@ type Logins struct {
 	checkURL  func(*url.URL) error
 	log       *slog.Logger
 	now       func() time.Time
-	public    string
+	public    *url.URL
 
 	mu       sync.Mutex
 	closed   bool

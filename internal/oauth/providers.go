@@ -251,8 +251,11 @@ func (l *Logins) ChangeProvider(ctx context.Context, caller identity.Caller, nam
 	if err := l.mayChangeProviders(ctx, caller, store.Target{Kind: "oauth_provider"}); err != nil {
 		return Known{}, err
 	}
-	seen, err := l.Provider(ctx, caller, name)
-	if err != nil {
+	var seen Known
+	if err := l.db.Read(ctx, func(tx *store.Tx) (err error) {
+		seen, err = l.find(tx, name, "")
+		return err
+	}); err != nil {
 		return Known{}, err
 	}
 	found := settings{}

@@ -38,7 +38,7 @@ type Answer struct {
 	Status int // of HTTP; 0 when there was no answer
 	// RetryAfter is how long the server asks to be left alone; 0 when it does not. It is capped at an hour.
 	RetryAfter time.Duration
-	// Sent says that bytes of the request may have left for an address that answered neither 404 nor at all: false only when it is certain.
+	// Sent says that bytes of the request may have left for one of the addresses; it is false only when that is certain.
 	Sent bool
 }
 

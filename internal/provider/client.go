@@ -9,7 +9,7 @@ import (
 	"signalbox.dev/signalbox/internal/secret"
 )
 
-// Config is what a [Client] needs. Only Policy has no usable zero value in production.
+// Config is what a [Client] needs. The zero value calls public https servers.
 type Config struct {
 	// Policy guards every address.
 	Policy outbound.Policy

@@ -26,7 +26,7 @@ type Metadata struct {
 
 // Failure is why nothing is known of a server. It quotes nothing of what the server said.
 type Failure struct {
-	// Code is of the closed list: unreachable, refused, redirect, invalid, issuer_mismatch, no_pkce, incomplete.
+	// Code is stable, for logs and the record: unreachable, refused, redirect, invalid, incomplete, issuer_mismatch or no_pkce.
 	Code string
 	text string
 }
@@ -44,8 +44,15 @@ func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) 
 	}
 	var got reply
 	for _, place := range places(issuer) {
-		got = c.once(ctx, &request{method: http.MethodGet}, place)
-		if got.status < 400 || got.status >= 500 {
+		r := c.once(ctx, &request{method: http.MethodGet}, place)
+		_, err := strict.Object(r.body)
+		found := r.status == http.StatusOK && err == nil
+		if found || got.status != http.StatusOK { // a page in the place of the document says more than a 404 at the next
+			got = r
+		}
+		// Some servers answer every path with a page of theirs, so that it is no document does not mean that there is none.
+		nothing := r.status == http.StatusOK || r.status >= 400 && r.status < 500
+		if found || !nothing {
 			break
 		}
 	}

@@ -111,7 +111,7 @@ func (p Provider) errorCode(body map[string]any, instead string) string {
 	found := false
 	for _, path := range append([]string{"error"}, p.Shape.Errors...) {
 		v := at(body, path)
-		if v == nil {
+		if v == nil || v == "" {
 			continue
 		}
 		found = true

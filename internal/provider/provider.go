@@ -80,7 +80,7 @@ type Provider struct {
 	PasteBack   bool
 	RedirectURL string
 
-	// Rotates says that each refresh answers with a new refresh token and ends the old one.
+	// Rotates says that each refresh answers with a new refresh token; the old one ends at once, or after Grace.
 	Rotates bool
 	// Grace is for how long an old refresh token still works after its use; 0: none is known.
 	Grace time.Duration

@@ -139,7 +139,7 @@ func (p Provider) scopes(v any) []string {
 			list = append(list, s)
 		}
 	}
-	if len(list) > maxScopes || slices.ContainsFunc(list, func(s string) bool { return !visible(s, maxScope) }) {
+	if len(list) == 0 || len(list) > maxScopes || slices.ContainsFunc(list, func(s string) bool { return !visible(s, maxScope) }) {
 		return nil
 	}
 	return list

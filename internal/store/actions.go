@@ -44,6 +44,12 @@ const (
 	IdentityLogin      Action = "identity.login"
 	IdentityFailed     Action = "identity.failed"
 	IdentityRefused    Action = "identity.refused"
+	SSOCreate          Action = "identity.sso_create"
+	SSOUpdate          Action = "identity.sso_update"
+	SSODelete          Action = "identity.sso_delete"
+	SSOTest            Action = "identity.sso_test"
+	SSOLink            Action = "identity.sso_link"
+	SSORefused         Action = "identity.sso_refused"
 	TokenIssue         Action = "identity.token_issue"
 	TokenRevoke        Action = "identity.token_revoke"
 	IdentityTokens     Action = "identity.tokens"
@@ -77,6 +83,15 @@ const (
 	PasswordReset      Action = "identity.password_reset"
 	PasswordSet        Action = "identity.password_set"
 	PasswordChange     Action = "identity.password_change"
+	FactorOffer        Action = "identity.factor_offer"
+	FactorEnrol        Action = "identity.factor_enrol"
+	FactorRename       Action = "identity.factor_rename"
+	FactorRemove       Action = "identity.factor_remove"
+	FactorReset        Action = "identity.factor_reset"
+	FactorPolicy       Action = "identity.factor_policy"
+	FactorSuspect      Action = "identity.factor_suspect"
+	RecoveryMake       Action = "identity.recovery_make"
+	RecoveryUse        Action = "identity.recovery_use"
 
 	OAuthProviderAdd    Action = "oauth.provider_add"
 	OAuthProviderChange Action = "oauth.provider_change"
@@ -136,7 +151,7 @@ var actionRows = [...]ActionRow{
 	{IdentityLogin, "somebody signed in; the event names the session and what they proved themselves with"},
 	{IdentityLoginBegun, "the password of a sign-in was right, and a second factor is demanded"},
 	{IdentityLogout, "somebody signed out"},
-	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, too_many, refresh_reused)"},
+	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, factor_enrolled, factor_demanded, factors_reset, too_many, refresh_reused)"},
 	{IdentityStepUp, "a person proved anew who they are, or failed to"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
 	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},
@@ -147,6 +162,12 @@ var actionRows = [...]ActionRow{
 	{IssuerCreate, "an outside issuer was added, whose tokens are accepted from then on"},
 	{IssuerUpdate, "an outside issuer was changed; the event names the fields"},
 	{IssuerDelete, "an outside issuer was deleted; its tokens are refused from then on"},
+	{SSOCreate, "a single sign-on provider was added"},
+	{SSOUpdate, "a single sign-on provider was changed; the event names the fields"},
+	{SSODelete, "a single sign-on provider was deleted; nobody signs in with it from then on"},
+	{SSOTest, "a single sign-on provider was asked what it is; the event names the problem, if there is one"},
+	{SSOLink, "a person was linked to who they are at a single sign-on provider"},
+	{SSORefused, "a provider, or a trusted proxy, made somebody known who may not enter; the reason says why (deactivated, no_person, not_linked, email_unverified, email_invalid, domain_not_allowed, groups_missing, no_role, last_administrator, somebody_else)"},
 	{UserCreate, "a person was added"},
 	{ChannelCreate, "a notification channel was made"},
 	{ChannelUpdate, "a notification channel changed; the event names the fields"},
@@ -169,10 +190,19 @@ var actionRows = [...]ActionRow{
 	{PasswordReset, "a person's password was voided and a one-time link made by which they set a new one"},
 	{PasswordSet, "a person set their password with a one-time link"},
 	{PasswordChange, "a person changed their own password, or failed to"},
+	{FactorOffer, "a person was shown the secret of an authenticator app, which counts once a code confirms it"},
+	{FactorEnrol, "a person enrolled a second factor, or failed to"},
+	{FactorRename, "a person gave a passkey another name"},
+	{FactorRemove, "a person removed a second factor"},
+	{FactorReset, "an administrator removed all second factors of a person; their sessions ended"},
+	{FactorPolicy, "the roles whose people must have a second factor were set"},
+	{FactorSuspect, "a passkey's signature counter went backwards, as that of a copy does; it was refused"},
+	{RecoveryMake, "a person was shown a new set of recovery codes; the old ones are void"},
+	{RecoveryUse, "a recovery code was used in the place of a second factor"},
 	{OAuthProviderAdd, "an OAuth provider was added"},
 	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
 	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},
-	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one"},
+	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one; pending before the provider is asked for a device code or with client credentials"},
 	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
 	{OAuthRevoke, "the grant of a deleted credential was revoked at its provider: pending with the deletion, ok or failed after"},
 	{OAuthRefused, "an act on OAuth providers was refused"},

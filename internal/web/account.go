@@ -2,6 +2,8 @@ package web
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -18,6 +20,8 @@ type accountPage struct {
 	Profile, Changed []input // the fields of the two forms
 	Sessions         []sessionLine
 	Others           bool
+	Factors          string
+	HasFactors       bool
 }
 
 type sessionLine struct {
@@ -40,12 +44,36 @@ func (s *site) accountPage(r *http.Request, v visitor) (*accountPage, error) {
 		Changed: []input{passwordInput("current_password", "Current password", "current-password"), passwordInput("new_password", "New password", "new-password")},
 		Others:  len(sessions) > 1,
 	}
+	have, err := s.Identity.Factors(r.Context(), v.Caller, "")
+	if err != nil {
+		return nil, err
+	}
+	p.Factors, p.HasFactors = factorsText(have), have.Any()
 	for _, one := range sessions {
 		p.Sessions = append(p.Sessions, sessionLine{
 			ID: one.ID, Agent: agentText(one.UserAgent), IP: one.IP, Since: clock(one.CreatedAt), Used: clock(one.LastUsedAt), Current: one.ID == v.SessionID,
 		})
 	}
 	return p, nil
+}
+
+// factorsText says in a sentence what a person has besides the password.
+func factorsText(f identity.Factors) string {
+	if !f.Any() {
+		return "The password alone signs you in."
+	}
+	var parts []string
+	if f.TOTPSince != nil {
+		parts = append(parts, "an authenticator app")
+	}
+	switch n := len(f.Passkeys); n {
+	case 0:
+	case 1:
+		parts = append(parts, "a passkey")
+	default:
+		parts = append(parts, strconv.Itoa(n)+" passkeys")
+	}
+	return "You have " + strings.Join(parts, " and ") + ", and " + strconv.Itoa(f.RecoveryCodes) + " recovery codes."
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

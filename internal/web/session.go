@@ -2,7 +2,6 @@ package web
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -47,6 +46,9 @@ func (s *site) visitor(r *http.Request) (visitor, error) {
 // signedIn serves a page to whoever is signed in and sends others to the sign-in, from where they come back.
 func (s *site) signedIn(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if s.byHeader(w, r) {
+			return
+		}
 		v, err := s.visitor(r)
 		if err == nil {
 			err = s.Admit(r.Context(), v.Caller)
@@ -72,9 +74,7 @@ func (s *site) submitted(serve func(http.ResponseWriter, *http.Request, visitor)
 		if !s.readForm(w, r) {
 			return
 		}
-		if subtle.ConstantTimeCompare([]byte(r.PostForm.Get("form")), []byte(v.formToken())) != 1 {
-			s.Log.Warn("a form without its token was refused", "request_id", requestIDOf(r))
-			s.notice(w, r, http.StatusForbidden, "Refused", "This form is from an earlier sign-in or from another site, so nothing was done. Open the page again and repeat it there.", "")
+		if !s.ownForm(w, r, v) {
 			return
 		}
 		serve(w, r, v)
@@ -112,7 +112,7 @@ func localPath(next string) string {
 		return "/"
 	}
 	switch u.Path {
-	case "/sign-in", "/sign-out", "/setup", "/invite":
+	case "/sign-in", "/sign-in/second", "/sign-out", "/setup", "/invite":
 		return "/"
 	}
 	return next

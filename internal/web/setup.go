@@ -75,7 +75,7 @@ func (s *site) setup(w http.ResponseWriter, r *http.Request) {
 	password := secret.FromString(r.PostForm.Get("password"))
 	user, access, err := s.Identity.Setup(r.Context(), s.stranger(r), secret.FromString(token), email, name, password)
 	if err == nil {
-		s.enter(w, r, user.Email, password)
+		_ = s.enter(w, r, user.Email, password)
 		s.show(w, r, http.StatusOK, "done", donePage{page: s.page("Signalbox is set up"), Name: user.Name, AccessToken: access.Reveal(), Origin: origin(r)})
 		return
 	}

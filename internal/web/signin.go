@@ -16,6 +16,9 @@ type formPage struct {
 	Hidden                      []input
 	Inputs                      []input
 	Foot                        string
+	Passkey                     *passkeyForm
+	// Ways are other forms of one button each, below.
+	Ways []wayForm
 }
 
 // mark puts the fault's messages beside the fields that they are about, or above the form.
@@ -33,18 +36,25 @@ func passwordInput(name, label, autocomplete string) input {
 	return in
 }
 
-func (s *site) signInPage(next, email string) *formPage {
+func (s *site) signInPage(r *http.Request, next, email string) *formPage {
 	form := &formPage{
 		page: s.page("Sign in"), Action: "/sign-in", Submit: "Sign in", Hidden: []input{{Name: "next", Value: localPath(next)}},
 		Inputs: []input{emailInput(email), passwordInput("password", "Password", "current-password")},
 		Foot:   "Forgotten the password? Ask an administrator for a link by which you set a new one.",
 	}
+	form.Ways = s.signInWays(r, localPath(next))
 	form.Inputs[0].Focus = email == ""
 	form.Inputs[1].Focus = email != ""
+	if _, err := s.Identity.Site(r.Host); err == nil {
+		form.Passkey = &passkeyForm{Build: s.build, Ask: "/sign-in/passkey/ask", Action: "/sign-in/passkey", Ceremony: "get", Submit: "Sign in with a passkey", Hidden: form.Hidden}
+	}
 	return form
 }
 
 func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
+	if s.byHeader(w, r) {
+		return
+	}
 	next := r.URL.Query().Get("next")
 	switch _, err := s.visitor(r); {
 	case err == nil:
@@ -52,7 +62,7 @@ func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
 	case fault.KindOf(err) != fault.Unauthenticated:
 		s.fail(w, r, err)
 	default:
-		s.show(w, r, http.StatusOK, "form", s.signInPage(next, ""))
+		s.show(w, r, http.StatusOK, "form", s.signInPage(r, next, ""))
 	}
 }
 
@@ -63,15 +73,8 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	next, email := r.PostForm.Get("next"), r.PostForm.Get("email")
 	in, err := s.Identity.Login(r.Context(), s.stranger(r), email, secret.FromString(r.PostForm.Get("password")), identity.SessionBrowser)
-	if err == nil && in.Pending() {
-		err = fault.New(fault.Unauthenticated, "second_factor_required", "The sign-in needs a second factor, which this page cannot take.")
-	}
 	if err == nil {
-		if before, err := s.visitor(r); err == nil {
-			_ = s.Identity.Logout(r.Context(), before.Caller) // it may have ended by itself
-		}
-		http.SetCookie(w, in.Cookie())
-		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
+		s.admit(w, r, in, next)
 		return
 	}
 	f := fault.Of(err)
@@ -79,13 +82,33 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	form := s.signInPage(next, email)
+	form := s.signInPage(r, next, email)
 	form.Alert = f.Detail
 	s.refuseForm(w, r, f, form)
 }
 
+// admit gives the browser its new session, in place of the one that it came with, and sends it on: to the second factor, if one is demanded.
+func (s *site) admit(w http.ResponseWriter, r *http.Request, in identity.Admission, next string) {
+	s.leave(r)
+	http.SetCookie(w, in.Cookie())
+	http.Redirect(w, r, onward(in, next), http.StatusSeeOther)
+}
+
+// onward is where a sign-in leads.
+func onward(in identity.Admission, next string) string {
+	if in.Pending() {
+		return withNext("/sign-in/second", next)
+	}
+	return localPath(next)
+}
+
 // refuseForm shows a form again with what was wrong.
 func (s *site) refuseForm(w http.ResponseWriter, r *http.Request, f *fault.Error, form any) {
+	s.refuse(w, r, f, "form", form)
+}
+
+// refuse shows a page again with what was wrong.
+func (s *site) refuse(w http.ResponseWriter, r *http.Request, f *fault.Error, name string, data any) {
 	status := f.Kind.Status()
 	if f.Kind == fault.Unauthenticated { // see fail
 		status = http.StatusForbidden
@@ -93,7 +116,7 @@ func (s *site) refuseForm(w http.ResponseWriter, r *http.Request, f *fault.Error
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", retryAfter(f))
 	}
-	s.show(w, r, status, "form", form)
+	s.show(w, r, status, name, data)
 }
 
 func (s *site) signOutForm(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -116,36 +139,58 @@ func (v visitor) hidden(more ...input) []input {
 	return append([]input{{Name: "form", Value: v.formToken()}}, more...)
 }
 
-func (s *site) stepUpPage(v visitor, next string) *formPage {
-	form := &formPage{
-		page: s.pageFor("Confirm that it is you", v), Lead: "What you are about to do needs your password again. It then opens for five minutes.", Action: "/step-up", Submit: "Confirm",
-		Hidden: v.hidden(input{Name: "next", Value: localPath(next)}),
-		Inputs: []input{passwordInput("password", "Password", "current-password")},
+// stepUpPage asks for a second factor of who has one, else for the password.
+func (s *site) stepUpPage(r *http.Request, v visitor) (*provePage, error) {
+	have, err := s.Identity.Factors(r.Context(), v.Caller, "")
+	if err != nil {
+		return nil, err
 	}
-	form.Inputs[0].Focus = true
-	return form
+	p := &provePage{page: s.pageFor("Confirm that it is you", v), Lead: "What you are about to do needs a proof that it is still you. It then opens for five minutes."}
+	s.askFor(r, p, v, have.Proofs(), "/step-up", nextOf(r))
+	p.Ways = s.stepUpWays(r, v, nextOf(r))
+	if !have.Any() {
+		p.Password = []input{passwordInput("password", "Password", "current-password")}
+		p.Password[0].Focus = true
+	}
+	return p, nil
 }
 
 func (s *site) stepUpForm(w http.ResponseWriter, r *http.Request, v visitor) {
-	s.show(w, r, http.StatusOK, "form", s.stepUpPage(v, r.URL.Query().Get("next")))
-}
-
-func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
-	next := r.PostForm.Get("next")
-	in, err := s.Identity.StepUp(r.Context(), v.Caller, secret.FromString(r.PostForm.Get("password")))
-	if err == nil {
-		http.SetCookie(w, in.Cookie())
-		http.Redirect(w, r, localPath(next), http.StatusSeeOther)
-		return
-	}
-	f := fault.Of(err)
-	if f.Code != "password_wrong" && f.Kind != fault.TooMany {
+	p, err := s.stepUpPage(r, v)
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	form := s.stepUpPage(v, next)
-	form.Alert = f.Detail
-	s.refuseForm(w, r, f, form)
+	s.show(w, r, http.StatusOK, "prove", p)
+}
+
+func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
+	var in identity.Admission
+	var err error
+	if code := codeOf(r); code.IsZero() {
+		in, err = s.Identity.StepUp(r.Context(), v.Caller, secret.FromString(r.PostForm.Get("password")))
+	} else {
+		in, err = s.Identity.Prove(r.Context(), v.Caller, code)
+	}
+	s.steppedUp(w, r, v, in, err)
+}
+
+func (s *site) steppedUp(w http.ResponseWriter, r *http.Request, v visitor, in identity.Admission, err error) {
+	p, perr := s.stepUpPage(r, v)
+	if perr != nil {
+		s.fail(w, r, perr)
+		return
+	}
+	s.proved(w, r, in, err, func() *provePage { return p })
+}
+
+func (s *site) askStepUpPasskey(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.askPasskey(w, r, v.Caller, identity.PasskeyProve)
+}
+
+func (s *site) stepUpPasskey(w http.ResponseWriter, r *http.Request, v visitor) {
+	in, err := s.provePasskey(r, v)
+	s.steppedUp(w, r, v, in, err)
 }
 
 func (s *site) invitePage(token string) *formPage {
@@ -184,14 +229,15 @@ func (s *site) invite(w http.ResponseWriter, r *http.Request) {
 		s.refuseForm(w, r, f, form)
 		return
 	}
-	s.enter(w, r, user.Email, password)
-	http.Redirect(w, r, "/", http.StatusSeeOther) // which leads to the sign-in when that did not work
+	http.Redirect(w, r, s.enter(w, r, user.Email, password), http.StatusSeeOther)
 }
 
-// enter signs somebody in who has just set their password. When that does not work they sign in themselves.
-func (s *site) enter(w http.ResponseWriter, r *http.Request, email string, password secret.Value) {
+// enter signs somebody in who has just set their password, and returns where that leads. When it does not work they sign in themselves.
+func (s *site) enter(w http.ResponseWriter, r *http.Request, email string, password secret.Value) string {
 	in, err := s.Identity.Login(r.Context(), s.stranger(r), email, password, identity.SessionBrowser)
-	if err == nil && !in.Pending() {
-		http.SetCookie(w, in.Cookie())
+	if err != nil {
+		return "/sign-in"
 	}
+	http.SetCookie(w, in.Cookie())
+	return onward(in, "/")
 }

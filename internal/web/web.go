@@ -1,7 +1,7 @@
 // Package web serves the pages that people open in a browser: in this version the set-up, the sign-in, the own account and a front page.
 //
-// Promise: every page is plain HTML that works without JavaScript, under a Content-Security-Policy that allows nothing from elsewhere and
-// nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once,
+// Promise: every page is plain HTML that works without JavaScript, passkeys excepted, which browsers give to scripts only; the
+// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once,
 // and in no log line.
 //
 // Limits: there is no dashboard yet; the work is done over the command line and the REST API.
@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-//go:embed assets/style.css assets/icon.svg pages/*.html
+//go:embed assets/style.css assets/icon.svg assets/passkey.js pages/*.html
 var files embed.FS
 
 // Config is what the pages need.
@@ -47,6 +48,10 @@ type Config struct {
 	Admit func(context.Context, identity.Caller) error
 	// ReadOnly refuses every form that changes something.
 	ReadOnly bool
+	// PublicURL is where browsers reach this server. When it is nil, single sign-on works on this machine alone.
+	PublicURL *url.URL
+	// Header is single sign-on by a trusted proxy's header; its zero value is none.
+	Header HeaderSSO
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -86,13 +91,36 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /setup", s.setup)
 	mux.HandleFunc("GET /sign-in", s.signInForm)
 	mux.HandleFunc("POST /sign-in", s.signIn)
+	mux.HandleFunc("POST /sso/{provider}", s.ssoBegin)
+	mux.HandleFunc("GET /sso/{provider}/callback", s.ssoCallback)
+	mux.HandleFunc("POST /step-up/{provider}", s.submitted(s.ssoStepUp))
 	mux.HandleFunc("GET /invite", s.inviteForm)
 	mux.HandleFunc("POST /invite", s.invite)
 	mux.HandleFunc("GET /sign-out", s.signedIn(s.signOutForm))
 	mux.HandleFunc("POST /sign-out", s.submitted(s.signOut))
 	mux.HandleFunc("GET /step-up", s.signedIn(s.stepUpForm))
 	mux.HandleFunc("POST /step-up", s.submitted(s.stepUp))
+	mux.HandleFunc("POST /sign-in/passkey/ask", s.askSignInPasskey)
+	mux.HandleFunc("POST /sign-in/passkey", s.signInPasskey)
+	mux.HandleFunc("GET /sign-in/second", s.pending(s.secondForm))
+	mux.HandleFunc("POST /sign-in/second", s.pending(s.second))
+	mux.HandleFunc("POST /sign-in/second/passkey/ask", s.pending(s.askSecondPasskey))
+	mux.HandleFunc("POST /sign-in/second/passkey", s.pending(s.secondPasskey))
+	mux.HandleFunc("POST /sign-in/second/register", s.pending(whilePending(s.registerPasskey)))
+	mux.HandleFunc("POST /sign-in/second/app", s.pending(whilePending(s.offerApp("/sign-in/second/app/confirm"))))
+	mux.HandleFunc("POST /sign-in/second/app/confirm", s.pending(whilePending(s.confirmApp("/sign-in/second/app/confirm"))))
+	mux.HandleFunc("POST /step-up/passkey/ask", s.submitted(s.askStepUpPasskey))
+	mux.HandleFunc("POST /step-up/passkey", s.submitted(s.stepUpPasskey))
 	mux.HandleFunc("GET /account", s.signedIn(s.account))
+	mux.HandleFunc("GET /account/factors", s.signedIn(s.fresh(s.factors)))
+	mux.HandleFunc("POST /account/factors/app", s.submitted(s.offerApp("/account/factors/app/confirm")))
+	mux.HandleFunc("POST /account/factors/app/confirm", s.submitted(s.confirmApp("/account/factors/app/confirm")))
+	mux.HandleFunc("POST /account/factors/app/remove", s.submitted(s.removeApp))
+	mux.HandleFunc("POST /account/factors/codes", s.submitted(s.renewCodes))
+	mux.HandleFunc("POST /account/factors/passkeys/ask", s.submitted(s.askRegister))
+	mux.HandleFunc("POST /account/factors/passkeys", s.submitted(s.registerPasskey))
+	mux.HandleFunc("POST /account/factors/passkeys/{id}/rename", s.submitted(s.renamePasskey))
+	mux.HandleFunc("POST /account/factors/passkeys/{id}/remove", s.submitted(s.removePasskey))
 	mux.HandleFunc("POST /account/name", s.submitted(s.changeName))
 	mux.HandleFunc("POST /account/password", s.submitted(s.changePassword))
 	mux.HandleFunc("POST /account/sessions/{id}/end", s.submitted(s.endSession))
@@ -119,13 +147,22 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.URL.Path == "/sign-in", r.URL.Path == "/sign-out", r.URL.Path == "/step-up",
-			strings.HasPrefix(r.URL.Path, "/account/sessions/"):
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, comesOrGoes(r.URL.Path):
 			next.ServeHTTP(w, r)
 		default:
 			s.fail(w, r, readOnly())
 		}
 	})
+}
+
+// comesOrGoes reports whether a form changes only who is there. Enrolling a second factor is no such form, even while a sign-in waits for one.
+func comesOrGoes(path string) bool {
+	switch path {
+	case "/sign-in", "/sign-in/passkey/ask", "/sign-in/passkey", "/sign-in/second", "/sign-in/second/passkey/ask", "/sign-in/second/passkey", "/sign-out",
+		"/step-up":
+		return true
+	}
+	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
 }
 
 func readOnly() error {
@@ -179,7 +216,7 @@ func (s *site) dress(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Set("X-Request-ID", id)
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "same-origin")
@@ -268,7 +305,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 // elsewhere answers unknown paths, and known ones asked with another method.
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
-		"/": "GET, HEAD", "/account": "GET, HEAD", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
+		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
 		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
