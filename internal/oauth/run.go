@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/store"
@@ -246,33 +245,6 @@ func (r *Room) lost(tx *store.Tx, cl *claim, code string) error {
 			"Log in again; the credential keeps its id and its links.",
 		Facts: []notify.Fact{{Name: "Account", Value: cl.target.Name}, {Name: "Provider", Value: cl.provider.Name}, {Name: "Answer", Value: code}},
 	})
-}
-
-// wait is when a connection may be asked again.
-func wait(s standing, now time.Time) time.Duration {
-	until := s.CoolUntil
-	if s.State == Uncertain && s.SafeAt.After(until) {
-		until = s.SafeAt
-	}
-	return max(until.Sub(now), 0)
-}
-
-// errNotRefreshed is what those are told who wait for a token that does not come.
-func errNotRefreshed(s State, code string, wait time.Duration) error {
-	after := max(int((wait+time.Second-1)/time.Second), 1)
-	because := ""
-	if code != "" {
-		because = " (" + code + ")"
-	}
-	switch s {
-	case Lost:
-		return fault.New(fault.Conflict, "login_required", "The provider refuses to refresh this account"+because+". A person must log in again; nothing was deleted.")
-	case Uncertain:
-		return fault.New(fault.Unavailable, "refresh_failed", "It is not known whether the provider took the last refresh of this account"+because+
-			". It is tried again as soon as that cannot do harm; logging in again mends it at once.").After(after)
-	}
-	return fault.New(fault.Unavailable, "refresh_failed", "The access token of this account could not be refreshed"+because+
-		". It is tried again after a pause; `signalbox account refresh` tries at once.").After(after)
 }
 
 // since measures by the larger of the process's two clocks, because one of them stands still while a machine sleeps.
