@@ -60,6 +60,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"serve", "--listen 127.0.0.1:0 --data-dir DIR/s%", nil, "", "", "To make the first administrator"},
 		{"dev", "--listen 127.0.0.1:0", nil, "", "", "Ctrl-C ends it"},
 
+		{"oauth refresh-drill", "--callers 8 --expiries 1", nil, "", "", "Nothing was lost."},
 		{"whoami", "", nil, "", "", "local operator"},
 		{"account add", "acc% --train web", password, "--api-key-stdin", typedSecret, "Stored account acc%"},
 		{"account list", "", nil, "", "", "team-alpha"},
