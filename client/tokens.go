@@ -115,6 +115,8 @@ type Identity struct {
 	Scopes           []string `json:"scopes" nullable:"false"`
 	// SessionID is the session that asks, "" for a token.
 	SessionID string `json:"session_id,omitempty"`
+	// ExpiresAt is when the session or the token ends; nil for never.
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When the session or the token ends by itself; absent for never."`
 }
 
 // WhoAmI returns who the server takes the caller for.

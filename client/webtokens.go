@@ -45,6 +45,12 @@ func (c *Client) login(ctx context.Context, route string, body map[string]string
 	return out, err
 }
 
+// ExchangeLoginCode takes the tokens of a person who has agreed, at the page /cli, that this program acts as them. The code works once, for a minute,
+// and only with the verifier whose SHA-256 was the challenge of that page. It needs no other token.
+func (c *Client) ExchangeLoginCode(ctx context.Context, code, verifier string) (Login, error) {
+	return c.login(ctx, "exchange", map[string]string{"code": code, "verifier": verifier})
+}
+
 // RevokeLogin ends the session of a refresh token. It needs no other token.
 func (c *Client) RevokeLogin(ctx context.Context, refreshToken string) error {
 	_, err := c.do(ctx, call{method: http.MethodPost, path: path("auth", "revoke"), body: map[string]string{"refresh_token": refreshToken}}, nil)

@@ -24,7 +24,7 @@ func TestReadOnly(t *testing.T) {
 		h.reopen(func(c *api.Config) { c.ReadOnly = true })
 		refused := 0
 		// These change only who is there. The token that asks is no session, so there is nothing to end or to confirm.
-		coming := map[string]int{"log-in": http.StatusOK, "refresh-login": http.StatusOK, "revoke-login": http.StatusNoContent, "log-out": http.StatusConflict, "step-up": http.StatusConflict}
+		coming := map[string]int{"log-in": http.StatusOK, "refresh-login": http.StatusOK, "exchange-login-code": http.StatusOK, "revoke-login": http.StatusNoContent, "log-out": http.StatusConflict, "step-up": http.StatusConflict}
 		for _, o := range d.operations(t) {
 			want, comes := coming[o.ID]
 			if comes {

@@ -22,7 +22,7 @@ type world struct {
 	channel, hooks                           string
 	group, member, service                   string
 	client, serviceID                        string // texts that credentials are put under
-	issuer, refresh                          string
+	issuer, refresh, login                   string
 	passkey, code, sso                       string
 	provider, state, device, connected       string // of OAuth
 }
@@ -31,7 +31,7 @@ type world struct {
 func (h *house) world() world {
 	h.t.Helper()
 	ctx := h.t.Context()
-	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", refresh: "planted-not-a-token", invitation: "planted-not-a-link"}
+	w := world{trainSlug: strings.ReplaceAll(store.NewID("t"), "_", "-"), credential: h.account(store.NewID("a")), setup: "planted-not-a-link", refresh: "planted-not-a-token", login: "planted-not-a-code", invitation: "planted-not-a-link"}
 	_, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "sk-ant-planted-second"}, "")
 	require.NoError(h.t, err)
 	_, err = h.client.CreateTrain(ctx, client.TrainDraft{TrainID: w.trainSlug})
@@ -127,6 +127,8 @@ func (h *house) prepare(o operation, w *world, token string) {
 		h.factors(o, w, who.UserID)
 	case "log-in":
 		h.factors(operation{ID: "offer-totp"}, w, h.user.ID) // none
+	case "exchange-login-code":
+		w.login = h.agreed(h.user.ID)
 	case "refresh-login", "revoke-login":
 		h.factors(operation{ID: "offer-totp"}, w, h.user.ID)
 		in, err := h.as("").Login(h.t.Context(), adminEmail, adminPassword)
@@ -240,6 +242,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"use-invitation":         `{"token":"` + w.invitation + `","password":"a long enough one"}`,
 		"set-up":                 `{"token":"` + w.setup + `","email":"b@example.com","name":"b","password":"a long enough one"}`,
 		"log-in":                 `{"email":"` + adminEmail + `","password":"` + adminPassword + `"}`,
+		"exchange-login-code":    `{"code":"` + w.login + `","verifier":"` + loginVerifier + `"}`,
 		"refresh-login":          `{"refresh_token":"` + w.refresh + `"}`,
 		"revoke-login":           `{"refresh_token":"` + w.refresh + `"}`,
 		"rotate-signing-keys":    `{"compromised":true}`,

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/identity"
@@ -52,8 +53,12 @@ func (s *service) whoAmI(_ context.Context, caller identity.Caller, _ *struct{})
 	if caller.Kind == identity.KindPerson {
 		scopes = identity.RoleScopes(caller.Role)
 	}
+	var expires *time.Time
+	if !caller.Until.IsZero() {
+		expires = &caller.Until
+	}
 	return &struct{ Body callerBody }{callerBody{client.Identity{
-		Kind: string(caller.Kind), ID: caller.ID, Name: caller.Name, UserID: caller.UserID, ServiceAccountID: caller.ServiceID, Role: string(caller.Role), Scopes: shownScopes(scopes), SessionID: caller.SessionID,
+		Kind: string(caller.Kind), ID: caller.ID, Name: caller.Name, UserID: caller.UserID, ServiceAccountID: caller.ServiceID, Role: string(caller.Role), Scopes: shownScopes(scopes), SessionID: caller.SessionID, ExpiresAt: expires,
 	}}}, nil
 }
 

@@ -20,6 +20,11 @@ type refreshBody struct {
 	RefreshToken hidden `json:"refresh_token" maxLength:"255" doc:"The newest one (sbr_…). It works once."`
 }
 
+type exchangeBody struct {
+	Code     hidden `json:"code" maxLength:"255" doc:"What the page /cli handed over (sbl_…). It works once, for a minute."`
+	Verifier hidden `json:"verifier" maxLength:"128" doc:"43 to 128 characters, whose SHA-256 in base64url was the challenge of that page (RFC 7636)."`
+}
+
 type rotationBody struct {
 	Compromised bool `json:"compromised,omitempty" doc:"Replace every key at once; all access tokens end."`
 }
@@ -39,6 +44,9 @@ func (s *service) addWebTokens() {
 	add(s, route{method: http.MethodPost, path: auth + "refresh", id: "refresh-login", summary: "Take the next access and refresh token", tag: tag, access: public,
 		description: "A refresh token works once, for 30 days. One that comes a second time ends its session, since nobody can tell who has stolen it.",
 		showsSecret: true, changesNothing: true}, s.refresh)
+	add(s, route{method: http.MethodPost, path: auth + "exchange", id: "exchange-login-code", summary: "Take the tokens of a person who agreed in the browser", tag: tag, access: public,
+		description: "A program opens the page /cli?challenge=…&port=…&state=… in the browser; its person signs in there and agrees, and the browser brings the code to /callback of that port of 127.0.0.1. Without port and state the page shows the code. The session is new, and as old in its proofs as the one in the browser. Any refusal spends the code.",
+		showsSecret: true, changesNothing: true}, s.exchangeCode)
 	add(s, route{method: http.MethodPost, path: auth + "revoke", id: "revoke-login", summary: "End the session of a refresh token", tag: tag, access: public,
 		description: "For a program whose access token has expired; any other logs out.", status: http.StatusNoContent, changesNothing: true}, s.revokeLogin)
 	add(s, route{method: http.MethodGet, path: auth + "jwks.json", id: "get-jwks", summary: "The keys that access tokens are signed with", tag: tag, access: public,
@@ -57,6 +65,10 @@ func (s *service) login(ctx context.Context, caller identity.Caller, in *struct{
 
 func (s *service) refresh(ctx context.Context, caller identity.Caller, in *struct{ Body refreshBody }) (*struct{ Body client.Login }, error) {
 	return loginOut(s.Identity.Refresh(ctx, caller, in.Body.RefreshToken.Value))
+}
+
+func (s *service) exchangeCode(ctx context.Context, caller identity.Caller, in *struct{ Body exchangeBody }) (*struct{ Body client.Login }, error) {
+	return loginOut(s.Identity.ExchangeCode(ctx, caller, in.Body.Code.Value, in.Body.Verifier.Value))
 }
 
 func loginOut(t identity.Tokens, err error) (*struct{ Body client.Login }, error) {

@@ -166,7 +166,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
 		words[s] = true
 	}
 	return words, nil

@@ -77,7 +77,7 @@ func (r *Room) tokenCaller(h *holder) (Caller, error) {
 		return Caller{}, unauthenticated("The person whose token this is has been deactivated. Ask an administrator of this Signalbox.")
 	}
 	return Caller{
-		Kind: KindToken, ID: h.id, Name: p.name + " / " + h.name, UserID: h.owner, Role: p.role, Scopes: h.scopes, OnBehalf: h.owner,
+		Kind: KindToken, ID: h.id, Name: p.name + " / " + h.name, UserID: h.owner, Role: p.role, Scopes: h.scopes, OnBehalf: h.owner, Until: h.until(),
 	}, nil
 }
 

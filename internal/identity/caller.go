@@ -39,9 +39,10 @@ type Caller struct {
 	SessionID                    string
 	Proofs                       []Proof
 	AuthenticatedAt, SteppedUpAt time.Time
-	// IssuerID and Subject say whom an outside issuer's token is about, Until how long it is valid.
+	// IssuerID and Subject say whom an outside issuer's token is about.
 	IssuerID, Subject string
-	Until             time.Time
+	// Until is how long the session or the token is good; zero for good.
+	Until time.Time
 	// OnBehalf is whom the caller acts for; when empty, a client key acts for its train and a token for its person or service account.
 	OnBehalf string
 	// RequestID, IP and UserAgent are filled by the door, for the record only.

@@ -25,11 +25,12 @@ const (
 	FailedRefresh   = "refresh_token"
 	FailedFactor    = "second_factor"
 	FailedSSO       = "sso"
+	FailedCode      = "login_code"
 	FailedThrottled = "login_throttled" // refused without being looked at
 )
 
 // attempts are the counted kinds; the last one takes whatever is unknown, so that no caller can make them grow.
-var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedRefresh, FailedFactor, FailedSSO, FailedThrottled, "other"}
+var attempts = [...]string{FailedKey, FailedToken, FailedLogin, FailedSetup, FailedLink, FailedSession, FailedRefresh, FailedFactor, FailedSSO, FailedCode, FailedThrottled, "other"}
 
 const (
 	// guessSources bounds the sources that are told apart between two writings. What comes from further ones is summed.

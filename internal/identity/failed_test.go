@@ -35,7 +35,7 @@ func TestFailuresAreCountedBySource(t *testing.T) {
 		h.Failed("", identity.FailedLogin)
 		h.Failed("sbx_live_planted-by-mistake", identity.FailedKey)
 		require.Empty(t, h.events())
-		counted := map[string]int64{"client_key": 6, "token": 51, "login": 2, "setup_link": 1, "other": 1, "one_time_link": 0, "session": 0, "refresh_token": 0, "second_factor": 0, "sso": 0, "login_throttled": 0}
+		counted := map[string]int64{"client_key": 6, "token": 51, "login": 2, "setup_link": 1, "other": 1, "one_time_link": 0, "session": 0, "refresh_token": 0, "second_factor": 0, "sso": 0, "login_code": 0, "login_throttled": 0}
 		require.Equal(t, counted, h.Failures())
 		require.NoError(t, h.Flush(t.Context()))
 		require.Equal(t, counted, h.Failures(), "they are counted since the start")

@@ -26,6 +26,14 @@ type holder struct {
 
 func (h *holder) expired(now time.Time) bool { return h.expires != 0 && now.UnixMicro() >= h.expires }
 
+// until is when it expires, zero for never.
+func (h *holder) until() time.Time {
+	if h.expires == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(h.expires).UTC()
+}
+
 // pack moves the texts into one allocation: what lives long and is many costs the garbage collector by the piece.
 func (h *holder) pack() {
 	all, owner, name := h.id+h.owner+h.name, len(h.id), len(h.id)+len(h.owner)

@@ -150,6 +150,18 @@ func TestNoSecretEscapes(t *testing.T) {
 				next, err := h.Refresh(t.Context(), door(), tokens.Refresh)
 				note(next, err)
 			}
+			verifier := "planted-verifier-" + strings.Repeat("8f3k2", 6)
+			planted = append(planted, verifier)
+			for _, v := range []string{verifier + "-", verifier} { // a wrong one spends the code as well
+				code, err := h.AllowCommandLine(t.Context(), h.caller(whole), commandLine(verifier, 40123))
+				require.NoError(t, err)
+				plant(code)
+				got, err := h.ExchangeCode(t.Context(), door(), code, secret.FromString(v))
+				note(got, err)
+				if err == nil {
+					plant(got.Refresh)
+				}
+			}
 			renewed, err := h.RegenerateRecoveryCodes(t.Context(), h.caller(whole))
 			require.NoError(t, err)
 			for _, code := range renewed {

@@ -292,5 +292,5 @@ func (r *Room) serviceCaller(h *holder) (Caller, error) {
 	if !ok || !a.active {
 		return Caller{}, unauthenticated("The service account whose token this is has been deactivated. Ask an operator of this Signalbox.")
 	}
-	return Caller{Kind: KindService, ID: h.id, Name: a.name + " / " + h.name, ServiceID: h.owner, Role: a.role, Scopes: h.scopes, OnBehalf: h.owner}, nil
+	return Caller{Kind: KindService, ID: h.id, Name: a.name + " / " + h.name, ServiceID: h.owner, Role: a.role, Scopes: h.scopes, OnBehalf: h.owner, Until: h.until()}, nil
 }

@@ -168,15 +168,25 @@ func (p Proof) second() bool {
 // StartSession signs a person in who has given these proofs, and records it; caller says where they sit. Every way to sign in ends here.
 // When the proofs do not suffice the session is pending: [Room.Proved] completes it. A deactivated person is the fault "login_failed".
 func (r *Room) StartSession(tx *store.Tx, caller Caller, userID string, kind SessionKind, proofs ...Proof) (Admission, error) {
+	return r.startSession(tx, caller, userID, kind, proven{proofs, tx.Now(), tx.Now()})
+}
+
+// proven is what somebody has shown of who they are: when the sign-in was complete, and when the last proof was given.
+type proven struct {
+	proofs                   []Proof
+	authenticated, steppedUp time.Time
+}
+
+func (r *Room) startSession(tx *store.Tx, caller Caller, userID string, kind SessionKind, has proven) (Admission, error) {
 	// The lock on the person makes the count of sessions safe, and keeps a deactivation from missing this one.
 	row, err := lockUser(tx, userID)
 	if err != nil {
 		return Admission{}, err
 	}
-	if row.Active != 1 || len(proofs) == 0 {
+	if row.Active != 1 || len(has.proofs) == 0 {
 		return Admission{}, loginFailed()
 	}
-	demanded, err := demands(tx, row.ID, proofs)
+	demanded, err := demands(tx, row.ID, has.proofs)
 	if err != nil {
 		return Admission{}, err
 	}
@@ -191,8 +201,8 @@ func (r *Room) StartSession(tx *store.Tx, caller Caller, userID string, kind Ses
 	value := newBearer(sessionPrefix)
 	sum := digest(value.Reveal())
 	s := sessionRow{
-		ID: store.NewID("ses"), UserID: row.ID, Kind: kind, Proofs: encodeProofs(proofs), Demanded: encodeProofs(demanded), IP: clip(caller.IP, 64),
-		UserAgent: clip(caller.UserAgent, maxAgent), CreatedAt: store.TimeOf(now), AuthenticatedAt: store.TimeOf(now), SteppedUpAt: store.TimeOf(now),
+		ID: store.NewID("ses"), UserID: row.ID, Kind: kind, Proofs: encodeProofs(has.proofs), Demanded: encodeProofs(demanded), IP: clip(caller.IP, 64),
+		UserAgent: clip(caller.UserAgent, maxAgent), CreatedAt: store.TimeOf(now), AuthenticatedAt: store.TimeOf(has.authenticated), SteppedUpAt: store.TimeOf(has.steppedUp),
 		LastUsedAt: store.TimeOf(now), ExpiresAt: store.TimeOf(now.Add(life)),
 	}
 	if _, err := tx.Exec(`INSERT INTO sessions (hash, `+sessionColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)`,

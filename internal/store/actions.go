@@ -53,6 +53,7 @@ const (
 	TokenIssue         Action = "identity.token_issue"
 	TokenRevoke        Action = "identity.token_revoke"
 	IdentityTokens     Action = "identity.tokens"
+	IdentityCLI        Action = "identity.command_line"
 	SigningKey         Action = "identity.signing_key"
 	IssuerCreate       Action = "identity.issuer_create"
 	IssuerUpdate       Action = "identity.issuer_update"
@@ -157,6 +158,7 @@ var actionRows = [...]ActionRow{
 	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},
 	{TokenIssue, "a token of a person or a service account was issued"},
 	{TokenRevoke, "a token of a person or a service account was revoked"},
+	{IdentityCLI, "a person agreed in the browser that a command line acts as them (step agreed; port 0 is a code to be pasted), or that program exchanged the code for a session of its own (step exchange); refused with the reason verifier, expired, session or second_factor"},
 	{IdentityTokens, "a program's session got an access token and a refresh token; refused, with the reason reused, when a refresh token came a second time"},
 	{SigningKey, "a key that signs access tokens was made, became active, was retired or was removed"},
 	{IssuerCreate, "an outside issuer was added, whose tokens are accepted from then on"},

@@ -110,7 +110,7 @@ func (s *site) settleFactors(w http.ResponseWriter, r *http.Request, v visitor, 
 	case v.Kind == identity.KindAnonymous: // who is half signed in has no such page
 		s.fail(w, r, err)
 	case f.Code == "step_up_required":
-		http.Redirect(w, r, withNext("/step-up", "/account/factors"), http.StatusSeeOther)
+		http.Redirect(w, r, withNext("/step-up", r.URL.RequestURI()), http.StatusSeeOther)
 	case f.Kind == fault.Unprocessable || f.Kind == fault.Conflict || f.Kind == fault.NotFound || f.Code == "passkey_refused":
 		p, perr := s.factorsPage(r, v)
 		if perr != nil {
@@ -280,11 +280,11 @@ func (s *site) askRegister(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.askPasskey(w, r, v.Caller, identity.PasskeyRegister)
 }
 
-// fresh leads to the step-up first when the last proof is too old for what the page does: its forms would be refused.
+// fresh leads from a page to the step-up first when the last proof is too old for what the page does: its forms would be refused.
 func (s *site) fresh(serve func(http.ResponseWriter, *http.Request, visitor)) func(http.ResponseWriter, *http.Request, visitor) {
 	return func(w http.ResponseWriter, r *http.Request, v visitor) {
 		if identity.RequireFresh(v.Caller, time.Now()) != nil {
-			http.Redirect(w, r, withNext("/step-up", "/account/factors"), http.StatusSeeOther)
+			http.Redirect(w, r, withNext("/step-up", r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		}
 		serve(w, r, v)

@@ -189,7 +189,7 @@ func TestOpenRedirect(t *testing.T) {
 func TestPagesAreNotFramed(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
-		for _, path := range []string{"/", "/account", "/sign-in", "/sign-out", "/step-up", "/invite?token=x", "/setup", "/nowhere"} {
+		for _, path := range []string{"/", "/account", "/sign-in", "/sign-out", "/step-up", "/invite?token=x", "/setup", "/nowhere", cliPage("40123")} {
 			for _, c := range []string{"", cookie} {
 				h := s.do("GET", path, nil, "Cookie", c).Header
 				require.Equal(s, "DENY", h.Get("X-Frame-Options"), path)

@@ -1,8 +1,8 @@
 // Package web serves the pages that people open in a browser: in this version the set-up, the sign-in, the own account and a front page.
 //
 // Promise: every page is plain HTML that works without JavaScript, passkeys excepted, which browsers give to scripts only; the
-// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once,
-// and in no log line.
+// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once
+// and the one with a login code to be pasted, and in no log line.
 //
 // Limits: there is no dashboard yet; the work is done over the command line and the REST API.
 //
@@ -111,6 +111,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /sign-in/second/app/confirm", s.pending(whilePending(s.confirmApp("/sign-in/second/app/confirm"))))
 	mux.HandleFunc("POST /step-up/passkey/ask", s.submitted(s.askStepUpPasskey))
 	mux.HandleFunc("POST /step-up/passkey", s.submitted(s.stepUpPasskey))
+	mux.HandleFunc("GET /cli", s.signedIn(s.fresh(s.cliForm)))
+	mux.HandleFunc("POST /cli", s.submitted(s.cliAgree))
+	mux.HandleFunc("POST /cli/cancel", s.submitted(s.cliCancel))
 	mux.HandleFunc("GET /account", s.signedIn(s.account))
 	mux.HandleFunc("GET /account/factors", s.signedIn(s.fresh(s.factors)))
 	mux.HandleFunc("POST /account/factors/app", s.submitted(s.offerApp("/account/factors/app/confirm")))
@@ -159,7 +162,7 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 func comesOrGoes(path string) bool {
 	switch path {
 	case "/sign-in", "/sign-in/passkey/ask", "/sign-in/passkey", "/sign-in/second", "/sign-in/second/passkey/ask", "/sign-in/second/passkey", "/sign-out",
-		"/step-up":
+		"/step-up", "/cli", "/cli/cancel":
 		return true
 	}
 	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
@@ -216,7 +219,7 @@ func (s *site) dress(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Set("X-Request-ID", id)
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", policy("'self'"))
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "same-origin")
@@ -224,6 +227,11 @@ func (s *site) dress(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestID{}, id)))
 	})
+}
+
+// policy is what a page may do; its forms lead to formAction alone.
+func policy(formAction string) string {
+	return "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; form-action " + formAction + "; base-uri 'none'; frame-ancestors 'none'"
 }
 
 func requestIDOf(r *http.Request) string {
@@ -306,7 +314,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)
