@@ -18,7 +18,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # Packages whose code is used by many goroutines at once; the race detector costs too much to run it on everything.
-concurrent=(store audit identity train broker outbound vault)
+concurrent=(store audit identity train broker outbound vault oauth)
 
 tools() {
   need_go
