@@ -47,7 +47,7 @@ type Credential struct {
 	PluginName       string     `json:"plugin_name,omitempty"`
 	OAuth            *OAuth     `json:"oauth,omitempty"`
 	Status           string     `json:"status" doc:"active, expiring, expired, disabled or compromised."`
-	Health           string     `json:"health,omitempty" doc:"Of OAuth credentials: healthy or needs_login."`
+	Health           string     `json:"health,omitempty" doc:"Of OAuth credentials: healthy, refresh_failing, refresh_uncertain or needs_login."`
 	Tampered         bool       `json:"tampered,omitempty" doc:"It was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew. Only in the answer to a read of one credential; lists do not look."`
 	Version          int64      `json:"version" doc:"Counts the versions of the secret, from 1."`
 	SecretFields     []string   `json:"secret_fields" nullable:"false" doc:"The names of the secret fields that are set."`
@@ -150,7 +150,7 @@ func merge(v any, clear []string) ([]byte, error) {
 type CredentialFilter struct {
 	Type, Provider, ClientID, ServiceID, InfrastructureID string
 	TrainID                                               string // only what is linked to this train (slug or id)
-	Owner, PluginName, Tag, Status                        string
+	Owner, PluginName, Tag, Status, Health                string
 	ExpiresBefore                                         *time.Time
 	Q                                                     string // words that must occur in the metadata
 	Limit                                                 int    // 0 means 100; at most 1000
@@ -162,7 +162,7 @@ func (f CredentialFilter) query() url.Values {
 	q := url.Values{}
 	for name, v := range map[string]string{
 		"type": f.Type, "provider": f.Provider, "client_id": f.ClientID, "service_id": f.ServiceID, "infrastructure_id": f.InfrastructureID,
-		"train_id": f.TrainID, "owner": f.Owner, "plugin_name": f.PluginName, "tag": f.Tag, "status": f.Status, "q": f.Q, "cursor": f.Cursor,
+		"train_id": f.TrainID, "owner": f.Owner, "plugin_name": f.PluginName, "tag": f.Tag, "status": f.Status, "health": f.Health, "q": f.Q, "cursor": f.Cursor,
 	} {
 		setText(q, name, v)
 	}

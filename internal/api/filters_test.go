@@ -69,6 +69,11 @@ func filterCases(t *testing.T, h *house) map[string]filterCase {
 			func(d *client.CredentialDraft) { d.ExpiresAt, d.Tags = &past, []string{"near"} }, nil, false},
 		"status active": {client.CredentialFilter{Status: "active", Tag: "well"}, func(d *client.CredentialDraft) { d.ExpiresAt, d.Tags = at(2060), []string{"well"} },
 			func(d *client.CredentialDraft) { d.ExpiresAt, d.Tags = &soon, []string{"well"} }, nil, false},
+		"health": {client.CredentialFilter{Health: "needs_login", Tag: "connection"}, func(d *client.CredentialDraft) {
+			d.Type, d.Secrets, d.Tags, d.OAuth = "oauth", map[string]string{"access_token": "t"}, []string{"connection"}, &client.OAuth{ExpiresAt: &past}
+		}, func(d *client.CredentialDraft) {
+			d.Type, d.Secrets, d.Tags, d.OAuth = "oauth", map[string]string{"access_token": "t"}, []string{"connection"}, &client.OAuth{ExpiresAt: &soon}
+		}, nil, false},
 		"everything": {client.CredentialFilter{Type: "password", Provider: "p", ClientID: "c", ServiceID: "s", InfrastructureID: "i", TrainID: "whole", Owner: "o", PluginName: "n", Tag: "t",
 			Status: "active", ExpiresBefore: at(2071), Q: "whole"},
 			func(d *client.CredentialDraft) {

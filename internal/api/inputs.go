@@ -180,6 +180,18 @@ func (credentialType) Schema(huma.Registry) *huma.Schema {
 	return s
 }
 
+// credentialHealth is one of the vault's table.
+type credentialHealth string
+
+// Schema lists the healths of the table.
+func (credentialHealth) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, health := range vault.Healths() {
+		s.Enum = append(s.Enum, string(health))
+	}
+	return s
+}
+
 // credentialStatus is one of the vault's table.
 type credentialStatus string
 

@@ -55,11 +55,12 @@ func TestDeathAtEachStep(t *testing.T) {
 					}
 					// An expired claim is no permission: its owner may have spent the token.
 					require.EqualValues(t, 1, version)
-					next.SetPatience(50 * time.Millisecond)
-					_, err = next.needs(t, id)
+					hasty := s.open()
+					hasty.SetPatience(50 * time.Millisecond)
+					_, err = hasty.needs(t, id)
 					requireFault(t, "refresh_pending", err)
 					s.clock.Add(oauth.ClaimFor + oauth.TakeoverAfter - time.Second)
-					_, err = next.needs(t, id)
+					_, err = hasty.needs(t, id)
 					requireFault(t, "refresh_pending", err)
 					require.Equal(t, posted, s.server.count())
 					s.clock.Add(2 * time.Second)

@@ -192,11 +192,6 @@ func (r *Room) bring(f *flight, w want) (int64, error) {
 	}
 }
 
-func errPending() error {
-	return fault.New(fault.Unavailable, "refresh_pending",
-		"The access token of this account is being refreshed, and its provider has not answered for 25 seconds. Send the request again shortly.").After(2)
-}
-
 // look reads without the lock whether there is something newer or somebody at work: most of those who wait find that.
 func (r *Room) look(f *flight, w want) (out reply, err error) {
 	ctx, cancel := context.WithTimeout(r.base, settlePatience)

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"time"
 
-	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -48,11 +48,29 @@ func (r *Room) call(cl *claim) (provider.Answer, error) {
 	ctx, cancel := context.WithTimeout(r.base, callLimit)
 	defer cancel()
 	started := time.Now()
-	a := r.endpoint.Refresh(ctx, cl.provider, cl.send)
+	a := r.exchange(ctx, cl)
 	took := time.Since(started)
 	r.tally.called(cl.provider.Name, a.Verdict, took)
 	r.called(cl.provider.Name, a.Verdict, took)
 	return a, r.step(AtAnswered)
+}
+
+// Minter gets tokens by client credentials. [provider.Client] does; an [Endpoint] that does not cannot renew such tokens.
+type Minter interface {
+	ClientCredentials(ctx context.Context, p provider.Provider, a provider.Ask) provider.Answer
+}
+
+func (r *Room) exchange(ctx context.Context, cl *claim) provider.Answer {
+	if !cl.minted {
+		return r.endpoint.Refresh(ctx, cl.provider, cl.send)
+	}
+	m, ok := r.endpoint.(Minter)
+	if !ok {
+		return provider.Answer{Verdict: provider.NotProcessed, Code: provider.CodeUnusable}
+	}
+	a := m.ClientCredentials(ctx, cl.provider, provider.Ask{ClientID: cl.send.ClientID, ClientSecret: cl.send.ClientSecret, Scopes: cl.send.Scopes, Resource: cl.send.Resource})
+	a.Tokens.Refresh = secret.Value{}
+	return a
 }
 
 // happening is what a verdict means to the table. One that is not known may mean anything.
@@ -246,33 +264,6 @@ func (r *Room) lost(tx *store.Tx, cl *claim, code string) error {
 			"Log in again; the credential keeps its id and its links.",
 		Facts: []notify.Fact{{Name: "Account", Value: cl.target.Name}, {Name: "Provider", Value: cl.provider.Name}, {Name: "Answer", Value: code}},
 	})
-}
-
-// wait is when a connection may be asked again.
-func wait(s standing, now time.Time) time.Duration {
-	until := s.CoolUntil
-	if s.State == Uncertain && s.SafeAt.After(until) {
-		until = s.SafeAt
-	}
-	return max(until.Sub(now), 0)
-}
-
-// errNotRefreshed is what those are told who wait for a token that does not come.
-func errNotRefreshed(s State, code string, wait time.Duration) error {
-	after := max(int((wait+time.Second-1)/time.Second), 1)
-	because := ""
-	if code != "" {
-		because = " (" + code + ")"
-	}
-	switch s {
-	case Lost:
-		return fault.New(fault.Conflict, "login_required", "The provider refuses to refresh this account"+because+". A person must log in again; nothing was deleted.")
-	case Uncertain:
-		return fault.New(fault.Unavailable, "refresh_failed", "It is not known whether the provider took the last refresh of this account"+because+
-			". It is tried again as soon as that cannot do harm; logging in again mends it at once.").After(after)
-	}
-	return fault.New(fault.Unavailable, "refresh_failed", "The access token of this account could not be refreshed"+because+
-		". It is tried again after a pause; `signalbox account refresh` tries at once.").After(after)
 }
 
 // since measures by the larger of the process's two clocks, because one of them stands still while a machine sleeps.

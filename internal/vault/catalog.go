@@ -36,13 +36,17 @@ type entry struct {
 	exact   [exactFilters]unique.Handle[string] // in the order of Filter.exact
 	tags    []unique.Handle[string]
 	state   unique.Handle[string]
-	expires store.Time // never: it does not expire
+	health  unique.Handle[string] // what the last refresh left behind
+	expires store.Time            // never: it does not expire
+	dead    store.Time            // when the access token ends that nothing refreshes, or never
 	search  string
 	pairs   pairs // of search
 }
 
 const (
 	exactFilters = 7
+	// typeColumn is the place of the type among them.
+	typeColumn = 0
 	// never is after every time that a credential may expire at.
 	never = store.Time(1<<63 - 1)
 	// staleLimit is how many credentials are read one by one; beyond it reading everything is the quicker way.
@@ -119,7 +123,7 @@ func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []*entr
 	for _, e := range (Filter{}).exact() {
 		columns = append(columns, e.column)
 	}
-	query := `SELECT c.id, ` + strings.Join(columns, ", ") + `, c.tags, c.state, c.expires_at, c.search FROM credentials c`
+	query := `SELECT c.id, ` + strings.Join(columns, ", ") + `, c.tags, c.state, c.expires_at, c.search, ` + lastHealth + ` AS health, ` + deadAt + ` AS dead FROM credentials c`
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		out = nil
 		if all {
@@ -150,17 +154,17 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 	defer func() { _ = rows.Close() }()
 	var p pack
 	for rows.Next() {
-		var id, tags, state, search string
+		var id, tags, state, search, health string
 		var exact [exactFilters]string
-		var expires *store.Time
+		var expires, dead *store.Time
 		dest := []any{&id}
 		for i := range exact {
 			dest = append(dest, &exact[i])
 		}
-		if err := rows.Scan(append(dest, &tags, &state, &expires, &search)...); err != nil {
+		if err := rows.Scan(append(dest, &tags, &state, &expires, &search, &health, &dead)...); err != nil {
 			return err
 		}
-		e := entry{state: unique.Make(state), expires: never}
+		e := entry{state: unique.Make(state), health: unique.Make(health), expires: never, dead: never}
 		for i, v := range exact {
 			e.exact[i] = unique.Make(v)
 		}
@@ -173,6 +177,9 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 		}
 		if expires != nil {
 			e.expires = *expires
+		}
+		if dead != nil {
+			e.dead = *dead
 		}
 		if p.add(e, id, search); len(p.entries) == catalogRows {
 			*out = p.close(*out)

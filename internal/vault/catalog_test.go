@@ -44,7 +44,7 @@ func fill(t *testing.T, db *store.DB, n int, draw func(i int, m *Meta)) (ids []s
 	kind, _ := Lookup(Password)
 	for ids == nil || len(ids) < n {
 		require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
-			var versions []any
+			var versions, connections []any
 			for range min(1000, n-len(ids)) {
 				s := stored{row: kind, state: Active, Credential: Credential{ID: store.NewID(credentialPrefix), Type: Password, Version: 1, Revision: 1, CreatedAt: tx.Now(), UpdatedAt: tx.Now()}}
 				draw(len(ids), &s.Meta)
@@ -54,8 +54,14 @@ func fill(t *testing.T, db *store.DB, n int, draw func(i int, m *Meta)) (ids []s
 				}
 				ids = append(ids, s.ID)
 				versions = append(versions, s.ID, 1, `["password"]`, "", "", 0, "", "", store.TimeOf(tx.Now()))
+				connections = append(connections, s.ID, 1, []byte{1}, "ready", "healthy", "", 0, 0, 0, 0, 0, 0, 0, 0, "", 0, 0)
 			}
-			return tx.InsertMany(`credential_versions (credential_id, version, fields, suffix, reason, restored_from, created_by, created_by_name, created_at)`, 9, versions)
+			if err := tx.InsertMany(`credential_versions (credential_id, version, fields, suffix, reason, restored_from, created_by, created_by_name, created_at)`, 9, versions); err != nil {
+				return err
+			}
+			// As many connections, so that plans are those of a table that is worth an index.
+			return tx.InsertMany(`oauth_connections (credential_id, generation, mark, state, health, claim_id, claim_until, attempts, attempted_at, first_at, cool_until, safe_at,
+				rejected_at, failures, code, refreshed_at, updated_at)`, 17, connections)
 		}))
 	}
 	return ids
@@ -107,6 +113,12 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					d.Type, d.Secrets = APIKey, map[string]secret.Value{"api_key": secret.FromString("x")}
 				}
+				if rng.IntN(3) == 0 {
+					d.Type, d.Secrets = OAuth, map[string]secret.Value{"access_token": secret.FromString("x")}
+					if rng.IntN(2) == 0 {
+						d.Secrets["refresh_token"] = secret.FromString("x")
+					}
+				}
 				d.Meta = Meta{Name: pick() + strconv.Itoa(rng.IntN(20)), Description: text(), Owner: text(), ClientID: text(), ServiceID: text(),
 					InfrastructureID: text(), PluginName: text()}
 				for range rng.IntN(3) {
@@ -119,21 +131,39 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					e := around()
 					d.ExpiresAt = &e
 				}
+				if d.Type == OAuth && rng.IntN(2) == 0 {
+					e := around()
+					d.OAuth.ExpiresAt = &e
+				}
 				return d
 			}
 			var ids []string
 			act := func() {
 				switch k := rng.IntN(10); {
-				case k < 6 || len(ids) == 0:
+				case k < 5 || len(ids) == 0:
 					c, err := r.Create(t.Context(), lister, draft())
 					require.NoError(t, err)
 					ids = append(ids, c.ID)
-				case k < 8:
+				case k < 7:
 					d := draft()
 					p := Patch{Owner: To(d.Owner), Description: To(d.Description), Tags: To(d.Tags), ExpiresAt: To(d.ExpiresAt),
 						State: To([]Status{Active, Disabled, Compromised}[rng.IntN(3)])}
 					_, err := r.Update(t.Context(), lister, ids[rng.IntN(len(ids))], p, "")
 					require.NoError(t, err)
+				case k < 9: // a refresh came to something, with this version or an earlier one
+					require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+						for range 8 {
+							id := ids[rng.IntN(len(ids))]
+							tx.Change(store.TopicCredential, id)
+							if _, err := tx.Exec(`INSERT INTO oauth_connections (credential_id, generation, mark, state, health, claim_id, claim_until, attempts, attempted_at, first_at,
+								cool_until, safe_at, rejected_at, failures, code, refreshed_at, updated_at) VALUES ($1,$2,$3,'ready',$4,'',0,0,0,0,0,0,0,0,'',0,0)
+								ON CONFLICT (credential_id) DO UPDATE SET generation = excluded.generation, health = excluded.health`,
+								id, rng.IntN(3), []byte{1}, string(Healths()[rng.IntN(4)])); err != nil {
+								return err
+							}
+						}
+						return nil
+					}))
 				default:
 					i := rng.IntN(len(ids))
 					require.NoError(t, r.Delete(t.Context(), lister, ids[i], ""))
@@ -158,14 +188,14 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				}
 				return strings.TrimSpace(strings.Join(out, " "))
 			}
-			found := 0
+			found, healths := 0, map[Health]int{}
 			for range 60 {
 				for range rng.IntN(6) {
 					act()
 				}
 				for range 12 {
 					f := Filter{Provider: maybe(strings.ToLower(pick())), Owner: maybe(text()), ClientID: maybe(text()), ServiceID: maybe(text()), InfrastructureID: maybe(text()),
-						PluginName: maybe(text()), Tag: maybe(pick()), Status: Status(maybe(string(Statuses()[rng.IntN(5)]))), Type: Type(maybe(string(Password))),
+						PluginName: maybe(text()), Tag: maybe(pick()), Status: Status(maybe(string(Statuses()[rng.IntN(5)]))), Type: Type(maybe(string(Password))), Health: Health(maybe(string(Healths()[rng.IntN(4)]))),
 						Q: query(), Limit: 1 + rng.IntN(12), Skip: max(0, rng.IntN(12)-6)}
 					if rng.IntN(4) == 0 {
 						e := around()
@@ -190,6 +220,10 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					more := len(want) > f.Limit
 					want = want[:min(len(want), f.Limit)]
 					require.Equal(t, want, idsOf(got), "seed %d, %+v", seed, f)
+					for _, c := range got {
+						require.True(t, f.Health == "" || c.Health == f.Health, "seed %d: %s in a list of %s", seed, c.Health, f.Health)
+						healths[c.Health]++
+					}
 					require.Equal(t, more, next != "", "seed %d, %+v", seed, f)
 					if found += len(want); more {
 						require.Equal(t, encodeCursor(want[len(want)-1]), next)
@@ -197,6 +231,8 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				}
 			}
 			require.Greater(t, found, 100, "the comparison compared next to nothing")
+			require.NotZero(t, healths[RefreshFailing]+healths[RefreshUncertain], "what refreshes leave behind")
+			require.NotZero(t, healths[NeedsLogin])
 		})
 	}
 }
@@ -220,6 +256,7 @@ func TestListsReadOnlyThePage(t *testing.T) {
 		require.Len(t, list(Filter{Q: "wn-00", Tag: "group-3"}), 100)
 		require.EqualValues(t, n, r.catalog.reads.Load())
 		filters := map[string]Filter{"tag": {Tag: "group-3"}, "q": {Q: "005999"}, "short q": {Q: "9"}, "no match": {Q: "nothing"}, "skip": {Skip: n - 50}, "status": {Status: Active},
+			"health": {Health: Healthy, Type: OAuth}, "lost": {Health: NeedsLogin},
 			"owner and tag": {Owner: "ops", Tag: "group-1"}}
 		for _, f := range filters {
 			list(f)

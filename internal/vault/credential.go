@@ -153,6 +153,7 @@ type Filter struct {
 	Provider, ClientID, ServiceID, InfrastructureID string
 	Owner, PluginName, Tag                          string
 	Status                                          Status
+	Health                                          Health // of type oauth; the others have none
 	ExpiresBefore                                   *time.Time
 	// IDs, when not nil, are the only credentials to list: those of a train, for example.
 	IDs []string

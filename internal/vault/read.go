@@ -233,6 +233,9 @@ func (f Filter) check() (after string, err error) {
 	if f.Status != "" && !slices.Contains(Statuses(), f.Status) {
 		p.add("/status", "must be active, expiring, expired, disabled or compromised")
 	}
+	if f.Health != "" && !slices.Contains(Healths(), f.Health) {
+		p.add("/health", "must be healthy, refresh_failing, refresh_uncertain or needs_login")
+	}
 	if f.Limit < 1 || f.Limit > maxPage {
 		p.add("/limit", "must be from 1 to "+number(maxPage))
 	}
@@ -280,6 +283,15 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 	case Disabled, Compromised:
 		w.Add(`c.state = ?`, string(f.Status))
 	}
+	if f.Health != "" {
+		w.Add(`c.type = 'oauth'`)
+		if f.Health == NeedsLogin {
+			w.Add(`(`+deadAt+` <= ? OR `+lastHealth+` = ?)`, now, string(f.Health))
+		} else {
+			w.Add(`(`+deadAt+` IS NULL OR `+deadAt+` > ?)`, now)
+			w.Add(lastHealth+` = ?`, string(f.Health))
+		}
+	}
 	for _, word := range strings.Fields(strings.ToLower(f.Q)) {
 		w.Add(`c.search LIKE ? ESCAPE '\'`, store.Like(word))
 	}
@@ -292,6 +304,14 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 	return &w
 }
 
+// lastHealth is what the last refresh of a credential c has left behind, and deadAt when the access token ends of one that nothing refreshes: the
+// conditions of [stored.healthAt].
+const (
+	lastHealth = `COALESCE((SELECT o.health FROM oauth_connections o WHERE o.credential_id = c.id AND o.generation = c.version), 'healthy')`
+	deadAt     = `(SELECT v.token_expires_at FROM credential_versions v WHERE v.credential_id = c.id AND v.version = c.version
+		AND NOT (v.fields LIKE '%"refresh_token"%' AND (c.oauth_token_endpoint <> '' OR c.provider <> '')))`
+)
+
 // used returns the names of the filters in use, for the record. What they were compared with may be anything, so it is not recorded.
 func (f Filter) used() []string {
 	var out []string
@@ -303,7 +323,7 @@ func (f Filter) used() []string {
 	for _, o := range []struct {
 		name string
 		in   bool
-	}{{"tag", f.Tag != ""}, {"status", f.Status != ""}, {"expires_before", f.ExpiresBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
+	}{{"tag", f.Tag != ""}, {"status", f.Status != ""}, {"health", f.Health != ""}, {"expires_before", f.ExpiresBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
 		if o.in {
 			out = append(out, o.name)
 		}

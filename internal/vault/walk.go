@@ -18,6 +18,9 @@ type walk struct {
 	tag       *unique.Handle[string]
 	before    store.Time // never: whatever its expiry
 	status    Status
+	health    *unique.Handle[string]
+	oauth     unique.Handle[string]
+	lost      unique.Handle[string]
 	active    unique.Handle[string]
 	state     unique.Handle[string]
 	now, soon store.Time
@@ -48,6 +51,10 @@ func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
 		if e.value != "" {
 			w.exact = append(w.exact, wanted{i, unique.Make(e.value)})
 		}
+	}
+	if f.Health != "" {
+		health := unique.Make(string(f.Health))
+		w.health, w.oauth, w.lost = &health, unique.Make(string(OAuth)), unique.Make(string(NeedsLogin))
 	}
 	if f.Tag != "" {
 		tag := unique.Make(f.Tag)
@@ -85,7 +92,7 @@ func (w *walk) matches(e *entry) bool {
 			return false
 		}
 	}
-	if w.before != never && e.expires >= w.before || w.tag != nil && !slices.Contains(e.tags, *w.tag) || !w.inStatus(e) ||
+	if w.before != never && e.expires >= w.before || w.tag != nil && !slices.Contains(e.tags, *w.tag) || !w.inStatus(e) || !w.inHealth(e) ||
 		!w.pairs.within(&e.pairs) {
 		return false
 	}
@@ -112,6 +119,18 @@ func (w *walk) inStatus(e *entry) bool {
 	default:
 		return e.state == w.state
 	}
+}
+
+func (w *walk) inHealth(e *entry) bool {
+	switch {
+	case w.health == nil:
+		return true
+	case e.exact[typeColumn] != w.oauth:
+		return false
+	case e.dead <= w.now:
+		return *w.health == w.lost
+	}
+	return e.health == *w.health
 }
 
 // words are those of a search, lowered as the searched text is, longest first. A word within another says nothing more and is left out.
