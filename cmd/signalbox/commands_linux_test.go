@@ -36,6 +36,8 @@ func (t turn) exit() int {
 	switch t.path {
 	case "sso test":
 		return 5
+	case "oauth refresh-drill": // the control, which loses every grant
+		return 1
 	case "oauth login": // the story of a login is testdata/script/oauth.txtar
 		return 2
 	}
@@ -60,7 +62,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"serve", "--listen 127.0.0.1:0 --data-dir DIR/s%", nil, "", "", "To make the first administrator"},
 		{"dev", "--listen 127.0.0.1:0", nil, "", "", "Ctrl-C ends it"},
 
-		{"oauth refresh-drill", "--callers 8 --expiries 1", nil, "", "", "Nothing was lost."},
+		{"oauth refresh-drill", "--naive --callers 8", nil, "", "", "That is what happens without Signalbox"}, // the other one takes a minute
 		{"whoami", "", nil, "", "", "local operator"},
 		{"account add", "acc% --train web", password, "--api-key-stdin", typedSecret, "Stored account acc%"},
 		{"account list", "", nil, "", "", "team-alpha"},
