@@ -34,8 +34,8 @@ type DrillReport struct {
 	Seed      uint64 `json:"seed"`
 	Naive     bool   `json:"naive,omitempty"`
 	Instances int    `json:"processes"`
-	Callers   int    `json:"callers" doc:"For each process."`
-	Expiries  int    `json:"expiries" doc:"Of each connection."`
+	Callers   int    `json:"callers"`
+	Expiries  int    `json:"expiries"`
 
 	Connections []DrilledConnection `json:"connections"`
 
@@ -53,6 +53,8 @@ type DrillReport struct {
 	ToldToWait    int64 `json:"told_to_wait"`
 	Refused       int64 `json:"refused"`
 	CallersFailed int   `json:"callers_failed"`
+	// Refusals are the answers that neither served nor told when to come back, by HTTP status; 0 is a connection without an answer.
+	Refusals map[string]int64 `json:"refusals,omitempty"`
 
 	Seconds float64 `json:"seconds"`
 }
@@ -73,11 +75,12 @@ type DrilledConnection struct {
 	Health     string `json:"health"`
 }
 
-// Lost reports whether anything was lost: a grant, an expiry, a caller, or the record of a call; or was called twice.
+// Lost reports whether anything was lost: a grant, an expiry, a caller, or the record of a call; or was called twice, or is not healthy in the
+// end, when the mischief is over.
 func (r DrillReport) Lost() bool {
 	short := false
 	for _, c := range r.Connections {
-		short = short || c.Survived < r.Expiries
+		short = short || c.Survived < r.Expiries || c.Health != "healthy"
 	}
 	return short || r.GrantsLost+r.Reuses+r.Doubled+r.Unrecorded+r.CallersFailed > 0
 }
@@ -108,8 +111,10 @@ type drill struct {
 	calls     *http.Client
 	lanes     []lane
 
-	answered, waited, refused atomic.Int64
-	failed                    atomic.Int64
+	answered, waited, failed atomic.Int64
+
+	mu      sync.Mutex
+	refused map[int]int64
 }
 
 // lane is one connection with the client key by which callers are lent it.
@@ -147,10 +152,13 @@ func Drill(ctx context.Context, o DrillOptions) (_ DrillReport, err error) {
 		return DrillReport{}, err
 	}
 	for _, t := range treatments() {
-		t.Every = min(t.Every, o.Expiries)
+		t.Every, t.Calm = min(t.Every, o.Expiries), o.Expiries
 		if err := d.lay(ctx, t, tokens+"/token", api); err != nil {
 			return DrillReport{}, fmt.Errorf("prepare the connection %s: %w", t.Name, err)
 		}
+	}
+	if err := d.heard(ctx); err != nil {
+		return DrillReport{}, err
 	}
 	var wg sync.WaitGroup
 	for i, url := range o.Instances {
@@ -202,6 +210,24 @@ func (d *drill) lay(ctx context.Context, t Treatment, endpoint, api string) erro
 		return err
 	}
 	d.lanes = append(d.lanes, lane{Treatment: t, grant: n, credential: c.ID, key: secret.FromString(k.APIKey)})
+	return nil
+}
+
+// heard waits until every instance knows every client key, which takes up to a second.
+func (d *drill) heard(ctx context.Context) error {
+	for _, url := range d.Instances {
+		for _, l := range d.lanes {
+			for until := time.Now().Add(10 * time.Second); ; {
+				status, _ := d.ask(ctx, url, l)
+				if status == http.StatusOK {
+					break
+				}
+				if time.Now().After(until) || pause(ctx, 20*time.Millisecond) {
+					return fmt.Errorf("a server does not take the client key of %s; it answers %d", l.Name, status)
+				}
+			}
+		}
+	}
 	return nil
 }
 

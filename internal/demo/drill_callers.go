@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ func (d *drill) caller(ctx context.Context, url string, l lane) {
 		case waits:
 			d.waited.Add(1)
 		default:
-			d.refused.Add(1)
+			d.refuse(status)
 		}
 		g := d.authority.Record(l.grant)
 		if over.IsZero() && (g.Delivered >= d.Expiries || g.Lost) {
@@ -60,6 +61,16 @@ func (d *drill) caller(ctx context.Context, url string, l lane) {
 		}
 	}
 	d.failed.Add(1)
+}
+
+// refuse counts an answer that neither serves nor tells when to come back, by its status; 0 is none at all.
+func (d *drill) refuse(status int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused == nil {
+		d.refused = map[int]int64{}
+	}
+	d.refused[status]++
 }
 
 // ask makes one request. waits says that the answer tells when to come back.
@@ -88,17 +99,19 @@ func (d *drill) report(ctx context.Context) (DrillReport, error) {
 	defer cancel()
 	r := DrillReport{
 		Seed: d.Seed, Instances: len(d.Instances), Callers: d.Callers, Expiries: d.Expiries,
-		Answered: d.answered.Load(), ToldToWait: d.waited.Load(), Refused: d.refused.Load(), CallersFailed: int(d.failed.Load()),
+		Answered: d.answered.Load(), ToldToWait: d.waited.Load(), Refusals: map[string]int64{}, CallersFailed: int(d.failed.Load()),
+	}
+	for status, n := range d.refused {
+		r.Refused += n
+		r.Refusals[strconv.Itoa(status)] = n
 	}
 	for _, l := range d.lanes {
 		c := DrilledConnection{GrantRecord: d.authority.Record(l.grant), Mischief: l.Mischief, Grace: l.Grace > 0}
 		c.Survived = min(c.Delivered, d.Expiries)
 		c.Doubled = max(c.Retries-c.Struck, 0)
-		cred, err := d.Admin.GetCredential(ctx, l.credential)
-		if err != nil {
+		if err := d.healthy(ctx, l, &c); err != nil {
 			return r, fmt.Errorf("ask for the health of %s: %w", l.Name, err)
 		}
-		c.Health = cred.Health
 		if err := d.recorded(ctx, l, &c); err != nil {
 			return r, fmt.Errorf("read the record of %s: %w", l.Name, err)
 		}
@@ -119,6 +132,19 @@ func (r *DrillReport) add(c DrilledConnection) {
 	}
 	if c.Lost {
 		r.GrantsLost++
+	}
+}
+
+// healthy asks for the health of a connection, and waits a while for it to be good: what the last call brought may be on its way to the database.
+func (d *drill) healthy(ctx context.Context, l lane, c *DrilledConnection) error {
+	for until := time.Now().Add(5 * time.Second); ; {
+		cred, err := d.Admin.GetCredential(ctx, l.credential)
+		if err != nil {
+			return err
+		}
+		if c.Health = cred.Health; c.Health == "healthy" || time.Now().After(until) || pause(ctx, 100*time.Millisecond) {
+			return ctx.Err()
+		}
 	}
 }
 
