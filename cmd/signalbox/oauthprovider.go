@@ -96,7 +96,7 @@ type providerFlags struct {
 	title, issuer, authorize, device, revoke, separator, clientID, auth, format, redirect, base string
 	tokens, scopes, hosts, params, headers                                                      []string
 	grace                                                                                       int64
-	iss, state, paste, secretStdin, noSecret                                                    bool
+	iss, state, paste, secretStdin                                                              bool
 }
 
 func (f *providerFlags) register(flags *pflag.FlagSet) {

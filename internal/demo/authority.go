@@ -67,6 +67,8 @@ type Treatment struct {
 	// the first Every. Every 0 strikes none.
 	Mischief Mischief
 	Every    int
+	// Calm ends the mischief after that many refreshes whose answer was sent; 0 never.
+	Calm int
 }
 
 // Authority is a hostile OAuth server: it rotates refresh tokens, takes the whole grant away when one is used twice, and makes mischief of
@@ -204,9 +206,9 @@ func (a *Authority) issue(g *grant) Tokens {
 }
 
 // strikes says whether the refresh that leads on from a generation is struck. It depends on the seed, the grant's number and the generation
-// alone, so that the order in which callers come changes nothing.
+// alone (and on whether calm has come), so that the order in which callers come changes nothing.
 func (a *Authority) strikes(g *grant, generation int) bool {
-	if g.Every == 0 {
+	if g.Every == 0 || g.Calm > 0 && g.record.Delivered >= g.Calm {
 		return false
 	}
 	block := generation / g.Every

@@ -171,6 +171,20 @@ func TestAuthorityMakesMischief(t *testing.T) {
 	}
 }
 
+// TestAuthorityComesToRest: after so many answers there is no more mischief.
+func TestAuthorityComesToRest(t *testing.T) {
+	a, address := authority(t, demo.AuthorityOptions{})
+	n, tokens := a.Login(demo.Treatment{Mischief: demo.Busy, Every: 1, Calm: 2})
+	token := tokens.Refresh.Reveal()
+	for range 8 {
+		if _, got, err := refresh(t.Context(), address, token); err == nil {
+			token = got.Refresh
+		}
+	}
+	require.Equal(t, 2, a.Record(n).Struck)
+	require.Equal(t, 6, a.Record(n).Delivered)
+}
+
 // TestAuthorityIsDeterministic: the same seed strikes the same generations, one in every four; another seed others.
 func TestAuthorityIsDeterministic(t *testing.T) {
 	struck := func(seed uint64) (out string) {

@@ -75,11 +75,12 @@ type DrilledConnection struct {
 	Health     string `json:"health"`
 }
 
-// Lost reports whether anything was lost: a grant, an expiry, a caller, or the record of a call; or was called twice.
+// Lost reports whether anything was lost: a grant, an expiry, a caller, or the record of a call; or was called twice, or is not healthy in the
+// end, when the mischief is over.
 func (r DrillReport) Lost() bool {
 	short := false
 	for _, c := range r.Connections {
-		short = short || c.Survived < r.Expiries
+		short = short || c.Survived < r.Expiries || c.Health != "healthy"
 	}
 	return short || r.GrantsLost+r.Reuses+r.Doubled+r.Unrecorded+r.CallersFailed > 0
 }
@@ -151,7 +152,7 @@ func Drill(ctx context.Context, o DrillOptions) (_ DrillReport, err error) {
 		return DrillReport{}, err
 	}
 	for _, t := range treatments() {
-		t.Every = min(t.Every, o.Expiries)
+		t.Every, t.Calm = min(t.Every, o.Expiries), o.Expiries
 		if err := d.lay(ctx, t, tokens+"/token", api); err != nil {
 			return DrillReport{}, fmt.Errorf("prepare the connection %s: %w", t.Name, err)
 		}

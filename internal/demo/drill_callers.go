@@ -109,11 +109,9 @@ func (d *drill) report(ctx context.Context) (DrillReport, error) {
 		c := DrilledConnection{GrantRecord: d.authority.Record(l.grant), Mischief: l.Mischief, Grace: l.Grace > 0}
 		c.Survived = min(c.Delivered, d.Expiries)
 		c.Doubled = max(c.Retries-c.Struck, 0)
-		cred, err := d.Admin.GetCredential(ctx, l.credential)
-		if err != nil {
+		if err := d.healthy(ctx, l, &c); err != nil {
 			return r, fmt.Errorf("ask for the health of %s: %w", l.Name, err)
 		}
-		c.Health = cred.Health
 		if err := d.recorded(ctx, l, &c); err != nil {
 			return r, fmt.Errorf("read the record of %s: %w", l.Name, err)
 		}
@@ -134,6 +132,19 @@ func (r *DrillReport) add(c DrilledConnection) {
 	}
 	if c.Lost {
 		r.GrantsLost++
+	}
+}
+
+// healthy asks for the health of a connection, and waits a while for it to be good: what the last call brought may be on its way to the database.
+func (d *drill) healthy(ctx context.Context, l lane, c *DrilledConnection) error {
+	for until := time.Now().Add(5 * time.Second); ; {
+		cred, err := d.Admin.GetCredential(ctx, l.credential)
+		if err != nil {
+			return err
+		}
+		if c.Health = cred.Health; c.Health == "healthy" || time.Now().After(until) || pause(ctx, 100*time.Millisecond) {
+			return ctx.Err()
+		}
 	}
 }
 

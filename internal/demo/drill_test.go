@@ -11,7 +11,7 @@ import (
 // TestDrillReportTellsEachLoss: whatever is lost makes the drill fail, each by itself.
 func TestDrillReportTellsEachLoss(t *testing.T) {
 	good := func() demo.DrillReport {
-		return demo.DrillReport{Expiries: 3, Connections: []demo.DrilledConnection{{Survived: 3}, {Survived: 3}}, Calls: 8, Refreshes: 6, Recoveries: 2, Answered: 100, ToldToWait: 5, Refused: 1}
+		return demo.DrillReport{Expiries: 3, Connections: []demo.DrilledConnection{{Survived: 3, Health: "healthy"}, {Survived: 3, Health: "healthy"}}, Calls: 8, Refreshes: 6, Recoveries: 2, Answered: 100, ToldToWait: 5, Refused: 1}
 	}
 	require.False(t, good().Lost())
 	for name, spoil := range map[string]func(*demo.DrillReport){
@@ -20,6 +20,7 @@ func TestDrillReportTellsEachLoss(t *testing.T) {
 		"a second call":    func(r *demo.DrillReport) { r.Doubled = 1 },
 		"a record":         func(r *demo.DrillReport) { r.Unrecorded = 1 },
 		"a caller":         func(r *demo.DrillReport) { r.CallersFailed = 1 },
+		"the health":       func(r *demo.DrillReport) { r.Connections[0].Health = "refresh_uncertain" },
 		"an expiry of one": func(r *demo.DrillReport) { r.Connections[1].Survived = 2 },
 	} {
 		r := good()

@@ -1,8 +1,11 @@
 package signalboxtest_test
 
 import (
+	"io"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,4 +146,55 @@ func refusedWith(t *testing.T, err error, status int, code string) {
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, status, e.Status, e.Detail)
 	require.Equal(t, code, e.Code, e.Detail)
+}
+
+// TestALoginInTheBrowser: from the dashboard to a server that we did not write and back to the page that was asked for, through the whole program.
+func TestALoginInTheBrowser(t *testing.T) {
+	signalboxtest.Each(t, func(t *testing.T, box *signalboxtest.Box) {
+		callback := box.URL + "/api/auth/oauth/callback"
+		l := &logged{t: t, server: signalboxtest.StartOIDCProvider(t, signalboxtest.OAuthOptions{Redirects: []string{callback}}), admin: box.Admin(), box: box}
+		box.Planted.Add("client secret", l.server.Secret)
+		p := l.add("work", signalboxtest.ClientConfidential, "client_secret_basic")
+		require.Equal(t, callback, p.CallbackURL)
+		password := box.Planted.Secret(t, "password")
+		_, err := l.admin.CreateUser(t.Context(), client.UserDraft{Email: "bob@example.com", Name: "Bob", Role: "member", Password: password})
+		require.NoError(t, err)
+
+		browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		cookie := ""
+		ask := func(method, address string, form url.Values) (*http.Response, string) {
+			req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(form.Encode()))
+			require.NoError(t, err)
+			if form != nil {
+				req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			}
+			req.Header.Set("Cookie", cookie)
+			resp, err := browser.Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			return resp, string(text)
+		}
+		resp, text := ask("GET", callback+"?code=x&state=y", nil)
+		require.Equal(t, http.StatusConflict, resp.StatusCode, text)
+		require.Contains(t, resp.Header.Get("Content-Type"), "text/html")
+
+		resp, text = ask("POST", box.URL+"/sign-in", url.Values{"email": {"bob@example.com"}, "password": {password}, "next": {"/"}})
+		require.Equal(t, http.StatusSeeOther, resp.StatusCode, text)
+		cookie = resp.Cookies()[0].Name + "=" + resp.Cookies()[0].Value
+		_, text = ask("GET", box.URL+"/connect?provider=work", nil)
+		token := regexp.MustCompile(`name="form" value="([^"]+)"`).FindStringSubmatch(text)
+		require.NotNil(t, token, text)
+		resp, text = ask("POST", box.URL+"/connect", url.Values{"form": {token[1]}, "provider": {"work"}, "name": {"Bob's"}, "next": {"/connections"}})
+		require.Equal(t, http.StatusOK, resp.StatusCode, text)
+		back := l.server.Authorize(t, strings.TrimPrefix(resp.Header.Get("Refresh"), "0;url="), callback)
+		resp, text = ask("GET", back, nil)
+		require.Equal(t, http.StatusSeeOther, resp.StatusCode, text)
+		require.Equal(t, "/connections", resp.Header.Get("Location"))
+		_, text = ask("GET", box.URL+"/connections", nil)
+		require.Contains(t, text, "<td>Bob&#39;s</td><td>work</td><td>healthy</td>")
+		resp, text = ask("GET", back, nil)
+		require.Equal(t, http.StatusConflict, resp.StatusCode, text)
+	})
 }
