@@ -120,6 +120,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/identity.(*Room).AskPasskey", "ceremony", "keeps the hash of a challenge; the answer is what is recorded"},
 	{"internal/identity.(*Room).answered", "ceremony", "takes a challenge, whatever becomes of its answer, which is recorded or counted"},
 	{"internal/identity.(*Room).trimChallenges", "ceremony", "forgets challenges that nobody answered"},
+	{"internal/oauth.(*Logins).claimPoll", "ceremony", "says who asks a provider what became of a device login, which began on record"},
+	{"internal/oauth.(*Logins).postpone", "ceremony", "says when it may be asked again"},
 	{"internal/audit.(*Log).step", "sequence", "moves references to recorded events into the log"},
 	{"internal/audit.(*Log).indexNext", "sequence", "writes the search index of leaves that the log has"},
 	{"internal/audit.(*Log).sweep", "sequence", "takes back references that a batch had left behind"},

@@ -31,9 +31,22 @@ func (s *shell) accountAdd() *cobra.Command {
 	var link client.LinkDraft
 	var train, alias string
 	var priority int
-	var stdin, noLink bool
+	var stdin, noLink, oauth bool
+	var kind string
+	var upload tokenFlags
+	var login loginFlags
 	cmd := s.remote("add [NAME]", "Store an account (NAME is default if left out) and link it to a train", words("[NAME]"), func(cmd *cobra.Command, args []string) error {
-		draft.Type, draft.Name = string(vault.APIKey), "default"
+		switch {
+		case kind != string(vault.APIKey) && kind != string(vault.OAuth):
+			return usage("--type must be api_key or oauth")
+		case oauth && stdin, kind == string(vault.OAuth) && stdin:
+			return usage("--api-key-stdin is for API keys; tokens come with --tokens-file, or by a login with --oauth")
+		case oauth && upload.file != "":
+			return usage("--oauth logs in, --tokens-file stores tokens that are there already; give one of them")
+		case (upload.file != "" || upload.expires != "") && kind != string(vault.OAuth):
+			return usage("--tokens-file and --token-expires go with --type oauth")
+		}
+		draft.Type, draft.Name = kind, "default"
 		if len(args) == 1 {
 			draft.Name = args[0]
 		}
@@ -52,12 +65,7 @@ func (s *shell) accountAdd() *cobra.Command {
 				return err
 			}
 		}
-		key, err := s.apiKey(ctx, draft.Provider, stdin)
-		if err != nil {
-			return err
-		}
-		draft.Secrets = map[string]string{"api_key": key.Reveal()}
-		account, err := c.CreateCredential(ctx, draft)
+		account, err := s.newAccount(ctx, c, draft, oauth, stdin, upload, login)
 		if err != nil {
 			return err
 		}
@@ -85,11 +93,34 @@ func (s *shell) accountAdd() *cobra.Command {
 	flags.StringVar(&draft.Description, "description", "", "what it is for")
 	flags.StringVar(&draft.Owner, "owner", "", "who answers for it")
 	flags.BoolVar(&stdin, "api-key-stdin", false, "read the API key from standard input instead of asking")
+	flags.StringVar(&kind, "type", string(vault.APIKey), "what is stored: api_key, or oauth for tokens that you have already")
+	flags.BoolVar(&oauth, "oauth", false, "log in at the provider's OAuth server instead")
+	upload.register(cmd)
 	flags.StringVar(&train, "train", defaultTrain, "train to link it to")
 	flags.StringVar(&alias, "alias", "", "name of the link within the train")
 	flags.IntVar(&priority, "priority", 100, "place in the train, for the strategy priority: 1 comes before 2")
 	flags.BoolVar(&noLink, "no-link", false, "link it to no train")
 	return cmd
+}
+
+// newAccount stores the account with what is asked for: an API key, tokens that are there already, or those of a login.
+func (s *shell) newAccount(ctx context.Context, c *client.Client, draft client.CredentialDraft, oauth, stdin bool, upload tokenFlags, login loginFlags) (client.Credential, error) {
+	switch {
+	case oauth:
+		login.draft = client.LoginDraft{Provider: draft.Provider, Name: draft.Name, Description: draft.Description, BaseURL: draft.BaseURL}
+		return s.login(ctx, c, login)
+	case draft.Type == string(vault.OAuth):
+		if err := upload.into(ctx, s, &draft); err != nil {
+			return client.Credential{}, err
+		}
+	default:
+		key, err := s.apiKey(ctx, draft.Provider, stdin)
+		if err != nil {
+			return client.Credential{}, err
+		}
+		draft.Secrets = map[string]string{"api_key": key.Reveal()}
+	}
+	return c.CreateCredential(ctx, draft)
 }
 
 func providerNames() string {

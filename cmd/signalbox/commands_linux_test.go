@@ -33,8 +33,11 @@ type turn struct {
 
 // exit is the exit code: the provider of this test is not there, and the command that asks it says so.
 func (t turn) exit() int {
-	if t.path == "sso test" {
+	switch t.path {
+	case "sso test":
 		return 5
+	case "oauth login": // the story of a login is testdata/script/oauth.txtar
+		return 2
 	}
 	return 0
 }
@@ -60,6 +63,14 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"whoami", "", nil, "", "", "local operator"},
 		{"account add", "acc% --train web", password, "--api-key-stdin", typedSecret, "Stored account acc%"},
 		{"account list", "", nil, "", "", "team-alpha"},
+		{"account refresh", "--all --dry-run", nil, "", "", "No OAuth accounts"},
+		{"oauth provider add", "p% --token-url https://p%.example.com/token --client-id c", nil, "", "", "Added p%"},
+		{"oauth provider list", "", nil, "", "", "GitHub"},
+		{"oauth provider show", "anthropic", nil, "", "", "Pasted from"},
+		{"oauth provider edit", "p% --title Work", nil, "", "", "Changed p%"},
+		{"oauth login", "l% --provider p% --client-credentials", nil, "", "", "A login with client credentials needs a client secret"},
+		{"oauth status", "", nil, "", "", "No OAuth connections"},
+		{"oauth provider rm", "p%", sure, "--yes", "", "Deleted p%"},
 		{"account pause", "acc%", nil, "", "", "Paused account acc%"},
 		{"account resume", "acc%", nil, "", "", "Resumed account acc%"},
 		{"account status", "acc%", nil, "", "", "usable"},

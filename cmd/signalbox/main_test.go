@@ -54,6 +54,7 @@ func freePort(t testing.TB) string {
 
 func TestScripts(t *testing.T) {
 	upstream := fake(t)
+	consents := consentServer(t).URL
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -64,7 +65,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SIGNALBOX_DATA_DIR", env.WorkDir+"/data")
 			env.Setenv("SIGNALBOX_LISTEN", address)
 			env.Setenv("SIGNALBOX_URL", "http://"+address)
-			env.Setenv("SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS", upstream)
+			env.Setenv("SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS", upstream+","+strings.TrimPrefix(consents, "http://"))
+			env.Setenv("CONSENTS", consents)
 			env.Setenv("UPSTREAM", "http://"+upstream)
 			env.Setenv("FREE", freePort(t))
 			return nil

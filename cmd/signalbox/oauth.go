@@ -19,7 +19,7 @@ import (
 )
 
 func (s *shell) oauthCommand() *cobra.Command {
-	return parent("oauth", "Log in at OAuth providers and keep the tokens alive", s.oauthLogin(), s.oauthStatus(),
+	return parent("oauth", "Log in at OAuth providers and keep the tokens alive", s.oauthLogin(), s.oauthStatus(), s.refreshDrill(),
 		parent("provider", "The OAuth providers at which one can log in", s.providerList(), s.providerShow(), s.providerAdd(), s.providerEdit(), s.providerRm()))
 }
 

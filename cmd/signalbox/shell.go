@@ -71,7 +71,7 @@ func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(fo
 
 // fail tells the user what went wrong and returns the exit code.
 func (s *shell) fail(cmd *cobra.Command, err error) int {
-	if errors.Is(err, errVerdict) || errors.Is(err, errUnwell) {
+	if errors.Is(err, errVerdict) || errors.Is(err, errUnwell) || errors.Is(err, errLost) {
 		return 1
 	}
 	p := problem(err)

@@ -114,7 +114,7 @@ func (u *Upstream) admit(c *call) (oauth bool, refusal string) {
 
 	u.mu.Lock()
 	a := u.accounts[sum]
-	if a == nil {
+	if a == nil || !a.until.IsZero() && !u.options.Clock().Before(a.until) {
 		u.mu.Unlock()
 		return false, invalid
 	}

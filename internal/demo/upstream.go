@@ -1,5 +1,6 @@
-// Package demo holds what `signalbox dev` ships so that a person can try Signalbox without an account anywhere: a fake of Anthropic's
-// Messages API. It is a fake that we wrote: no model is behind it, its answers echo the prompt, and a token is four bytes.
+// Package demo holds what `signalbox dev` and `signalbox oauth refresh-drill` ship so that a person can try Signalbox without an account anywhere:
+// a fake of Anthropic's Messages API, and a hostile OAuth server ([Authority]). They are fakes that we wrote: no model is behind the API, its
+// answers echo the prompt, and a token is four bytes.
 //
 // Promise: requests and answers have the shape of the real API (JSON, server-sent events, errors, headers), closely enough for the
 // official SDKs. The model's name or a script for one key chooses how it behaves: well, slowly, with an error, overloaded in mid-stream,
@@ -59,6 +60,7 @@ type Upstream struct {
 // account is one accepted key.
 type account struct {
 	oauth  bool
+	until  time.Time // when an OAuth token ends; zero: never
 	script Script
 	calls  int
 }
@@ -111,15 +113,19 @@ func (u *Upstream) Shutdown(ctx context.Context) error {
 }
 
 // AddKey makes the fake accept an API key. A key that it knows keeps its script.
-func (u *Upstream) AddKey(key secret.Value) { u.add(key, false) }
+func (u *Upstream) AddKey(key secret.Value) { u.add(key, false, time.Time{}) }
 
 // AddToken makes the fake accept an OAuth access token.
-func (u *Upstream) AddToken(token secret.Value) { u.add(token, true) }
+func (u *Upstream) AddToken(token secret.Value) { u.add(token, true, time.Time{}) }
 
-func (u *Upstream) add(key secret.Value, oauth bool) {
+// AddTokenUntil makes the fake accept an OAuth access token that ends; from then on it is answered with 401.
+func (u *Upstream) AddTokenUntil(token secret.Value, until time.Time) { u.add(token, true, until) }
+
+func (u *Upstream) add(key secret.Value, oauth bool, until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.account(key).oauth = oauth
+	a := u.account(key)
+	a.oauth, a.until = oauth, until
 }
 
 // account returns the account of a key, new if need be; u.mu is held.

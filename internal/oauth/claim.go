@@ -26,6 +26,8 @@ type claim struct {
 	began    time.Time
 	provider provider.Provider
 	send     provider.Grant
+	// minted says that the tokens come by client credentials: there is no refresh token that could be spent.
+	minted bool
 	// ends is when the access token of this generation ends; zero for unknown.
 	ends time.Time
 	// spare is the overtaken pair that is sent instead of the stored token, or nil.
@@ -112,7 +114,7 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 			return errUnchanged
 		}
 		cl := &claim{credential: w.credential, generation: c.generation, target: g.Target(), caller: w.caller, why: w.on, recovery: v.Recovery, began: began, provider: p,
-			send: send, ends: f.ends, spare: w.spare}
+			send: send, minted: g.OAuth.GrantType == vault.GrantClientCredentials, ends: f.ends, spare: w.spare}
 		if cl.spare != nil {
 			cl.send.RefreshToken = cl.spare.refresh
 		}

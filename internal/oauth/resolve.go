@@ -1,6 +1,8 @@
 package oauth
 
 import (
+	"time"
+
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -41,6 +43,10 @@ func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider,
 	}
 	if g.OAuth.RequestFormat != "" {
 		p.Format = provider.Format(g.OAuth.RequestFormat)
+	}
+	if g.OAuth.GrantType == vault.GrantClientCredentials {
+		// Nothing is spent by such a call, so one whose answer was lost is made again at once.
+		send.Scopes, p.Grace = g.OAuth.Scopes, time.Hour
 	}
 	return p, send, len(p.TokenURLs) > 0, nil
 }

@@ -41,6 +41,32 @@ func TestARefreshAtAStoredProvider(t *testing.T) {
 	})
 }
 
+// TestTokensByClientCredentialsAreRenewed: with the same secret, for the same scopes, and without a refresh token.
+func TestTokensByClientCredentialsAreRenewed(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		room := l.room()
+		l.add("work", l.server)
+		own := l.start("own")
+		own.Scopes = []string{"write"}
+		for _, s := range []oauth.Start{l.start("providers"), own} {
+			done, err := l.LoginClient(l.t.Context(), ada, s, "", secret.Value{})
+			require.NoError(l.t, err)
+			c, err := room.Refresh(l.t.Context(), ada, done.Credential.ID)
+			require.NoError(l.t, err)
+			require.EqualValues(l.t, 2, c.Generation)
+			require.Equal(l.t, vault.Healthy, c.Health)
+			now, err := l.vault.Get(l.t.Context(), ada, done.Credential.ID)
+			require.NoError(l.t, err)
+			require.Equal(l.t, []string{"access_token"}, now.SecretFields)
+		}
+		sent := l.server.calls()
+		require.Len(l.t, sent, 4)
+		require.Equal(l.t, "client_credentials", sent[3].Get("grant_type"))
+		require.Equal(l.t, "write", sent[3].Get("scope"))
+		require.Empty(l.t, sent[3].Get("refresh_token"))
+	})
+}
+
 // TestTheProvidersSecretGoesToTheProviderAlone: who stores a credential may name any token endpoint and any client in it, and learns nothing by that.
 func TestTheProvidersSecretGoesToTheProviderAlone(t *testing.T) {
 	eachLogins(t, func(l *logins) {

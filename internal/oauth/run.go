@@ -8,6 +8,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -47,11 +48,29 @@ func (r *Room) call(cl *claim) (provider.Answer, error) {
 	ctx, cancel := context.WithTimeout(r.base, callLimit)
 	defer cancel()
 	started := time.Now()
-	a := r.endpoint.Refresh(ctx, cl.provider, cl.send)
+	a := r.exchange(ctx, cl)
 	took := time.Since(started)
 	r.tally.called(cl.provider.Name, a.Verdict, took)
 	r.called(cl.provider.Name, a.Verdict, took)
 	return a, r.step(AtAnswered)
+}
+
+// Minter gets tokens by client credentials. [provider.Client] does; an [Endpoint] that does not cannot renew such tokens.
+type Minter interface {
+	ClientCredentials(ctx context.Context, p provider.Provider, a provider.Ask) provider.Answer
+}
+
+func (r *Room) exchange(ctx context.Context, cl *claim) provider.Answer {
+	if !cl.minted {
+		return r.endpoint.Refresh(ctx, cl.provider, cl.send)
+	}
+	m, ok := r.endpoint.(Minter)
+	if !ok {
+		return provider.Answer{Verdict: provider.NotProcessed, Code: provider.CodeUnusable}
+	}
+	a := m.ClientCredentials(ctx, cl.provider, provider.Ask{ClientID: cl.send.ClientID, ClientSecret: cl.send.ClientSecret, Scopes: cl.send.Scopes, Resource: cl.send.Resource})
+	a.Tokens.Refresh = secret.Value{}
+	return a
 }
 
 // happening is what a verdict means to the table. One that is not known may mean anything.

@@ -61,10 +61,12 @@ func Binary(t testing.TB) string {
 	return build.path
 }
 
-// RemoveBinary removes what [Binary] built; TestMain calls it.
+// RemoveBinary removes what [Binary] and [StartFosite] built; TestMain calls it.
 func RemoveBinary() {
-	if build.path != "" {
-		_ = os.RemoveAll(filepath.Dir(build.path))
+	for _, path := range []string{build.path, fosite.path} {
+		if path != "" {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
 	}
 }
 

@@ -71,7 +71,8 @@ func (s stored) healthAt(now time.Time) Health {
 
 // refreshes reports whether there is something to refresh the credential with, and somewhere to do it.
 func (s stored) refreshes() bool {
-	return s.row.OAuth && slices.Contains(s.SecretFields, "refresh_token") && (s.OAuth.TokenEndpoint != "" || s.Provider != "")
+	means := slices.Contains(s.SecretFields, "refresh_token") || s.OAuth.GrantType == GrantClientCredentials
+	return s.row.OAuth && means && (s.OAuth.TokenEndpoint != "" || s.Provider != "")
 }
 
 // Usable returns an empty string when the material may be lent at that moment, and otherwise why not, in words for a person.

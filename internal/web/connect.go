@@ -167,7 +167,7 @@ func (s *site) callback(w http.ResponseWriter, r *http.Request) {
 		err = s.Admit(r.Context(), v.Caller)
 	}
 	if fault.KindOf(err) == fault.Unauthenticated {
-		err = fault.New(fault.Forbidden, "login_state_refused", "Your session here has ended, so the login was not finished and nothing was stored. Sign in, and begin it again.")
+		err = fault.New(fault.Conflict, "login_state_refused", "Your session here has ended, so the login was not finished and nothing was stored. Sign in, and begin it again.")
 	}
 	if err != nil {
 		s.fail(w, r, err)

@@ -20,9 +20,11 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
+	"signalbox.dev/signalbox/internal/vault"
 	"signalbox.dev/signalbox/internal/web"
 )
 
@@ -36,6 +38,10 @@ type site struct {
 	url   string
 	log   *log
 	busy  atomic.Bool // somebody has asked too often
+
+	vault    *vault.Room
+	logins   *oauth.Logins
+	consents *consents
 }
 
 type log struct {
@@ -67,8 +73,9 @@ func each(t *testing.T, fn func(s *site)) {
 		s.rooms, err = identity.New(identity.Config{DB: db, Ring: ring, Log: logger})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
+		s.openLogins(ring)
 		require.NoError(t, db.Start(t.Context()))
-		handler, err := web.New(web.Config{Identity: s.rooms, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
