@@ -184,16 +184,21 @@ func (r *Room) drop(credential, claimID string) {
 	}
 }
 
-// payFirst stores a pair of the credential that this process still owes, before anybody thinks of sending the token again.
-func (r *Room) payFirst(credential string) (version int64, err error) {
+// owes returns the pair of a credential that the database does not have yet, or nil.
+func (r *Room) owes(credential string) *debt {
 	r.mu.Lock()
-	var owed *debt
+	defer r.mu.Unlock()
 	for _, d := range r.debts {
 		if d.has() && d.credential == credential {
-			owed = d
+			return d
 		}
 	}
-	r.mu.Unlock()
+	return nil
+}
+
+// payFirst stores a pair of the credential that this process still owes, before anybody thinks of sending the token again.
+func (r *Room) payFirst(credential string) (version int64, err error) {
+	owed := r.owes(credential)
 	if owed == nil {
 		return 0, nil
 	}
@@ -289,6 +294,9 @@ func (r *Room) sweep() {
 		return // the database is away; nothing depends on this
 	}
 	for _, id := range ids {
+		if r.owes(id) != nil {
+			continue // this process knows what became of it
+		}
 		if err := r.judgeLapsed(ctx, id); err != nil && r.base.Err() == nil {
 			r.log.Warn("a lapsed claim could not be judged", "credential", id, "cause", err)
 		}
