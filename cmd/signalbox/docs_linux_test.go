@@ -27,7 +27,7 @@ func docPages() map[string]int {
 		"guide/credentials.md":         0,
 		"guide/trains-and-accounts.md": 0,
 		"guide/sharing.md":             0,
-		"guide/people.md":              1, // needs a second factor of the one who asks
+		"guide/people.md":              2, // needs a browser; needs a second factor of the one who asks
 		"guide/single-sign-on.md":      1,
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
 		"guide/troubleshooting.md":     1, // there must be a credential that was tampered with
