@@ -16,7 +16,7 @@ const (
 	// keys and accounts as with few.
 	heapShare = 4
 	// heapCeiling is what may be allocated at most because of that. With more alive than this, Go's own percentage (GOGC) counts.
-	heapCeiling = 128 << 20
+	heapCeiling = 256 << 20
 	heapDefault = 100
 )
 

@@ -10,7 +10,7 @@ import (
 )
 
 func TestHeapPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 3200, 1 << 20: 3200, 4 << 20: 800, 16 << 20: 400, 32 << 20: 400, 64 << 20: 200, 127 << 20: 100, 128 << 20: 100, 1 << 30: 100} {
+	for live, want := range map[uint64]int{0: 3200, 1 << 20: 3200, 4 << 20: 800, 16 << 20: 400, 64 << 20: 400, 128 << 20: 200, 255 << 20: 100, 256 << 20: 100, 1 << 30: 100} {
 		require.Equal(t, want, heapPercent(live), "%d bytes alive", live)
 	}
 }

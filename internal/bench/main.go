@@ -38,6 +38,7 @@ type options struct {
 	output      string
 	keep        bool
 	binary      string
+	grown       string
 }
 
 func main() {
@@ -51,13 +52,14 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement")
 	flag.StringVar(&o.conns, "conns", "1,32,256", "connections of the closed loop")
 	flag.StringVar(&o.grow, "grow", defaultGrow, "trains, client keys and accounts of the instances that are compared; empty leaves it out")
-	flag.IntVar(&o.credentials, "credentials", 100_000, "credentials of the largest of them")
+	flag.IntVar(&o.credentials, "credentials", 100_000, "credentials of the largest of them; 0 leaves out how long lists of them take")
 	flag.BoolVar(&o.log, "log", true, "measure the audit log by itself")
 	flag.StringVar(&o.only, "only", "", "part of a measurement's name; others are left out")
 	flag.StringVar(&o.postgres, "postgres", "", "URL of a PostgreSQL database to use; without it one is started")
 	flag.StringVar(&o.output, "output", "", "also write the table to this file, as Markdown")
 	flag.StringVar(&o.binary, "binary", "", "a built signalbox to measure instead of this tree's")
 	flag.BoolVar(&o.keep, "keep", false, "keep the data of the run")
+	flag.StringVar(&o.grown, "grown", "", "SQLite only: directory in which the compared instances are kept, and from which a later run takes them instead of making them")
 	flag.Parse()
 	var err error
 	switch o.role {

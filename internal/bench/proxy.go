@@ -32,6 +32,7 @@ type proxy struct {
 	// client has connections for every worker of grow.
 	client *http.Client
 	log    string
+	data   string // the directory of its data
 	// token and upstream are what more is made with.
 	token, upstream string
 	// mayBreak says that broken answers are counted and not fatal: httputil.ReverseProxy cuts a stream now and then (golang/go #40747).
@@ -104,6 +105,53 @@ func start(name, dir, addr string, env []string, bin string, args ...string) (*p
 	return nil, fmt.Errorf("%s did not start:\n%s", name, text)
 }
 
+// grown is what a later run must know of an instance that is kept.
+type grown struct {
+	Token, Key string
+	Keys, IDs  []string
+}
+
+const grownFile = "grown.json"
+
+// remember writes down what [startGrown] needs. Instances of benchmarks hold nothing but made-up secrets.
+func (p *proxy) remember() error {
+	text, err := json.Marshal(grown{Token: p.token, Key: p.key, Keys: p.keys, IDs: p.ids})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(p.data, grownFile), text, 0o600)
+}
+
+// startGrown starts the instance that an earlier run left in dir; nil when there is none.
+func startGrown(name, dir, bin, upstream string) (*proxy, error) {
+	data := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
+	text, err := os.ReadFile(filepath.Join(data, grownFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var g grown
+	if err := json.Unmarshal(text, &g); err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(name, dir, addr, benchEnv(), bin, "serve", "--data-dir", data, "--listen", addr)
+	if err != nil {
+		return nil, err
+	}
+	p.token, p.upstream, p.key, p.keys, p.ids = g.Token, upstream, g.Key, g.Keys, g.IDs
+	return p, nil
+}
+
+func benchEnv() []string {
+	return []string{"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_CALLER_LIMIT=1000000"} // one caller makes everything
+}
+
 // startSignalbox starts the built binary as a user would, with one account, one train and one client key.
 func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	data := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
@@ -114,7 +162,7 @@ func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_CALLER_LIMIT=1000000"} // one caller makes everything
+	env := benchEnv()
 	if postgres != "" {
 		env = append(env, "DATABASE_URL="+postgres, "SIGNALBOX_ROOT_KEY="+rootKey)
 	}
@@ -136,7 +184,7 @@ func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.token, p.upstream = made.AccessToken, upstream
+	p.token, p.upstream, p.data = made.AccessToken, upstream, data
 	if err := p.furnish(made.AccessToken, upstream); err != nil {
 		p.stop()
 		return nil, err

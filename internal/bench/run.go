@@ -48,7 +48,7 @@ func orchestrate(o options) error {
 	if err != nil {
 		return err
 	}
-	upAddr, err := freeAddr()
+	upAddr, err := upstreamAddr(o)
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,25 @@ func orchestrate(o options) error {
 		return os.WriteFile(o.output, []byte(rep.String()), 0o644)
 	}
 	return nil
+}
+
+// upstreamAddr is the same in all runs that share grown instances, whose accounts name it.
+func upstreamAddr(o options) (string, error) {
+	if o.grown == "" {
+		return freeAddr()
+	}
+	if err := os.MkdirAll(o.grown, 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(o.grown, "upstream")
+	if addr, err := os.ReadFile(path); err == nil {
+		return string(addr), nil
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return "", err
+	}
+	return addr, os.WriteFile(path, []byte(addr), 0o600)
 }
 
 func argsText(o options) string {

@@ -17,3 +17,6 @@ func (db *DB) Silence(d time.Duration) {
 	db.feed.last.Store(&at)
 	<-db.feed.polling
 }
+
+// BoundWAL sets the number of frames beyond which SQLite's log is emptied; before [DB.Start].
+func (db *DB) BoundWAL(frames int) { db.wal.most = frames }

@@ -78,8 +78,11 @@ func newFeed(db *DB) *feed {
 type viaNews struct{}
 
 const (
-	// reloadLimit bounds what a subscriber may take for one change, and for everything.
+	// reloadLimit bounds what the subscribers may take for a change.
 	reloadLimit = 30 * time.Second
+	// resetLimit bounds what they may take to read everything anew: some seconds for 100,000 trains, many times that on a machine that is
+	// busy with other things, where a start must be slow and not impossible.
+	resetLimit = 5 * time.Minute
 	// trimEvery is how often old change rows are dropped.
 	trimEvery = feedKeep / 10
 )
@@ -296,11 +299,15 @@ func (f *feed) dispatchOwn(ctx context.Context, changes []Change) {
 func (f *feed) dispatch(ctx context.Context, changes []Change) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, viaNews{}, true), reloadLimit)
-	defer cancel()
 	if f.dirty && changes[0].Topic != TopicReset {
 		changes = []Change{{Topic: TopicReset}}
 	}
+	limit := reloadLimit
+	if changes[0].Topic == TopicReset {
+		limit = resetLimit
+	}
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, viaNews{}, true), limit)
+	defer cancel()
 	for _, sub := range f.subs {
 		if err := sub(ctx, changes); err != nil {
 			f.dirty = true

@@ -16,6 +16,7 @@ type walKeeper struct {
 	pool    *sqlx.DB
 	wanted  atomic.Int64 // scrubs asked for
 	done    atomic.Int64 // the last of them that is done
+	most    int          // frames (pages) of the log beyond which it is emptied
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup
 }
@@ -24,14 +25,25 @@ const (
 	walInterval = time.Second
 	// walPatience is how long, in milliseconds, a checkpoint waits for readers and the writer.
 	walPatience = "200"
+	// walMost is 64 MiB of pages. A log that is only moved starts over when a writer finds all of it moved, which under steady writes never
+	// happens: it grows without end.
+	walMost = 64 << 20 / 4096
+	// walPauseMost bounds the pause after an attempt to empty the log that a reader stood in the way of: each holds up the writers for as
+	// long as its patience lasts.
+	walPauseMost = time.Minute
 )
 
 func (w *walKeeper) start(db *DB) {
+	if w.most == 0 {
+		w.most = walMost
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	w.stopped.Go(func() {
 		tick := time.NewTicker(walInterval)
 		defer tick.Stop()
+		var pause time.Duration
+		var next time.Time
 		for {
 			select {
 			case <-ctx.Done():
@@ -42,7 +54,16 @@ func (w *walKeeper) start(db *DB) {
 				db.scrub(ctx)
 				continue
 			}
-			db.checkpointWAL(ctx, "PASSIVE")
+			size, _ := db.checkpointWAL(ctx, "PASSIVE")
+			if size <= w.most || time.Now().Before(next) {
+				continue
+			}
+			if _, done := db.checkpointWAL(ctx, "TRUNCATE"); done { // short: most of it is moved already
+				pause = 0
+				continue
+			}
+			pause = min(max(2*pause, walInterval), walPauseMost)
+			next = time.Now().Add(pause)
 		}
 	})
 }
@@ -65,21 +86,21 @@ func (db *DB) Scrub(ctx context.Context) {
 
 func (db *DB) scrub(ctx context.Context) {
 	upTo := db.wal.wanted.Load()
-	if !db.checkpointWAL(ctx, "TRUNCATE") {
+	if _, done := db.checkpointWAL(ctx, "TRUNCATE"); !done {
 		return
 	}
 	for done := db.wal.done.Load(); done < upTo && !db.wal.done.CompareAndSwap(done, upTo); done = db.wal.done.Load() {
 	}
 }
 
-// checkpointWAL reports whether the checkpoint is complete.
-func (db *DB) checkpointWAL(ctx context.Context, mode string) bool {
-	var busy, size, moved int
+// checkpointWAL returns how many frames the log has and whether the checkpoint is complete.
+func (db *DB) checkpointWAL(ctx context.Context, mode string) (size int, complete bool) {
+	var busy, moved int
 	if err := db.wal.pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &size, &moved); err != nil {
 		if ctx.Err() == nil {
 			db.cfg.Log.Warn("the write-ahead log could not be moved into the database", "cause", redactCause(err))
 		}
-		return false
+		return 0, false
 	}
-	return busy == 0
+	return size, busy == 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,40 @@ func TestWALIsMovedBesideTheCommits(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.LessOrEqual(t, size(wal), before, "the log starts over once it has been moved")
+}
+
+// TestWALIsEmptiedUnderSteadyWrites: writers that never pause leave no moment at which the log would start over by itself.
+func TestWALIsEmptiedUnderSteadyWrites(t *testing.T) {
+	cfg := storetest.Config(t, store.SQLite)
+	db := storetest.OpenConfig(t, cfg)
+	db.BoundWAL(200)
+	require.NoError(t, db.Start(t.Context()))
+	wal := filepath.Join(cfg.DataDir, store.FileName+"-wal")
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	defer stop()
+	for range 4 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := db.Append(context.WithoutCancel(ctx), lease("k", "c")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 2 { // twice: once could be the first pause of a writer
+		most := int64(0)
+		require.Eventually(t, func() bool {
+			info, err := os.Stat(wal)
+			if err != nil {
+				return false
+			}
+			shrunk := info.Size() < most
+			most = max(most, info.Size())
+			return shrunk && most > 200*4096
+		}, 20*time.Second, time.Millisecond)
+	}
 }
 
 // TestScrubDoesNotHoldUpWriters has a reader sit on an old snapshot: scrubbing must give way, and be made up for when the reader is gone.
