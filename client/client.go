@@ -31,7 +31,7 @@ type Client struct {
 	base string
 	http *http.Client
 	// authorize holds the token behind a function, where printers do not find it.
-	authorize func(http.Header)
+	authorize func(context.Context, http.Header) error
 	agent     string
 	once      string // the Idempotency-Key of POST requests
 	ifMatch   string // the If-Match of PATCH, PUT and DELETE requests
@@ -53,6 +53,20 @@ func WithUserAgent(agent string) Option {
 	return func(c *Client) { c.agent = agent }
 }
 
+// WithTokens makes the client ask source for the token of each request, in place of one that stays the same: for tokens that expire. When source
+// fails, nothing is sent and the call fails with its error.
+func WithTokens(source func(context.Context) (string, error)) Option {
+	return func(c *Client) {
+		c.authorize = func(ctx context.Context, h http.Header) error {
+			token, err := source(ctx)
+			if err == nil {
+				h.Set("Authorization", "Bearer "+token)
+			}
+			return err
+		}
+	}
+}
+
 // New returns a client of the server at base ("http://127.0.0.1:8420") that signs in with a personal access token. With an empty token
 // only the public routes work. A base that is no http or https URL shows as an error of the first call.
 func New(base, token string, opts ...Option) *Client {
@@ -60,10 +74,13 @@ func New(base, token string, opts ...Option) *Client {
 		base:      strings.TrimRight(base, "/"),
 		http:      &http.Client{Timeout: 2 * time.Minute},
 		agent:     "signalbox-go",
-		authorize: func(http.Header) {},
+		authorize: func(context.Context, http.Header) error { return nil },
 	}
 	if token != "" {
-		c.authorize = func(h http.Header) { h.Set("Authorization", "Bearer "+token) }
+		c.authorize = func(_ context.Context, h http.Header) error {
+			h.Set("Authorization", "Bearer "+token)
+			return nil
+		}
 	}
 	for _, o := range opts {
 		o(c)
@@ -154,7 +171,9 @@ func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
 	if err != nil {
 		return nil, errors.New("the address of the Signalbox server is not a URL")
 	}
-	c.authorize(req.Header)
+	if err := c.authorize(ctx, req.Header); err != nil {
+		return nil, err
+	}
 	req.Header.Set("User-Agent", c.agent)
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	if k.body != nil {

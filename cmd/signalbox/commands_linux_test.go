@@ -135,9 +135,12 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"audit tail", "-n 2", nil, "", "", "ok"},
 		{"audit verify", "", nil, "", "", "The audit log holds"},
 		{"audit prove", "EVENT", nil, "", "", "The proof holds"},
+		{"login", "", nil, "", "", "Signed in at"},
+		{"logout", "", nil, "", "", "Signed out of"},
 	}
 	_, told := dev(t, "--allow-private-upstreams", strings.TrimPrefix(receiver.URL, "http://")+","+strings.TrimPrefix(consents, "http://"))
 	r := &rounds{t: t, dir: t.TempDir(), consents: consents, env: []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
+	r.env = append(r.env, "XDG_CONFIG_HOME="+r.dir+"/config", "BROWSER=fakebrowser", "FAKE_EMAIL="+fakeEmail, "FAKE_PASSWORD="+typedSecret, "FAKE_LOG="+r.dir+"/browser.log")
 	r.prepare()
 	for _, turn := range turns {
 		t.Run(turn.path, func(t *testing.T) {
@@ -160,6 +163,8 @@ type rounds struct {
 // prepare makes what has an id that only the server knows.
 func (r *rounds) prepare() {
 	r.tokens = map[string]string{}
+	_, code := r.run(r.t, typedSecret, "user", "add", fakeEmail, "--password-stdin")
+	require.Zero(r.t, code)
 	for _, letter := range []string{"t", "p"} {
 		out, _ := r.run(r.t, "", "token", "issue", "gone"+letter, "--json")
 		_, code := r.run(r.t, "", "oauth", "provider", "add", "gone"+letter, "--token-url", "https://id.example.com/token")

@@ -29,7 +29,7 @@ func docPages() map[string]int {
 		"guide/sharing.md":             0,
 		"guide/refresh-drill.md":       3, // takes a minute; loses on purpose; needs a PostgreSQL
 		"guide/oauth.md":               4, // a person at a provider
-		"guide/people.md":              1, // needs a second factor of the one who asks
+		"guide/people.md":              2, // needs a browser; needs a second factor of the one who asks
 		"guide/single-sign-on.md":      1,
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
 		"guide/troubleshooting.md":     1, // there must be a credential that was tampered with

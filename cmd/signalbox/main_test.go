@@ -22,7 +22,7 @@ import (
 
 // TestMain lets scripts and tests run this very program as the command signalbox.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"signalbox": main})
+	testscript.Main(m, map[string]func(){"signalbox": main, "fakebrowser": fakeBrowser})
 }
 
 // plantedKey is the upstream key of the tests; it may appear nowhere but at the fake upstream and in a reveal.

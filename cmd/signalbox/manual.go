@@ -106,7 +106,9 @@ func manual() []chapter {
 		{"token issue", "Issues a token, with which a person's scripts or a service account speak to the server. It is shown once; the token alone goes to standard output.", "signalbox token issue ci --scope trains:read --expires 30d\nsignalbox token issue build --service-account ci --expires 30d"},
 		{"token list", "Lists your tokens, or those of a service account, with their scopes and last use, never the tokens.", "signalbox token list\nsignalbox token list --service-account ci"},
 		{"token revoke", "Ends a token at once, everywhere.", "signalbox token revoke tok_01m80rvgm8e3drxqxa5zhs6fhr"},
-		{"whoami", "Shows who the server takes you for, with which role and scopes.", "signalbox whoami"},
+		{"login", "Opens the server's page in the browser, where you sign in as always and agree that this computer's command line acts as you. From then on commands speak to that server as you, where no token and no other server is named. --no-browser, or a machine without one, prints the address and asks for the code that its page shows.\n\nThe sign-in is kept in $XDG_CONFIG_HOME/signalbox/login.json (else ~/.config), which only you can read, is renewed as it is used, and ends after 30 days unused or 180 days in all. It proves what the browser's did: what asks for a proof of the last five minutes asks for signalbox login again.", "signalbox login\nsignalbox login --server https://signalbox.example.com\nsignalbox login --server https://signalbox.example.com --no-browser"},
+		{"logout", "Ends the sign-in of signalbox login at its server, and forgets it here. Tokens in variables and files stay.", "signalbox logout"},
+		{"whoami", "Shows who the server takes you for, with which role and scopes, by what (signalbox login, a variable, the operator token), and until when.", "signalbox whoami\nsignalbox whoami --json"},
 		{"version", "Prints the version of this program.", "signalbox version --json"},
 		{"openapi", "Prints the OpenAPI document of the REST API, as the server gives it out at /api/openapi.json.", "signalbox openapi"},
 	}

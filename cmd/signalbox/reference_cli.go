@@ -53,7 +53,7 @@ func cliPage(root *cobra.Command, b *bytes.Buffer) error {
 	b.WriteString("# Command line\n\n" + about + "\n\n")
 	b.WriteString("Every command takes `--json`, which writes the answer, or the error, as JSON, and `--help`. Secrets never stand on the command line: they come from a prompt that does not show them, " +
 		"from standard input, or from a file. Where a command needs a running server, [`SIGNALBOX_URL`](configuration.md#url) names it and [`SIGNALBOX_TOKEN`](configuration.md#token) opens it; " +
-		"on the server's own machine neither is needed.\n\n")
+		"after [`signalbox login`](#signalbox-login), and on the server's own machine, neither is needed.\n\n")
 	head(b, "Command", "What it does")
 	visit(root, func(cmd *cobra.Command) {
 		if works(cmd) {
@@ -99,7 +99,7 @@ func cliCommand(b *bytes.Buffer, cmd *cobra.Command) {
 		switch {
 		case f.Hidden || f.Name == "help":
 		case settingOf(f) != nil:
-			settings = append(settings, fmt.Sprintf("[`--%s`](configuration.md#%s)", f.Name, f.Name))
+			settings = append(settings, fmt.Sprintf("[`--%s`](configuration.md#%s)", f.Name, settingOf(f).Name))
 		default:
 			own = append(own, f)
 		}

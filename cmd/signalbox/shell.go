@@ -26,6 +26,7 @@ type shell struct {
 	out, err *os.File
 	env      app.Environ
 	json     bool
+	by       string // what the command showed the server
 }
 
 // system is the shell of the process.
@@ -75,6 +76,12 @@ func (s *shell) fail(cmd *cobra.Command, err error) int {
 		return 1
 	}
 	p := problem(err)
+	switch {
+	case p.Code == "unauthenticated" && s.by == byLogin:
+		p.Detail += " On the command line: signalbox login."
+	case p.Code == "step_up_required":
+		p.Detail += " On the command line: signalbox login, and repeat it within five minutes."
+	}
 	if s.json {
 		_ = s.writeJSON(s.err, p)
 		return p.exit
@@ -223,22 +230,41 @@ func (s *shell) client(cmd *cobra.Command) (*client.Client, app.Config, error) {
 		return nil, cfg, err
 	}
 	token := cfg.Token
+	s.by = cfg.Origin("token")
+	if token.IsZero() {
+		k, err := s.keeper(&cfg)
+		if err != nil {
+			return nil, cfg, err
+		}
+		if k != nil {
+			s.by = byLogin
+			s.warnPlain(cfg.URL)
+			return client.New(cfg.URL, "", client.WithUserAgent(agent()), client.WithTokens(k.token)), cfg, nil
+		}
+	}
 	if token.IsZero() && app.IsLocal(cfg.URL) {
+		s.by = app.OperatorTokenFile
 		if token, err = app.ReadOperatorToken(cfg.DataDir); err != nil {
 			return nil, cfg, fmt.Errorf("read the operator token: %w", err)
 		}
 	}
 	if token.IsZero() {
-		detail := "No token: set SIGNALBOX_TOKEN, or SIGNALBOX_TOKEN_FILE to the file that holds it."
+		detail := "No token: run signalbox login --server " + cfg.URL + ", or set SIGNALBOX_TOKEN, or SIGNALBOX_TOKEN_FILE to the file that holds it."
 		if app.IsLocal(cfg.URL) {
 			detail += " On the server's own machine none is needed: there the first signalbox serve leaves one in " + filepath.Join(cfg.DataDir, app.OperatorTokenFile) + "."
 		}
 		return nil, cfg, fault.New(fault.Unauthenticated, "unauthenticated", detail)
 	}
-	if strings.HasPrefix(cfg.URL, "http:") && !app.IsLocal(cfg.URL) {
-		s.note("Warning: %s is not encrypted, so the token can be read on the way. Use the server's https address.", cfg.URL)
+	s.warnPlain(cfg.URL)
+	return client.New(cfg.URL, token.Reveal(), client.WithUserAgent(agent())), cfg, nil
+}
+
+func agent() string { return "signalbox-cli/" + app.Version() }
+
+func (s *shell) warnPlain(server string) {
+	if strings.HasPrefix(server, "http:") && !app.IsLocal(server) {
+		s.note("Warning: %s is not encrypted, so the token can be read on the way. Use the server's https address.", server)
 	}
-	return client.New(cfg.URL, token.Reveal(), client.WithUserAgent("signalbox-cli/"+app.Version())), cfg, nil
 }
 
 // colour says whether w may be written to in colours.

@@ -110,22 +110,6 @@ func (s *shell) tokenRevoke() *cobra.Command {
 	})
 }
 
-func (s *shell) whoamiCommand() *cobra.Command {
-	return s.remote("whoami", "Show who the server takes you for", words(), func(cmd *cobra.Command, _ []string) error {
-		c, cfg, err := s.client(cmd)
-		if err != nil {
-			return err
-		}
-		who, err := c.WhoAmI(cmd.Context())
-		if err != nil {
-			return err
-		}
-		return s.show(who, func() {
-			s.facts("server", cfg.URL, "kind", who.Kind, "name", who.Name, "id", who.ID, "person", who.UserID, "service account", who.ServiceAccountID, "role", who.Role, "scopes", strings.Join(who.Scopes, " "))
-		})
-	})
-}
-
 func (s *shell) versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version of this program", Args: words(), RunE: func(*cobra.Command, []string) error {
 		return s.show(map[string]string{"version": app.Version()}, func() { s.say("signalbox %s", app.Version()) })

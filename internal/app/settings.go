@@ -276,7 +276,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "url", Env: []string{"SIGNALBOX_URL"}, Default: "http://127.0.0.1:8420", Kind: "url", Use: UseClient,
-			Doc: "the running server to speak to",
+			Doc: "the running server to speak to (where it is not set: the one of signalbox login, if somebody is signed in and no token is set)",
 			set: func(c *Config, s string) error {
 				u, err := url.Parse(s)
 				if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -288,7 +288,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "token", Env: []string{"SIGNALBOX_TOKEN"}, Secret: true, Kind: "token", Use: UseClient,
-			Doc: "personal access token (default the file operator.token in the data directory, when the server is on this machine)",
+			Doc: "personal access token (default what signalbox login keeps for this server; else the file operator.token in the data directory, when the server is on this machine)",
 			set: func(c *Config, s string) error { c.Token = secret.FromString(s); return nil },
 		},
 	}
