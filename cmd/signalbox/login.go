@@ -34,7 +34,7 @@ const (
 
 func (s *shell) loginCommand() *cobra.Command {
 	var noBrowser bool
-	cmd := s.remote("login", "Sign in with the browser", words(), func(cmd *cobra.Command, _ []string) error { return s.login(cmd, noBrowser) })
+	cmd := s.remote("login", "Sign in with the browser", words(), func(cmd *cobra.Command, _ []string) error { return s.signIn(cmd, noBrowser) })
 	cmd.Flags().BoolVar(&noBrowser, "no-browser", false, "open no browser; print the address, and ask for the code that its page shows")
 	// What every other command calls --url is --server here as well.
 	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
@@ -46,8 +46,8 @@ func (s *shell) loginCommand() *cobra.Command {
 	return cmd
 }
 
-// login begins at the server's page, and keeps what its code is worth.
-func (s *shell) login(cmd *cobra.Command, noBrowser bool) error {
+// signIn begins at the server's page, and keeps what its code is worth.
+func (s *shell) signIn(cmd *cobra.Command, noBrowser bool) error {
 	cfg, err := s.config(cmd)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (s *shell) fetchTokens(ctx context.Context, c *client.Client, server string
 		b.close(ctx, false, "")
 	}
 	s.note("Open this address in a browser, sign in there and agree; then paste the code that it shows:\n%s", page)
-	code, err := s.pasted(ctx)
+	code, err := s.pastedCode(ctx)
 	if err != nil {
 		return client.Login{}, err
 	}
@@ -133,8 +133,8 @@ func (s *shell) exchange(ctx context.Context, c *client.Client, answer loginAnsw
 	return c.ExchangeLoginCode(ctx, answer.code.Reveal(), verifier)
 }
 
-// pasted reads a code from the terminal, without echo, or from a pipe.
-func (s *shell) pasted(ctx context.Context) (secret.Value, error) {
+// pastedCode reads a code from the terminal, without echo, or from a pipe.
+func (s *shell) pastedCode(ctx context.Context) (secret.Value, error) {
 	if term.IsTerminal(int(s.in.Fd())) {
 		code, err := s.ask(ctx, "Code", "")
 		return secret.FromString(strings.TrimSpace(code.Reveal())), err
