@@ -184,6 +184,32 @@ func (r *Room) drop(credential, claimID string) {
 	}
 }
 
+// owes returns the pair of a credential that the database does not have yet, or nil.
+func (r *Room) owes(credential string) *debt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.debts {
+		if d.has() && d.credential == credential {
+			return d
+		}
+	}
+	return nil
+}
+
+// payFirst stores a pair of the credential that this process still owes, before anybody thinks of sending the token again.
+func (r *Room) payFirst(credential string) (version int64, err error) {
+	owed := r.owes(credential)
+	if owed == nil {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(r.base, settlePatience)
+	defer cancel()
+	if version, err = r.pay(ctx, owed); errors.Is(err, errOvertaken) {
+		return 0, nil
+	}
+	return version, err
+}
+
 // work pays debts and sweeps until the room is closed.
 func (r *Room) work() {
 	tick := time.NewTimer(0)
@@ -234,9 +260,6 @@ func (r *Room) due(now time.Time) (out []*debt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.debts {
-		if d.paying == nil {
-			d.paying = make(chan struct{}, 1)
-		}
 		if !d.nextAt.After(now) {
 			out = append(out, d)
 		}
@@ -271,6 +294,9 @@ func (r *Room) sweep() {
 		return // the database is away; nothing depends on this
 	}
 	for _, id := range ids {
+		if r.owes(id) != nil {
+			continue // this process knows what became of it
+		}
 		if err := r.judgeLapsed(ctx, id); err != nil && r.base.Err() == nil {
 			r.log.Warn("a lapsed claim could not be judged", "credential", id, "cause", err)
 		}

@@ -133,17 +133,17 @@ func (r *Room) fly(f *flight, w want) {
 	r.mu.Lock()
 	delete(r.flights, w.credential)
 	r.tally.coalesced(f.provider, f.joined.Load())
-	if f.err != nil && w.on == Due && !errors.Is(f.err, errDead) {
-		r.quiet[w.credential] = quiet{generation: w.generation, until: time.Now().Add(quietFor(f.err)), err: f.err}
+	if e, ok := fault.As(f.err); ok && w.on == Due && (e.Code == "refresh_failed" || e.Code == "login_required") { // not of the database, which may be back at once
+		r.quiet[w.credential] = quiet{generation: w.generation, until: time.Now().Add(quietFor(e)), err: e}
 	}
 	r.mu.Unlock()
 	close(f.done)
 }
 
-// quietFor is how long an error need not be asked for again.
-func quietFor(err error) time.Duration {
+// quietFor is how long a refusal need not be asked for again.
+func quietFor(e *fault.Error) time.Duration {
 	d := quietMost
-	if e, ok := fault.As(err); ok && e.RetryAfter > 0 {
+	if e.RetryAfter > 0 {
 		d = min(d, time.Duration(e.RetryAfter)*time.Second)
 	}
 	return max(d, quietLeast)
@@ -155,6 +155,9 @@ func (r *Room) bring(f *flight, w want) (int64, error) {
 	defer end.Stop()
 	waiting := false
 	for {
+		if version, err := r.payFirst(w.credential); version > w.generation || err != nil {
+			return version, err
+		}
 		rep, err := r.look(f, w)
 		if err == nil && rep.claim == nil && rep.moved == 0 && !rep.busy {
 			rep, err = r.ask(r.base, w)

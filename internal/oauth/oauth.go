@@ -145,16 +145,19 @@ func New(cfg Config) (*Room, error) {
 // Start takes up what an earlier process has left on disk, and begins the background work. It must be called once, after the database was
 // started.
 func (r *Room) Start() error {
-	left, err := r.spills.list()
+	left, strange, err := r.spills.list()
 	if err != nil {
 		return err
+	}
+	for _, err := range strange {
+		r.log.Error("a file among the refreshed tokens cannot be read and is left alone", "cause", err)
 	}
 	r.mu.Lock()
 	for _, s := range left {
 		if s.overtaken {
 			r.spare[s.credential] = append(r.spare[s.credential], s)
 		} else {
-			r.debts[s.claim] = &debt{spill: s}
+			r.debts[s.claim] = &debt{spill: s, paying: make(chan struct{}, 1)}
 		}
 	}
 	r.mu.Unlock()

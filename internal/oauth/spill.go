@@ -146,11 +146,11 @@ func (d spillDir) setAside(s spill) (spill, error) {
 	return s, d.sync()
 }
 
-// list reads what is there. A file that is no pair of this keyring is left alone and is an error: it may be somebody's only token.
-func (d spillDir) list() (out []spill, err error) {
+// list reads what is there. A file that is no pair of this keyring is left alone and told: it may be somebody's only token.
+func (d spillDir) list() (out []spill, strange []error, err error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
-		return nil, fmt.Errorf("read the directory of refreshed tokens: %w", err)
+		return nil, nil, fmt.Errorf("read the directory of refreshed tokens: %w", err)
 	}
 	for _, e := range entries {
 		base, overtaken := strings.CutSuffix(e.Name(), overtakenMark)
@@ -159,11 +159,12 @@ func (d spillDir) list() (out []spill, err error) {
 		}
 		s, err := d.read(e.Name(), base, overtaken)
 		if err != nil {
-			return nil, err
+			strange = append(strange, err)
+			continue
 		}
 		out = append(out, s)
 	}
-	return out, nil
+	return out, strange, nil
 }
 
 func (d spillDir) read(name, base string, overtaken bool) (spill, error) {

@@ -15,6 +15,12 @@ type Refresher interface {
 	Fresh(ctx context.Context, credentialID string, generation int64, why oauth.Why) (int64, error)
 }
 
+const (
+	// knowsWithin bounds the wait for news of a fresh token; knowsEvery is how often they are looked for.
+	knowsWithin = time.Second
+	knowsEvery  = 2 * time.Millisecond
+)
+
 // inUseFor is how long after its last use an account's access token is still kept fresh.
 const inUseFor = time.Hour
 
@@ -82,12 +88,23 @@ func (t *trip) because(err error) error {
 	return err
 }
 
-// knows returns when this instance goes by that version of a credential, or a later one. Another instance may have stored it.
+// knows returns when this instance goes by that version of a credential, or a later one. Another instance may have stored it, or another
+// goroutine of this one, which is about to tell.
 func (r *Room) knows(ctx context.Context, id string, version int64) error {
-	if a := r.lines.Load().accounts.get(id); a != nil && a.Version < version {
-		return r.db.CatchUp(ctx)
+	for limit := time.Now().Add(knowsWithin); ; {
+		a := r.lines.Load().accounts.get(id)
+		if a == nil || a.Version >= version || time.Now().After(limit) {
+			return nil
+		}
+		if err := r.db.CatchUp(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(knowsEvery):
+		}
 	}
-	return nil
 }
 
 // again grants the request another lease on the same account, with a fresh access token, after the upstream has refused the one that it had: once
