@@ -101,7 +101,11 @@ func TestFirstStartMakesEverythingOnce(t *testing.T) {
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
-		require.EqualValues(t, 0o600, mode(t, filepath.Join(cfg.DataDir, e.Name())), e.Name())
+		want := 0o600
+		if e.IsDir() {
+			want = 0o700
+		}
+		require.EqualValues(t, want, mode(t, filepath.Join(cfg.DataDir, e.Name())), e.Name())
 	}
 	require.Subset(t, names, []string{"root.key", "operator.token", "signalbox.db"})
 	require.NotContains(t, names, "first-start")

@@ -51,6 +51,24 @@ func TestLogin(t *testing.T) {
 	})
 }
 
+// TestALoginWithoutARefreshTokenForgetsTheOldOne: it belongs to the grant of the login before.
+func TestALoginWithoutARefreshTokenForgetsTheOldOne(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		l.add("work", l.server)
+		done, err := l.Finish(l.t.Context(), ada, l.server.agree(l.begin(ada, l.start("x"))))
+		require.NoError(l.t, err)
+		require.Contains(l.t, done.Credential.SecretFields, "refresh_token")
+		l.server.answer = func(w http.ResponseWriter) bool {
+			l.server.json(w, 200, map[string]any{"access_token": "planted-only-access", "token_type": "Bearer"})
+			return true
+		}
+		done, err = l.Finish(l.t.Context(), ada, l.server.agree(l.begin(ada, oauth.Start{CredentialID: done.Credential.ID, Way: oauth.ByBrowser, RedirectURL: callback})))
+		require.NoError(l.t, err)
+		require.Equal(l.t, []string{"access_token"}, done.Credential.SecretFields)
+		require.Nil(l.t, done.Credential.OAuth.ExpiresAt)
+	})
+}
+
 // TestStateIsOfOneSessionOnceAndInTime: whatever else comes with a state is refused, and says why.
 func TestStateIsOfOneSessionOnceAndInTime(t *testing.T) {
 	eachLogins(t, func(l *logins) {

@@ -165,12 +165,16 @@ func TestCallbacksThatAreNone(t *testing.T) {
 			status int
 			text   string
 		}{
-			"no code":      {func(q url.Values) { q.Del("code") }, 400, "holds no code"},
-			"no state":     {func(q url.Values) { q.Del("state") }, 400, "does not belong"},
-			"two states":   {func(q url.Values) { q.Add("state", "x") }, 400, "says something twice"},
-			"two codes":    {func(q url.Values) { q.Add("code", "x") }, 400, "says something twice"},
-			"yes and no":   {func(q url.Values) { q.Set("error", "access_denied") }, 400, "both yes and no"},
-			"no":           {func(q url.Values) { q.Del("code"); q.Set("error", "access_denied"); q.Set("error_description", "planted text") }, 422, "said no"},
+			"no code":    {func(q url.Values) { q.Del("code") }, 400, "holds no code"},
+			"no state":   {func(q url.Values) { q.Del("state") }, 400, "does not belong"},
+			"two states": {func(q url.Values) { q.Add("state", "x") }, 400, "says something twice"},
+			"two codes":  {func(q url.Values) { q.Add("code", "x") }, 400, "says something twice"},
+			"yes and no": {func(q url.Values) { q.Set("error", "access_denied") }, 400, "both yes and no"},
+			"no": {func(q url.Values) {
+				q.Del("code")
+				q.Set("error", "access_denied")
+				q.Set("error_description", "planted text")
+			}, 422, "said no"},
 			"another's":    {func(q url.Values) { q.Set("iss", "https://other.example") }, 409, "another provider"},
 			"unknown":      {func(q url.Values) { q.Set("state", "planted-unknown") }, 409, "no login that was begun here"},
 			"odd failures": {func(q url.Values) { q.Del("code"); q.Set("error", "<script>planted") }, 422, "refused the login"},
