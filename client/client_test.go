@@ -1,7 +1,9 @@
 package client_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -163,4 +165,31 @@ func TestLinkTellsNewFromExisting(t *testing.T) {
 		require.Equal(t, "cred_1", link.CredentialID)
 		require.Equal(t, status == 201, created)
 	}
+}
+
+// TestWithTokens: each request asks for its token, and when there is none nothing is sent.
+func TestWithTokens(t *testing.T) {
+	var seen []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen = append(seen, r.Header.Get("Authorization"))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"version":"1"}`))
+	}))
+	defer server.Close()
+	tokens, none := []string{"planted-1", "planted-2"}, errors.New("there is no token")
+	c := client.New(server.URL, "unused", client.WithTokens(func(context.Context) (string, error) {
+		if len(tokens) == 0 {
+			return "", none
+		}
+		next := tokens[0]
+		tokens = tokens[1:]
+		return next, nil
+	}))
+	for range 2 {
+		_, err := c.Version(t.Context())
+		require.NoError(t, err)
+	}
+	_, err := c.Version(t.Context())
+	require.ErrorIs(t, err, none)
+	require.Equal(t, []string{"Bearer planted-1", "Bearer planted-2"}, seen)
 }

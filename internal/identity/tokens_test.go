@@ -29,7 +29,7 @@ func TestTokenLifeCycle(t *testing.T) {
 		caller, err := h.Token(bearer)
 		require.NoError(t, err)
 		require.Equal(t, identity.Caller{
-			Kind: identity.KindToken, ID: tok.ID, Name: "Ada / laptop", UserID: u.ID, Role: identity.Administrator, Scopes: tok.Scopes, OnBehalf: u.ID,
+			Kind: identity.KindToken, ID: tok.ID, Name: "Ada / laptop", UserID: u.ID, Role: identity.Administrator, Scopes: tok.Scopes, OnBehalf: u.ID, Until: *tok.ExpiresAt,
 		}, caller)
 		require.Equal(t, u.ID, caller.Event(store.CredentialView, store.Target{}).OnBehalf)
 
