@@ -26,7 +26,7 @@ func (s *shell) completions(root *cobra.Command) {
 	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames, "GROUP": groupNames,
 		"SERVICE-ACCOUNT": serviceAccountNames}
 	fixed := map[string][]cobra.Completion{
-		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "status": {"active", "expiring", "expired", "disabled", "compromised"},
+		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "health": healthNames(), "status": {"active", "expiring", "expired", "disabled", "compromised"},
 		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
 		"kind": channelKindNames(), "severity": severityNames(), "message": messageKindNames(), "state": notify.States(), "tls": {"starttls", "implicit", "none"},
 		"role": roleNames(), "allow": {"use", "reveal", "manage", "owner"},

@@ -68,6 +68,14 @@ func typeNames() []string {
 	return out
 }
 
+func healthNames() []string {
+	var out []string
+	for _, h := range vault.Healths() {
+		out = append(out, string(h))
+	}
+	return out
+}
+
 // fields are the secret fields that a person is asked for.
 func fields(row vault.TypeRow) []field {
 	var out []field
@@ -168,6 +176,7 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 	flags.StringVar(&f.Type, "type", "", "only this type: "+strings.Join(typeNames(), ", "))
 	flags.StringVar(&f.Provider, "provider", "", "only this provider")
 	flags.StringVar(&f.Status, "status", "", "only this status: active, expiring, expired, disabled or compromised")
+	flags.StringVar(&f.Health, "health", "", "only OAuth credentials of this health: "+strings.Join(healthNames(), ", "))
 	flags.StringVar(&f.Tag, "tag", "", "only with this tag")
 	flags.StringVar(&f.Owner, "owner", "", "only of this owner")
 	flags.StringVar(&f.TrainID, "train", "", "only linked to this train")

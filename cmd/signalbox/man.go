@@ -159,6 +159,8 @@ func roff(text string) string {
 		}
 		for _, r := range line {
 			switch {
+			case r == '\t':
+				b.WriteString("    ")
 			case r == '\\':
 				b.WriteString(`\e`)
 			case r == '-':
