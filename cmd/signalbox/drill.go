@@ -50,7 +50,7 @@ func (s *shell) refreshDrill() *cobra.Command {
 	flags.Uint64Var(&f.seed, "seed", 0, "decides which refreshes meet mischief (default a random one, which is printed)")
 	flags.BoolVar(&f.postgres, "postgres", false, "use a database of its own on the server of DATABASE_URL, instead of SQLite; it is removed again")
 	flags.BoolVar(&f.naive, "naive", false, "the control: callers that refresh by themselves, without Signalbox")
-	flags.BoolVar(&f.instance, "instance", false, "")
+	flags.BoolVar(&f.instance, "instance", false, "be one of its processes")
 	_ = flags.MarkHidden("instance")
 	return cmd
 }
