@@ -141,11 +141,11 @@ func TestStartIsReadyInTwoSeconds(t *testing.T) {
 				require.Less(t, took, 2*time.Second, round)
 				if round == "first start" {
 					p.signal(syscall.SIGKILL)
-					require.Equal(t, -1, p.wait(5*time.Second))
+					require.Equal(t, -1, p.wait(20*time.Second))
 					continue
 				}
 				p.signal(syscall.SIGTERM)
-				require.Zero(t, p.wait(5*time.Second))
+				require.Zero(t, p.wait(20*time.Second))
 			}
 		})
 	}
@@ -204,7 +204,7 @@ func TestSIGTERMLetsOpenStreamsFinish(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 40, strings.Count(string(rest), "event: content_block_delta\n"))
 	require.Contains(t, string(rest), "event: message_stop\n")
-	require.Zero(t, p.wait(5*time.Second))
+	require.Zero(t, p.wait(20*time.Second))
 	require.NoDirExists(t, told.DataDir)
 	require.Regexp(t, `"msg":"request",.*"path":"/v1/messages","status":200`, p.err.String())
 	require.False(t, strings.Contains(p.err.String(), told.APIKey))
@@ -213,7 +213,7 @@ func TestSIGTERMLetsOpenStreamsFinish(t *testing.T) {
 func TestDevEndsWithItsTerminal(t *testing.T) {
 	p, told := dev(t)
 	p.signal(syscall.SIGHUP)
-	require.Zero(t, p.wait(5*time.Second))
+	require.Zero(t, p.wait(20*time.Second))
 	require.NoDirExists(t, told.DataDir)
 }
 
@@ -235,7 +235,7 @@ func TestADrainEnds(t *testing.T) {
 				p.signal(syscall.SIGTERM)
 				time.Sleep(100 * time.Millisecond)
 			}
-			require.Zero(t, p.wait(5*time.Second), p.err.String())
+			require.Zero(t, p.wait(20*time.Second), p.err.String())
 			rest, err := io.ReadAll(lines)
 			require.False(t, err == nil && strings.Contains(string(rest), "message_stop"), "a cut stream must not look complete")
 			require.Contains(t, p.err.String(), "open streams are cut")
@@ -279,7 +279,7 @@ func TestSetUpOverTheRealServer(t *testing.T) {
 	require.Contains(t, who.out.String(), "Ada / set-up")
 
 	p.signal(syscall.SIGTERM)
-	require.Zero(t, p.wait(5*time.Second))
+	require.Zero(t, p.wait(20*time.Second))
 	require.NoError(t, filepath.WalkDir(data, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
