@@ -181,7 +181,7 @@ func Settings() []Setting {
 			set: func(c *Config, s string) (err error) { c.BodyLimit, err = parseSize(s); return err },
 		},
 		{
-			Name: "claude-oauth-client-id", Env: []string{"CLAUDE_OAUTH_CLIENT_ID"}, Kind: "text", Use: UseServe,
+			Name: "claude-oauth-client-id", Env: []string{"SIGNALBOX_CLAUDE_OAUTH_CLIENT_ID", "CLAUDE_OAUTH_CLIENT_ID"}, Kind: "text", Use: UseServe,
 			Doc: "client id for logins at the OAuth provider anthropic (default that of Anthropic's own client)",
 			set: func(c *Config, s string) error {
 				c.AnthropicClientID = s

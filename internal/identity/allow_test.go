@@ -40,6 +40,8 @@ sso:write               yes            -              -              -          
 metrics:read            yes            yes            yes            -              yes
 notifications:read      yes            yes            yes            -              yes
 notifications:write     yes            -              -              -              -
+oauth_providers:read    yes            yes            yes            yes            yes
+oauth_providers:write   yes            -              -              -              -
 `
 
 func TestAllowTable(t *testing.T) {
