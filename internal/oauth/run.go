@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/secret"
@@ -193,9 +194,18 @@ func (r *Room) settle(cl *claim, a provider.Answer) (*claim, error) {
 // outcome stores the answer of a call that brought nothing, in one transaction with its record and, when a person is needed, the message.
 func (r *Room) outcome(ctx context.Context, d *debt) error {
 	cl, a := d.claim, d.answer
-	spare := r.untried(cl)
+	// Only this answer speaks of the token that was sent. Any other leaves its fate open, or is about the client, and an overtaken pair that was
+	// sent is kept: it may be the only good one.
+	refused := a.Verdict == provider.Refused && a.Code == codeInvalidGrant
+	var spare *spill
+	if refused {
+		if cl.spare != nil {
+			r.withhold(cl.credential, cl.spare.claim) // before the state says that what is kept may be tried
+		}
+		spare = r.untried(cl.credential)
+	}
 	began := time.Now()
-	return r.db.Write(ctx, func(tx *store.Tx) error {
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		d.next, d.told = nil, nil
 		g, err := r.vault.OpenGrant(tx, cl.credential)
 		if err != nil {
@@ -220,7 +230,7 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 			return nil
 		}
 		on := happening(a.Verdict)
-		if on == Refused && spare != nil {
+		if spare != nil {
 			on = Spared
 		}
 		v, known := judge(c.standing, on, facts{now: tx.Now(), ends: cl.ends, grace: cl.provider.Grace, retryAfter: a.RetryAfter, jitter: jitter()})
@@ -247,7 +257,14 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		}
 		return c.save(tx, before)
 	})
+	if refused && cl.spare != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
+		r.discard(*cl.spare)
+	}
+	return err
 }
+
+// codeInvalidGrant is the one refusal that is about the refresh token.
+const codeInvalidGrant = "invalid_grant"
 
 // lost records that a person must log in, and has people hear of it.
 func (r *Room) lost(tx *store.Tx, cl *claim, code string) error {
