@@ -17,8 +17,10 @@ type debt struct {
 	claim  *claim // of an answer; nil for a pair
 	answer provider.Answer
 
-	next *claim // the overtaken pair is to be tried
-	told error  // what those who wait are told
+	// next is the claim with which an overtaken pair is to be sent, and told is what those who wait are told, once the debt is paid. The
+	// room's mutex guards both.
+	next *claim
+	told error
 
 	paying chan struct{} // holds one token: who has it pays
 	failed int
@@ -62,9 +64,10 @@ func (r *Room) pay(ctx context.Context, d *debt) (version int64, err error) {
 	}
 	r.mu.Lock()
 	_, owed := r.debts[d.id()]
+	told := d.told
 	r.mu.Unlock()
 	if !owed { // the other one has paid
-		return 0, d.told
+		return 0, told
 	}
 	if r.dead.Load() {
 		return 0, errDead
@@ -235,13 +238,7 @@ func (r *Room) work() {
 		}
 		now := time.Now()
 		for _, d := range r.due(now) {
-			ctx, cancel := context.WithTimeout(r.base, settlePatience)
-			_, _ = r.pay(ctx, d) // it says itself what went wrong, and stays owed
-			cancel()
-			if d.next != nil && r.begin() {
-				next := d.next
-				go func() { defer r.flying.Done(); _, _ = r.run(next) }()
-			}
+			r.payDue(d)
 		}
 		if now.Sub(swept) >= sweepEvery {
 			swept = now
@@ -250,6 +247,22 @@ func (r *Room) work() {
 		r.tend()
 		tick.Reset(r.pause(time.Now(), swept))
 	}
+}
+
+// payDue pays a debt in the background, and makes the call that it may bring.
+func (r *Room) payDue(d *debt) {
+	ctx, cancel := context.WithTimeout(r.base, settlePatience)
+	defer cancel()
+	_, _ = r.pay(ctx, d) // it says itself what went wrong, and stays owed
+	if !r.begin() {
+		return // a flight that waits for the debt may still make the call; else the claim lapses
+	}
+	next, _ := r.hand(d)
+	if next == nil {
+		r.flying.Done()
+		return
+	}
+	go func() { defer r.flying.Done(); _, _ = r.run(next) }()
 }
 
 // begin counts a call among those that Close waits for; false when nothing may begin any more.

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
@@ -129,5 +131,57 @@ func TestARefusedClientLeavesAnOvertakenPair(t *testing.T) {
 		require.Empty(t, s.spilled())
 		sent := s.server.sent(before)
 		require.Len(t, slices.Compact(slices.Sorted(slices.Values(sent))), 2)
+	})
+}
+
+// locked keeps the credential's lock until release is called.
+func (p *process) locked(t testing.TB, id string) (release func()) {
+	t.Helper()
+	held, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- p.db.Write(context.Background(), func(tx *store.Tx) error {
+			if _, err := p.vault.OpenGrant(tx, id); err != nil {
+				return err
+			}
+			close(held)
+			<-free
+			return errRollback
+		})
+	}()
+	<-held
+	return func() {
+		close(free)
+		require.ErrorIs(t, <-done, errRollback)
+	}
+}
+
+// TestAClaimIsOneCall: the background work and the flight both settle one refusal, and the overtaken pair is sent by one of them.
+func TestAClaimIsOneCall(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.lenient()
+		p := s.open()
+		id := s.connect(p)
+		heir, _ := s.overtaken(t, id, p)
+		before, recorded := s.server.count(), heir.pending(t)
+		s.server.next(answers(provider.Refused, "invalid_grant", 400, 0))
+		var release func()
+		heir.meets(oauth.AtAnswered, func() { release = heir.locked(t, id) })
+		_, _, version := heir.pair(t, id)
+		came := make(chan error, 1)
+		go func() {
+			_, err := heir.Fresh(context.Background(), id, version, oauth.Needed)
+			came <- err
+		}()
+		require.Eventually(t, func() bool { return heir.Owed() == 1 }, 10*time.Second, time.Millisecond)
+		pay := heir.DueNow()
+		release()
+		require.NoError(t, <-came)
+		pay()
+		heir.Close()
+		require.Equal(t, before+2, s.server.count(), "the stored token and the pair, each once")
+		require.Equal(t, recorded+2, heir.pending(t))
+		require.Zero(t, s.server.revoked())
+		_, _, version = heir.pair(t, id)
+		require.EqualValues(t, 3, version)
 	})
 }

@@ -188,7 +188,16 @@ func (r *Room) settle(cl *claim, a provider.Answer) (*claim, error) {
 		}
 		return nil, err
 	}
-	return d.next, d.told
+	return r.hand(d)
+}
+
+// hand returns what a paid debt has brought. A claim goes to the first who asks: it is one call, and both who paid and who waited for that come
+// here.
+func (r *Room) hand(d *debt) (next *claim, told error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, d.next = d.next, nil
+	return next, d.told
 }
 
 // outcome stores the answer of a call that brought nothing, in one transaction with its record and, when a person is needed, the message.
@@ -205,8 +214,10 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		spare = r.untried(cl.credential)
 	}
 	began := time.Now()
+	var next *claim
+	var told error
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
-		d.next, d.told = nil, nil
+		next, told = nil, nil
 		g, err := r.vault.OpenGrant(tx, cl.credential)
 		if err != nil {
 			return err
@@ -239,17 +250,14 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		}
 		c.code = a.Code
 		if v.post {
-			next := *cl
-			next.recovery, next.spare, next.why, next.began = true, spare, Found, began
-			next.send.RefreshToken = spare.refresh
-			if err := c.take(tx, &next, v, before); err != nil {
-				return err
-			}
-			d.next = &next
-			return nil
+			again := *cl
+			again.recovery, again.spare, again.why, again.began = true, spare, Found, began
+			again.send.RefreshToken = spare.refresh
+			next = &again
+			return c.take(tx, next, v, before)
 		}
 		c.standing = v.next
-		d.told = errNotRefreshed(c.State, c.code, wait(c.standing, tx.Now()))
+		told = errNotRefreshed(c.State, c.code, wait(c.standing, tx.Now()))
 		if v.Notify && before.health != vault.NeedsLogin { // they know, when a person had it tried once more
 			if err := r.lost(tx, cl, a.Code); err != nil {
 				return err
@@ -260,7 +268,13 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 	if refused && cl.spare != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
 		r.discard(*cl.spare)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.next, d.told = next, told
+	return nil
 }
 
 // codeInvalidGrant is the one refusal that is about the refresh token.
