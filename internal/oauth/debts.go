@@ -392,8 +392,13 @@ func (r *Room) worth(ctx context.Context, s spill) (use, refused bool, err error
 		if err != nil {
 			return err
 		}
-		use, refused = newest > 0 && newest <= s.generation, c.refused()
-		return nil
+		use, refused = false, c.refused()
+		if newest == 0 {
+			return nil // the credential is gone
+		}
+		anew, err := r.vault.NewLogin(tx, s.credential, s.generation)
+		use = !anew
+		return err
 	})
 	return use, refused, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -184,4 +185,37 @@ func TestAClaimIsOneCall(t *testing.T) {
 		_, _, version = heir.pair(t, id)
 		require.EqualValues(t, 3, version)
 	})
+}
+
+// TestAnOvertakenPairOutlivesOtherChanges: a person's version that brings no new refresh token is no new login. The pair is kept, and saves the
+// connection when the provider refuses the token.
+func TestAnOvertakenPairOutlivesOtherChanges(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, p *process, id string){
+		"another secret": func(t *testing.T, p *process, id string) {
+			access := secret.FromString("at-by-hand-" + planted)
+			_, err := p.vault.Update(t.Context(), admin(), id, vault.Patch{Secrets: map[string]*secret.Value{"access_token": &access}}, "")
+			require.NoError(t, err)
+		},
+		"an earlier version": func(t *testing.T, p *process, id string) {
+			_, err := p.vault.Restore(t.Context(), admin(), id, 1)
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, s *site) {
+				s.lenient()
+				p := s.open()
+				id := s.connect(p)
+				heir, _ := s.overtaken(t, id, p)
+				change(t, heir, id)
+				heir.Sweep()
+				require.Equal(t, 1, heir.Spare())
+				require.Len(t, s.spilled(), 1)
+				s.server.next(answers(provider.Refused, "invalid_grant", 400, 0))
+				require.EqualValues(t, 4, heir.mustRefresh(t, id))
+				require.Zero(t, heir.Spare())
+				require.Empty(t, s.spilled())
+			})
+		})
+	}
 }
