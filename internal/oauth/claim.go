@@ -106,6 +106,9 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 		if !known {
 			return errState(c.State, w.on)
 		}
+		if w.spare != nil && (!c.refused() || !r.keeps(*w.spare)) {
+			v.post = false // somebody else was quicker
+		}
 		if !v.post {
 			out.state, out.until, out.code, out.busy = c.State, v.until, c.code, c.State.held()
 			if lapsed {

@@ -2,7 +2,10 @@ package oauth_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -343,6 +346,34 @@ func TestSpillsOfAnotherKeyring(t *testing.T) {
 		require.Zero(t, q.Owed(), "invariant 7: bound to its credential")
 		require.Contains(t, s.logs.String(), "move it away")
 		require.Equal(t, []string{moved}, s.spilled())
+	})
+}
+
+// TestAnUnreadSpillIsNotPassedOver: when the machine does not give a file, the process does not start without it; once it does, the pair is stored.
+func TestAnUnreadSpillIsNotPassedOver(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		p := s.open()
+		id := s.connect(p)
+		p.dies(oauth.AtSpilled)
+		_, err := p.needs(t, id)
+		require.Error(t, err)
+		p.Close()
+		path := filepath.Join(s.disk, s.spilled()[0])
+		aside := filepath.Join(t.TempDir(), "aside")
+		require.NoError(t, os.Rename(path, aside))
+		require.NoError(t, os.Symlink(path, path)) // fails to be read also by root
+		room := s.room(&process{db: p.db, vault: p.vault, disk: s.disk}, slog.New(slog.DiscardHandler))
+		err = room.Start()
+		require.ErrorIs(t, err, syscall.ELOOP)
+		require.ErrorContains(t, err, "start again")
+		room.Close()
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Rename(aside, path))
+		q := s.open()
+		require.Eventually(t, func() bool { return q.Owed() == 0 }, 10*time.Second, 5*time.Millisecond)
+		_, _, version := q.pair(t, id)
+		require.EqualValues(t, 2, version)
+		require.Equal(t, 1, s.server.count())
 	})
 }
 

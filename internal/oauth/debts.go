@@ -17,8 +17,10 @@ type debt struct {
 	claim  *claim // of an answer; nil for a pair
 	answer provider.Answer
 
-	next *claim // the overtaken pair is to be tried
-	told error  // what those who wait are told
+	// next is the claim with which an overtaken pair is to be sent, and told is what those who wait are told, once the debt is paid. The
+	// room's mutex guards both.
+	next *claim
+	told error
 
 	paying chan struct{} // holds one token: who has it pays
 	failed int
@@ -62,9 +64,10 @@ func (r *Room) pay(ctx context.Context, d *debt) (version int64, err error) {
 	}
 	r.mu.Lock()
 	_, owed := r.debts[d.id()]
+	told := d.told
 	r.mu.Unlock()
 	if !owed { // the other one has paid
-		return 0, d.told
+		return 0, told
 	}
 	if r.dead.Load() {
 		return 0, errDead
@@ -149,38 +152,46 @@ func (r *Room) setAside(s spill) error {
 	return err
 }
 
-// untried returns an overtaken pair of the claim's credential that this process holds, other than the claim's own.
-func (r *Room) untried(cl *claim) *spill {
-	if cl.spare != nil {
-		r.drop(cl.credential, cl.spare.claim) // this one was refused
-	}
+// untried returns an overtaken pair of a credential that this process holds, or nil.
+func (r *Room) untried(credential string) *spill {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if list := r.spare[cl.credential]; len(list) > 0 {
+	if list := r.spare[credential]; len(list) > 0 {
 		s := list[len(list)-1]
 		return &s
 	}
 	return nil
 }
 
-// drop forgets an overtaken pair and removes its file.
-func (r *Room) drop(credential, claimID string) {
+// withhold takes an overtaken pair from those that are tried. Its file stays.
+func (r *Room) withhold(credential, claimID string) (s spill, held bool) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	list := r.spare[credential]
 	i := slices.IndexFunc(list, func(s spill) bool { return s.claim == claimID })
 	if i < 0 {
-		r.mu.Unlock()
-		return
+		return spill{}, false
 	}
-	s := list[i]
+	s = list[i]
 	if list = slices.Delete(slices.Clone(list), i, i+1); len(list) == 0 {
 		delete(r.spare, credential)
 	} else {
 		r.spare[credential] = list
 	}
-	r.mu.Unlock()
+	return s, true
+}
+
+// drop forgets an overtaken pair and removes its file.
+func (r *Room) drop(credential, claimID string) {
+	if s, held := r.withhold(credential, claimID); held {
+		r.discard(s)
+	}
+}
+
+// discard removes the file of an overtaken pair that was withheld.
+func (r *Room) discard(s spill) {
 	if err := r.spills.remove(s); err != nil {
-		r.log.Warn("the file of an overtaken token could not be removed", "credential", credential, "cause", err)
+		r.log.Warn("the file of an overtaken token could not be removed", "credential", s.credential, "cause", err)
 	}
 }
 
@@ -227,13 +238,7 @@ func (r *Room) work() {
 		}
 		now := time.Now()
 		for _, d := range r.due(now) {
-			ctx, cancel := context.WithTimeout(r.base, settlePatience)
-			_, _ = r.pay(ctx, d) // it says itself what went wrong, and stays owed
-			cancel()
-			if d.next != nil && r.begin() {
-				next := d.next
-				go func() { defer r.flying.Done(); _, _ = r.run(next) }()
-			}
+			r.payDue(d)
 		}
 		if now.Sub(swept) >= sweepEvery {
 			swept = now
@@ -242,6 +247,22 @@ func (r *Room) work() {
 		r.tend()
 		tick.Reset(r.pause(time.Now(), swept))
 	}
+}
+
+// payDue pays a debt in the background, and makes the call that it may bring.
+func (r *Room) payDue(d *debt) {
+	ctx, cancel := context.WithTimeout(r.base, settlePatience)
+	defer cancel()
+	_, _ = r.pay(ctx, d) // it says itself what went wrong, and stays owed
+	if !r.begin() {
+		return // a flight that waits for the debt may still make the call; else the claim lapses
+	}
+	next, _ := r.hand(d)
+	if next == nil {
+		r.flying.Done()
+		return
+	}
+	go func() { defer r.flying.Done(); _, _ = r.run(next) }()
 }
 
 // begin counts a call among those that Close waits for; false when nothing may begin any more.
@@ -348,20 +369,20 @@ func (r *Room) tend() {
 	r.mu.Unlock()
 	for _, s := range pairs {
 		ctx, cancel := context.WithTimeout(r.base, settlePatience)
-		use, state, err := r.worth(ctx, s)
+		use, refused, err := r.worth(ctx, s)
 		cancel()
 		switch {
 		case err != nil:
 		case !use:
 			r.drop(s.credential, s.claim)
-		case state == Lost:
+		case refused:
 			r.background(want{credential: s.credential, on: Found, caller: chore(), spare: &s})
 		}
 	}
 }
 
-// worth reports whether an overtaken pair may still be of use, and the state of its connection.
-func (r *Room) worth(ctx context.Context, s spill) (use bool, state State, err error) {
+// worth reports whether an overtaken pair may still be of use, and whether the provider has refused the stored token.
+func (r *Room) worth(ctx context.Context, s spill) (use, refused bool, err error) {
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
 		c, err := loadConnection(tx, s.credential)
 		if err != nil {
@@ -371,8 +392,23 @@ func (r *Room) worth(ctx context.Context, s spill) (use bool, state State, err e
 		if err != nil {
 			return err
 		}
-		use, state = newest > 0 && newest <= s.generation, c.State
-		return nil
+		use, refused = false, c.refused()
+		if newest == 0 {
+			return nil // the credential is gone
+		}
+		anew, err := r.vault.NewLogin(tx, s.credential, s.generation)
+		use = !anew
+		return err
 	})
-	return use, state, err
+	return use, refused, err
+}
+
+// refused reports whether the provider has refused the token itself. A refusal of the client says nothing of it, and would meet an overtaken pair too.
+func (c *connection) refused() bool { return c.State == Lost && c.code == codeInvalidGrant }
+
+// keeps reports whether this process still holds an overtaken pair: it may have been used up, refused or dropped since it was thought of.
+func (r *Room) keeps(s spill) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.spare[s.credential], func(x spill) bool { return x.claim == s.claim })
 }

@@ -61,3 +61,13 @@ func StateOf(ctx context.Context, db *store.DB, id string) (s State, err error) 
 
 // Sleep makes the process believe that it was stopped for a while.
 func (r *Room) Sleep(d time.Duration) { r.slept.Add(int64(d)) }
+
+// DueNow looks, as the background work does, for what is owed now, and returns what pays that.
+func (r *Room) DueNow() (pay func()) {
+	owed := r.due(time.Now())
+	return func() {
+		for _, d := range owed {
+			r.payDue(d)
+		}
+	}
+}

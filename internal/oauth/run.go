@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/secret"
@@ -187,16 +188,36 @@ func (r *Room) settle(cl *claim, a provider.Answer) (*claim, error) {
 		}
 		return nil, err
 	}
-	return d.next, d.told
+	return r.hand(d)
+}
+
+// hand returns what a paid debt has brought. A claim goes to the first who asks: it is one call, and both who paid and who waited for that come
+// here.
+func (r *Room) hand(d *debt) (next *claim, told error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, d.next = d.next, nil
+	return next, d.told
 }
 
 // outcome stores the answer of a call that brought nothing, in one transaction with its record and, when a person is needed, the message.
 func (r *Room) outcome(ctx context.Context, d *debt) error {
 	cl, a := d.claim, d.answer
-	spare := r.untried(cl)
+	// Only this answer speaks of the token that was sent. Any other leaves its fate open, or is about the client, and an overtaken pair that was
+	// sent is kept: it may be the only good one.
+	refused := a.Verdict == provider.Refused && a.Code == codeInvalidGrant
+	var spare *spill
+	if refused {
+		if cl.spare != nil {
+			r.withhold(cl.credential, cl.spare.claim) // before the state says that what is kept may be tried
+		}
+		spare = r.untried(cl.credential)
+	}
 	began := time.Now()
-	return r.db.Write(ctx, func(tx *store.Tx) error {
-		d.next, d.told = nil, nil
+	var next *claim
+	var told error
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		next, told = nil, nil
 		g, err := r.vault.OpenGrant(tx, cl.credential)
 		if err != nil {
 			return err
@@ -220,7 +241,7 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 			return nil
 		}
 		on := happening(a.Verdict)
-		if on == Refused && spare != nil {
+		if spare != nil {
 			on = Spared
 		}
 		v, known := judge(c.standing, on, facts{now: tx.Now(), ends: cl.ends, grace: cl.provider.Grace, retryAfter: a.RetryAfter, jitter: jitter()})
@@ -229,17 +250,14 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		}
 		c.code = a.Code
 		if v.post {
-			next := *cl
-			next.recovery, next.spare, next.why, next.began = true, spare, Found, began
-			next.send.RefreshToken = spare.refresh
-			if err := c.take(tx, &next, v, before); err != nil {
-				return err
-			}
-			d.next = &next
-			return nil
+			again := *cl
+			again.recovery, again.spare, again.why, again.began = true, spare, Found, began
+			again.send.RefreshToken = spare.refresh
+			next = &again
+			return c.take(tx, next, v, before)
 		}
 		c.standing = v.next
-		d.told = errNotRefreshed(c.State, c.code, wait(c.standing, tx.Now()))
+		told = errNotRefreshed(c.State, c.code, wait(c.standing, tx.Now()))
 		if v.Notify && before.health != vault.NeedsLogin { // they know, when a person had it tried once more
 			if err := r.lost(tx, cl, a.Code); err != nil {
 				return err
@@ -247,7 +265,20 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		}
 		return c.save(tx, before)
 	})
+	if refused && cl.spare != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
+		r.discard(*cl.spare)
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d.next, d.told = next, told
+	return nil
 }
+
+// codeInvalidGrant is the one refusal that is about the refresh token.
+const codeInvalidGrant = "invalid_grant"
 
 // lost records that a person must log in, and has people hear of it.
 func (r *Room) lost(tx *store.Tx, cl *claim, code string) error {

@@ -146,7 +146,8 @@ func (d spillDir) setAside(s spill) (spill, error) {
 	return s, d.sync()
 }
 
-// list reads what is there. A file that is no pair of this keyring is left alone and told: it may be somebody's only token.
+// list reads what is there. A file that is no pair of this keyring is left alone and told: it may be somebody's only token. A file that cannot be
+// read now is an error: whoever went on without it would send a token that its call has spent.
 func (d spillDir) list() (out []spill, strange []error, err error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -158,7 +159,10 @@ func (d spillDir) list() (out []spill, strange []error, err error) {
 			continue // half written: the call's answer is lost with it, and the claim lapses
 		}
 		s, err := d.read(e.Name(), base, overtaken)
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotRead):
+			return nil, nil, err
+		case err != nil:
 			strange = append(strange, err)
 			continue
 		}
@@ -166,6 +170,9 @@ func (d spillDir) list() (out []spill, strange []error, err error) {
 	}
 	return out, strange, nil
 }
+
+// errNotRead says that a file is there and the machine does not give it.
+var errNotRead = errors.New("a refreshed token of an earlier run cannot be read")
 
 func (d spillDir) read(name, base string, overtaken bool) (spill, error) {
 	unreadable := fmt.Errorf("%s is no refreshed token that this keyring has sealed; move it away if it belongs to another installation", filepath.Join(d.path, name))
@@ -180,7 +187,7 @@ func (d spillDir) read(name, base string, overtaken bool) (spill, error) {
 	s := spill{credential: parts[0], generation: generation, claim: parts[2], path: filepath.Join(d.path, name), overtaken: overtaken}
 	box, err := os.ReadFile(s.path)
 	if err != nil {
-		return spill{}, err
+		return spill{}, fmt.Errorf("%w: %w; start again when the cause is mended, or move the file away if its account is to be logged in anew", errNotRead, err)
 	}
 	v, err := d.ring.Open(spillPurpose, box, s.aad())
 	if err != nil {

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -157,6 +158,46 @@ func versionOf(secrets map[string]secret.Value) version {
 func (r *Room) NewestByPerson(tx *store.Tx, id string) (n int64, err error) {
 	err = tx.Get(&n, `SELECT COALESCE(MAX(version), 0) FROM credential_versions WHERE credential_id = $1 AND refreshed = 0`, id)
 	return n, err
+}
+
+// NewLogin reports whether a person has stored, after a version of the credential, a refresh token that no version before it has: a version that
+// changes something else, or restores an earlier one, brings none. Also a version without a refresh token is taken for new after one that has one.
+// The faults are those of a credential that is gone or does not open.
+func (r *Room) NewLogin(tx *store.Tx, id string, after int64) (bool, error) {
+	newest, err := r.NewestByPerson(tx, id)
+	if err != nil || newest <= after {
+		return false, err
+	}
+	s, err := load(tx, id, false)
+	if err != nil {
+		return false, err
+	}
+	var all []struct {
+		Version   int64 `db:"version"`
+		Refreshed int64 `db:"refreshed"`
+		Token     int64 `db:"token"`
+	}
+	if err := tx.Select(&all, `SELECT v.version, v.refreshed, CASE WHEN f.field IS NULL THEN 0 ELSE 1 END AS token FROM credential_versions v
+		LEFT JOIN credential_secrets f ON f.credential_id = v.credential_id AND f.version = v.version AND f.field = 'refresh_token'
+		WHERE v.credential_id = $1 ORDER BY v.version`, id); err != nil {
+		return false, err
+	}
+	var known []secret.Value
+	for _, v := range all {
+		var token secret.Value
+		if v.Token == 1 {
+			opened, err := r.open(tx, s, v.Version, []string{"refresh_token"})
+			if err != nil {
+				return false, err
+			}
+			token = opened["refresh_token"]
+		}
+		if v.Version > after && v.Refreshed == 0 && !slices.ContainsFunc(known, token.Equal) {
+			return true, nil
+		}
+		known = append(known, token)
+	}
+	return false, nil
 }
 
 // Refreshes reports whether there is something to refresh the credential with, and somewhere to do it.
