@@ -1,0 +1,86 @@
+package oauth_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// again begins a login anew for a credential.
+func again(id string) oauth.Start {
+	return oauth.Start{CredentialID: id, Way: oauth.ByBrowser, RedirectURL: callback}
+}
+
+// TestALoginAnewIsStoredWhereItBegan: a credential that was given another provider or a token endpoint of its own while its person was at the provider
+// gets no tokens, since its next refresh would send them there.
+func TestALoginAnewIsStoredWhereItBegan(t *testing.T) {
+	elsewhere := map[string]vault.Patch{
+		"another provider": {Provider: vault.To("other")},
+		"own endpoint":     {OAuth: vault.OAuthPatch{TokenEndpoint: vault.To("https://id.example.com/token")}},
+	}
+	eachLogins(t, func(l *logins) {
+		other := newConsent(l.t)
+		l.add("work", l.server)
+		l.add("other", other)
+		ctx := l.t.Context()
+		for name, change := range elsewhere {
+			done, err := l.Finish(ctx, ada, l.server.agree(l.begin(ada, l.start(name))))
+			require.NoError(l.t, err)
+			id := done.Credential.ID
+
+			// While the code is exchanged, which is the last moment.
+			back := l.server.agree(l.begin(ada, again(id)))
+			l.server.answer = func(http.ResponseWriter) bool {
+				_, err := l.vault.Update(ctx, ada, id, change, "")
+				require.NoError(l.t, err)
+				return false
+			}
+			before := len(l.server.calls())
+			_, err = l.Finish(ctx, ada, back)
+			l.server.answer = nil
+			l.refused(err, "state_conflict")
+			require.Len(l.t, l.server.calls(), before+1)
+			c, err := l.vault.Get(ctx, ada, id)
+			require.NoError(l.t, err)
+			require.EqualValues(l.t, 1, c.Version, name)
+
+			// Before: then the code goes nowhere.
+			_, err = l.vault.Update(ctx, ada, id, vault.Patch{Provider: vault.To("work"), OAuth: vault.OAuthPatch{TokenEndpoint: vault.Clear[string]()}}, "")
+			require.NoError(l.t, err)
+			back = l.server.agree(l.begin(ada, again(id)))
+			_, err = l.vault.Update(ctx, ada, id, change, "")
+			require.NoError(l.t, err)
+			_, err = l.Finish(ctx, ada, back)
+			l.refused(err, "state_conflict")
+			require.Len(l.t, l.server.calls(), before+1, name)
+			c, err = l.vault.Get(ctx, ada, id)
+			require.NoError(l.t, err)
+			require.EqualValues(l.t, 1, c.Version, name)
+			require.Contains(l.t, l.events(), "oauth.login refused credential_changed")
+		}
+	})
+}
+
+// TestALoginByDeviceAnewLooksBeforeItAsks: the provider is not asked for tokens that could not be stored.
+func TestALoginByDeviceAnewLooksBeforeItAsks(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		l.add("work", l.server)
+		ctx := l.t.Context()
+		done, err := l.Finish(ctx, ada, l.server.agree(l.begin(ada, l.start("x"))))
+		require.NoError(l.t, err)
+		begun, err := l.BeginDevice(ctx, ada, again(done.Credential.ID))
+		require.NoError(l.t, err)
+		_, err = l.vault.Update(ctx, ada, done.Credential.ID, vault.Patch{OAuth: vault.OAuthPatch{TokenEndpoint: vault.To("https://id.example.com/token")}}, "")
+		require.NoError(l.t, err)
+		l.now.pass(6 * time.Second)
+		l.server.device = "yes"
+		_, err = l.PollDevice(ctx, ada, begun.ID)
+		l.refused(err, "state_conflict")
+		require.Len(l.t, l.server.calls(), 1, "the code of the first login alone")
+	})
+}
