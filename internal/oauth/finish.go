@@ -303,11 +303,12 @@ func (l *Logins) keep(ctx context.Context, caller identity.Caller, f flow, k Kno
 		}
 		return l.vault.CreateWith(ctx, caller, d, record)
 	}
-	p := vault.Patch{Secrets: map[string]*secret.Value{"refresh_token": nil}, Reason: "login"} // a refresh token of the login before is of another grant
+	// A refresh token and a client secret of the login before are of another grant, perhaps of another client.
+	p := vault.Patch{Secrets: map[string]*secret.Value{"refresh_token": nil, "client_secret": nil}, Reason: "login"}
 	for name, v := range secrets {
 		p.Secrets[name] = &v
 	}
-	p.OAuth = vault.OAuthPatch{ExpiresAt: vault.To(expires), Scopes: vault.To(scopes), ClientID: vault.To(f.ClientID), Resource: vault.To(f.Resource)}
+	p.OAuth = vault.OAuthPatch{ExpiresAt: vault.To(expires), Scopes: vault.To(scopes), ClientID: vault.To(f.ClientID), Resource: vault.To(f.Resource), GrantType: vault.To(with.grant)}
 	c, err := l.vault.UpdateWith(ctx, caller, f.Credential, p, "", record)
 	if late != nil {
 		ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
@@ -82,5 +83,49 @@ func TestALoginByDeviceAnewLooksBeforeItAsks(t *testing.T) {
 		_, err = l.PollDevice(ctx, ada, begun.ID)
 		l.refused(err, "state_conflict")
 		require.Len(l.t, l.server.calls(), 1, "the code of the first login alone")
+	})
+}
+
+// TestALoginAnewIsRefreshedAsItWasMade: what another way of logging in left behind, a client secret or how tokens come, is gone.
+func TestALoginAnewIsRefreshedAsItWasMade(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		room := l.room()
+		l.add("work", l.server)
+		ctx := l.t.Context()
+		own := l.start("x")
+		done, err := l.LoginClient(ctx, ada, own, "client-1", secret.FromString("planted-client-secret"))
+		require.NoError(l.t, err)
+		id := done.Credential.ID
+		require.Equal(l.t, []string{"access_token", "client_secret"}, done.Credential.SecretFields)
+		sent := func() (grant, key string) {
+			_, _ = room.Refresh(ctx, ada, id)
+			form := l.server.calls()[len(l.server.calls())-1]
+			return form.Get("grant_type"), form.Get("client_secret")
+		}
+
+		// A person's consent after a program's own secret: refreshed with the refresh token, as the provider's client.
+		done, err = l.Finish(ctx, ada, l.server.agree(l.begin(ada, again(id))))
+		require.NoError(l.t, err)
+		require.Equal(l.t, []string{"access_token", "refresh_token"}, done.Credential.SecretFields)
+		require.Empty(l.t, done.Credential.OAuth.GrantType)
+		grant, key := sent()
+		require.Equal(l.t, "refresh_token", grant)
+		require.Equal(l.t, "planted-client-secret", key)
+
+		// And the reverse.
+		done, err = l.LoginClient(ctx, ada, oauth.Start{CredentialID: id}, "", secret.Value{})
+		require.NoError(l.t, err)
+		require.Equal(l.t, []string{"access_token"}, done.Credential.SecretFields)
+		require.Equal(l.t, vault.GrantClientCredentials, done.Credential.OAuth.GrantType)
+		grant, _ = sent()
+		require.Equal(l.t, "client_credentials", grant)
+
+		// An old secret of the credential's own is not sent for the provider's client.
+		_, err = l.vault.Rotate(ctx, ada, id, map[string]secret.Value{"client_secret": secret.FromString("planted-old")}, "test")
+		require.NoError(l.t, err)
+		_, err = l.Finish(ctx, ada, l.server.agree(l.begin(ada, again(id))))
+		require.NoError(l.t, err)
+		_, key = sent()
+		require.Equal(l.t, "planted-client-secret", key)
 	})
 }
