@@ -167,8 +167,16 @@ func (r *Room) changeWith(ctx context.Context, caller identity.Caller, id, act s
 			return asRefusal(s.target(), err)
 		}
 		before := s.Meta
+		whole, err := r.intact(s)
+		if err != nil {
+			return err
+		}
+		borrowed := whole && before.borrows(s.SecretFields)
 		if err := fn(tx, &s); err != nil {
 			return clashTold(err, own, s.target())
+		}
+		if err := own.mayBorrow(before, borrowed, s.Meta, s.SecretFields); err != nil {
+			return asRefusal(s.target(), err)
 		}
 		if err := r.move(tx, caller, own, before, &s); err != nil {
 			return err
