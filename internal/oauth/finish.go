@@ -309,7 +309,12 @@ func (l *Logins) keep(ctx context.Context, caller identity.Caller, f flow, k Kno
 		p.Secrets[name] = &v
 	}
 	p.OAuth = vault.OAuthPatch{ExpiresAt: vault.To(expires), Scopes: vault.To(scopes), ClientID: vault.To(f.ClientID), Resource: vault.To(f.Resource), GrantType: vault.To(with.grant)}
-	c, err := l.vault.UpdateWith(ctx, caller, f.Credential, p, "", record)
+	by := caller
+	if f.Proven {
+		// The proof was asked for when the login began, which the same session ends, and which client it is of was fixed then. At the provider it grew old.
+		by.SteppedUpAt = l.now()
+	}
+	c, err := l.vault.UpdateWith(ctx, by, f.Credential, p, "", record)
 	if late != nil {
 		ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))
 		ev.Outcome, ev.Reason = store.OutcomeRefused, stateMoved

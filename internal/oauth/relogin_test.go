@@ -129,3 +129,35 @@ func TestALoginAnewIsRefreshedAsItWasMade(t *testing.T) {
 		require.Equal(l.t, "planted-client-secret", key)
 	})
 }
+
+// TestALoginAnewAsAnotherClientAsksFirst: what storing the tokens would be refused for is said before anybody goes to the provider, and a proof that
+// was fresh then does not grow old there.
+func TestALoginAnewAsAnotherClientAsksFirst(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		l.add("work", l.server)
+		ctx := l.t.Context()
+		c, err := l.vault.Create(ctx, ada, vault.Draft{Type: vault.OAuth, Meta: vault.Meta{Name: "x", Provider: "work", OAuth: vault.OAuthMeta{ClientID: "client-0"}},
+			Secrets: map[string]secret.Value{"access_token": secret.FromString("planted-a")}})
+		require.NoError(l.t, err)
+		stale := ada
+		stale.SteppedUpAt = time.Now().Add(-time.Hour)
+		for range 2 {
+			_, err = l.Begin(ctx, stale, again(c.ID))
+			l.refused(err, "step_up_required")
+		}
+		_, err = l.BeginDevice(ctx, stale, again(c.ID))
+		l.refused(err, "step_up_required")
+		_, err = l.LoginClient(ctx, stale, again(c.ID), "", secret.Value{})
+		l.refused(err, "step_up_required")
+		require.Empty(l.t, l.server.calls())
+
+		back := l.server.agree(l.begin(ada, again(c.ID)))
+		done, err := l.Finish(ctx, stale, back)
+		require.NoError(l.t, err)
+		require.Equal(l.t, "client-1", done.Credential.OAuth.ClientID)
+
+		// With the same client nothing is sent elsewhere, so nothing is asked.
+		_, err = l.Finish(ctx, stale, l.server.agree(l.begin(stale, again(c.ID))))
+		require.NoError(l.t, err)
+	})
+}
