@@ -12,7 +12,8 @@ import (
 )
 
 // LoginClient gets tokens with a program's own secret (RFC 6749, section 4.4): that of clientID, or the provider's when it is empty. A client of
-// its own is kept with the credential, since each new token needs it.
+// its own is kept with the credential, since each new token needs it. The provider's is the whole installation's and no person consents to such a
+// token, so it is only for whoever reaches every credential.
 func (l *Logins) LoginClient(ctx context.Context, caller identity.Caller, s Start, clientID string, clientSecret secret.Value) (Finished, error) {
 	s.Way = ByClient
 	if (clientID == "") != clientSecret.IsZero() {
@@ -24,13 +25,21 @@ func (l *Logins) LoginClient(ctx context.Context, caller identity.Caller, s Star
 	var f flow
 	var k Known
 	own := clientSecret
+	var refusal error
 	if err := l.beginAs(ctx, caller, s, clientID, func(tx *store.Tx, known Known, begun flow) error {
-		f, k = begun, known
+		f, k, refusal = begun, known, nil
+		if own.IsZero() && identity.Allow(caller, identity.CredentialWrite) != nil {
+			refusal = fault.New(fault.Forbidden, "forbidden", "The provider's client is the whole installation's, so only an operator or administrator of this Signalbox gets tokens as that client. "+
+				"Give client_id and client_secret of a client of your own, or ask one of them.")
+			return refusal
+		}
 		if !k.ClientCredentials {
 			return fault.New(fault.Unprocessable, "validation_failed", "This provider gives programs no tokens of their own. Log in with a browser instead.").With("/provider", "has no client credentials grant")
 		}
 		return nil
-	}); err != nil {
+	}); refusal != nil {
+		return Finished{}, l.refuse(ctx, caller, k.target(), refusal)
+	} else if err != nil {
 		return Finished{}, err
 	}
 	key := own

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,6 +130,9 @@ func (l *Logins) claimPoll(ctx context.Context, caller identity.Caller, id strin
 		}
 		if k.ETag() != f.State || k.usable() != nil {
 			return stateRefused(stateChanged)
+		}
+		if verdict, err := l.moved(tx, f, k); err != nil || verdict != nil {
+			return cmp.Or(err, verdict)
 		}
 		// Until this poll has ended, nobody else polls.
 		_, err = tx.Exec(`UPDATE oauth_flows SET next_at = $1 WHERE id = $2`, store.TimeOf(now.Add(finishTime)), id)

@@ -76,6 +76,7 @@ const (
 	stateChanged = "provider_changed"
 	stateIssuer  = "issuer"
 	stateDenied  = "denied"
+	stateMoved   = "credential_changed"
 )
 
 func stateRefused(why string) error {
@@ -136,7 +137,13 @@ func (l *Logins) take(ctx context.Context, caller identity.Caller, back provider
 			return refuse(stateChanged, none)
 		case l.foreign(tx, f, back.Issuer):
 			return refuse(stateIssuer, k.target())
-		case back.Error != "":
+		}
+		if verdict, err = l.moved(tx, f, k); err != nil {
+			return err
+		} else if verdict != nil {
+			return refuse(stateMoved, l.targetOf(f, k))
+		}
+		if back.Error != "" {
 			verdict = fault.New(fault.Unprocessable, "oauth_refused", deniedText(k, back.Error))
 			ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))
 			ev.Outcome, ev.Reason = store.OutcomeFailed, stateDenied
@@ -152,6 +159,30 @@ func (l *Logins) take(ctx context.Context, caller identity.Caller, back provider
 		err = verdict
 	}
 	return f, k, err
+}
+
+// moved says what is in the way of a login anew that was not when it began: the credential is gone, is another provider's by now, or has a token
+// endpoint of its own. What the provider gave must not be stored there, since the next refresh would send it elsewhere.
+func (l *Logins) moved(tx *store.Tx, f flow, k Known) (verdict, err error) {
+	if f.Credential == "" {
+		return nil, nil
+	}
+	c, err := l.vault.Resolve(tx, f.Credential)
+	switch {
+	case fault.KindOf(err) == fault.NotFound:
+		return err, nil
+	case err != nil:
+		return nil, err
+	}
+	return movedFrom(c, k), nil
+}
+
+// movedFrom returns why tokens of a provider cannot be stored in a credential, or nil.
+func movedFrom(c vault.Credential, k Known) error {
+	if c.Provider == k.Name && c.OAuth.TokenEndpoint == "" {
+		return nil
+	}
+	return fault.New(fault.Conflict, "state_conflict", "The credential was given another provider or a token endpoint of its own since this login began. Nothing was stored; begin the login again.")
 }
 
 // spend marks a login as used and destroys what was remembered of it.
@@ -244,7 +275,13 @@ func (l *Logins) keep(ctx context.Context, caller identity.Caller, f flow, k Kno
 	if scopes == nil {
 		scopes = f.Scopes
 	}
+	var late error
 	record := func(tx *store.Tx, c vault.Credential) error {
+		if late = nil; f.Credential != "" {
+			if late = movedFrom(c, k); late != nil {
+				return late
+			}
+		}
 		ev := caller.Event(store.OAuthLogin, store.Target{Kind: "credential", ID: c.ID, Name: c.Name})
 		ev.Details = store.Details{store.Str("provider", k.Name), store.Str("way", string(f.Way)), store.Int("version", c.Version), store.Strs("scopes", scopes), store.Bool("refreshable", !t.Refresh.IsZero())}
 		return tx.Record(ev)
@@ -266,10 +303,24 @@ func (l *Logins) keep(ctx context.Context, caller identity.Caller, f flow, k Kno
 		}
 		return l.vault.CreateWith(ctx, caller, d, record)
 	}
-	p := vault.Patch{Secrets: map[string]*secret.Value{"refresh_token": nil}, Reason: "login"} // a refresh token of the login before is of another grant
+	// A refresh token and a client secret of the login before are of another grant, perhaps of another client.
+	p := vault.Patch{Secrets: map[string]*secret.Value{"refresh_token": nil, "client_secret": nil}, Reason: "login"}
 	for name, v := range secrets {
 		p.Secrets[name] = &v
 	}
-	p.OAuth = vault.OAuthPatch{ExpiresAt: vault.To(expires), Scopes: vault.To(scopes), ClientID: vault.To(f.ClientID), Resource: vault.To(f.Resource)}
-	return l.vault.UpdateWith(ctx, caller, f.Credential, p, "", record)
+	p.OAuth = vault.OAuthPatch{ExpiresAt: vault.To(expires), Scopes: vault.To(scopes), ClientID: vault.To(f.ClientID), Resource: vault.To(f.Resource), GrantType: vault.To(with.grant)}
+	by := caller
+	if f.Proven {
+		// The proof was asked for when the login began, which the same session ends, and which client it is of was fixed then. At the provider it grew old.
+		by.SteppedUpAt = l.now()
+	}
+	c, err := l.vault.UpdateWith(ctx, by, f.Credential, p, "", record)
+	if late != nil {
+		ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))
+		ev.Outcome, ev.Reason = store.OutcomeRefused, stateMoved
+		if rerr := l.db.Write(ctx, func(tx *store.Tx) error { return tx.Record(ev) }); rerr != nil {
+			return vault.Credential{}, rerr
+		}
+	}
+	return c, err
 }

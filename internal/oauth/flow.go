@@ -92,6 +92,7 @@ type flow struct {
 	Verifier    string   `json:"verifier"` // PKCE's; of a device login the device code
 	Interval    int64    `json:"interval"` // of a device login, in seconds
 	Credential  string   `json:"credential"`
+	Proven      bool     `json:"proven"` // of a login anew: whoever began it had just proven who they are
 	New         Draft    `json:"new"`
 	Scopes      []string `json:"scopes"`
 	Resource    string   `json:"resource"`
@@ -154,10 +155,17 @@ func (l *Logins) beginAs(ctx context.Context, caller identity.Caller, s Start, c
 	if err := s.valid(); err != nil {
 		return err
 	}
-	within := func(tx *store.Tx, c vault.Credential) error {
+	within := func(tx *store.Tx, c vault.Credential, may func(vault.Patch) error) error {
 		k, f, err := l.prepare(tx, s, client, c)
 		if err != nil {
 			return err
+		}
+		if may != nil {
+			// Asked now, since a refusal at the end would lose the tokens.
+			if err := may(vault.Patch{OAuth: vault.OAuthPatch{ClientID: vault.To(f.ClientID)}}); err != nil {
+				return err
+			}
+			f.Proven = identity.RequireFresh(caller, l.now()) == nil
 		}
 		if err := fn(tx, k, f); err != nil {
 			return err
@@ -179,7 +187,7 @@ func (l *Logins) beginAs(ctx context.Context, caller identity.Caller, s Start, c
 	if err := l.vault.MayCreate(ctx, caller); err != nil {
 		return err
 	}
-	return l.db.Write(ctx, func(tx *store.Tx) error { return within(tx, vault.Credential{}) })
+	return l.db.Write(ctx, func(tx *store.Tx) error { return within(tx, vault.Credential{}, nil) })
 }
 
 // prepare returns the provider of a login and what is known of the login before it has a way.

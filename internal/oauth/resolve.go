@@ -17,7 +17,8 @@ type Servers interface {
 
 // resolve says where and how a connection is refreshed: the provider that the credential names, overlaid by the credential's own oauth block.
 // ok is false when that names no token endpoint. The provider's client secret goes to the provider alone, as the client that it is of: whoever may
-// store a credential may name any token endpoint in it.
+// store a credential may name any token endpoint in it. For client credentials it is lent as well: the vault lets nobody store such a credential
+// without a secret of its own who does not reach every credential.
 func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider, send provider.Grant, ok bool, err error) {
 	p, key, known, err := r.lookup(tx, g.Provider)
 	if err != nil {

@@ -92,3 +92,50 @@ func TestTheProvidersSecretGoesToTheProviderAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestAMemberMintsNothingAsTheProvidersClient: whoever reaches only some credentials cannot store, change or restore one so that it would be refreshed
+// with the provider's own secret; what an operator made so and shared stays as it was made.
+func TestAMemberMintsNothingAsTheProvidersClient(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		l.add("work", l.server)
+		room, ctx := l.room(), l.t.Context()
+		tokens := map[string]secret.Value{"access_token": secret.FromString("planted-a")}
+		minted := vault.OAuthMeta{GrantType: vault.GrantClientCredentials}
+		draft := func(name string, o vault.OAuthMeta) vault.Draft {
+			return vault.Draft{Type: vault.OAuth, Meta: vault.Meta{Name: name, Provider: "work", OAuth: o}, Secrets: tokens}
+		}
+		_, err := l.vault.Create(ctx, max, draft("stored", minted))
+		l.refused(err, "forbidden")
+		require.Empty(l.t, l.stored())
+
+		// Step by step.
+		c, err := l.vault.Create(ctx, max, draft("plain", vault.OAuthMeta{}))
+		require.NoError(l.t, err)
+		_, err = l.vault.Update(ctx, max, c.ID, vault.Patch{OAuth: vault.OAuthPatch{GrantType: vault.To(vault.GrantClientCredentials)}}, "")
+		l.refused(err, "forbidden")
+		own := secret.FromString("planted-own")
+		_, err = l.vault.Update(ctx, max, c.ID, vault.Patch{OAuth: vault.OAuthPatch{GrantType: vault.To(vault.GrantClientCredentials)}, Secrets: map[string]*secret.Value{"client_secret": &own}}, "")
+		require.NoError(l.t, err)
+		_, err = l.vault.Update(ctx, max, c.ID, vault.Patch{Secrets: map[string]*secret.Value{"client_secret": nil}}, "")
+		l.refused(err, "forbidden")
+		_, err = l.vault.Restore(ctx, max, c.ID, 1)
+		l.refused(err, "forbidden")
+		_, _ = room.Refresh(ctx, max, c.ID)
+		for _, form := range l.server.calls() {
+			require.NotEqual(l.t, "planted-client-secret", form.Get("client_secret"))
+		}
+
+		// What an operator made so, its manager can rename and refresh, and not widen.
+		c, err = l.vault.Create(ctx, max, draft("shared", vault.OAuthMeta{}))
+		require.NoError(l.t, err)
+		id := c.ID
+		_, err = l.LoginClient(ctx, eve, oauth.Start{CredentialID: id}, "", secret.Value{})
+		require.NoError(l.t, err)
+		_, err = l.vault.Update(ctx, max, id, vault.Patch{Description: vault.To("theirs")}, "")
+		require.NoError(l.t, err)
+		_, err = room.Refresh(ctx, max, id)
+		require.NoError(l.t, err)
+		_, err = l.vault.Update(ctx, max, id, vault.Patch{OAuth: vault.OAuthPatch{Scopes: vault.To([]string{"admin"})}}, "")
+		l.refused(err, "forbidden")
+	})
+}

@@ -92,7 +92,11 @@ func TestClientCredentials(t *testing.T) {
 	eachLogins(t, func(l *logins) {
 		l.add("work", l.server)
 		ctx := l.t.Context()
-		done, err := l.LoginClient(ctx, max, l.start("x"), "", secret.Value{})
+		_, err := l.LoginClient(ctx, max, l.start("x"), "", secret.Value{})
+		l.refused(err, "forbidden")
+		require.Empty(l.t, l.server.calls(), "the provider's client is the installation's, not a member's")
+		require.Contains(l.t, l.events(), "oauth.refused refused forbidden")
+		done, err := l.LoginClient(ctx, eve, l.start("x"), "", secret.Value{})
 		require.NoError(l.t, err)
 		require.Equal(l.t, []string{"access_token"}, done.Credential.SecretFields)
 		require.Equal(l.t, vault.GrantClientCredentials, done.Credential.OAuth.GrantType)
@@ -101,7 +105,7 @@ func TestClientCredentials(t *testing.T) {
 		own.Provider = "bare"
 		_, err = l.AddProvider(ctx, ada, oauth.ProviderEdit{Name: ptr("bare"), TokenURLs: &[]string{l.server.URL + "/token"}, Auth: ptr(provider.AuthPost)})
 		require.NoError(l.t, err)
-		_, err = l.LoginClient(ctx, max, own, "", secret.Value{})
+		_, err = l.LoginClient(ctx, eve, own, "", secret.Value{})
 		l.refused(err, "client_missing")
 		_, err = l.LoginClient(ctx, max, own, "client-1", secret.Value{})
 		l.refused(err, "validation_failed")

@@ -133,9 +133,10 @@ func (r *Room) DeleteWith(ctx context.Context, caller identity.Caller, id, ifMat
 }
 
 // Managed runs along in a transaction in which the caller was found to manage the credential, which is locked and as this room has written it.
-// act says what for, should it be refused; along must record something.
-func (r *Room) Managed(ctx context.Context, caller identity.Caller, id, act string, along Along) error {
-	err := r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, func(tx *store.Tx, _ verbs) error {
+// act says what for, should it be refused; fn must record something. What may returns of a patch is nil, or why the caller would be refused it for
+// where it has secrets sent: who asks before a person goes elsewhere loses nothing by it.
+func (r *Room) Managed(ctx context.Context, caller identity.Caller, id, act string, fn func(tx *store.Tx, c Credential, may func(Patch) error) error) error {
+	err := r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, func(tx *store.Tx, own verbs) error {
 		s, err := load(tx, id, true)
 		if err != nil {
 			return err
@@ -143,7 +144,9 @@ func (r *Room) Managed(ctx context.Context, caller identity.Caller, id, act stri
 		if err := r.vouched(&s, Patch{}, false); err != nil {
 			return err
 		}
-		return along.run(tx, s.computed(tx.Now()))
+		return fn(tx, s.computed(tx.Now()), func(p Patch) error {
+			return asRefusal(s.target(), r.mayRedirect(caller, own, s.Meta, p.merge(cloneMeta(s.Meta))))
+		})
 	})
 	if err != nil {
 		return r.settle(ctx, caller, store.CredentialUpdate, err)
@@ -167,8 +170,16 @@ func (r *Room) changeWith(ctx context.Context, caller identity.Caller, id, act s
 			return asRefusal(s.target(), err)
 		}
 		before := s.Meta
+		whole, err := r.intact(s)
+		if err != nil {
+			return err
+		}
+		borrowed := whole && before.borrows(s.SecretFields)
 		if err := fn(tx, &s); err != nil {
 			return clashTold(err, own, s.target())
+		}
+		if err := own.mayBorrow(before, borrowed, s.Meta, s.SecretFields); err != nil {
+			return asRefusal(s.target(), err)
 		}
 		if err := r.move(tx, caller, own, before, &s); err != nil {
 			return err

@@ -84,6 +84,9 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 		if err := mayMove(tx, caller, may, Meta{}, s.Meta, store.Target{Kind: targetKind}); err != nil {
 			return err
 		}
+		if err := may.mayBorrow(Meta{}, false, s.Meta, s.SecretFields); err != nil {
+			return asRefusal(store.Target{Kind: targetKind}, err)
+		}
 		if err := own(tx, caller, s.ID); err != nil {
 			return err
 		}
