@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type App struct {
 	first    First
 	words    map[string]bool
 
+	owned     *os.File // the lock of a data directory beside PostgreSQL
 	db        *store.DB
 	ring      *keyring.Ring
 	identity  *identity.Room
@@ -110,6 +112,11 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	}
 	if err := makeDataDir(cfg.DataDir, a.log); err != nil {
 		return nil, err
+	}
+	if cfg.isPostgres() {
+		if a.owned, err = store.LockDir(cfg.DataDir); err != nil { // two instances that share spilled tokens would remove each other's
+			return nil, err
+		}
 	}
 	database := cfg.storeConfig()
 	database.Committed = a.metrics.committed
@@ -267,6 +274,9 @@ func (a *App) Close() error {
 		}
 		if a.db != nil {
 			err = errors.Join(err, a.db.Close())
+		}
+		if a.owned != nil {
+			err = errors.Join(err, a.owned.Close())
 		}
 	})
 	return err

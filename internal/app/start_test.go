@@ -225,6 +225,14 @@ func postgresNeedsAConfiguredRootKey(t *testing.T, url string) {
 	second := mustOpen(t, config(t, "DATABASE_URL", url, "SIGNALBOX_ROOT_KEY", right))
 	require.False(t, second.First().Done, "instances share the database, each with a data directory of its own")
 
+	shared := config(t, "DATABASE_URL", url, "SIGNALBOX_ROOT_KEY", right)
+	third := mustOpen(t, shared)
+	text = refusesToOpen(t, shared)
+	require.Contains(t, text, "in use by another signalbox process")
+	require.Contains(t, text, "--data-dir")
+	require.NoError(t, third.Close())
+	mustOpen(t, shared)
+
 	require.Contains(t, refusesToOpen(t, without), rootID(t, right))
 	wrong := rootText(2)
 	text = refusesToOpen(t, config(t, "DATABASE_URL", url, "SIGNALBOX_ROOT_KEY", wrong))

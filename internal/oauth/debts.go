@@ -22,7 +22,9 @@ type debt struct {
 	next *claim
 	told error
 
-	paying chan struct{} // holds one token: who has it pays
+	paying chan struct{} // holds one token: who has it pays, and may touch the two below
+	tried  bool          // an answer came as far as its commit
+	took   *claim        // what the last try took for an overtaken pair; it counts when it is the stored one
 	failed int
 	nextAt time.Time
 }

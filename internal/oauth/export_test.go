@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -70,4 +71,24 @@ func (r *Room) DueNow() (pay func()) {
 			r.payDue(d)
 		}
 	}
+}
+
+// OutcomeTwice takes a claim and stores an answer to it twice, as after a commit whose own answer was lost. It makes the call that the second
+// try brings, if any, and returns the generation that this brings.
+func (r *Room) OutcomeTwice(ctx context.Context, id string, generation int64, a provider.Answer) (int64, error) {
+	rep, err := r.ask(ctx, want{credential: id, generation: generation, on: Due, caller: chore()})
+	if err != nil {
+		return 0, err
+	}
+	d := &debt{claim: rep.claim, answer: a}
+	for range 2 {
+		d.next, d.told = nil, nil
+		if err := r.outcome(ctx, d); err != nil {
+			return 0, err
+		}
+	}
+	if next, _ := r.hand(d); next != nil {
+		return r.run(next)
+	}
+	return 0, nil
 }

@@ -219,3 +219,26 @@ func TestAnOvertakenPairOutlivesOtherChanges(t *testing.T) {
 		})
 	}
 }
+
+// TestAnOutcomeIsStoredOnce: when the answer to a commit is lost, the outcome is tried again, recorded once, and the claim that it took is used.
+func TestAnOutcomeIsStoredOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.lenient()
+		p := s.open()
+		id := s.connect(p)
+		heir, _ := s.overtaken(t, id, p)
+		before := len(heir.events(t, refreshes...))
+		answer := provider.Answer{Verdict: provider.Refused, Code: "invalid_grant", Status: 400, Sent: true}
+		version, err := heir.OutcomeTwice(t.Context(), id, 2, answer)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, version, "the overtaken pair was sent")
+		require.Equal(t, []string{"oauth.refresh pending", "oauth.refresh failed invalid_grant", "oauth.refresh pending", "oauth.refresh ok"},
+			words(heir.events(t, refreshes...)[before:]))
+
+		version, err = heir.OutcomeTwice(t.Context(), id, 3, provider.Answer{Verdict: provider.NotProcessed, Code: "rate_limited", Status: 429, Sent: true})
+		require.NoError(t, err)
+		require.Zero(t, version)
+		require.Equal(t, []string{"oauth.refresh pending", "oauth.refresh failed rate_limited"}, words(heir.events(t, refreshes...)[before+4:]))
+		require.Equal(t, oauth.Failing, heir.state(t, id))
+	})
+}

@@ -216,7 +216,8 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 	began := time.Now()
 	var next *claim
 	var told error
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
+	retried := d.tried
+	settled := func(tx *store.Tx) error {
 		next, told = nil, nil
 		g, err := r.vault.OpenGrant(tx, cl.credential)
 		if err != nil {
@@ -230,13 +231,21 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 		if err := c.align(g); err != nil {
 			return err
 		}
+		held := c.claim == cl.id && c.State.held()
+		if !held && retried {
+			// An earlier try may have been stored although its commit's answer was lost: one outcome to an intent. What it took is called.
+			if d.took != nil && c.claim == d.took.id && c.State.held() {
+				next = d.took
+			}
+			return errUnchanged
+		}
 		ev := cl.event()
 		ev.Outcome, ev.Reason = store.OutcomeFailed, a.Code
 		ev.Details = append(ev.Details, store.Str("verdict", string(a.Verdict)), store.Int("status", int64(a.Status)))
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
-		if c.claim != cl.id || !c.State.held() {
+		if !held {
 			// Somebody has judged the silence of this claim, or has stored a new token, which is what counts now.
 			return nil
 		}
@@ -253,7 +262,7 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 			again := *cl
 			again.recovery, again.spare, again.why, again.began = true, spare, Found, began
 			again.send.RefreshToken = spare.refresh
-			next = &again
+			next, d.took = &again, &again
 			return c.take(tx, next, v, before)
 		}
 		c.standing = v.next
@@ -264,7 +273,15 @@ func (r *Room) outcome(ctx context.Context, d *debt) error {
 			}
 		}
 		return c.save(tx, before)
+	}
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		err := settled(tx)
+		d.tried = d.tried || err == nil // the commit comes next, and its answer may be lost
+		return err
 	})
+	if errors.Is(err, errUnchanged) {
+		err = nil
+	}
 	if refused && cl.spare != nil && (err == nil || fault.KindOf(err) == fault.NotFound) {
 		r.discard(*cl.spare)
 	}

@@ -17,6 +17,10 @@ const LockName = "signalbox.lock"
 // ErrLocked is returned when another process has the data directory open.
 var ErrLocked = errors.New("the data directory is in use by another signalbox process")
 
+// LockDir makes this process the owner of a data directory whose database is elsewhere, until the file is closed. [Open] does it itself for a
+// database that lies in the directory.
+func LockDir(dir string) (*os.File, error) { return lockDir(dir) }
+
 // lockDir takes an exclusive lock that the kernel drops when the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, LockName)
