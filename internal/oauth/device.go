@@ -118,6 +118,9 @@ func (l *Logins) claimPoll(ctx context.Context, caller identity.Caller, id strin
 			return err
 		}
 		now := tx.Now()
+		if !now.Before(row.ExpiresAt.Time()) {
+			return fault.New(fault.Conflict, "login_state_refused", "The code was not typed in time. Nothing was stored; begin the login again.")
+		}
 		if until := row.NextAt.Time(); now.Before(until) {
 			wait = max(until.Sub(now), time.Second)
 			return nil
@@ -141,7 +144,8 @@ func (l *Logins) claimPoll(ctx context.Context, caller identity.Caller, id strin
 	return f, k, wait, err
 }
 
-// deviceRow returns a device login of the caller that is still open, locked.
+// deviceRow returns a device login of the caller that was not ended, locked. Its time may be over: a poll that began in time is as good when its
+// answer comes later.
 func deviceRow(tx *store.Tx, caller identity.Caller, id string) (flowRow, error) {
 	var row flowRow
 	if !store.ValidID(flowPrefix, id) {
@@ -155,8 +159,6 @@ func deviceRow(tx *store.Tx, caller identity.Caller, id string) (flowRow, error)
 		return row, err
 	case row.UsedAt != nil:
 		return row, stateRefused(stateUsed)
-	case !tx.Now().Before(row.ExpiresAt.Time()):
-		return row, fault.New(fault.Conflict, "login_state_refused", "The code was not typed in time. Nothing was stored; begin the login again.")
 	}
 	return row, nil
 }

@@ -87,6 +87,24 @@ func TestDeviceLogin(t *testing.T) {
 	})
 }
 
+// TestADeviceLoginThatIsAgreedAtTheLastMoment: a poll that began in time keeps what it is given when the code ends meanwhile.
+func TestADeviceLoginThatIsAgreedAtTheLastMoment(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		l.add("work", l.server)
+		begun, err := l.BeginDevice(l.t.Context(), max, l.start("x"))
+		require.NoError(l.t, err)
+		l.now.pass(time.Until(begun.ExpiresAt) - 10*time.Second)
+		l.server.device = "yes"
+		l.server.answer = func(http.ResponseWriter) bool { l.now.pass(time.Minute); return false }
+		p, err := l.PollDevice(l.t.Context(), max, begun.ID)
+		require.NoError(l.t, err)
+		require.True(l.t, p.Done)
+		require.Len(l.t, l.stored(), 1)
+		_, err = l.PollDevice(l.t.Context(), max, begun.ID)
+		l.refused(err, "login_state_refused")
+	})
+}
+
 // TestClientCredentials: a program's own secret brings tokens, that of the provider or one of the credential's own, and the credential says so.
 func TestClientCredentials(t *testing.T) {
 	eachLogins(t, func(l *logins) {

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -14,7 +15,8 @@ import (
 )
 
 // connectPage leads to a login at an OAuth provider. A plugin may link to it with what the login is for: provider, name, credential, base_url,
-// scope, resource, plugin, next.
+// scope, resource, plugin, next. What such a link decides about the token is shown, since whoever follows it may not have written it: where the token
+// is sent, what it allows and what it is for.
 type connectPage struct {
 	page
 	Alert     string
@@ -22,7 +24,12 @@ type connectPage struct {
 	Again     string // the name of the credential that is logged in again
 	Inputs    []input
 	Hidden    []input
+	Told      []told // what the address asks for, which its person must see before they agree to it
+	Foreign   string // the host that the token would be sent to and that is not the provider's own
 }
+
+// told is something that a link asks for, in words.
+type told struct{ Label, Value string }
 
 type choice struct {
 	Name, Title string
@@ -38,7 +45,13 @@ func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*conne
 	p := &connectPage{page: s.pageFor("Connect an account", v), Hidden: v.hidden()}
 	for _, name := range connectFields() {
 		if text := given.Get(name); text != "" && len(text) <= 2048 {
+			if name == "base_url" && given.Get("credential") != "" {
+				continue // a credential that is there keeps its own
+			}
 			p.Hidden = append(p.Hidden, input{Name: name, Value: text})
+			if label := connectLabels()[name]; label != "" {
+				p.Told = append(p.Told, told{Label: label, Value: text})
+			}
 		}
 	}
 	if id := given.Get("credential"); id != "" {
@@ -53,13 +66,46 @@ func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*conne
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range list {
-		if k.Enabled && !k.Tampered && k.AuthorizeURL != "" && k.ClientID != "" {
-			p.Providers = append(p.Providers, choice{Name: k.Name, Title: k.Title, Chosen: k.Name == given.Get("provider")})
+	usable := slices.DeleteFunc(list, func(k oauth.Known) bool { return !k.Enabled || k.Tampered || k.AuthorizeURL == "" || k.ClientID == "" })
+	if base := given.Get("base_url"); base != "" {
+		i := slices.IndexFunc(usable, func(k oauth.Known) bool { return k.Name == given.Get("provider") })
+		if i >= 0 {
+			usable = usable[i : i+1] // another provider's token was not asked for, and the warning is for this one
 		}
+		if i < 0 || !ownHost(usable[0], base) {
+			p.Foreign = hostOf(base)
+		}
+	}
+	for _, k := range usable {
+		p.Providers = append(p.Providers, choice{Name: k.Name, Title: k.Title, Chosen: k.Name == given.Get("provider")})
 	}
 	p.Inputs = []input{{Name: "name", Label: "Name", Type: "text", Value: given.Get("name"), Autocomplete: "off", MaxLength: 200, Hint: "What this account is called here."}}
 	return p, nil
+}
+
+// connectLabels names what is shown of a link.
+func connectLabels() map[string]string {
+	return map[string]string{"base_url": "The token is sent to", "scope": "It is asked for with the scopes", "resource": "It is asked for the resource"}
+}
+
+// ownHost reports whether an address is of a host that the provider's tokens are for anyway.
+func ownHost(k oauth.Known, address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil {
+		return false
+	}
+	own, err := url.Parse(k.BaseURL)
+	if err == nil && own.Host != "" && u.Scheme == own.Scheme && strings.EqualFold(u.Host, own.Host) {
+		return true
+	}
+	return u.Scheme == "https" && slices.ContainsFunc(k.Hosts, func(host string) bool { return strings.EqualFold(host, u.Host) })
+}
+
+func hostOf(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return address
 }
 
 func (s *site) connectForm(w http.ResponseWriter, r *http.Request, v visitor) {

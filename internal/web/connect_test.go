@@ -234,3 +234,48 @@ func TestConnectNeedsWhoIsAsked(t *testing.T) {
 		require.Contains(s, a.text, `aria-invalid="true"`)
 	})
 }
+
+// TestALinkToConnectSaysWhatItAsksFor: whoever follows a link sees where the token goes, what it allows and what it is for, and is warned of a host that
+// is not the provider's own.
+func TestALinkToConnectSaysWhatItAsksFor(t *testing.T) {
+	each(t, func(s *site) {
+		cookie, base := s.administrator(), "https://api.example.com/v1"
+		for _, name := range []string{"work", "other"} {
+			s.provider(oauth.ProviderEdit{Name: &name, BaseURL: &base, Hosts: &[]string{"api.example.com", "files.example.com"}})
+		}
+		page := func(q url.Values) string {
+			a := s.do("GET", "/connect?"+q.Encode(), nil, "Cookie", cookie)
+			require.Equal(s, http.StatusOK, a.StatusCode, a.text)
+			text, _, ok := strings.Cut(a.text, "Go to the provider") // before the button
+			require.True(s, ok)
+			return text
+		}
+		const warning = "is not known to belong to the provider"
+		plain := page(url.Values{"provider": {"work"}, "name": {"Mine"}})
+		require.NotContains(s, plain, warning)
+		require.NotContains(s, plain, "asks for this")
+		require.Contains(s, plain, `value="other"`)
+
+		for _, evil := range []string{"https://evil.example/x", "https://api.example.com.evil.example", "https://api.example.com@evil.example", "http://files.example.com", "http://api.example.com", "//evil.example"} {
+			for _, of := range []string{"work", "", "none"} {
+				text := page(url.Values{"provider": {of}, "base_url": {evil}})
+				require.Contains(s, text, "The token is sent to: <code>"+evil+"</code>")
+				require.Contains(s, text, warning, evil)
+			}
+		}
+		require.NotContains(s, page(url.Values{"provider": {"work"}, "base_url": {"https://evil.example"}}), `value="other"`, "the warning is for one provider")
+		for _, own := range []string{"https://api.example.com/other", "https://FILES.example.com"} {
+			text := page(url.Values{"provider": {"work"}, "base_url": {own}})
+			require.Contains(s, text, "<code>"+own+"</code>")
+			require.NotContains(s, text, warning, own)
+		}
+		text := page(url.Values{"provider": {"work"}, "scope": {"admin <b>"}, "resource": {"https://mcp.example.com/x"}})
+		require.Contains(s, text, "<code>admin &lt;b&gt;</code>")
+		require.Contains(s, text, "<code>https://mcp.example.com/x</code>")
+
+		// The page that says what was wrong says it again.
+		a := s.do("POST", "/connect", s.form(cookie, "/connect", "provider", "work", "name", "", "base_url", "https://evil.example"), "Cookie", cookie)
+		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode)
+		require.Contains(s, a.text, warning)
+	})
+}
