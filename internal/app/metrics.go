@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/train"
 )
@@ -57,6 +58,7 @@ func newInstruments(a *App) (*instruments, error) {
 	m.apiTime, m.refreshTime = vec(apiDuration), vec(oauthDuration)
 	answers := metricTable[apiRequests]
 	m.apiAnswers = prometheus.NewCounterVec(prometheus.CounterOpts{Name: answers.Name, Help: answers.Help}, answers.Labels)
+	m.refreshTime.WithLabelValues(oauth.CustomProvider)
 	m.commitEvents, m.commitTime = events.WithLabelValues(), took.WithLabelValues()
 	m.lendings = newLendings(whole, begin, metricSeries)
 	for id, row := range metricTable {
@@ -121,8 +123,14 @@ func (m *instruments) refreshed(providerName string, _ provider.Verdict, took ti
 // collectOAuth tells what refreshes came to. Providers are rows of tables, the stored one among them, so there are few.
 func (a *App) collectOAuth(put putter) {
 	counts, _ := a.oauth.Counts()
+	if _, used := counts[oauth.CustomProvider]; !used {
+		counts[oauth.CustomProvider] = oauth.Counts{} // so that every metric is there from the start
+	}
 	for name, c := range counts {
 		name = label(name)
+		if _, some := c.Attempts[provider.Issued]; !some {
+			put(oauthRefreshes, 0, name, string(provider.Issued))
+		}
 		for verdict, n := range c.Attempts {
 			put(oauthRefreshes, float64(n), name, string(verdict))
 		}

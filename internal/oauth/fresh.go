@@ -110,7 +110,7 @@ func (r *Room) flight(w want) (f *flight, joined bool) {
 	if f := r.flights[w.credential]; f != nil {
 		return f, true
 	}
-	f = &flight{on: w.on, provider: customProvider, done: make(chan struct{}), woken: make(chan struct{}, 1)}
+	f = &flight{on: w.on, provider: CustomProvider, done: make(chan struct{}), woken: make(chan struct{}, 1)}
 	if r.isClosing() {
 		f.err = errClosing()
 		close(f.done)

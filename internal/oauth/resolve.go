@@ -25,7 +25,7 @@ func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (p provider.Provider,
 		return p, send, false, err
 	}
 	if !known {
-		p = provider.Provider{Name: customProvider, Auth: provider.AuthBasic, Format: provider.Form}
+		p = provider.Provider{Name: CustomProvider, Auth: provider.AuthBasic, Format: provider.Form}
 		if g.ClientSecret.IsZero() {
 			p.Auth = provider.AuthNone
 		}
@@ -64,10 +64,10 @@ func (r *Room) lookup(tx *store.Tx, name string) (p provider.Provider, key secre
 func (r *Room) counted(tx *store.Tx, name string) (string, error) {
 	p, _, known, err := r.lookup(tx, name)
 	if err != nil || !known {
-		return customProvider, err
+		return CustomProvider, err
 	}
 	return p.Name, nil
 }
 
-// customProvider is what a connection counts as whose provider is no row of a table: its own name may be any text.
-const customProvider = "custom"
+// CustomProvider is what a connection counts as whose provider is no row of a table: its own name may be any text.
+const CustomProvider = "custom"
