@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -211,6 +212,10 @@ func TestSIGTERMLetsOpenStreamsFinish(t *testing.T) {
 }
 
 func TestDevEndsWithItsTerminal(t *testing.T) {
+	// Under nohup the signal is ignored, which children inherit, and dev rightly goes on. One that is caught here is not ignored there.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	p, told := dev(t)
 	p.signal(syscall.SIGHUP)
 	require.Zero(t, p.wait(20*time.Second))
