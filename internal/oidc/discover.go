@@ -3,6 +3,7 @@ package oidc
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	goidc "github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+
+	"signalbox.dev/signalbox/internal/strict"
 )
 
 // Metadata is what a provider says of itself.
@@ -89,8 +92,8 @@ func (c *Client) discover(ctx context.Context, issuer string) (Metadata, error) 
 	if err != nil {
 		return Metadata{}, err
 	}
-	var m Metadata
-	if err := json.Unmarshal(b, &m); err != nil {
+	m, err := readMetadata(b)
+	if err != nil {
 		return Metadata{}, failed("discovery_invalid", "The provider's discovery document is not the JSON that OpenID Connect Discovery asks for.")
 	}
 	if m.Issuer != issuer {
@@ -116,6 +119,22 @@ func (c *Client) discover(ctx context.Context, issuer string) (Metadata, error) 
 		return Metadata{}, failed("no_algorithm", "The provider signs ID tokens with no algorithm that is accepted here; RS256 or ES256 is usual.")
 	}
 	return m, nil
+}
+
+// readMetadata reads a discovery document as every other reader would: a name stands in it once, and "Issuer" is not issuer, for which package
+// json would take it.
+func readMetadata(text []byte) (m Metadata, err error) {
+	doc, err := strict.Object(text)
+	if err != nil {
+		return m, err
+	}
+	maps.DeleteFunc(doc, func(name string, _ any) bool {
+		return strings.ContainsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' })
+	})
+	if text, err = json.Marshal(doc); err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(text, &m)
 }
 
 func (c *Client) checkURL(address string) error {

@@ -262,6 +262,18 @@ func TestWhatTheTokenLacksIsAskedFor(t *testing.T) {
 	f.requireFailure(err, "userinfo")
 }
 
+// twofold answers with a discovery document that two readers may read differently; %[1]s in its text is the provider's own address.
+func twofold(text string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		base := "http://" + r.Host
+		if r.TLS != nil {
+			base = "https://" + r.Host
+		}
+		fmt.Fprintf(w, `{`+text+`,"authorization_endpoint":"%[1]s/a","jwks_uri":"%[1]s/k"}`, base)
+		return true
+	}
+}
+
 func TestDiscoveryOfHostileProviders(t *testing.T) {
 	for name, c := range map[string]struct {
 		change    map[string]any
@@ -285,7 +297,9 @@ func TestDiscoveryOfHostileProviders(t *testing.T) {
 			fmt.Fprint(w, planted)
 			return true
 		}, code: "unreachable"},
-		"garbage": {discovery: func(w http.ResponseWriter, _ *http.Request) bool { fmt.Fprint(w, planted); return true }, code: "discovery_invalid"},
+		"another issuer, and this one in capitals": {discovery: twofold(`"issuer":"https://evil.example","Issuer":"%[1]s","token_endpoint":"%[1]s/t"`), code: "issuer_mismatch"},
+		"token endpoint twice":                     {discovery: twofold(`"issuer":"%[1]s","token_endpoint":"https://evil.example/t","token_endpoint":"%[1]s/t"`), code: "discovery_invalid"},
+		"garbage":                                  {discovery: func(w http.ResponseWriter, _ *http.Request) bool { fmt.Fprint(w, planted); return true }, code: "discovery_invalid"},
 		"huge": {discovery: func(w http.ResponseWriter, _ *http.Request) bool {
 			for range 40 {
 				fmt.Fprint(w, strings.Repeat(" ", 64<<10))
