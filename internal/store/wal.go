@@ -23,11 +23,13 @@ type walKeeper struct {
 
 const (
 	walInterval = time.Second
-	// walPatience is how long, in milliseconds, a checkpoint waits for readers and the writer.
+	// walPatience is how long, in milliseconds, a checkpoint waits for readers.
 	walPatience = "200"
 	// walMost is 64 MiB of pages. A log that is only moved starts over when a writer finds all of it moved, which under steady writes never
 	// happens: it grows without end.
 	walMost = 64 << 20 / 4096
+	// walTurn is how long emptying the log waits for the writers before it.
+	walTurn = 5 * time.Second
 	// walPauseMost bounds the pause after an attempt to empty the log that a reader stood in the way of: each holds up the writers for as
 	// long as its patience lasts.
 	walPauseMost = time.Minute
@@ -58,7 +60,7 @@ func (w *walKeeper) start(db *DB) {
 			if size <= w.most || time.Now().Before(next) {
 				continue
 			}
-			if _, done := db.checkpointWAL(ctx, "TRUNCATE"); done { // short: most of it is moved already
+			if db.emptyWAL(ctx) { // short: most of it is moved already
 				pause = 0
 				continue
 			}
@@ -86,11 +88,26 @@ func (db *DB) Scrub(ctx context.Context) {
 
 func (db *DB) scrub(ctx context.Context) {
 	upTo := db.wal.wanted.Load()
-	if _, done := db.checkpointWAL(ctx, "TRUNCATE"); !done {
+	if !db.emptyWAL(ctx) {
 		return
 	}
 	for done := db.wal.done.Load(); done < upTo && !db.wal.done.CompareAndSwap(done, upTo); done = db.wal.done.Load() {
 	}
+}
+
+// emptyWAL moves the whole log into the database file and cuts it, and reports whether it could. Writers wait for that in their pool's queue,
+// whose order is fair: in SQLite itself whoever asks for the writer's turn asks again now and then, and beside writers that never pause finds
+// it taken each time.
+func (db *DB) emptyWAL(ctx context.Context) bool {
+	waiting, cancel := context.WithTimeout(ctx, walTurn)
+	defer cancel()
+	turn, err := db.write.DB.Conn(waiting)
+	if err != nil {
+		return false
+	}
+	defer turn.Close()
+	_, done := db.checkpointWAL(ctx, "TRUNCATE")
+	return done
 }
 
 // checkpointWAL returns how many frames the log has and whether the checkpoint is complete.
