@@ -51,7 +51,7 @@ func TestDeathAtEachStep(t *testing.T) {
 						require.EqualValues(t, 2, version, "the pair was on disk or stored already")
 						require.Equal(t, oauth.Ready, next.state(t, id))
 						require.Equal(t, 1, s.server.count())
-						require.Empty(t, s.spilled())
+						s.cleared()
 						require.EqualValues(t, 3, next.mustRefresh(t, id))
 						require.Zero(t, s.server.revoked())
 						return
@@ -132,7 +132,7 @@ func TestTheDatabaseIsAwayWhenTheAnswerComes(t *testing.T) {
 			require.Eventually(t, func() bool { return next.Owed() == 0 }, 20*time.Second, 10*time.Millisecond)
 			_, _, version := next.pair(t, id)
 			require.EqualValues(t, 2, version)
-			require.Empty(t, s.spilled())
+			s.cleared()
 			require.Equal(t, 1, s.server.count())
 			require.Equal(t, []string{"oauth.refresh pending", "oauth.refresh ok"}, words(next.events(t, refreshes...)))
 			require.Equal(t, vault.Healthy, next.health(t, id))
@@ -200,7 +200,7 @@ func TestTheDiskIsFull(t *testing.T) {
 		_, _, version := p.pair(t, id)
 		require.EqualValues(t, 3, version)
 		require.Equal(t, 2, s.server.count())
-		require.Empty(t, s.spilled())
+		s.cleared()
 	})
 }
 
@@ -261,8 +261,8 @@ func TestAnOvertakenPairIsTriedOnce(t *testing.T) {
 		require.Equal(t, "true", detail(t, last[2], "recovery"))
 		require.NotEmpty(t, detail(t, last[2], "overtaken_claim"))
 		require.Empty(t, heir.told(t))
-		require.Zero(t, heir.Spare())
-		require.Empty(t, s.spilled())
+		heir.spent(t)
+		s.cleared()
 		require.EqualValues(t, 4, heir.mustRefresh(t, id))
 	})
 }
@@ -285,7 +285,7 @@ func TestAnOvertakenPairElsewhere(t *testing.T) {
 		require.Equal(t, vault.Healthy, heir.health(t, id))
 		_, _, version := heir.pair(t, id)
 		require.EqualValues(t, 3, version)
-		require.Empty(t, s.spilled())
+		s.cleared()
 	})
 }
 
@@ -303,11 +303,11 @@ func TestAnOvertakenPairIsRefused(t *testing.T) {
 		_, err := heir.needs(t, id)
 		requireFault(t, "login_required", err)
 		require.Equal(t, calls+2, s.server.count())
-		require.Zero(t, heir.Spare())
+		heir.spent(t)
 		require.Len(t, heir.told(t), 1)
 		heir.Sweep()
 		require.Equal(t, calls+2, s.server.count())
-		require.Empty(t, s.spilled())
+		s.cleared()
 	})
 }
 

@@ -37,7 +37,7 @@ func TestFreshBringsTheNextGeneration(t *testing.T) {
 		require.Equal(t, "1", detail(t, evs[0], "generation"))
 		require.Equal(t, "2", detail(t, evs[1], "version"))
 		require.Equal(t, "false", detail(t, evs[1], "recovery"))
-		require.Empty(t, s.spilled())
+		s.cleared()
 		require.Equal(t, vault.Healthy, p.health(t, id))
 		require.Equal(t, oauth.Ready, p.state(t, id))
 		v, err := p.Fresh(t.Context(), id, 1, oauth.Denied)

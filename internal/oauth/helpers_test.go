@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -483,6 +484,18 @@ func (p *process) told(t testing.TB) []string {
 	return titles
 }
 
+// cleared waits until no file is left: who waits for a pair is told when it is stored, perhaps by the feed, and its files go after that.
+func (s *site) cleared() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool { return len(s.spilled()) == 0 }, 10*time.Second, time.Millisecond)
+}
+
+// spent waits until no overtaken pair is kept.
+func (p *process) spent(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool { return p.Spare() == 0 }, 10*time.Second, time.Millisecond)
+}
+
 // spilled are the files on the disk of the site, which hold nothing readable.
 func (s *site) spilled() []string {
 	s.t.Helper()
@@ -491,10 +504,12 @@ func (s *site) spilled() []string {
 	out := []string{}
 	for _, e := range entries {
 		b, err := os.ReadFile(s.disk + "/" + e.Name())
-		require.NoError(s.t, err)
+		info, gone := e.Info()
+		if errors.Is(errors.Join(err, gone), fs.ErrNotExist) {
+			continue // cleared meanwhile
+		}
+		require.NoError(s.t, errors.Join(err, gone))
 		require.NotContains(s.t, string(b), planted)
-		info, err := e.Info()
-		require.NoError(s.t, err)
 		require.EqualValues(s.t, 0o600, info.Mode().Perm())
 		out = append(out, e.Name())
 	}
