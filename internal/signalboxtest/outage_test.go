@@ -204,8 +204,9 @@ func chaos(t *testing.T, pg *storetest.Server, database string, fleet []*signalb
 	t.Logf("answers by status: %v; %d credentials, %d keys revoked", counts, len(have.secrets), len(have.revoked))
 	require.Positive(t, counts[200])
 	require.NotEmpty(t, have.secrets)
+	settled := time.Now().Add(time.Second)
 	for i, p := range fleet {
-		have.check(t, p, p.Admin(), i, true)
+		have.check(t, p, p.Admin(), i, true, settled)
 	}
 }
 
