@@ -88,6 +88,9 @@ func newHouse(t *testing.T, e store.Engine) *house {
 	return newInstance(t, e, storetest.Config(t, e), root)
 }
 
+// byFeed marks the context in which the feed tells of a commit by itself: without it, the one who committed does.
+type byFeed struct{}
+
 // newInstance starts one more instance on the database of cfg.
 func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.RootKey) *house {
 	t.Helper()
@@ -130,7 +133,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	refreshes, err := oauth.New(oauth.Config{DB: h.db, Vault: safe, Ring: ring, Endpoint: wire, Servers: logins, SpillDir: t.TempDir(), Log: logger})
 	require.NoError(t, err)
-	require.NoError(t, h.db.Start(ctx))
+	require.NoError(t, h.db.Start(context.WithValue(ctx, byFeed{}, true)))
 	t.Cleanup(func() {
 		logins.Close()
 		refreshes.Close()

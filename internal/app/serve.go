@@ -27,7 +27,7 @@ const (
 	lastAnswers = 2 * time.Second
 	// lastOutcomes is what streams that were cut get to record their outcome in.
 	lastOutcomes = time.Second
-	// closing bounds what is written to the database at the end.
+	// closing bounds what is written to the database at the start and at the end.
 	closing = 10 * time.Second
 )
 
@@ -44,7 +44,10 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		// No write timeout: streams last as long as they last.
 		ErrorLog: log.New(serverLog{a.log}, "", 0),
 	}
-	if err := a.record(ctx, store.AdminStart, l.Addr().String()); err != nil {
+	// Told to stop meanwhile, it starts and stops: a record broken off would look like a database that fails.
+	first, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+	defer cancel()
+	if err := a.record(first, store.AdminStart, l.Addr().String()); err != nil {
 		_ = l.Close()
 		return fmt.Errorf("record the start: %w", err)
 	}
@@ -69,9 +72,9 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
 	defer cancel()
-	if err := a.record(stop, store.AdminStop, l.Addr().String()); err != nil {
+	if err := a.record(last, store.AdminStop, l.Addr().String()); err != nil {
 		a.log.Warn("the stop could not be recorded", "cause", err)
 	}
 	return nil

@@ -348,6 +348,19 @@ func TestDevRemovesItsData(t *testing.T) {
 	require.NoDirExists(t, d.DataDir())
 }
 
+// TestStoppedWhileStarting: an interrupt between the greeting and the first request ends the server like any other, with both records.
+func TestStoppedWhileStarting(t *testing.T) {
+	cfg := config(t)
+	a, err := app.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	l, err := app.Listen(cfg)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, a.Serve(ctx, l))
+	require.NoError(t, a.Close())
+}
+
 func TestCloseLeavesNothingRunning(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	cfg := config(t)
