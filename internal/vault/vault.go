@@ -9,7 +9,7 @@
 // how it goes is as it was set through this room. Every change is a recorded act and adds a version; deleting a credential destroys the
 // sealed material of all of them.
 //
-// Limits: search covers readable metadata only, of which every instance that lists with a filter holds a copy in memory (some 40 MB for
+// Limits: search covers readable metadata only, of which every instance that lists with a filter holds a copy in memory (some 50 MB for
 // 100,000 credentials). On PostgreSQL deleted rows stay in the files, sealed, until vacuum removes them. Whoever writes the database can put
 // back a whole older state of a credential (binding.go).
 //
