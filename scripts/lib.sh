@@ -117,6 +117,13 @@ stage() {
   say "   $name passed in $(elapsed $((SECONDS - start)))"
 }
 
+# Packages besides the store whose code is used by many goroutines at once; the race detector costs too much to run it on everything.
+# shellcheck disable=SC2034 # read by the sourcing scripts
+CONCURRENT_ROOMS=(audit identity train broker outbound vault oauth)
+
+# raced PACKAGE… runs the short tests of packages under the race detector.
+raced() { CGO_ENABLED=1 go test -race -short -count=1 -timeout 20m "$@"; }
+
 # unformatted prints the Go files that gofmt would change; generated ones are their generator's affair.
 unformatted() {
   local files file

@@ -87,6 +87,7 @@ func relations() []string {
 type limited struct {
 	kind, id, token string
 	group           string // "" when the caller can be in none
+	provider        string // an OAuth server, which no operation of the table changes
 }
 
 // limited returns a person of the role member, in a group, a service account of the same role, and that person by the token of an outside issuer.
@@ -107,7 +108,9 @@ func (h *house) limited() []limited {
 	require.NoError(h.t, err)
 	// For whom an outside issuer speaks, has what they have.
 	iss := h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectUserID)
-	return []limited{{"person", who.UserID, token, g.ID}, {"service_account", a.ID, issued.Secret, ""}, {"person", who.UserID, outsideToken(h.t, iss.Issuer, who.UserID), g.ID}}
+	provider := h.oauthProvider()
+	return []limited{{"person", who.UserID, token, g.ID, provider}, {"service_account", a.ID, issued.Secret, "", provider},
+		{"person", who.UserID, outsideToken(h.t, iss.Issuer, who.UserID), g.ID, provider}}
 }
 
 // related makes a credential to which the caller stands so, and the target and body of the operation on it.
@@ -115,7 +118,7 @@ func (h *house) related(d *document, o operation, l limited, relation string) (c
 	h.t.Helper()
 	ctx := h.t.Context()
 	verb, way, _ := strings.Cut(relation, " ")
-	w := world{member: h.user.ID, trainSlug: "nowhere", client: store.NewID("c"), serviceID: store.NewID("v")}
+	w := world{member: h.user.ID, trainSlug: "nowhere", client: store.NewID("c"), serviceID: store.NewID("v"), provider: l.provider}
 	as := h.client
 	draft := client.CredentialDraft{Type: "api_key", Name: store.NewID("a"), Provider: "anthropic", Secrets: map[string]string{"api_key": "sk-ant-planted-0123456789"}}
 	if verb == "own" {
@@ -123,7 +126,6 @@ func (h *house) related(d *document, o operation, l limited, relation string) (c
 	} else {
 		draft.ClientID, draft.ServiceID = w.client, w.serviceID
 	}
-	w.provider = h.roomForProvider()
 	switch o.ID {
 	case "get-connection", "refresh-credential":
 		oauth := oauthSample(draft.Name, w.provider)

@@ -160,7 +160,10 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 		h.prepare(o, &w, token)
 	}
 	isSession := h.hasSession(token)
-	before := withoutRecords(h.counts())
+	var before map[string]int
+	if want != 0 {
+		before = withoutRecords(h.counts())
+	}
 	a := h.do(request{method: o.method, target: w.target(o), token: token, body: h.body(d, o, w)})
 	if want == 0 && o.sessionOnly() && !isSession {
 		require.Equal(h.t, 409, a.status, "a token is no session")

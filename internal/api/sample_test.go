@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -55,7 +56,9 @@ func (h *house) world() world {
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
 	w.passkey, w.code = store.NewID("psk"), "000000"
-	w.event = h.events()[0].ID
+	newest, err := h.audit.Search(ctx, audit.Query{Limit: 1})
+	require.NoError(h.t, err)
+	w.event = newest.Events[0].ID
 	w.provider, w.state, w.device = h.roomForProvider(), "planted-no-state", store.NewID("oaf")
 	connected, err := h.client.CreateCredential(ctx, oauthSample(store.NewID("o"), "elsewhere"))
 	require.NoError(h.t, err)

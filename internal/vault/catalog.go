@@ -26,8 +26,8 @@ type catalog struct {
 	all   bool // everything must be read; true until somebody wants a list
 	stale map[string]struct{}
 
-	entries atomic.Pointer[[]*entry] // by id; a slice that was stored never changes
-	reads   atomic.Int64             // rows read from the database, for the tests
+	blocks atomic.Pointer[[]*block] // by id, none empty; a slice that was stored never changes
+	reads  atomic.Int64             // rows read from the database, for the tests
 }
 
 // entry is what one credential can be filtered by.
@@ -39,8 +39,6 @@ type entry struct {
 	health  unique.Handle[string] // what the last refresh left behind
 	expires store.Time            // never: it does not expire
 	dead    store.Time            // when the access token ends that nothing refreshes, or never
-	search  string
-	pairs   pairs // of search
 }
 
 const (
@@ -51,7 +49,7 @@ const (
 	never = store.Time(1<<63 - 1)
 	// staleLimit is how many credentials are read one by one; beyond it reading everything is the quicker way.
 	staleLimit = 4096
-	// catalogRows is how many are asked for in one statement, and how many lie together in memory.
+	// catalogRows is how many are asked for in one statement.
 	catalogRows = 256
 	// catalogPatience bounds reading everything; it goes on when the caller who began it has gone away.
 	catalogPatience = 30 * time.Second
@@ -59,7 +57,7 @@ const (
 
 func newCatalog(db *store.DB) *catalog {
 	c := &catalog{db: db, turn: make(chan struct{}, 1), all: true, stale: map[string]struct{}{}}
-	c.entries.Store(&[]*entry{})
+	c.blocks.Store(&[]*block{})
 	db.Subscribe(c.follow)
 	return c
 }
@@ -82,7 +80,7 @@ func (c *catalog) follow(_ context.Context, changes []store.Change) error {
 }
 
 // current returns every credential as of now or later: what was acknowledged before the call is in it, on whichever instance.
-func (c *catalog) current(ctx context.Context) ([]*entry, error) {
+func (c *catalog) current(ctx context.Context) ([]*block, error) {
 	if err := c.db.CatchUp(ctx); err != nil {
 		return nil, err
 	}
@@ -98,7 +96,7 @@ func (c *catalog) current(ctx context.Context) ([]*entry, error) {
 	clear(c.stale)
 	c.mu.Unlock()
 	if !all && len(ids) == 0 {
-		return *c.entries.Load(), nil
+		return *c.blocks.Load(), nil
 	}
 	// From here on the marks are gone, so that a change during the reading marks anew.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), catalogPatience)
@@ -110,15 +108,18 @@ func (c *catalog) current(ctx context.Context) ([]*entry, error) {
 		c.mu.Unlock()
 		return nil, err
 	}
-	if !all {
-		fresh = merge(*c.entries.Load(), ids, fresh)
+	var blocks []*block
+	if all {
+		blocks = pack(fresh)
+	} else {
+		blocks = merge(*c.blocks.Load(), ids, fresh)
 	}
-	c.entries.Store(&fresh)
-	return fresh, nil
+	c.blocks.Store(&blocks)
+	return blocks, nil
 }
 
-// read returns the entries of those ids, or of all, by id.
-func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []*entry, err error) {
+// read returns the records of those ids, or of all, by id.
+func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []record, err error) {
 	columns := make([]string, 0, exactFilters)
 	for _, e := range (Filter{}).exact() {
 		columns = append(columns, e.column)
@@ -127,12 +128,12 @@ func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []*entr
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		out = nil
 		if all {
-			return scanEntries(tx, &out, query)
+			return scanRecords(tx, &out, query)
 		}
 		for chunk := range slices.Chunk(ids, catalogRows) {
 			var w store.Where
 			w.Add(inIDs(len(chunk)), idArgs(chunk)...)
-			if err := scanEntries(tx, &out, query+w.SQL(), w.Args()...); err != nil {
+			if err := scanRecords(tx, &out, query+w.SQL(), w.Args()...); err != nil {
 				return err
 			}
 		}
@@ -142,17 +143,16 @@ func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []*entr
 		return nil, err
 	}
 	c.reads.Add(int64(len(out)))
-	slices.SortFunc(out, func(a, b *entry) int { return strings.Compare(a.id, b.id) })
-	return slices.Clip(out), nil
+	slices.SortFunc(out, func(a, b record) int { return strings.Compare(a.id, b.id) })
+	return out, nil
 }
 
-func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
+func scanRecords(tx *store.Tx, out *[]record, query string, args ...any) error {
 	rows, err := tx.Query(query, args...)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rows.Close() }()
-	var p pack
 	for rows.Next() {
 		var id, tags, state, search, health string
 		var exact [exactFilters]string
@@ -164,78 +164,24 @@ func scanEntries(tx *store.Tx, out *[]*entry, query string, args ...any) error {
 		if err := rows.Scan(append(dest, &tags, &state, &expires, &search, &health, &dead)...); err != nil {
 			return err
 		}
-		e := entry{state: unique.Make(state), health: unique.Make(health), expires: never, dead: never}
+		r := record{entry{id: id, state: unique.Make(state), health: unique.Make(health), expires: never, dead: never}, strings.Fields(search)}
 		for i, v := range exact {
-			e.exact[i] = unique.Make(v)
+			r.exact[i] = unique.Make(v)
 		}
 		var list []string
 		_ = decodeList(tags, &list) // who reads the page says that the row is damaged
 		for _, tag := range list {
-			e.tags = append(e.tags, unique.Make(tag))
+			r.tags = append(r.tags, unique.Make(tag))
 		}
 		if expires != nil {
-			e.expires = *expires
+			r.expires = *expires
 		}
 		if dead != nil {
-			e.dead = *dead
+			r.dead = *dead
 		}
-		if p.add(e, id, search); len(p.entries) == catalogRows {
-			*out = p.close(*out)
-		}
+		*out = append(*out, r)
 	}
-	*out = p.close(*out)
 	return rows.Err()
-}
-
-// pack lays entries that were read together next to each other, their texts too: a walk is then as fast as memory is read, and the garbage
-// collector has few things to look at.
-type pack struct {
-	entries []entry
-	text    strings.Builder
-	ends    []int // of id and search in text, in turn
-}
-
-func (p *pack) add(e entry, id, search string) {
-	p.entries = append(p.entries, e)
-	for _, s := range []string{id, search} {
-		p.text.WriteString(s)
-		p.ends = append(p.ends, p.text.Len())
-	}
-}
-
-// close appends what was packed to out and begins anew.
-func (p *pack) close(out []*entry) []*entry {
-	text, from := strings.Clone(p.text.String()), 0
-	for i := range p.entries {
-		e := &p.entries[i]
-		e.id, e.search = text[from:p.ends[2*i]], text[p.ends[2*i]:p.ends[2*i+1]]
-		e.pairs.add(e.search)
-		from = p.ends[2*i+1]
-		out = append(out, e)
-	}
-	*p = pack{}
-	return out
-}
-
-// merge returns old with the credentials of ids as they are in fresh, or without them. All three are in order.
-func merge(old []*entry, ids []string, fresh []*entry) []*entry {
-	out := make([]*entry, 0, len(old)+len(fresh))
-	for _, id := range ids {
-		i, found := at(old, id)
-		out = append(out, old[:i]...)
-		if old = old[i:]; found {
-			old = old[1:]
-		}
-		if len(fresh) > 0 && fresh[0].id == id {
-			out, fresh = append(out, fresh[0]), fresh[1:]
-		}
-	}
-	return append(out, old...)
-}
-
-// at returns where id is, or would be.
-func at(entries []*entry, id string) (int, bool) {
-	return slices.BinarySearchFunc(entries, id, func(e *entry, id string) int { return strings.Compare(e.id, id) })
 }
 
 // inIDs is a condition on n ids.

@@ -453,37 +453,3 @@ func TestManyChangesReadEverythingAnew(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, late, idsOf(items))
 }
-
-// FuzzPairs: the pairs of a text rule out no word that is in it.
-func FuzzPairs(f *testing.F) {
-	f.Add("aab", "ab")
-	f.Add("x", "x")
-	f.Add("straße\nö", "ße\nö")
-	f.Fuzz(func(t *testing.T, before, word string) {
-		var of, all pairs
-		of.add(word)
-		all.add(before + word + before)
-		require.True(t, of.within(&all), "%q in %q", word, before)
-	})
-}
-
-func BenchmarkWalk(b *testing.B) {
-	var entries []*entry
-	var p pack
-	for i := range 100_000 {
-		m := Meta{Name: fmt.Sprintf("grown-%06d", i), Provider: "anthropic", BaseURL: "https://api.anthropic.com", Owner: "platform", ClientID: "acme", ServiceID: "svc",
-			Description: strings.Repeat("used by the nightly build and nobody else ", 3), Tags: []string{"group-" + strconv.Itoa(i%100)}}
-		s := stored{Credential: Credential{Type: APIKey, Meta: m}}
-		if p.add(entry{expires: never}, fmt.Sprintf("cred_%026d", i), s.searchText()); len(p.entries) == catalogRows {
-			entries = p.close(entries)
-		}
-	}
-	entries = p.close(entries)
-	for _, q := range []string{"grown-099999", "nothing", "99999", "e", "zz", "iei", "gh-", "th ni bu an no el us by xy"} {
-		b.Run(q, func(b *testing.B) {
-			for b.Loop() {
-				Filter{Q: q}.walk(entries, "", time.Now()).next(101)
-			}
-		})
-	}
-}

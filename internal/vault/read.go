@@ -98,9 +98,9 @@ func (r *Room) page(ctx context.Context, f Filter, after string) (items []Creden
 		return nil, "", nil
 	}
 	plain := len(f.used()) == 0 && f.Skip == 0
-	var entries []*entry
+	var blocks []*block
 	if !plain {
-		if entries, err = r.catalog.current(ctx); err != nil {
+		if blocks, err = r.catalog.current(ctx); err != nil {
 			return nil, "", err
 		}
 	}
@@ -112,7 +112,7 @@ func (r *Room) page(ctx context.Context, f Filter, after string) (items []Creden
 			if err := tx.Select(&rows, selectPage(where, f.Limit+1), where.Args()...); err != nil {
 				return err
 			}
-		} else if err := f.collect(tx, f.walk(entries, after, tx.Now()), &rows); err != nil {
+		} else if err := f.collect(tx, f.walk(blocks, after, tx.Now()), &rows); err != nil {
 			return err
 		}
 		if len(rows) > f.Limit {

@@ -11,9 +11,12 @@ import (
 
 // walk goes through the catalog in the order of the list and proposes what matches a filter. Its conditions are those of [Filter.where].
 type walk struct {
-	entries []*entry
-	skip    int
+	parts []part // what it has not come to yet
+	block *block // where it is, and what matches of it that was not proposed yet
+	open  set
+	skip  int
 
+	all       bool // no filter but words
 	exact     []wanted
 	tag       *unique.Handle[string]
 	before    store.Time // never: whatever its expiry
@@ -25,7 +28,13 @@ type walk struct {
 	state     unique.Handle[string]
 	now, soon store.Time
 	words     []string
-	pairs     pairs // of all words
+	shared    []set // of the block, who holds each word in a common word
+}
+
+// part is a block and those of its entries that may be proposed.
+type part struct {
+	block *block
+	in    set
 }
 
 // wanted is one exact filter: which of the columns, and its value.
@@ -34,19 +43,18 @@ type wanted struct {
 	value  unique.Handle[string]
 }
 
-func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
-	w := &walk{entries: entries, skip: f.Skip, before: never, status: f.Status, active: unique.Make(string(Active)), state: unique.Make(string(f.Status)),
+func (f Filter) walk(blocks []*block, after string, now time.Time) *walk {
+	w := &walk{skip: f.Skip, before: never, status: f.Status, active: unique.Make(string(Active)), state: unique.Make(string(f.Status)),
 		now: store.TimeOf(now), soon: store.TimeOf(now.Add(ExpiringWithin))}
 	if f.IDs != nil {
-		w.entries = only(entries, f.IDs)
-	}
-	if after != "" {
-		i, found := at(w.entries, after)
-		if found {
-			i++
+		w.parts = only(blocks, f.IDs)
+	} else {
+		w.parts = make([]part, len(blocks))
+		for i, b := range blocks {
+			w.parts[i] = part{b, first(len(b.entries))}
 		}
-		w.entries = w.entries[i:]
 	}
+	w.begin(after)
 	for i, e := range f.exact() {
 		if e.value != "" {
 			w.exact = append(w.exact, wanted{i, unique.Make(e.value)})
@@ -63,47 +71,89 @@ func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
 	if f.ExpiresBefore != nil {
 		w.before = store.TimeOf(*f.ExpiresBefore)
 	}
+	w.all = len(w.exact) == 0 && w.health == nil && w.tag == nil && w.before == never && w.status == ""
 	w.words = words(f.Q)
-	for _, word := range w.words {
-		w.pairs.add(word)
-	}
+	w.shared = make([]set, len(w.words))
 	return w
+}
+
+// begin leaves out everything up to and with the id after.
+func (w *walk) begin(after string) {
+	if after == "" {
+		return
+	}
+	w.parts = slices.DeleteFunc(w.parts, func(p part) bool { return p.block.entries[len(p.block.entries)-1].id <= after })
+	if len(w.parts) > 0 {
+		_, place, found := at([]*block{w.parts[0].block}, after)
+		if found {
+			place++
+		}
+		gone := first(place)
+		w.parts[0].in = w.parts[0].in.without(&gone)
+	}
 }
 
 // next returns the ids of the next n that match, fewer only at the end.
 func (w *walk) next(n int) (ids []string) {
-	for len(ids) < n && len(w.entries) > 0 {
-		e := w.entries[0]
-		w.entries = w.entries[1:]
-		switch {
-		case !w.matches(e):
-		case w.skip > 0:
-			w.skip--
-		default:
-			ids = append(ids, e.id)
+	for {
+		for i := range w.open.all {
+			if len(ids) == n {
+				return ids
+			}
+			w.open.drop(i)
+			if w.skip > 0 {
+				w.skip--
+				continue
+			}
+			ids = append(ids, w.block.entries[i].id)
+		}
+		if len(ids) == n || len(w.parts) == 0 {
+			return ids
+		}
+		w.block, w.open = w.parts[0].block, w.matching(w.parts[0])
+		w.parts = w.parts[1:]
+		if found := w.open.len(); found <= w.skip {
+			w.skip -= found
+			w.open = set{}
 		}
 	}
-	return ids
 }
 
+// matching returns those of a part that match. Of the texts it reads only what nothing else decides.
+func (w *walk) matching(p part) set {
+	in := p.in
+	for k, word := range w.words {
+		w.shared[k] = p.block.sharing(word)
+		own := in.without(&w.shared[k])
+		p.block.pairs.within(&own, word)
+		own.join(&w.shared[k])
+		in.meet(&own)
+	}
+	if !w.all {
+		for i := range in.all {
+			if !w.matches(&p.block.entries[i]) {
+				in.drop(i)
+			}
+		}
+	}
+	for k, word := range w.words {
+		for i := range in.without(&w.shared[k]).all {
+			if !strings.Contains(p.block.ownText(i), word) {
+				in.drop(i)
+			}
+		}
+	}
+	return in
+}
+
+// matches reports whether an entry passes every filter but the words.
 func (w *walk) matches(e *entry) bool {
 	for _, x := range w.exact {
 		if e.exact[x.column] != x.value {
 			return false
 		}
 	}
-	if w.before != never && e.expires >= w.before || w.tag != nil && !slices.Contains(e.tags, *w.tag) || !w.inStatus(e) || !w.inHealth(e) ||
-		!w.pairs.within(&e.pairs) {
-		return false
-	}
-	for i, word := range w.words {
-		if !strings.Contains(e.search, word) {
-			// The word that rules one out will likely rule out the next.
-			w.words[0], w.words[i] = w.words[i], w.words[0]
-			return false
-		}
-	}
-	return true
+	return (w.before == never || e.expires < w.before) && (w.tag == nil || slices.Contains(e.tags, *w.tag)) && w.inStatus(e) && w.inHealth(e)
 }
 
 func (w *walk) inStatus(e *entry) bool {
@@ -145,34 +195,18 @@ func words(q string) (out []string) {
 	return out
 }
 
-// pairs has a bit for each pair of bytes that stand together in a text; pairs share bits. A text whose pairs lack one of a word's does not
-// hold the word, and most texts are ruled out so, unread.
-type pairs [8]uint64
-
-func (p *pairs) add(text string) {
-	for i := 1; i < len(text); i++ {
-		bit := (uint32(text[i-1])<<8 | uint32(text[i])) * 0x9E3779B1 >> 23 // Fibonacci hashing, to 9 bits
-		p[bit/64] |= 1 << (bit % 64)
-	}
-}
-
-func (p *pairs) within(of *pairs) bool {
-	for i := range p {
-		if p[i]&^of[i] != 0 {
-			return false
+// only returns the parts with those ids, in order.
+func only(blocks []*block, ids []string) (out []part) {
+	ids = slices.Sorted(slices.Values(ids))
+	for _, id := range ids {
+		i, place, found := at(blocks, id)
+		if !found {
+			continue
 		}
-	}
-	return true
-}
-
-// only returns the entries with those ids, in order, each once.
-func only(entries []*entry, ids []string) (out []*entry) {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	for _, id := range slices.Compact(ids) {
-		if i, found := at(entries, id); found {
-			out = append(out, entries[i])
+		if len(out) == 0 || out[len(out)-1].block != blocks[i] {
+			out = append(out, part{block: blocks[i]})
 		}
+		out[len(out)-1].in.add(place)
 	}
 	return out
 }

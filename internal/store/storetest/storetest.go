@@ -25,7 +25,7 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// Engines are the engines that [Each] uses: both, unless SIGNALBOX_TEST_ENGINES names one. Only the quick gate sets it, and says so.
+// Engines are the engines that [Each] uses: both, unless SIGNALBOX_TEST_ENGINES names one. Only the quick gate and the race detector set it, and say so.
 func Engines() []store.Engine {
 	both := []store.Engine{store.SQLite, store.Postgres}
 	for _, e := range both {
