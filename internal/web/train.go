@@ -28,6 +28,21 @@ type trainPage struct {
 	Write, Link, Issue, SeeKeys bool
 }
 
+// linkActs and keyActs are what can be done beside a list that is not empty; an empty one offers it itself.
+func (p *trainPage) linkActs() []templ.Component {
+	if !p.Link || len(p.Accounts.Rows) == 0 {
+		return nil
+	}
+	return []templ.Component{ui.LinkButton("Link accounts", trainPath(p.Train.Slug, "link"), ui.Plain, true)}
+}
+
+func (p *trainPage) keyActs() []templ.Component {
+	if !p.Issue || len(p.Keys.Rows) == 0 {
+		return nil
+	}
+	return []templ.Component{ui.LinkButton("Issue a client key", trainPath(p.Train.Slug, "keys", "new"), ui.Primary, true)}
+}
+
 func fileTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // trainSaid are the sentences for what an address of the page may say was done.

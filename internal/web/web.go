@@ -57,6 +57,12 @@ type Config struct {
 	PublicURL *url.URL
 	// Header is single sign-on by a trusted proxy's header; its zero value is none.
 	Header HeaderSSO
+	// DB tells open pages what changed; New subscribes to it, so it must not be started yet. Nil tells nothing.
+	DB *store.DB
+	// Draining, once closed, ends the connections on which pages are told. Nil never does.
+	Draining <-chan struct{}
+	// Styleguide serves the page of all components.
+	Styleguide bool
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -64,7 +70,8 @@ type Config struct {
 // site is the handler. Its fields do not change after New.
 type site struct {
 	Config
-	build  string            // changes with the assets, so that browsers may keep them
+	build  string // changes with the assets, so that browsers may keep them
+	hub    *hub
 	packed map[string][]byte // the assets, compressed
 }
 
@@ -82,7 +89,10 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Admit == nil {
 		cfg.Admit = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg}
+	s := &site{Config: cfg, hub: &hub{pages: map[chan struct{}]*listener{}}}
+	if cfg.DB != nil {
+		cfg.DB.Subscribe(s.hub.heard)
+	}
 	var err error
 	if s.build, err = digest(); err != nil {
 		return nil, err
@@ -140,6 +150,10 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
 	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
 	s.routeTrains(mux)
+	mux.HandleFunc("GET /live", s.signedIn(s.live))
+	if cfg.Styleguide {
+		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
+	}
 	mux.HandleFunc("GET /search", s.signedIn(s.search))
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)

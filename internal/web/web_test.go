@@ -86,8 +86,7 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
 		require.NoError(t, err)
 		t.Cleanup(s.trains.Close)
-		require.NoError(t, db.Start(t.Context()))
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
@@ -95,6 +94,7 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 				return nil
 			}})
 		require.NoError(t, err)
+		require.NoError(t, db.Start(t.Context()))
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		s.url = server.URL
