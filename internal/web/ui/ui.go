@@ -84,7 +84,7 @@ func (r Reader) Ago(t time.Time) string {
 	}
 	text := ""
 	switch {
-	case d < 45*time.Second && !ahead:
+	case d < 45*time.Second && !ahead, d < 2*time.Second: // the database's clock may be a moment ahead
 		return "just now"
 	case d < time.Minute:
 		text = "less than a minute"

@@ -40,7 +40,7 @@ func TestReaderWritesNumbersAndTimes(t *testing.T) {
 		require.Equal(t, want, r.Number(n))
 	}
 	for d, want := range map[time.Duration]string{
-		0: "just now", -time.Second: "just now", 10 * time.Second: "in less than a minute", -time.Minute: "1 minute ago", -47 * time.Hour: "47 hours ago", 49 * time.Hour: "in 2 days",
+		0: "just now", -time.Second: "just now", time.Second: "just now", 10 * time.Second: "in less than a minute", -time.Minute: "1 minute ago", -47 * time.Hour: "47 hours ago", 49 * time.Hour: "in 2 days",
 		-61 * 24 * time.Hour: "2 months ago", 3 * 365 * 24 * time.Hour: "in 3 years",
 	} {
 		require.Equal(t, want, r.Ago(now.Add(d)), d)
