@@ -1,9 +1,12 @@
 package web_test
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/train"
 )
 
 // TestPagesLookRight: the pages that have no story of their own in a browser, in both themes and widths, by axe-core.
@@ -56,5 +59,26 @@ func TestKeysOfTheKeyboard(t *testing.T) {
 		press("g")
 		press("t")
 		b.until(`location.pathname === "/trains"`)
+	})
+}
+
+// TestOpenPagesAreReadAgain: what somebody else changes appears in an open page, where the focus and what is being typed stay.
+func TestOpenPagesAreReadAgain(t *testing.T) {
+	each(t, func(s *site) {
+		s.administrator()
+		_, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: "web"})
+		require.NoError(s, err)
+		first, second := s.account("team-alpha"), s.account("team-beta")
+		_, _, err = s.trains.Link(s.Context(), boss, "web", train.LinkDraft{Credential: first.ID})
+		require.NoError(s, err)
+		b := s.window(true)
+		b.signInHere("/trains/web")
+		b.until(`document.documentElement.dataset.live === "on"`)
+		b.js(`window.field = document.querySelector("#accounts input[name=alias]"); field.focus(); field.value = "half-typed"; ""`)
+		_, _, err = s.trains.Link(s.Context(), boss, "web", train.LinkDraft{Credential: second.ID})
+		require.NoError(s, err)
+		b.until(`document.querySelectorAll("#accounts tbody tr").length === 2`)
+		require.Equal(b, "alias true half-typed", b.js(`[document.activeElement.name, document.activeElement === window.field, document.activeElement.value].join(" ")`))
+		require.Equal(b, http.StatusBadRequest, s.do("GET", "/live?topics=passwords", nil, "Cookie", s.signIn("")).StatusCode)
 	})
 }

@@ -110,6 +110,7 @@
         if (dataset.live.split(" ").includes(event.data)) htmx.ajax("GET", location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph" });
       }
     });
+    source.addEventListener("open", () => { document.documentElement.dataset.live = "on"; });
     addEventListener("pagehide", () => source.close());
   }
 })();
