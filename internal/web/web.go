@@ -1,10 +1,11 @@
-// Package web serves the pages that people open in a browser: in this version the set-up, the sign-in, the own account and a front page.
+// Package web serves the dashboard, the pages that people open in a browser. What they are made of is internal/web/ui.
 //
 // Promise: every page is plain HTML that works without JavaScript, passkeys excepted, which browsers give to scripts only; the
-// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once
-// and the one with a login code to be pasted, and in no log line.
+// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password, key or token is in
+// no page but the one that shows a new one once and the one with a login code to be pasted, and in no log line.
 //
-// Limits: there is no dashboard yet; the work is done over the command line and the REST API.
+// Limits: pages hold no rules. What somebody may do is decided by the rooms that the REST API calls as well; a page hides what would be refused.
+// What the pages do not show yet is done over the command line and the REST API.
 //
 // Invariants: every answer carries the security headers and Cache-Control: no-store, the embedded assets excepted; an unknown path is 404; what a
 // signed-in person submits carries the token of their form; a return path is one of this server.
