@@ -3,6 +3,7 @@ module signalbox.dev/signalbox
 go 1.26.0
 
 require (
+	github.com/a-h/templ v0.3.977
 	github.com/alexedwards/argon2id v1.0.0
 	github.com/anthropics/anthropic-sdk-go v1.84.0
 	github.com/boombuler/barcode v1.0.1-0.20190219062509-6c824513bacc

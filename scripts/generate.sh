@@ -30,14 +30,33 @@ files=(
   docs/reference/permissions.md
   docs/design/house.svg
 )
+# Beside each template (x.templ) stands what templ makes of it (x_templ.go).
+while IFS= read -r template; do
+  files+=("${template%.templ}_templ.go")
+done < <(git ls-files --cached --others --exclude-standard '*.templ' | while IFS= read -r file; do [[ ! -e $file ]] || printf '%s\n' "$file"; done)
 print() {
   case $1 in
   docs/reference/openapi.json) "$scratch/signalbox" openapi ;;
   docs/reference/*.md) "$scratch/signalbox" reference "$(basename "$1" .md)" ;;
+  *_templ.go) "$scratch/templ" generate -f "${1%_templ.go}.templ" -stdout 2>"$scratch/errors" || { cat "$scratch/errors" >&2 && return 1; } ;;
   docs/design/house.svg) go run ./internal/picture ;;
   *) die "scripts/generate.sh does not know how to make $1" ;;
   esac
 }
+
+go build -modfile=tools/go.mod -o "$scratch/templ" github.com/a-h/templ/cmd/templ || die "templ does not build"
+
+# The templates first: the program is made of what they become.
+if [[ -z $check ]]; then
+  for file in "${files[@]}"; do
+    [[ $file == *_templ.go ]] || continue
+    print "$file" >"$scratch/new" || die "the command that prints $file failed"
+    cp "$scratch/new" "$file"
+  done
+fi
+while IFS= read -r file; do
+  [[ ! -e $file || -e ${file%_templ.go}.templ ]] || die "$file has no template any more; remove it"
+done < <(git ls-files --cached --others --exclude-standard '*_templ.go')
 
 go build -o "$scratch/signalbox" ./cmd/signalbox || die "the program does not build"
 

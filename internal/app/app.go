@@ -76,7 +76,9 @@ type App struct {
 
 	draining atomic.Bool
 	cut      chan struct{}
+	ending   chan struct{} // closed when the drain begins
 	cutOnce  sync.Once
+	endOnce  sync.Once
 	closing  sync.Once
 }
 
@@ -88,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*App, error) {
 
 // open is Open; without serving, a first start makes no operator token and no set-up link.
 func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
-	a := &App{cfg: cfg, log: cfg.logger(), version: Version(), instance: store.NewID("ins"), started: time.Now(), cut: make(chan struct{})}
+	a := &App{cfg: cfg, log: cfg.logger(), version: Version(), instance: store.NewID("ins"), started: time.Now(), cut: make(chan struct{}), ending: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -224,7 +226,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{Identity: a.identity, Logins: a.logins, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
+	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())

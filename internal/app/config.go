@@ -62,9 +62,10 @@ type Config struct {
 	// Log receives everything that the running server tells. [Load] leaves it nil, which discards.
 	Log *slog.Logger
 
-	origins  map[string]string
-	texts    map[string]string // of settings that are no secrets
-	warnings []string
+	origins    map[string]string
+	texts      map[string]string // of settings that are no secrets
+	warnings   []string
+	styleguide bool // set by OpenDev alone
 }
 
 // InForce is one setting as it counts now.

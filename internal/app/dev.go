@@ -47,6 +47,7 @@ func OpenDev(ctx context.Context, cfg Config) (_ *Dev, err error) {
 		return nil, err
 	}
 	cfg.DataDir, cfg.DatabaseURL, cfg.RootKey = d.dir, secret.Value{}, secret.Value{}
+	cfg.styleguide = true
 	cfg.CheckpointFile = cfg.dataPath("checkpoints.log")
 
 	names := []string{"team-alpha", "team-beta"}

@@ -85,6 +85,7 @@ func (a *App) Cut() { a.cutOnce.Do(func() { close(a.cut) }) }
 
 func (a *App) drain(server *http.Server) {
 	a.draining.Store(true)
+	a.endOnce.Do(func() { close(a.ending) })
 	a.broker.Drain()
 	open := a.broker.InFlight()
 	a.log.Info("stopping", "open_streams", open, "drain_delay", a.cfg.DrainDelay.String(), "drain_timeout", a.cfg.DrainTimeout.String())

@@ -9,15 +9,16 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // accountPage is what people see and change of themselves.
 type accountPage struct {
-	page
+	ui.Frame
 	Alert, Done      string
 	Email, Role      string
 	Form             string
-	Profile, Changed []input // the fields of the two forms
+	Profile, Changed []ui.Field // the fields of the two forms
 	Sessions         []sessionLine
 	Others           bool
 	Factors          string
@@ -39,9 +40,9 @@ func (s *site) accountPage(r *http.Request, v visitor) (*accountPage, error) {
 		return nil, err
 	}
 	p := &accountPage{
-		page: s.pageFor("Your account", v), Email: user.Email, Role: string(user.Role), Form: v.formToken(),
-		Profile: []input{{Name: "name", Label: "Name", Type: "text", Value: user.Name, Autocomplete: "name", MaxLength: 200, Hint: "As it appears in the audit log from now on."}},
-		Changed: []input{passwordInput("current_password", "Current password", "current-password"), passwordInput("new_password", "New password", "new-password")},
+		Frame: s.frame(r, v, "Your account"), Email: user.Email, Role: string(user.Role), Form: v.formToken(),
+		Profile: []ui.Field{{Name: "name", Label: "Name", Type: "text", Value: user.Name, Autocomplete: "name", MaxLength: 200, Hint: "As it appears in the audit log from now on."}},
+		Changed: []ui.Field{passwordInput("current_password", "Current password", "current-password"), passwordInput("new_password", "New password", "new-password")},
 		Others:  len(sessions) > 1,
 	}
 	have, err := s.Identity.Factors(r.Context(), v.Caller, "")
@@ -107,7 +108,7 @@ func (s *site) account(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	p.Done = done(r.URL.Query().Get("done"))
-	s.show(w, r, http.StatusOK, "account", p)
+	s.show(w, r, http.StatusOK, accountView(p))
 }
 
 // settle leads back to the account page, or shows it with what was wrong.
@@ -135,7 +136,7 @@ func (s *site) settle(w http.ResponseWriter, r *http.Request, v visitor, what st
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", retryAfter(f))
 	}
-	s.show(w, r, f.Kind.Status(), "account", p)
+	s.show(w, r, f.Kind.Status(), accountView(p))
 }
 
 func (s *site) changeName(w http.ResponseWriter, r *http.Request, v visitor) {

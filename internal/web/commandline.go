@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // plainState is what a command line tells its own answer by: base64url, too long to be guessed.
@@ -67,10 +68,10 @@ func (a cliAsk) callback(w http.ResponseWriter, r *http.Request, name, value str
 
 // agreePage asks whether a command line may act as the visitor.
 type agreePage struct {
-	page
+	ui.Frame
 	Email, Role string
 	Port        int
-	Hidden      []input
+	Hidden      []ui.Hidden
 }
 
 // cliForm shows who asks for what. Nothing happens without the click.
@@ -85,14 +86,14 @@ func (s *site) cliForm(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.fail(w, r, err)
 		return
 	}
-	p := &agreePage{page: s.pageFor("Sign in the command line?", v), Email: user.Email, Role: string(user.Role), Port: ask.Port, Hidden: v.hidden()}
+	p := &agreePage{Frame: s.frame(r, v, "Sign in the command line?"), Email: user.Email, Role: string(user.Role), Port: ask.Port, Hidden: v.hidden()}
 	for name, values := range ask.values() {
-		p.Hidden = append(p.Hidden, input{Name: name, Value: values[0]})
+		p.Hidden = append(p.Hidden, ui.Hidden{Name: name, Value: values[0]})
 	}
-	if ask.Port != 0 { // browsers hold the redirect of a form to the form-action of its page
+	if ask.Port != 0 { // browsers hold the redirect of a form to the form-action of its ui.Frame
 		w.Header().Set("Content-Security-Policy", policy("'self' "+ask.origin()))
 	}
-	s.show(w, r, http.StatusOK, "agree", p)
+	s.show(w, r, http.StatusOK, agreeView(p))
 }
 
 func (s *site) cliAgree(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -112,10 +113,7 @@ func (s *site) cliAgree(w http.ResponseWriter, r *http.Request, v visitor) {
 	case ask.Port != 0:
 		ask.callback(w, r, "code", code.Reveal())
 	default:
-		s.show(w, r, http.StatusOK, "code", struct {
-			page
-			Code string
-		}{s.pageFor("Paste this code", v), code.Reveal()})
+		s.show(w, r, http.StatusOK, codeView(s.frame(r, v, "Paste this code"), code.Reveal()))
 	}
 }
 

@@ -12,18 +12,19 @@ import (
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/vault"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // connectPage leads to a login at an OAuth provider. A plugin may link to it with what the login is for: provider, name, credential, base_url,
 // scope, resource, plugin, next. What such a link decides about the token is shown, since whoever follows it may not have written it: where the token
 // is sent, what it allows and what it is for.
 type connectPage struct {
-	page
+	ui.Frame
 	Alert     string
-	Providers []choice
+	Providers []ui.Option
 	Again     string // the name of the credential that is logged in again
-	Inputs    []input
-	Hidden    []input
+	Inputs    []ui.Field
+	Hidden    []ui.Hidden
 	Told      []told // what the address asks for, which its person must see before they agree to it
 	Foreign   string // the host that the token would be sent to and that is not the provider's own
 }
@@ -31,24 +32,19 @@ type connectPage struct {
 // told is something that a link asks for, in words.
 type told struct{ Label, Value string }
 
-type choice struct {
-	Name, Title string
-	Chosen      bool
-}
-
 // connectFields are what the page takes over from its address, besides the provider and the name.
 func connectFields() []string {
 	return []string{"credential", "base_url", "scope", "resource", "plugin", "next"}
 }
 
 func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*connectPage, error) {
-	p := &connectPage{page: s.pageFor("Connect an account", v), Hidden: v.hidden()}
+	p := &connectPage{Frame: s.frame(r, v, "Connect an account"), Hidden: v.hidden()}
 	for _, name := range connectFields() {
 		if text := given.Get(name); text != "" && len(text) <= 2048 {
 			if name == "base_url" && given.Get("credential") != "" {
 				continue // a credential that is there keeps its own
 			}
-			p.Hidden = append(p.Hidden, input{Name: name, Value: text})
+			p.Hidden = append(p.Hidden, ui.Hidden{Name: name, Value: text})
 			if label := connectLabels()[name]; label != "" {
 				p.Told = append(p.Told, told{Label: label, Value: text})
 			}
@@ -77,9 +73,9 @@ func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*conne
 		}
 	}
 	for _, k := range usable {
-		p.Providers = append(p.Providers, choice{Name: k.Name, Title: k.Title, Chosen: k.Name == given.Get("provider")})
+		p.Providers = append(p.Providers, ui.Option{Value: k.Name, Label: k.Title, Chosen: k.Name == given.Get("provider")})
 	}
-	p.Inputs = []input{{Name: "name", Label: "Name", Type: "text", Value: given.Get("name"), Autocomplete: "off", MaxLength: 200, Hint: "What this account is called here."}}
+	p.Inputs = []ui.Field{{Name: "name", Label: "Name", Type: "text", Value: given.Get("name"), Autocomplete: "off", MaxLength: 200, Hint: "What this account is called here."}}
 	return p, nil
 }
 
@@ -114,19 +110,19 @@ func (s *site) connectForm(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.fail(w, r, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, "connect", p)
+	s.show(w, r, http.StatusOK, connectView(p))
 }
 
 // pastePage takes what a provider's page shows.
 type pastePage struct {
-	page
+	ui.Frame
 	Alert, Address, Label string
-	Hidden                []input
-	Inputs                []input
+	Hidden                []ui.Hidden
+	Inputs                []ui.Field
 }
 
-func (s *site) pastePage(v visitor, address, label string) *pastePage {
-	return &pastePage{page: s.pageFor("Log in at "+label, v), Address: address, Label: label, Hidden: v.hidden(), Inputs: []input{{
+func (s *site) pastePage(r *http.Request, v visitor, address, label string) *pastePage {
+	return &pastePage{Frame: s.frame(r, v, "Log in at "+label), Address: address, Label: label, Hidden: v.hidden(), Inputs: []ui.Field{{
 		Name: "pasted", Label: "Code", Type: "password", Autocomplete: "off", MaxLength: 16384, Hint: "The whole text that the page shows after you agreed.",
 	}}}
 }
@@ -152,12 +148,12 @@ func (s *site) connect(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	address := begun.Address.Reveal()
 	if begun.Way == oauth.ByPaste {
-		s.show(w, r, http.StatusOK, "paste", s.pastePage(v, address, begun.Title))
+		s.show(w, r, http.StatusOK, pasteView(s.pastePage(r, v, address, begun.Title)))
 		return
 	}
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Refresh", "0;url="+address)
-	s.show(w, r, http.StatusOK, "going", going{page: s.pageFor("One moment", v), Address: address, Label: begun.Title})
+	s.show(w, r, http.StatusOK, goingView(going{Frame: s.frame(r, v, "One moment"), Address: address, Label: begun.Title}))
 }
 
 // beginLogin begins in the way that the provider has.
@@ -197,7 +193,7 @@ func (s *site) connectRefused(w http.ResponseWriter, r *http.Request, v visitor,
 	if p.Alert = markInputs(p.Inputs, f); p.Alert == "" && len(f.Fields) == 0 {
 		p.Alert = f.Detail
 	}
-	s.show(w, r, f.Kind.Status(), "connect", p)
+	s.show(w, r, f.Kind.Status(), connectView(p))
 }
 
 // callback is where a provider sends a browser back to. Where the browser goes then was kept here; nothing in the address decides it. Whoever is not
@@ -242,21 +238,22 @@ func (s *site) finishLogin(w http.ResponseWriter, r *http.Request, v visitor, ba
 func (s *site) paste(w http.ResponseWriter, r *http.Request, v visitor) {
 	back, err := provider.ParsePaste(secret.FromString(r.PostForm.Get("pasted")))
 	if err != nil {
-		p := s.pastePage(v, "", "the provider")
+		p := s.pastePage(r, v, "", "the provider")
 		p.Inputs[0].Error = err.Error()
-		s.show(w, r, http.StatusUnprocessableEntity, "paste", p)
+		s.show(w, r, http.StatusUnprocessableEntity, pasteView(p))
 		return
 	}
 	s.finishLogin(w, r, v, back)
 }
 
 type connectionsPage struct {
-	page
+	ui.Frame
 	Lines []connectionLine
 }
 
 type connectionLine struct {
 	ID, Name, Provider, Health, Scopes, Ends string
+	Tone                                     ui.Tone
 	Again                                    bool
 }
 
@@ -267,16 +264,28 @@ func (s *site) connections(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.fail(w, r, err)
 		return
 	}
-	p := &connectionsPage{page: s.pageFor("Connections", v)}
+	p := &connectionsPage{Frame: s.frame(r, v, "Connections")}
 	for _, c := range list {
-		line := connectionLine{ID: c.ID, Name: c.Name, Provider: c.Provider, Health: healthText(c.Health), Scopes: strings.Join(c.OAuth.Scopes, " "), Ends: "not told"}
+		line := connectionLine{ID: c.ID, Name: c.Name, Provider: c.Provider, Health: healthText(c.Health), Tone: healthTone(c.Health), Scopes: strings.Join(c.OAuth.Scopes, " "), Ends: "not told"}
 		if c.OAuth.ExpiresAt != nil {
 			line.Ends = clock(*c.OAuth.ExpiresAt)
 		}
 		line.Again = c.Provider != "" && c.OAuth.TokenEndpoint == "" && c.OAuth.GrantType == ""
 		p.Lines = append(p.Lines, line)
 	}
-	s.show(w, r, http.StatusOK, "connections", p)
+	s.show(w, r, http.StatusOK, connectionsView(p))
+}
+
+func healthTone(h vault.Health) ui.Tone {
+	switch h {
+	case vault.Healthy:
+		return ui.Good
+	case vault.RefreshFailing, vault.RefreshUncertain:
+		return ui.Warn
+	case vault.NeedsLogin:
+		return ui.Bad
+	}
+	return ui.Idle
 }
 
 func healthText(h vault.Health) string {

@@ -126,7 +126,8 @@ func TestConnect(t *testing.T) {
 		require.NotEmpty(s, s.consents.calls()[0].Get("code_verifier"))
 
 		list := s.do("GET", "/connections", nil, "Cookie", cookie)
-		require.Contains(s, list.text, "<td>Mine</td><td>work</td><td>healthy</td>")
+		require.Contains(s, list.text, "<td>Mine</td><td>work</td><td><span class=\"badge good\">")
+		require.Regexp(s, `</svg> ?healthy</span>`, list.text)
 		id := regexp.MustCompile(`/connect\?credential=(cred_[0-9a-z]+)`).FindStringSubmatch(list.text)
 		require.NotNil(s, id)
 		require.Contains(s, s.do("GET", "/connect?credential="+id[1], nil, "Cookie", cookie).text, "You log in again for <strong>Mine</strong>")

@@ -2,22 +2,23 @@ package web
 
 import (
 	"fmt"
-	"html/template"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
 	"github.com/boombuler/barcode"
 	"github.com/boombuler/barcode/qr"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // factorsPage is what people see and change of their second factors.
 type factorsPage struct {
-	page
+	ui.Frame
 	Alert, Done   string
 	Form          string
 	App           string // since when
@@ -34,36 +35,37 @@ type passkeyLine struct {
 
 // enrolPage is for somebody who must have a second factor and has none.
 type enrolPage struct {
-	page
+	ui.Frame
 	Alert, Next string
-	Hidden      []input
+	Hidden      []ui.Hidden
 	Register    *passkeyForm
 	NoPasskey   string
 }
 
 // appPage shows the secret of an authenticator app, once.
 type appPage struct {
-	page
+	ui.Frame
 	Alert, Secret, URI, Action string
-	Code                       template.HTML
-	Hidden, Inputs             []input
+	Code                       templ.Component
+	Inputs                     []ui.Field
+	Hidden                     []ui.Hidden
 }
 
 // codesPage shows recovery codes, once.
 type codesPage struct {
-	page
+	ui.Frame
 	Done, Codes, Next string
 }
 
-func passkeyNameInput() input {
-	return input{Name: "name", Label: "Name of the new passkey", Type: "text", Value: "Passkey", Autocomplete: "off", MaxLength: 100, Hint: "The device that keeps it, so that you know which to remove when it is lost."}
+func passkeyNameInput() ui.Field {
+	return ui.Field{Name: "name", Label: "Name of the new passkey", Type: "text", Value: "Passkey", Autocomplete: "off", MaxLength: 100, Hint: "The device that keeps it, so that you know which to remove when it is lost."}
 }
 
-func (s *site) registerForm(r *http.Request, hidden []input, base string) (*passkeyForm, string) {
+func (s *site) registerForm(r *http.Request, hidden []ui.Hidden, base string) (*passkeyForm, string) {
 	if _, err := s.Identity.Site(r.Host); err != nil {
 		return nil, fault.Of(err).Detail
 	}
-	return &passkeyForm{Build: s.build, Ask: base + "/ask", Action: base, Ceremony: "create", Submit: "Add a passkey", Hidden: hidden, Inputs: []input{passkeyNameInput()}}, ""
+	return &passkeyForm{Build: s.build, Ask: base + "/ask", Action: base, Ceremony: "create", Submit: "Add a passkey", Hidden: hidden, Inputs: []ui.Field{passkeyNameInput()}}, ""
 }
 
 func (s *site) factorsPage(r *http.Request, v visitor) (*factorsPage, error) {
@@ -71,7 +73,7 @@ func (s *site) factorsPage(r *http.Request, v visitor) (*factorsPage, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &factorsPage{page: s.pageFor("Second factors", v), Form: v.formToken(), RecoveryCodes: have.RecoveryCodes, Any: have.Any(), Demanded: have.Demanded}
+	p := &factorsPage{Frame: s.frame(r, v, "Second factors"), Form: v.formToken(), RecoveryCodes: have.RecoveryCodes, Any: have.Any(), Demanded: have.Demanded}
 	if have.TOTPSince != nil {
 		p.App = clock(*have.TOTPSince)
 	}
@@ -98,7 +100,7 @@ func (s *site) factors(w http.ResponseWriter, r *http.Request, v visitor) {
 	p.Done = map[string]string{
 		"removed": "The second factor was removed.", "renamed": "The passkey has its new name.", "added": "The passkey was added.",
 	}[r.URL.Query().Get("done")]
-	s.show(w, r, http.StatusOK, "factors", p)
+	s.show(w, r, http.StatusOK, factorsView(p))
 }
 
 // settleFactors leads back to the page of second factors, to a proof that is wanted first, or shows what was wrong.
@@ -107,7 +109,7 @@ func (s *site) settleFactors(w http.ResponseWriter, r *http.Request, v visitor, 
 	switch {
 	case err == nil:
 		http.Redirect(w, r, "/account/factors?done="+what, http.StatusSeeOther)
-	case v.Kind == identity.KindAnonymous: // who is half signed in has no such page
+	case v.Kind == identity.KindAnonymous: // who is half signed in has no such ui.Frame
 		s.fail(w, r, err)
 	case f.Code == "step_up_required":
 		http.Redirect(w, r, withNext("/step-up", r.URL.RequestURI()), http.StatusSeeOther)
@@ -118,7 +120,7 @@ func (s *site) settleFactors(w http.ResponseWriter, r *http.Request, v visitor, 
 			return
 		}
 		p.Alert = alertOf(f)
-		s.refuse(w, r, f, "factors", p)
+		s.refuse(w, r, f, factorsView(p))
 	default:
 		s.fail(w, r, err)
 	}
@@ -134,7 +136,7 @@ func alertOf(f *fault.Error) string {
 }
 
 func (s *site) enrolPage(r *http.Request, v visitor, next string) *enrolPage {
-	p := &enrolPage{page: s.page("Add a second factor"), Next: next, Hidden: v.hidden(input{Name: "next", Value: next})}
+	p := &enrolPage{Frame: s.sheet(r, "Add a second factor"), Next: next, Hidden: v.hidden(ui.Hidden{Name: "next", Value: next})}
 	p.Register, p.NoPasskey = s.registerForm(r, p.Hidden, "/sign-in/second/register")
 	if p.Register != nil {
 		p.Register.Ask = "/sign-in/second/passkey/ask"
@@ -156,10 +158,10 @@ func (s *site) offerApp(action string) func(http.ResponseWriter, *http.Request, 
 			s.fail(w, r, err)
 			return
 		}
-		p := &appPage{page: s.pageFor("Add an authenticator app", v), Secret: spaced(offer.Secret.Reveal()), URI: text, Code: image, Action: action,
-			Hidden: v.hidden(input{Name: "next", Value: nextOf(r)}), Inputs: []input{codeInput()}}
+		p := &appPage{Frame: s.frame(r, v, "Add an authenticator app"), Secret: spaced(offer.Secret.Reveal()), URI: text, Code: image, Action: action,
+			Hidden: v.hidden(ui.Hidden{Name: "next", Value: nextOf(r)}), Inputs: []ui.Field{codeInput()}}
 		p.Inputs[0].Focus = true
-		s.show(w, r, http.StatusOK, "app", p)
+		s.show(w, r, http.StatusOK, appView(p))
 	}
 }
 
@@ -176,10 +178,10 @@ func spaced(text string) string {
 }
 
 // drawQR draws a text as SVG: dark modules on white, in either theme.
-func drawQR(text string) (template.HTML, error) {
+func drawQR(text string) (templ.Component, error) {
 	code, err := qr.Encode(text, qr.M, qr.Auto)
 	if err != nil {
-		return "", fmt.Errorf("the QR code of an authenticator app cannot be drawn") // not the cause, which may repeat the text
+		return nil, fmt.Errorf("the QR code of an authenticator app cannot be drawn") // not the cause, which may repeat the text
 	}
 	const quiet = 4 // modules around it, which the standard wants
 	size := code.Bounds().Dx()
@@ -192,7 +194,7 @@ func drawQR(text string) (template.HTML, error) {
 		}
 	}
 	all := size + 2*quiet
-	return template.HTML(fmt.Sprintf(`<svg class="qr" viewBox="0 0 %d %d" role="img" aria-label="QR code for your authenticator app" shape-rendering="crispEdges"><rect width="%d" height="%d" fill="#fff"/><path fill="#000" d="%s"/></svg>`, all, all, all, all, path.String())), nil
+	return templ.Raw(fmt.Sprintf(`<svg class="qr" viewBox="0 0 %d %d" role="img" aria-label="QR code for your authenticator app" shape-rendering="crispEdges"><rect width="%d" height="%d" fill="#fff"/><path fill="#000" d="%s"/></svg>`, all, all, all, all, path.String())), nil
 }
 
 func dark(code barcode.Barcode, x, y int) bool {
@@ -213,8 +215,8 @@ func (s *site) confirmApp(action string) func(http.ResponseWriter, *http.Request
 			s.settleFactors(w, r, v, "", err)
 			return
 		}
-		p := &appPage{page: s.pageFor("Add an authenticator app", v), Alert: f.Detail, Action: action, Hidden: v.hidden(input{Name: "next", Value: nextOf(r)}), Inputs: []input{codeInput()}}
-		s.refuse(w, r, f, "app", p)
+		p := &appPage{Frame: s.frame(r, v, "Add an authenticator app"), Alert: f.Detail, Action: action, Hidden: v.hidden(ui.Hidden{Name: "next", Value: nextOf(r)}), Inputs: []ui.Field{codeInput()}}
+		s.refuse(w, r, f, appView(p))
 	}
 }
 
@@ -249,9 +251,9 @@ func (s *site) showCodes(w http.ResponseWriter, r *http.Request, person, what, n
 	if next == "/" {
 		next = "/account/factors"
 	}
-	p := &codesPage{page: s.page("Your recovery codes"), Done: what, Codes: strings.Join(lines, "\n"), Next: next}
+	p := &codesPage{Frame: s.sheet(r, "Your recovery codes"), Done: what, Codes: strings.Join(lines, "\n"), Next: next}
 	p.Person = person
-	s.show(w, r, http.StatusOK, "codes", p)
+	s.show(w, r, http.StatusOK, codesView(p))
 }
 
 func (s *site) renewCodes(w http.ResponseWriter, r *http.Request, v visitor) {

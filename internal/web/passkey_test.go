@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,26 +19,21 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// browser is a Chromium with a virtual authenticator.
+// browser is a window of Chromium.
 type browser struct {
 	*site
 	ctx  context.Context
 	base string
 	key  webauthn.AuthenticatorID
+
+	scripts bool
+	met     *breaches
 }
 
-// browse starts a Chromium with an empty profile. A test without one fails and says what to install.
+// browse opens a window with a virtual authenticator.
 func (s *site) browse() *browser {
 	s.Helper()
-	path, err := exec.LookPath("chromium")
-	require.NoError(s, err, "this test needs Chromium: apt-get install chromium")
-	alloc, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(s.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.WindowSize(900, 1100))...)
-	s.Cleanup(cancel)
-	ctx, stop := chromedp.NewContext(alloc)
-	s.Cleanup(stop)
-	b := &browser{site: s, ctx: ctx, base: strings.Replace(s.url, "127.0.0.1", "localhost", 1)}
+	b := s.window(true)
 	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		if _, err := cdp.Call(ctx, t, webauthn.Enable, webauthn.EnableParams{}); err != nil {
 			return err
@@ -63,7 +57,7 @@ func (b *browser) open(path string) { b.Helper(); b.do(chromedp.Navigate(b.base 
 // js evaluates an expression; one that gives a promise is waited for.
 func (b *browser) js(expression string) string {
 	b.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression))
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression, chromedp.EvalAwaitPromise))
 	require.NoError(b, err)
 	return v
 }
@@ -85,14 +79,28 @@ func (b *browser) text() string {
 // submit fills the form with that action and sends it as a click does.
 func (b *browser) submit(action string, fill ...string) {
 	b.Helper()
-	form := `document.querySelector('form[action="` + action + `"]')`
+	b.submitIn(`form[action="`+action+`"]`, fill...)
+}
+
+// submitIn is submit for the form that a selector finds.
+func (b *browser) submitIn(selector string, fill ...string) {
+	b.Helper()
+	quoted, err := json.Marshal(selector)
+	require.NoError(b, err)
+	form := `document.querySelector(` + string(quoted) + `)`
 	b.until(form)
 	for i := 0; i < len(fill); i += 2 {
 		value, err := json.Marshal(fill[i+1])
 		require.NoError(b, err)
 		b.js(form + `.elements["` + fill[i] + `"].value = ` + string(value))
 	}
-	b.do(chromedp.Click(chromedp.CSS(`form[action="` + action + `"] button`)))
+	b.click(selector + " button")
+}
+
+// click clicks on what a selector finds.
+func (b *browser) click(selector string) {
+	b.Helper()
+	b.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
 // hold keeps the next form of the script from being sent, and take returns what it would have sent.

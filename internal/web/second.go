@@ -8,14 +8,15 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // provePage asks for a second factor: to complete a sign-in, or to confirm that it is still the same person.
 type provePage struct {
-	page
+	ui.Frame
 	Lead, Alert, Action, Cancel string
-	Hidden                      []input
-	Password, TOTP, Recovery    []input
+	Hidden                      []ui.Hidden
+	Password, TOTP, Recovery    []ui.Field
 	// Passkey is nil when the person has none, or the browser cannot be asked for one here.
 	Passkey *passkeyForm
 	// NoPasskey says why there is no passkey to ask for.
@@ -29,16 +30,17 @@ type passkeyForm struct {
 	// Ask is where the script gets the options, Action where the answer goes, Ceremony what navigator.credentials does.
 	Ask, Action, Ceremony, Submit string
 	// Build names the script.
-	Build          string
-	Hidden, Inputs []input
+	Build  string
+	Inputs []ui.Field
+	Hidden []ui.Hidden
 }
 
-func codeInput() input {
-	return input{Name: "code", Label: "Code from your authenticator app", Type: "text", Autocomplete: "one-time-code", MaxLength: 10, Hint: "Six digits, which change every half minute."}
+func codeInput() ui.Field {
+	return ui.Field{Name: "code", Label: "Code from your authenticator app", Type: "text", Autocomplete: "one-time-code", MaxLength: 10, Hint: "Six digits, which change every half minute."}
 }
 
-func recoveryInput() input {
-	return input{Name: "recovery_code", Label: "Recovery code", Type: "text", Autocomplete: "off", MaxLength: 40, Hint: "Each works once."}
+func recoveryInput() ui.Field {
+	return ui.Field{Name: "recovery_code", Label: "Recovery code", Type: "text", Autocomplete: "off", MaxLength: 40, Hint: "Each works once."}
 }
 
 // pending serves a page to whoever is half signed in, and sends others to the sign-in. A form must carry its token.
@@ -85,12 +87,12 @@ func nextOf(r *http.Request) string {
 // askFor fills a page with what can be asked for.
 func (s *site) askFor(r *http.Request, p *provePage, v visitor, proofs []identity.Proof, action, next string) {
 	p.Action = action
-	p.Hidden = v.hidden(input{Name: "next", Value: next})
+	p.Hidden = v.hidden(ui.Hidden{Name: "next", Value: next})
 	if slices.Contains(proofs, identity.ProofTOTP) {
-		p.TOTP = []input{codeInput()}
+		p.TOTP = []ui.Field{codeInput()}
 	}
 	if slices.Contains(proofs, identity.ProofRecovery) {
-		p.Recovery = []input{recoveryInput()}
+		p.Recovery = []ui.Field{recoveryInput()}
 	}
 	if slices.Contains(proofs, identity.ProofPasskey) {
 		if _, err := s.Identity.Site(r.Host); err != nil {
@@ -102,17 +104,17 @@ func (s *site) askFor(r *http.Request, p *provePage, v visitor, proofs []identit
 }
 
 func (s *site) secondPage(r *http.Request, v visitor, demanded []identity.Proof) *provePage {
-	p := &provePage{page: s.page("One more step"), Lead: "So far it is you. Now confirm it with your second factor.", Cancel: "/sign-in"}
+	p := &provePage{Frame: s.sheet(r, "One more step"), Lead: "So far it is you. Now confirm it with your second factor.", Cancel: "/sign-in"}
 	s.askFor(r, p, v, demanded, "/sign-in/second", nextOf(r))
 	return p
 }
 
 func (s *site) secondForm(w http.ResponseWriter, r *http.Request, v visitor, demanded []identity.Proof) {
 	if slices.Contains(demanded, identity.ProofEnrolment) {
-		s.show(w, r, http.StatusOK, "enrol", s.enrolPage(r, v, nextOf(r)))
+		s.show(w, r, http.StatusOK, enrolView(s.enrolPage(r, v, nextOf(r))))
 		return
 	}
-	s.show(w, r, http.StatusOK, "prove", s.secondPage(r, v, demanded))
+	s.show(w, r, http.StatusOK, proveView(s.secondPage(r, v, demanded)))
 }
 
 func (s *site) second(w http.ResponseWriter, r *http.Request, v visitor, demanded []identity.Proof) {
@@ -136,7 +138,7 @@ func (s *site) proved(w http.ResponseWriter, r *http.Request, in identity.Admiss
 	case f.Kind == fault.TooMany, f.Code == "second_factor_wrong", f.Code == "passkey_refused", f.Code == "password_wrong":
 		p := again()
 		p.Alert = f.Detail
-		s.refuse(w, r, f, "prove", p)
+		s.refuse(w, r, f, proveView(p))
 	default:
 		s.fail(w, r, err)
 	}
@@ -218,7 +220,7 @@ func (s *site) signInPasskey(w http.ResponseWriter, r *http.Request) {
 	}
 	form := s.signInPage(r, nextOf(r), "")
 	form.Alert = f.Detail
-	s.refuse(w, r, f, "form", form)
+	s.refuse(w, r, f, formView(form))
 }
 
 // leave ends the session that a browser came with.

@@ -9,6 +9,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 const (
@@ -23,21 +24,14 @@ const (
 	initCommand = "signalbox init --admin-email you@example.com"
 )
 
-// input is one field of the form.
-type input struct {
-	Name, Label, Type, Value, Autocomplete, Hint, Error string
-	MinLength, MaxLength                                int
-	Focus                                               bool
-}
-
 type setupPage struct {
-	page
+	ui.Frame
 	Token, Alert string
-	Inputs       []input
+	Inputs       []ui.Field
 }
 
-func (s *site) setupPage(token, email, name string) *setupPage {
-	return &setupPage{page: s.page("Set up Signalbox"), Token: token, Inputs: []input{
+func (s *site) setupPage(r *http.Request, token, email, name string) *setupPage {
+	return &setupPage{Frame: s.sheet(r, "Set up Signalbox"), Token: token, Inputs: []ui.Field{
 		{Name: "email", Label: "E-mail address", Type: "email", Value: email, Autocomplete: "username", MaxLength: 254, Hint: "You will sign in with it. Nothing is sent to it."},
 		{Name: "name", Label: "Name", Type: "text", Value: name, Autocomplete: "name", MaxLength: 200, Hint: "As it is to appear in the audit log."},
 		{Name: "password", Label: "Password", Type: "password", Autocomplete: "new-password", MinLength: 12, MaxLength: 1024, Hint: "At least 12 characters; a password manager's choice is best."},
@@ -55,14 +49,14 @@ func (s *site) setupForm(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Query().Get("token") == "":
 		s.notice(w, r, http.StatusForbidden, "Set up Signalbox", linkNeeded, initCommand)
 	default:
-		form := s.setupPage(r.URL.Query().Get("token"), "", "")
+		form := s.setupPage(r, r.URL.Query().Get("token"), "", "")
 		form.Inputs[0].Focus = true
-		s.show(w, r, http.StatusOK, "setup", form)
+		s.show(w, r, http.StatusOK, setupView(form))
 	}
 }
 
 type donePage struct {
-	page
+	ui.Frame
 	Name, AccessToken, Origin string
 }
 
@@ -76,15 +70,15 @@ func (s *site) setup(w http.ResponseWriter, r *http.Request) {
 	user, access, err := s.Identity.Setup(r.Context(), s.stranger(r), secret.FromString(token), email, name, password)
 	if err == nil {
 		_ = s.enter(w, r, user.Email, password)
-		s.show(w, r, http.StatusOK, "done", donePage{page: s.page("Signalbox is set up"), Name: user.Name, AccessToken: access.Reveal(), Origin: origin(r)})
+		s.show(w, r, http.StatusOK, doneView(donePage{Frame: s.sheet(r, "Signalbox is set up"), Name: user.Name, AccessToken: access.Reveal(), Origin: origin(r)}))
 		return
 	}
 	f := fault.Of(err)
 	switch {
 	case f.Kind == fault.Unprocessable:
-		form := s.setupPage(token, email, name)
+		form := s.setupPage(r, token, email, name)
 		form.mark(f)
-		s.show(w, r, f.Kind.Status(), "setup", form)
+		s.show(w, r, f.Kind.Status(), setupView(form))
 	case f.Code == "setup_refused":
 		s.notice(w, r, http.StatusForbidden, "This link does not work", "It was used already, is older than a day, or was replaced by a newer one. Nothing was done. For a new start, stop the server and make the administrator on its machine:", initCommand)
 	default:
@@ -96,7 +90,7 @@ func (s *site) setup(w http.ResponseWriter, r *http.Request) {
 func (p *setupPage) mark(f *fault.Error) { p.Alert = markInputs(p.Inputs, f) }
 
 // markInputs puts the fault's messages beside the fields that they are about. When it is about none of them, its sentence is returned.
-func markInputs(inputs []input, f *fault.Error) (alert string) {
+func markInputs(inputs []ui.Field, f *fault.Error) (alert string) {
 	placed := false
 	for _, e := range f.Fields {
 		for i := range inputs {

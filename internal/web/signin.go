@@ -4,17 +4,20 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/a-h/templ"
+
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // formPage is a page with one form.
 type formPage struct {
-	page
+	ui.Frame
 	Lead, Alert, Action, Submit string
-	Hidden                      []input
-	Inputs                      []input
+	Hidden                      []ui.Hidden
+	Inputs                      []ui.Field
 	Foot                        string
 	Passkey                     *passkeyForm
 	// Ways are other forms of one button each, below.
@@ -24,12 +27,12 @@ type formPage struct {
 // mark puts the fault's messages beside the fields that they are about, or above the form.
 func (p *formPage) mark(f *fault.Error) { p.Alert = markInputs(p.Inputs, f) }
 
-func emailInput(value string) input {
-	return input{Name: "email", Label: "E-mail address", Type: "email", Value: value, Autocomplete: "username", MaxLength: 254}
+func emailInput(value string) ui.Field {
+	return ui.Field{Name: "email", Label: "E-mail address", Type: "email", Value: value, Autocomplete: "username", MaxLength: 254}
 }
 
-func passwordInput(name, label, autocomplete string) input {
-	in := input{Name: name, Label: label, Type: "password", Autocomplete: autocomplete, MaxLength: identity.MaxPassword}
+func passwordInput(name, label, autocomplete string) ui.Field {
+	in := ui.Field{Name: name, Label: label, Type: "password", Autocomplete: autocomplete, MaxLength: identity.MaxPassword}
 	if autocomplete == "new-password" {
 		in.MinLength, in.Hint = identity.MinPassword, "At least "+strconv.Itoa(identity.MinPassword)+" characters; a password manager's choice is best."
 	}
@@ -38,8 +41,8 @@ func passwordInput(name, label, autocomplete string) input {
 
 func (s *site) signInPage(r *http.Request, next, email string) *formPage {
 	form := &formPage{
-		page: s.page("Sign in"), Action: "/sign-in", Submit: "Sign in", Hidden: []input{{Name: "next", Value: localPath(next)}},
-		Inputs: []input{emailInput(email), passwordInput("password", "Password", "current-password")},
+		Frame: s.sheet(r, "Sign in"), Action: "/sign-in", Submit: "Sign in", Hidden: []ui.Hidden{{Name: "next", Value: localPath(next)}},
+		Inputs: []ui.Field{emailInput(email), passwordInput("password", "Password", "current-password")},
 		Foot:   "Forgotten the password? Ask an administrator for a link by which you set a new one.",
 	}
 	form.Ways = s.signInWays(r, localPath(next))
@@ -62,7 +65,7 @@ func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
 	case fault.KindOf(err) != fault.Unauthenticated && fault.KindOf(err) != fault.TooMany: // whose cookie is worth nothing may still sign in
 		s.fail(w, r, err)
 	default:
-		s.show(w, r, http.StatusOK, "form", s.signInPage(r, next, ""))
+		s.show(w, r, http.StatusOK, formView(s.signInPage(r, next, "")))
 	}
 }
 
@@ -84,7 +87,7 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	form := s.signInPage(r, next, email)
 	form.Alert = f.Detail
-	s.refuseForm(w, r, f, form)
+	s.refuse(w, r, f, formView(form))
 }
 
 // admit gives the browser its new session, in place of the one that it came with, and sends it on: to the second factor, if one is demanded.
@@ -102,13 +105,8 @@ func onward(in identity.Admission, next string) string {
 	return localPath(next)
 }
 
-// refuseForm shows a form again with what was wrong.
-func (s *site) refuseForm(w http.ResponseWriter, r *http.Request, f *fault.Error, form any) {
-	s.refuse(w, r, f, "form", form)
-}
-
 // refuse shows a page again with what was wrong.
-func (s *site) refuse(w http.ResponseWriter, r *http.Request, f *fault.Error, name string, data any) {
+func (s *site) refuse(w http.ResponseWriter, r *http.Request, f *fault.Error, view templ.Component) {
 	status := f.Kind.Status()
 	if f.Kind == fault.Unauthenticated { // see fail
 		status = http.StatusForbidden
@@ -116,13 +114,13 @@ func (s *site) refuse(w http.ResponseWriter, r *http.Request, f *fault.Error, na
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", retryAfter(f))
 	}
-	s.show(w, r, status, name, data)
+	s.show(w, r, status, view)
 }
 
 func (s *site) signOutForm(w http.ResponseWriter, r *http.Request, v visitor) {
-	s.show(w, r, http.StatusOK, "form", &formPage{
-		page: s.pageFor("Sign out", v), Lead: "You are signed in as " + v.Name + ".", Action: "/sign-out", Submit: "Sign out", Hidden: v.hidden(),
-	})
+	s.show(w, r, http.StatusOK, formView(&formPage{
+		Frame: s.frame(r, v, "Sign out"), Lead: "You are signed in as " + v.Name + ".", Action: "/sign-out", Submit: "Sign out", Hidden: v.hidden(),
+	}))
 }
 
 func (s *site) signOut(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -135,8 +133,8 @@ func (s *site) signOut(w http.ResponseWriter, r *http.Request, v visitor) {
 }
 
 // hidden are the fields that every form of a visitor has.
-func (v visitor) hidden(more ...input) []input {
-	return append([]input{{Name: "form", Value: v.formToken()}}, more...)
+func (v visitor) hidden(more ...ui.Hidden) []ui.Hidden {
+	return append([]ui.Hidden{{Name: "form", Value: v.formToken()}}, more...)
 }
 
 // stepUpPage asks for a second factor of who has one, else for the password.
@@ -145,11 +143,11 @@ func (s *site) stepUpPage(r *http.Request, v visitor) (*provePage, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &provePage{page: s.pageFor("Confirm that it is you", v), Lead: "What you are about to do needs a proof that it is still you. It then opens for five minutes."}
+	p := &provePage{Frame: s.frame(r, v, "Confirm that it is you"), Lead: "What you are about to do needs a proof that it is still you. It then opens for five minutes."}
 	s.askFor(r, p, v, have.Proofs(), "/step-up", nextOf(r))
 	p.Ways = s.stepUpWays(r, v, nextOf(r))
 	if !have.Any() {
-		p.Password = []input{passwordInput("password", "Password", "current-password")}
+		p.Password = []ui.Field{passwordInput("password", "Password", "current-password")}
 		p.Password[0].Focus = true
 	}
 	return p, nil
@@ -161,7 +159,7 @@ func (s *site) stepUpForm(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.fail(w, r, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, "prove", p)
+	s.show(w, r, http.StatusOK, proveView(p))
 }
 
 func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -193,10 +191,10 @@ func (s *site) stepUpPasskey(w http.ResponseWriter, r *http.Request, v visitor) 
 	s.steppedUp(w, r, v, in, err)
 }
 
-func (s *site) invitePage(token string) *formPage {
+func (s *site) invitePage(r *http.Request, token string) *formPage {
 	form := &formPage{
-		page: s.page("Set your password"), Lead: "This link works once. You are signed in afterwards.", Action: "/invite", Submit: "Set the password and sign in",
-		Hidden: []input{{Name: "token", Value: token}}, Inputs: []input{passwordInput("password", "New password", "new-password")},
+		Frame: s.sheet(r, "Set your password"), Lead: "This link works once. You are signed in afterwards.", Action: "/invite", Submit: "Set the password and sign in",
+		Hidden: []ui.Hidden{{Name: "token", Value: token}}, Inputs: []ui.Field{passwordInput("password", "New password", "new-password")},
 	}
 	form.Inputs[0].Focus = true
 	return form
@@ -209,7 +207,7 @@ func (s *site) inviteForm(w http.ResponseWriter, r *http.Request) {
 		s.notice(w, r, http.StatusForbidden, "Set your password", "To set your password, open the whole link that an administrator gave you. If it is lost or too old, ask for another.", "")
 		return
 	}
-	s.show(w, r, http.StatusOK, "form", s.invitePage(token))
+	s.show(w, r, http.StatusOK, formView(s.invitePage(r, token)))
 }
 
 func (s *site) invite(w http.ResponseWriter, r *http.Request) {
@@ -224,9 +222,9 @@ func (s *site) invite(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		form := s.invitePage(token)
+		form := s.invitePage(r, token)
 		form.mark(f)
-		s.refuseForm(w, r, f, form)
+		s.refuse(w, r, f, formView(form))
 		return
 	}
 	http.Redirect(w, r, s.enter(w, r, user.Email, password), http.StatusSeeOther)

@@ -9,12 +9,13 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/web/ui"
 )
 
 // wayForm is a form of one button.
 type wayForm struct {
 	Action, Submit string
-	Hidden         []input
+	Hidden         []ui.Hidden
 }
 
 // signInWays are the buttons of the providers. Without them the sign-in goes on, so that a failure to read them locks nobody out.
@@ -26,7 +27,7 @@ func (s *site) signInWays(r *http.Request, next string) []wayForm {
 	}
 	out := make([]wayForm, len(ways))
 	for i, way := range ways {
-		out[i] = wayForm{Action: "/sso/" + way.Name, Submit: "Sign in with " + way.Label, Hidden: []input{{Name: "next", Value: next}}}
+		out[i] = wayForm{Action: "/sso/" + way.Name, Submit: "Sign in with " + way.Label, Hidden: []ui.Hidden{{Name: "next", Value: next}}}
 	}
 	return out
 }
@@ -40,14 +41,14 @@ func (s *site) stepUpWays(r *http.Request, v visitor, next string) []wayForm {
 	}
 	out := make([]wayForm, len(ways))
 	for i, way := range ways {
-		out[i] = wayForm{Action: "/step-up/" + way.Name, Submit: "Confirm with " + way.Label, Hidden: v.hidden(input{Name: "next", Value: next})}
+		out[i] = wayForm{Action: "/step-up/" + way.Name, Submit: "Confirm with " + way.Label, Hidden: v.hidden(ui.Hidden{Name: "next", Value: next})}
 	}
 	return out
 }
 
 // going is the page between this server and a provider.
 type going struct {
-	page
+	ui.Frame
 	Address, Label string
 }
 
@@ -80,7 +81,7 @@ func (s *site) goToProvider(w http.ResponseWriter, r *http.Request, caller ident
 	http.SetCookie(w, begun.Cookie)
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Refresh", "0;url="+begun.Address.Reveal())
-	s.show(w, r, http.StatusOK, "going", going{page: s.page("One moment"), Address: begun.Address.Reveal(), Label: begun.Label})
+	s.show(w, r, http.StatusOK, goingView(going{Frame: s.sheet(r, "One moment"), Address: begun.Address.Reveal(), Label: begun.Label}))
 }
 
 func ssoCookie(r *http.Request) string {

@@ -1,10 +1,11 @@
-// Package web serves the pages that people open in a browser: in this version the set-up, the sign-in, the own account and a front page.
+// Package web serves the dashboard, the pages that people open in a browser. What they are made of is internal/web/ui.
 //
 // Promise: every page is plain HTML that works without JavaScript, passkeys excepted, which browsers give to scripts only; the
-// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password or token is in no page but the one that shows a new token once
-// and the one with a login code to be pasted, and in no log line.
+// Content-Security-Policy allows nothing from elsewhere and nothing inline; a form that another site submits is refused; a password, key or token is in
+// no page but the one that shows a new one once and the one with a login code to be pasted, and in no log line.
 //
-// Limits: there is no dashboard yet; the work is done over the command line and the REST API.
+// Limits: pages hold no rules. What somebody may do is decided by the rooms that the REST API calls as well; a page hides what would be refused.
+// What the pages do not show yet is done over the command line and the REST API.
 //
 // Invariants: every answer carries the security headers and Cache-Control: no-store, the embedded assets excepted; an unknown path is 404; what a
 // signed-in person submits carries the token of their form; a return path is one of this server.
@@ -12,13 +13,12 @@ package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"html/template"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -28,19 +28,25 @@ import (
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
-//go:embed assets/style.css assets/icon.svg assets/passkey.js pages/*.html
+//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js
 var files embed.FS
 
 // Config is what the pages need.
 type Config struct {
 	Identity *identity.Room
 	Logins   *oauth.Logins
+	Vault    *vault.Room
+	Trains   *train.Room
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
@@ -52,6 +58,12 @@ type Config struct {
 	PublicURL *url.URL
 	// Header is single sign-on by a trusted proxy's header; its zero value is none.
 	Header HeaderSSO
+	// DB tells open pages what changed; New subscribes to it, so it must not be started yet. Nil tells nothing.
+	DB *store.DB
+	// Draining, once closed, ends the connections on which pages are told. Nil never does.
+	Draining <-chan struct{}
+	// Styleguide serves the page of all components.
+	Styleguide bool
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -59,14 +71,15 @@ type Config struct {
 // site is the handler. Its fields do not change after New.
 type site struct {
 	Config
-	pages *template.Template
-	build string // changes with the assets, so that browsers may keep them
+	build  string // changes with the assets, so that browsers may keep them
+	hub    *hub
+	packed map[string][]byte // the assets, compressed
 }
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identity == nil || cfg.Logins == nil {
-		return nil, errors.New("web: no identity or no logins given")
+	if cfg.Identity == nil || cfg.Logins == nil || cfg.Vault == nil || cfg.Trains == nil {
+		return nil, errors.New("web: people, logins, a vault and trains are needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -77,12 +90,15 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Admit == nil {
 		cfg.Admit = func(context.Context, identity.Caller) error { return nil }
 	}
-	pages, err := template.ParseFS(files, "pages/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("web: parse the pages: %w", err)
+	s := &site{Config: cfg, hub: &hub{pages: map[chan struct{}]*listener{}}}
+	if cfg.DB != nil {
+		cfg.DB.Subscribe(s.hub.heard)
 	}
-	s := &site{Config: cfg, pages: pages}
+	var err error
 	if s.build, err = digest(); err != nil {
+		return nil, err
+	}
+	if s.packed, err = pack(); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -114,6 +130,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /cli", s.signedIn(s.fresh(s.cliForm)))
 	mux.HandleFunc("POST /cli", s.submitted(s.cliAgree))
 	mux.HandleFunc("POST /cli/cancel", s.submitted(s.cliCancel))
+	mux.HandleFunc("POST /theme", s.submitted(s.theme))
 	mux.HandleFunc("GET /account", s.signedIn(s.account))
 	mux.HandleFunc("GET /account/factors", s.signedIn(s.fresh(s.factors)))
 	mux.HandleFunc("POST /account/factors/app", s.submitted(s.offerApp("/account/factors/app/confirm")))
@@ -133,6 +150,12 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /connect/paste", s.submitted(s.paste))
 	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
 	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
+	s.routeTrains(mux)
+	mux.HandleFunc("GET /live", s.signedIn(s.live))
+	if cfg.Styleguide {
+		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
+	}
+	mux.HandleFunc("GET /search", s.signedIn(s.search))
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)
 	if cfg.Closed != nil {
@@ -162,7 +185,7 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 func comesOrGoes(path string) bool {
 	switch path {
 	case "/sign-in", "/sign-in/passkey/ask", "/sign-in/passkey", "/sign-in/second", "/sign-in/second/passkey/ask", "/sign-in/second/passkey", "/sign-out",
-		"/step-up", "/cli", "/cli/cancel":
+		"/step-up", "/theme", "/cli", "/cli/cancel":
 		return true
 	}
 	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
@@ -197,7 +220,26 @@ func digest() (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)[:6]), err
 }
 
-// asset serves one embedded file. Browsers may keep it; the pages name it by the digest.
+// pack compresses the assets.
+func pack() (map[string][]byte, error) {
+	out := map[string][]byte{}
+	list, err := files.ReadDir("assets")
+	for _, f := range list {
+		var text []byte
+		if text, err = files.ReadFile("assets/" + f.Name()); err != nil {
+			break
+		}
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = z.Write(text) // a Buffer never fails
+		_ = z.Close()
+		out[f.Name()] = b.Bytes()
+	}
+	return out, err
+}
+
+// asset serves one embedded file. Browsers may keep what is named by the digest, as the pages name it. Only assets are compressed: a page holds secrets of its
+// reader beside what others wrote, and its length would tell of them.
 func (s *site) asset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
 	b, err := fs.ReadFile(files, "assets/"+name)
@@ -205,7 +247,16 @@ func (s *site) asset(w http.ResponseWriter, r *http.Request) {
 		s.elsewhere(w, r)
 		return
 	}
-	w.Header().Set("Cache-Control", "public, max-age=86400")
+	if r.URL.RawQuery == s.build {
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	} else { // named otherwise than by a page of this build
+		w.Header().Set("Cache-Control", "no-cache")
+	}
+	w.Header().Set("Vary", "Accept-Encoding")
+	if packed := s.packed[name]; packed != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+		b = packed
+	}
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
 }
 
@@ -239,27 +290,11 @@ func requestIDOf(r *http.Request) string {
 	return id
 }
 
-// page is what every template gets.
-type page struct {
-	Title string
-	Build string
-	// Person is who is signed in, "" for nobody.
-	Person string
-}
-
-func (s *site) pageFor(title string, v visitor) page {
-	p := s.page(title)
-	p.Person = v.Name
-	return p
-}
-
-func (s *site) page(title string) page { return page{Title: title, Build: s.build} }
-
-// show writes a whole page or, when its template fails, a plain error.
-func (s *site) show(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
+// show writes a page or a part of one or, when it cannot be made, a plain error.
+func (s *site) show(w http.ResponseWriter, r *http.Request, status int, view templ.Component) {
 	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, name, data); err != nil {
-		s.Log.Error("a page could not be made", "request_id", requestIDOf(r), "page", name, "cause", err)
+	if err := view.Render(r.Context(), &b); err != nil {
+		s.Log.Error("a page could not be made", "request_id", requestIDOf(r), "cause", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
@@ -268,14 +303,8 @@ func (s *site) show(w http.ResponseWriter, r *http.Request, status int, name str
 	_, _ = w.Write(b.Bytes()) // a browser that is gone needs no page
 }
 
-// notice is a page with a sentence and perhaps a command.
-type notice struct {
-	page
-	Text, Command, RequestID string
-}
-
 func (s *site) notice(w http.ResponseWriter, r *http.Request, status int, title, text, command string) {
-	s.show(w, r, status, "notice", notice{page: s.page(title), Text: text, Command: command})
+	s.show(w, r, status, noticeView(s.sheet(r, title), text, command, ""))
 }
 
 // fail shows what went wrong in the fault's own words; the cause goes to the log.
@@ -291,7 +320,7 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusUnauthorized { // RFC 9110 wants a challenge with 401, and a page has none
 		status = http.StatusForbidden
 	}
-	s.show(w, r, status, "notice", notice{page: s.page("That did not work"), Text: f.Detail, RequestID: requestIDOf(r)})
+	s.show(w, r, status, noticeView(s.sheet(r, "That did not work"), f.Detail, "", requestIDOf(r)))
 }
 
 func retryAfter(f *fault.Error) string { return strconv.Itoa(f.RetryAfter) }
@@ -305,7 +334,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/setup", http.StatusSeeOther)
 	default:
 		s.signedIn(func(w http.ResponseWriter, r *http.Request, v visitor) {
-			s.show(w, r, http.StatusOK, "home", s.pageFor("Signalbox is running", v))
+			s.overview(w, r, v)
 		})(w, r)
 	}
 }
@@ -314,7 +343,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/trains": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

@@ -24,6 +24,7 @@ import (
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
+	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 	"signalbox.dev/signalbox/internal/web"
 )
@@ -40,6 +41,7 @@ type site struct {
 	busy  atomic.Bool // somebody has asked too often
 
 	vault    *vault.Room
+	trains   *train.Room
 	logins   *oauth.Logins
 	consents *consents
 }
@@ -81,8 +83,10 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
 		s.openLogins(ring)
-		require.NoError(t, db.Start(t.Context()))
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
+		require.NoError(t, err)
+		t.Cleanup(s.trains.Close)
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
@@ -90,6 +94,7 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 				return nil
 			}})
 		require.NoError(t, err)
+		require.NoError(t, db.Start(t.Context()))
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		s.url = server.URL

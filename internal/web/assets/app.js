@@ -1,0 +1,116 @@
+// What makes the pages quicker where there is JavaScript: keys, dialogs over a page, copying, hiding, live parts. Each page works without it.
+"use strict";
+
+(() => {
+  const one = (selector, from = document) => from.querySelector(selector);
+  const dialog = one("#dialog"), help = one("#help");
+  let opener = null, went = 0;
+
+  const show = (box, from) => {
+    opener = from || document.activeElement;
+    box.showModal();
+  };
+  for (const box of document.querySelectorAll("dialog")) {
+    box.addEventListener("close", () => {
+      if (box === dialog) one("[data-dialog-content]", box).replaceChildren();
+      if (opener && opener.isConnected) opener.focus();
+      opener = null;
+    });
+    box.addEventListener("click", (event) => { if (event.target === box) box.close(); });
+  }
+
+  // A link to a page of one thing to do opens that page's content over this one.
+  const open = async (link) => {
+    const reply = await fetch(link.href, { headers: { "X-Signalbox-Dialog": "1" } });
+    const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+    const part = one("[data-dialog-part]", page), title = one("h1", page);
+    if (!reply.ok || reply.redirected || !part || !title) { location.assign(link.href); return; }
+    title.id = "dialog-title";
+    dialog.removeAttribute("aria-label");
+    dialog.setAttribute("aria-labelledby", title.id);
+    one("[data-dialog-content]", dialog).replaceChildren(document.adoptNode(title), document.adoptNode(part));
+    arm(dialog);
+    show(dialog, link);
+  };
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-dialog]");
+    if (link && dialog && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
+      event.preventDefault();
+      open(link).catch(() => location.assign(link.href));
+      return;
+    }
+    const close = event.target.closest("[data-close]");
+    if (close && close.closest("dialog")) {
+      event.preventDefault();
+      close.closest("dialog").close();
+      return;
+    }
+    for (const menu of document.querySelectorAll("details[data-menu][open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") for (const menu of document.querySelectorAll("details[data-menu][open]")) { menu.open = false; one("summary", menu).focus(); }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]") || one("dialog[open]")) return;
+    if (Date.now() - went < 1500) {
+      went = 0;
+      const link = /^[a-z]$/.test(event.key) && one(`a[data-go="${event.key}"]`);
+      if (link) { event.preventDefault(); link.click(); return; }
+    }
+    const search = one(`[data-key="${CSS.escape(event.key)}"]`);
+    if (search) { event.preventDefault(); search.focus(); search.select(); }
+    else if (event.key === "?" && help) { event.preventDefault(); show(help); }
+    else if (event.key === "g") went = Date.now();
+  });
+
+  // arm gives the parts of a page, or of a dialog, what only a script can do.
+  const arm = (root) => {
+    for (const button of root.querySelectorAll("[data-copy]")) {
+      if (!navigator.clipboard) continue;
+      button.hidden = false;
+      button.onclick = async () => {
+        const label = button.textContent;
+        try {
+          await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+          button.textContent = "Copied";
+        } catch { button.textContent = "The browser did not allow it"; }
+        setTimeout(() => { button.textContent = label; }, 2000);
+      };
+    }
+    for (const button of root.querySelectorAll("[data-wait]")) {
+      const box = document.getElementById(button.dataset.wait);
+      button.disabled = !box.checked;
+      box.onchange = () => { button.disabled = !box.checked; };
+    }
+    for (const box of root.querySelectorAll("[data-hide]")) {
+      const until = Date.now() + 1000 * box.dataset.hide, told = one("[data-countdown]", box);
+      const tick = () => {
+        const left = Math.ceil((until - Date.now()) / 1000);
+        if (!box.isConnected) return;
+        if (left > 0) { told.textContent = `It hides in ${left} s.`; setTimeout(tick, 250); return; }
+        for (const secret of box.querySelectorAll("pre, [data-copy]")) secret.remove();
+        told.textContent = "It is hidden again.";
+      };
+      tick();
+    }
+  };
+  arm(document);
+
+  // A secret that was shown must not come back with the browser's Back.
+  addEventListener("pageshow", (event) => { if (event.persisted && one("[data-hide], .once")) location.reload(); });
+
+  // Live parts are read again in place when the server says that they are stale; morphing keeps focus and scroll.
+  const parts = [...document.querySelectorAll("[data-live][id]")];
+  if (parts.length && window.EventSource && window.htmx) {
+    const topics = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
+    const source = new EventSource("/live?topics=" + [...topics].join(","));
+    source.addEventListener("stale", (event) => {
+      if (one("dialog[open]")) return;
+      for (const { id, dataset } of document.querySelectorAll("[data-live][id]")) {
+        if (dataset.live.split(" ").includes(event.data)) htmx.ajax("GET", location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph" });
+      }
+    });
+    source.addEventListener("open", () => { document.documentElement.dataset.live = "on"; });
+    addEventListener("pagehide", () => source.close());
+  }
+})();

@@ -1,0 +1,226 @@
+package web_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// chromium is the one browser of this package's tests; each test has its own windows, cookies and storage in it.
+var chromium struct {
+	once sync.Once
+	ctx  context.Context
+	stop []func()
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for i := len(chromium.stop) - 1; i >= 0; i-- {
+		chromium.stop[i]()
+	}
+	os.Exit(code)
+}
+
+func startChromium() {
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		chromium.err = errors.New("this test needs Chromium: apt-get install chromium")
+		return
+	}
+	dir, err := os.MkdirTemp("", "signalbox-chromium-")
+	if err != nil {
+		chromium.err = err
+		return
+	}
+	chromium.stop = append(chromium.stop, func() { _ = os.RemoveAll(dir) })
+	alloc, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(dir), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("force-color-profile", "srgb"), chromedp.WindowSize(900, 1100))...)
+	ctx, stop := chromedp.NewContext(alloc)
+	chromium.stop = append(chromium.stop, cancel, stop)
+	chromium.ctx, chromium.err = ctx, chromedp.Do(ctx)
+}
+
+// breaches are the violations of the Content-Security-Policy that a window met.
+type breaches struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (b *breaches) add(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.list = append(b.list, text)
+}
+
+func (b *breaches) all() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string{}, b.list...)
+}
+
+// window opens a window of the browser with cookies of its own. The test fails when a page in it breaks the policy of its own server. Where scripts
+// are off, the page runs none; the test itself still asks it things.
+func (s *site) window(scripts bool) *browser {
+	s.Helper()
+	chromium.once.Do(startChromium)
+	require.NoError(s, chromium.err)
+	met := &breaches{}
+	ctx, stop := chromedp.NewContext(chromium.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(func(event any) {
+		if e, ok := event.(*cdplog.EventEntryAdded); ok && (e.Entry.Source == "security" || strings.Contains(e.Entry.Text, "Content Security Policy")) {
+			met.add(e.Entry.Text + " " + e.Entry.URL)
+		}
+	}))
+	s.Cleanup(stop)
+	s.Cleanup(func() { require.Empty(s, met.all(), "violations of the Content-Security-Policy") })
+	b := &browser{site: s, ctx: ctx, base: strings.Replace(s.url, "127.0.0.1", "localhost", 1), scripts: scripts, met: met}
+	if !scripts {
+		b.call(func(ctx context.Context, t *chromedp.Target) error {
+			_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+			return err
+		})
+	}
+	return b
+}
+
+// signInHere signs the administrator in, as a person does.
+func (b *browser) signInHere(next string) {
+	b.Helper()
+	b.open("/sign-in?next=" + strings.ReplaceAll(next, "/", "%2F"))
+	b.submit("/sign-in", "email", "ada@example.com", "password", planted)
+	b.until(`location.pathname === "` + next + `"`)
+}
+
+// see sets the theme that the system asks for, and how wide the window is.
+func (b *browser) see(theme string, width int64) {
+	b.Helper()
+	b.do(chromedp.EmulateViewport(width, 900))
+	b.call(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: theme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		}})
+		return err
+	})
+}
+
+// inspect looks at the page as it stands: with axe-core in both themes and both widths, for text that runs out of the window, and with a picture of
+// each when SIGNALBOX_TEST_SCREENSHOTS names a directory for them.
+func (b *browser) inspect(name string) {
+	b.Helper()
+	for _, width := range []int64{1280, 390} {
+		for _, theme := range []string{"light", "dark"} {
+			b.see(theme, width)
+			what := fmt.Sprintf("%s, %s, %d wide", name, theme, width)
+			b.picture(name, theme, width)
+			if b.scripts {
+				require.Empty(b, b.axe(), what)
+				require.Equal(b, "fits", b.js(`document.documentElement.scrollWidth <= innerWidth ? "fits" : "the page is " + document.documentElement.scrollWidth + " wide"`), what)
+			}
+		}
+	}
+	b.see("light", 1280)
+}
+
+// axe runs axe-core in the page and returns what it finds, in words.
+func (b *browser) axe() (out []string) {
+	b.Helper()
+	b.js(axeSource(b.T) + `; ""`)
+	var found []struct {
+		ID, Help string
+		Nodes    []struct{ HTML, FailureSummary string }
+	}
+	text := b.js(`axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"]}).then((r) => JSON.stringify(r.violations.map((v) => ({ID: v.id, Help: v.help, Nodes: v.nodes.map((n) => ({HTML: n.html, FailureSummary: n.failureSummary}))}))))`)
+	require.NoError(b, json.Unmarshal([]byte(text), &found))
+	for _, v := range found {
+		for _, n := range v.Nodes {
+			out = append(out, v.ID+": "+v.Help+": "+n.HTML+": "+n.FailureSummary)
+		}
+	}
+	return out
+}
+
+// axeText is axe-core as npm serves it, read once.
+var axeText = sync.OnceValues(func() (string, error) {
+	home, err := exec.Command("../../scripts/npm.sh").Output()
+	if err != nil {
+		return "", fmt.Errorf("scripts/npm.sh: %w", err)
+	}
+	b, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(home)), "node_modules/axe-core/axe.min.js"))
+	return string(b), err
+})
+
+func axeSource(t *testing.T) string {
+	t.Helper()
+	text, err := axeText()
+	require.NoError(t, err)
+	return "(() => {" + text + "})()"
+}
+
+// picture keeps how the page looks.
+func (b *browser) picture(name, theme string, width int64) {
+	b.Helper()
+	dir := os.Getenv("SIGNALBOX_TEST_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	var image []byte
+	b.call(func(ctx context.Context, t *chromedp.Target) error {
+		quality := int64(80)
+		beyond := true
+		got, err := cdp.Call(ctx, t, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatWebp, Quality: &quality, CaptureBeyondViewport: &beyond})
+		if err == nil {
+			image = got.Data
+		}
+		return err
+	})
+	require.NoError(b, os.MkdirAll(dir, 0o755))
+	require.NoError(b, os.WriteFile(filepath.Join(dir, name+"-"+strconv.FormatInt(width, 10)+"-"+theme+".webp"), image, 0o644))
+}
+
+// maxWeight is how much a page may weigh with all that it loads, compressed.
+const maxWeight = 60 << 10
+
+// weigh holds a page to its budget.
+func (s *site) weigh(cookie, path string) {
+	s.Helper()
+	a := s.do("GET", path, nil, "Cookie", cookie)
+	require.Equal(s, 200, a.StatusCode, a.text)
+	require.Equal(s, "no-store", a.Header.Get("Cache-Control"), path)
+	total := packed(a.text)
+	for _, m := range regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`).FindAllStringSubmatch(a.text, -1) {
+		file := s.do("GET", m[1], nil)
+		require.Equal(s, 200, file.StatusCode, m[1])
+		if strings.Contains(m[1], "?") {
+			require.Contains(s, file.Header.Get("Cache-Control"), "immutable", m[1])
+		}
+		total += packed(file.text)
+	}
+	require.Less(s, total, maxWeight, "%s weighs %d bytes with its assets", path, total)
+}
+
+func packed(text string) int {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return b.Len()
+}

@@ -1,0 +1,156 @@
+package web
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+const (
+	// liveTime is how long a page is told of changes on one connection; the browser then asks again, with whatever rights its reader has then.
+	liveTime = 5 * time.Minute
+	// livePulse is how often a quiet connection is written to, so that one that is gone is noticed.
+	livePulse = 25 * time.Second
+	// livePause is the least time between two words on the same topic: what changes all the time is read again now and then.
+	livePause = time.Second
+	// liveMost is how many pages are told at once.
+	liveMost = 1000
+)
+
+// hub tells open pages what kinds of things changed. It never says which thing, or what it is now: the page asks the rooms for that.
+type hub struct {
+	mu    sync.Mutex
+	pages map[chan struct{}]*listener
+}
+
+// listener is one page that is told.
+type listener struct {
+	topics []string
+	stale  map[string]bool
+}
+
+// heard is a subscriber of the change feed. It never waits for a page.
+func (h *hub) heard(_ context.Context, changes []store.Change) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for word, page := range h.pages {
+		for _, c := range changes {
+			for _, topic := range page.topics {
+				if c.Topic == store.TopicReset || string(c.Topic) == topic {
+					page.stale[topic] = true
+				}
+			}
+		}
+		if len(page.stale) > 0 {
+			select {
+			case word <- struct{}{}:
+			default: // it has been told already and has not looked yet
+			}
+		}
+	}
+	return nil
+}
+
+// join adds a page; false when there are too many.
+func (h *hub) join(topics []string) (chan struct{}, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.pages) >= liveMost {
+		return nil, false
+	}
+	word := make(chan struct{}, 1)
+	h.pages[word] = &listener{topics: topics, stale: map[string]bool{}}
+	return word, true
+}
+
+func (h *hub) leave(word chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.pages, word)
+}
+
+// take returns what became stale since the last time.
+func (h *hub) take(word chan struct{}) (topics []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	page := h.pages[word]
+	for topic := range page.stale {
+		topics = append(topics, topic)
+	}
+	clear(page.stale)
+	slices.Sort(topics)
+	return topics
+}
+
+// liveTopics are the kinds of things that a page may ask about.
+func liveTopics() []store.Topic {
+	return []store.Topic{store.TopicTrain, store.TopicKey, store.TopicCredential, store.TopicUser, store.TopicToken, store.TopicSession, store.TopicNotify, store.TopicService}
+}
+
+// live tells a page, as server-sent events, when a kind of thing that it shows has changed.
+func (s *site) live(w http.ResponseWriter, r *http.Request, _ visitor) {
+	topics := strings.Split(r.URL.Query().Get("topics"), ",")
+	for _, topic := range topics {
+		if !slices.Contains(liveTopics(), store.Topic(topic)) {
+			s.fail(w, r, fault.New(fault.Invalid, "malformed_request", "There is nothing of this kind to be told of."))
+			return
+		}
+	}
+	word, ok := s.hub.join(topics)
+	if !ok {
+		s.fail(w, r, fault.New(fault.TooMany, "rate_limited", "Too many pages are open. This one works, and is read again when you reload it.").After(60))
+		return
+	}
+	defer s.hub.leave(word)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	out := http.NewResponseController(w)
+	_ = out.SetWriteDeadline(time.Time{}) // best effort: not every connection has one
+	say := func(text string) bool {
+		_, err := io.WriteString(w, text)
+		return err == nil && out.Flush() == nil
+	}
+	if !say(": listening\n\n") {
+		return
+	}
+	end, pulse := time.NewTimer(liveTime), time.NewTicker(livePulse)
+	defer end.Stop()
+	defer pulse.Stop()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-s.Draining:
+			return
+		case <-end.C:
+			return
+		case <-pulse.C:
+			if !say(": still here\n\n") {
+				return
+			}
+		case <-word:
+			for _, topic := range s.hub.take(word) {
+				if !say("event: stale\ndata: " + topic + "\n\n") {
+					return
+				}
+			}
+			rest := time.NewTimer(livePause)
+			select {
+			case <-rest.C:
+			case <-r.Context().Done():
+				rest.Stop()
+				return
+			case <-s.Draining:
+				rest.Stop()
+				return
+			}
+		}
+	}
+}
