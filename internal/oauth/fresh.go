@@ -292,6 +292,8 @@ type Connection struct {
 	TokenExpires *time.Time
 	// Refreshes says that the credential can be refreshed at all.
 	Refreshes bool
+	// dueAt is when a refresh is due.
+	dueAt time.Time
 }
 
 // Connection returns what is known of the refreshing of a credential, and records that it was read. It needs credentials:read on it.
@@ -335,6 +337,10 @@ func (r *Room) describe(tx *store.Tx, id string) (Connection, error) {
 func described(cred vault.Credential, c connection, now time.Time) Connection {
 	out := Connection{CredentialID: cred.ID, Name: cred.Name, Generation: cred.Version, Health: cred.Health, State: Ready, TokenExpires: cred.OAuth.ExpiresAt,
 		RefreshedAt: optional(c.refreshed), AttemptedAt: optional(c.attempted), Refreshes: cred.Refreshes()}
+	if ends := cred.OAuth.ExpiresAt; ends != nil {
+		advisory, _ := Margins(ends.Sub(cred.Issued))
+		out.dueAt = ends.Add(-advisory)
+	}
 	if c.generation == cred.Version {
 		out.State, out.Code, out.Failures = c.State, c.code, c.Failures
 		if d := wait(c.standing, now); d > 0 && c.State != Lost {
