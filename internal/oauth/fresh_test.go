@@ -561,3 +561,20 @@ func TestDueGoesByTheLifetime(t *testing.T) {
 		require.EqualValues(t, 2, c.Generation)
 	})
 }
+
+// TestAnEndpointOfItsOwnHasNoGrace: what is known of a provider's grace says nothing of another server that a credential names.
+func TestAnEndpointOfItsOwnHasNoGrace(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.lenient()
+		p := s.open()
+		id := s.connect(p)
+		_, err := p.vault.Update(t.Context(), admin(), id, vault.Patch{OAuth: vault.OAuthPatch{TokenEndpoint: vault.To("https://elsewhere.example/token")}}, "")
+		require.NoError(t, err)
+		s.server.next(lostAnswer)
+		for range 2 {
+			_, err = s.open().needs(t, id)
+			requireFault(t, "refresh_failed", err)
+			require.Equal(t, 1, s.server.count(), "not at once again")
+		}
+	})
+}

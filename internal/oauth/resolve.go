@@ -54,6 +54,7 @@ func (r *Room) resolve(tx *store.Tx, g vault.RefreshGrant) (way route, ok bool, 
 	}
 	if g.OAuth.TokenEndpoint != "" {
 		p.TokenURLs = []string{g.OAuth.TokenEndpoint}
+		p.Grace = 0 // it is another server, of which nothing is known
 	} else if send.ClientSecret.IsZero() && send.ClientID == p.ClientID {
 		send.ClientSecret = key
 	}

@@ -286,7 +286,9 @@ func TestHostileProviders(t *testing.T) {
 			wait := w.callers(ctx, t, 3)
 			peak := before
 			// A connection that was held during a call would be in use whenever one looks.
-			slow := func() bool { return !slices.ContainsFunc(w.rows, func(h *hostile) bool { return h.slow && h.under.Load() != 1 }) }
+			slow := func() bool {
+				return !slices.ContainsFunc(w.rows, func(h *hostile) bool { return h.slow && h.under.Load() != 1 })
+			}
 			var pools scraped
 			require.Eventually(t, func() bool {
 				peak = max(peak, live())
