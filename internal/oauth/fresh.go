@@ -172,7 +172,10 @@ func (r *Room) bring(f *flight, w want) (int64, error) {
 			if version > 0 || err != nil && !errors.Is(err, errOvertaken) {
 				return version, err
 			}
-			continue // something newer came meanwhile
+			if w.on == Forced {
+				w.on = Due // a person has asked for one call: what somebody else has made of the connection meanwhile is the answer
+			}
+			continue
 		case !rep.busy:
 			return 0, errNotRefreshed(rep.state, rep.code, rep.until.Sub(r.now()))
 		}
