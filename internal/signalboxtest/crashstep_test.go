@@ -308,8 +308,8 @@ func (c *step) end(t *testing.T) (got fate) {
 		// A pair that was overtaken stays, unless the account needs it: then it is tried.
 		return err == nil && !owed && (conn.State == "ready" || conn.State == "needs_login" && len(files) == 0)
 	}, time.Minute, 10*time.Millisecond, "nothing is under way, and no pair is owed to the database")
-	calls, recoveries := c.recorded(t)
 	sent, most := c.provider.Gate.Sent()
+	calls, recoveries := c.recorded(t) // afterwards: each intent was there before its call
 	require.LessOrEqual(t, sent, calls, "each call is on record")
 	require.LessOrEqual(t, most, 2)
 	require.False(t, most == 2 && recoveries == 0, "no token goes out a second time without a recovery on record")
