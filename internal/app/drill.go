@@ -31,6 +31,7 @@ type Fleet struct {
 	Token secret.Value
 
 	dir       string
+	lock      *os.File // by which the next drill sees that this one lives
 	drop      func(context.Context) error
 	instances []*instance
 }
@@ -64,7 +65,11 @@ func StartFleet(ctx context.Context, cfg Config, plan FleetPlan) (_ *Fleet, err 
 			err = errors.Join(err, f.Close(ctx))
 		}
 	}()
-	if f.dir, err = os.MkdirTemp("", "signalbox-drill-"); err != nil {
+	removeAbandoned(os.TempDir(), time.Now())
+	if f.dir, err = os.MkdirTemp("", fleetPrefix); err != nil {
+		return nil, err
+	}
+	if f.lock, err = store.LockDir(f.dir); err != nil {
 		return nil, err
 	}
 	var database secret.Value
@@ -103,6 +108,26 @@ func StartFleet(ctx context.Context, cfg Config, plan FleetPlan) (_ *Fleet, err 
 		f.URLs = append(f.URLs, url)
 	}
 	return f, nil
+}
+
+// fleetPrefix begins the names of the directories of fleets.
+const fleetPrefix = "signalbox-drill-"
+
+// removeAbandoned removes what fleets have left behind that were killed: directories of theirs that nobody holds locked. One that was just made may not
+// be locked yet.
+func removeAbandoned(in string, now time.Time) {
+	left, _ := filepath.Glob(filepath.Join(in, fleetPrefix+"*"))
+	for _, dir := range left {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || now.Sub(info.ModTime()) < time.Minute {
+			continue
+		}
+		lock, err := store.LockDir(dir)
+		if err != nil {
+			continue // in use, or somebody else's
+		}
+		_ = os.RemoveAll(dir) // what stays is tried by the next drill
+		_ = lock.Close()
+	}
 }
 
 // without returns the environment without the variables of these beginnings.
@@ -192,6 +217,9 @@ func (f *Fleet) Close(ctx context.Context) error {
 	var errs []error
 	if f.drop != nil {
 		errs = append(errs, f.drop(ctx))
+	}
+	if f.lock != nil {
+		errs = append(errs, f.lock.Close())
 	}
 	if f.dir != "" {
 		errs = append(errs, os.RemoveAll(f.dir))

@@ -10,6 +10,9 @@ import (
 const (
 	// leaseDetail is the detail that an intent and its outcome share.
 	leaseDetail = "lease"
+	// claimDetail is the one that the intent of a refresh, its outcome and its recovery share.
+	claimDetail = "claim"
+	claimPage   = 16
 	// OutcomeUnknown is shown for an intent that has no outcome after 15 minutes: the process died, or the outcome was lost while the
 	// database was away.
 	OutcomeUnknown = "unknown"
@@ -44,7 +47,12 @@ func newOutcomes(tx *store.Tx, budget int) *outcomes {
 // settle sets the outcome that an intent shows. It must be called for newer events before older ones. It returns false when the budget
 // does not suffice, unless it is told to go on at any price.
 func (o *outcomes) settle(e *store.Event, anyway bool) (bool, error) {
-	if e.Action != store.LeaseGranted || e.Outcome != store.OutcomePending {
+	switch {
+	case e.Outcome != store.OutcomePending:
+		return true, nil
+	case e.Action == store.OAuthRefresh:
+		return o.settleClaim(e, anyway)
+	case e.Action != store.LeaseGranted:
 		return true, nil
 	}
 	lease, ok := e.Details.Get(leaseDetail)
@@ -71,6 +79,51 @@ func (o *outcomes) settle(e *store.Event, anyway bool) (bool, error) {
 		e.Outcome = OutcomeUnknown
 	}
 	return true, nil
+}
+
+// settleClaim is settle for the call of a token endpoint: its outcome is a later event of the same credential and claim. A claim that was found to
+// have lapsed is unknown at once, unless its holder brings an answer after all.
+func (o *outcomes) settleClaim(e *store.Event, anyway bool) (bool, error) {
+	claim, ok := e.Details.Get(claimDetail)
+	at, known := parseID(e.ID)
+	if !ok || !known {
+		return true, nil
+	}
+	called, _ := store.IDTime(sourcePrefix, at.source)
+	if o.tx.Now().Sub(called) >= pendingFor {
+		e.Outcome = OutcomeUnknown
+	}
+	stop := store.IDFloor(sourcePrefix, called.Add(outcomeWithin))
+	for pos := at.source; ; {
+		if o.budget <= 0 && !anyway {
+			return false, nil
+		}
+		var rows []recordRow
+		if err := o.tx.Select(&rows, `SELECT id, body FROM audit_events WHERE target_id = $1 AND id > $2 AND id <= $3 ORDER BY id LIMIT $4`, e.Target.ID, pos, stop, claimPage); err != nil {
+			return false, err
+		}
+		o.budget -= len(rows) + 1
+		for _, row := range rows {
+			pos = row.ID
+			later, err := store.DecodeEvent(row.Body)
+			if err != nil {
+				continue
+			}
+			if its, has := later.Details.Get(claimDetail); !has || its.Text() != claim.Text() {
+				continue
+			}
+			switch {
+			case later.Action == store.OAuthRefresh && later.Outcome != store.OutcomePending:
+				e.Outcome = later.Outcome
+				return true, nil
+			case later.Action == store.OAuthRecovery:
+				e.Outcome = OutcomeUnknown
+			}
+		}
+		if len(rows) < claimPage {
+			return true, nil
+		}
+	}
 }
 
 // read reads batches after pos, up to stop, until it has met the lease. It skips what was read before.

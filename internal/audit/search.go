@@ -44,8 +44,9 @@ const (
 	clockSlack = time.Minute
 )
 
-// Search finds events, newest first. A lease.granted shows the outcome of its lease.outcome, matched by the detail lease: while there is
-// none it shows "pending" for 15 minutes and "unknown" after that. An outcome that came more than half an hour after its intent is not
+// Search finds events, newest first. A lease.granted shows the outcome of its lease.outcome, matched by the detail lease, and an oauth.refresh that
+// began a call shows that of the one that ended it, matched by the detail claim: while there is none it shows "pending" for 15 minutes and
+// "unknown" after that. An outcome that came more than half an hour after its intent is not
 // looked up; it is in the log as an event of its own.
 func (l *Log) Search(ctx context.Context, q Query) (Page, error) {
 	f, err := newFilter(q)

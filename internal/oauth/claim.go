@@ -79,7 +79,7 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 		if !g.Refreshes {
 			return errNothingToRefresh()
 		}
-		p, send, ok, err := r.resolve(tx, g)
+		way, ok, err := r.resolve(tx, g)
 		if err != nil {
 			return err
 		}
@@ -94,8 +94,9 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 		if err := c.align(g); err != nil {
 			return err
 		}
+		c.mended(way.changed)
 		now := tx.Now()
-		f := facts{now: now, ends: endsOf(g), grace: p.Grace, jitter: jitter()}
+		f := facts{now: now, ends: endsOf(g), grace: way.provider.Grace, jitter: jitter()}
 		lapsed := c.State.held() && !now.Before(c.claimUntil.Add(takeoverAfter))
 		if lapsed {
 			if err := c.lapse(tx, g, f); err != nil {
@@ -116,8 +117,8 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 			}
 			return errUnchanged
 		}
-		cl := &claim{credential: w.credential, generation: c.generation, target: g.Target(), caller: w.caller, why: w.on, recovery: v.Recovery, began: began, provider: p,
-			send: send, minted: g.OAuth.GrantType == vault.GrantClientCredentials, ends: f.ends, spare: w.spare}
+		cl := &claim{credential: w.credential, generation: c.generation, target: g.Target(), caller: w.caller, why: w.on, recovery: v.Recovery, began: began, provider: way.provider,
+			send: way.send, minted: g.OAuth.GrantType == vault.GrantClientCredentials, ends: f.ends, spare: w.spare}
 		if cl.spare != nil {
 			cl.send.RefreshToken = cl.spare.refresh
 		}

@@ -390,3 +390,31 @@ func TestAStoppedProcessDoesNotCall(t *testing.T) {
 		require.EqualValues(t, 2, s.open().mustRefresh(t, id))
 	})
 }
+
+// TestAForcedRefreshIsOneCall: a process whose claim was taken over while a person waited for it does not send the spent token again for that person.
+func TestAForcedRefreshIsOneCall(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		p := s.open()
+		id := s.connect(p)
+		q := s.open()
+		_, token, _ := p.pair(t, id)
+		p.meets(oauth.AtAnswered, func() {
+			s.clock.Add(time.Hour) // past the claim, and the access token has ended
+			_, err := q.needs(t, id)
+			requireFault(t, "login_required", err)
+		})
+		_, err := p.Refresh(t.Context(), admin(), id)
+		requireFault(t, "login_required", err)
+		p.Sweep()
+		p.spent(t)
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		sent := 0
+		for _, call := range s.server.posts {
+			if call.token == token {
+				sent++
+			}
+		}
+		require.Equal(t, 2, sent, "once, and once more on record")
+	})
+}

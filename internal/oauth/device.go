@@ -111,8 +111,10 @@ func (l *Logins) PollDevice(ctx context.Context, caller identity.Caller, id stri
 
 // claimPoll returns the login when the provider may be asked now, and otherwise how long to wait.
 func (l *Logins) claimPoll(ctx context.Context, caller identity.Caller, id string) (f flow, k Known, wait time.Duration, err error) {
+	var verdict error
+	why := ""
 	err = l.db.Bookkeep(ctx, store.Ceremony, func(tx *store.Tx) error {
-		wait = 0
+		wait, verdict = 0, nil
 		row, err := deviceRow(tx, caller, id)
 		if err != nil {
 			return err
@@ -132,16 +134,38 @@ func (l *Logins) claimPoll(ctx context.Context, caller identity.Caller, id strin
 			return err
 		}
 		if k.ETag() != f.State || k.usable() != nil {
-			return stateRefused(stateChanged)
+			why, verdict = stateChanged, stateRefused(stateChanged)
+			return nil
 		}
-		if verdict, err := l.moved(tx, f, k); err != nil || verdict != nil {
-			return cmp.Or(err, verdict)
+		if verdict, err = l.moved(tx, f, k); err != nil || verdict != nil {
+			why = stateMoved
+			return err
 		}
 		// Until this poll has ended, nobody else polls.
 		_, err = tx.Exec(`UPDATE oauth_flows SET next_at = $1 WHERE id = $2`, store.TimeOf(now.Add(finishTime)), id)
 		return err
 	})
+	if err == nil && verdict != nil {
+		err = cmp.Or(l.endRefused(ctx, caller, id, f, k, why), verdict)
+	}
 	return f, k, wait, err
+}
+
+// endRefused ends a device login whose tokens could not be stored, on record. Nobody asks its provider any more.
+func (l *Logins) endRefused(ctx context.Context, caller identity.Caller, id string, f flow, k Known, why string) error {
+	return l.db.Write(ctx, func(tx *store.Tx) error {
+		row, err := deviceRow(tx, caller, id)
+		if err != nil {
+			return err
+		}
+		if _, err := l.spend(tx, row); err != nil {
+			return err
+		}
+		ev := caller.Event(store.OAuthLogin, l.targetOf(f, k))
+		ev.Outcome, ev.Reason = store.OutcomeRefused, why
+		ev.Details = store.Details{store.Str("provider", k.Name), store.Str("way", string(ByDevice)), store.Str("login", id)}
+		return tx.Record(ev)
+	})
 }
 
 // deviceRow returns a device login of the caller that was not ended, locked. Its time may be over: a poll that began in time is as good when its

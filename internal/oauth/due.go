@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"regexp"
-	"time"
 
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
@@ -22,7 +21,7 @@ func (r *Room) RefreshDue(ctx context.Context, caller identity.Caller, id string
 		ev.Details = store.Details{store.Str("part", "connection")}
 		return tx.Record(ev)
 	})
-	if err != nil || c.Health == vault.Healthy && (c.TokenExpires == nil || c.TokenExpires.Sub(r.now()) > 2*time.Minute) {
+	if err != nil || c.Health == vault.Healthy && (c.TokenExpires == nil || r.now().Before(c.dueAt)) {
 		return c, err
 	}
 	if _, err := r.await(ctx, want{credential: id, generation: c.Generation, on: Due, caller: caller}); err != nil {
@@ -35,16 +34,21 @@ func (r *Room) RefreshDue(ctx context.Context, caller identity.Caller, id string
 // record. Those of other types are left out.
 func (r *Room) Connections(ctx context.Context, list []vault.Credential) (out []Connection, err error) {
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
-		out = make([]Connection, 0, len(list))
+		ids := make([]string, 0, len(list))
 		for _, cred := range list {
-			if cred.Type != vault.OAuth {
-				continue
+			if cred.Type == vault.OAuth {
+				ids = append(ids, cred.ID)
 			}
-			c, err := loadConnection(tx, cred.ID)
-			if err != nil {
-				return err
+		}
+		rows, err := loadConnections(tx, ids)
+		if err != nil {
+			return err
+		}
+		out = make([]Connection, 0, len(ids))
+		for _, cred := range list {
+			if cred.Type == vault.OAuth {
+				out = append(out, described(cred, rows[cred.ID], tx.Now()))
 			}
-			out = append(out, described(cred, c, tx.Now()))
 		}
 		return nil
 	})

@@ -51,6 +51,7 @@ func (l *Logins) conclude(ctx context.Context, caller identity.Caller, f flow, k
 	}
 	c, err := l.keep(ctx, caller, f, k, answer.Tokens, keeping{})
 	if err != nil {
+		l.giveBack(ctx, caller, f, k, answer.Tokens, err)
 		return Finished{}, err
 	}
 	return Finished{Credential: c, Relogin: f.Credential != "", Next: f.Next}, nil

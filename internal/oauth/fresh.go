@@ -172,7 +172,10 @@ func (r *Room) bring(f *flight, w want) (int64, error) {
 			if version > 0 || err != nil && !errors.Is(err, errOvertaken) {
 				return version, err
 			}
-			continue // something newer came meanwhile
+			if w.on == Forced {
+				w.on = Due // a person has asked for one call: what somebody else has made of the connection meanwhile is the answer
+			}
+			continue
 		case !rep.busy:
 			return 0, errNotRefreshed(rep.state, rep.code, rep.until.Sub(r.now()))
 		}
@@ -292,6 +295,8 @@ type Connection struct {
 	TokenExpires *time.Time
 	// Refreshes says that the credential can be refreshed at all.
 	Refreshes bool
+	// dueAt is when a refresh is due.
+	dueAt time.Time
 }
 
 // Connection returns what is known of the refreshing of a credential, and records that it was read. It needs credentials:read on it.
@@ -335,6 +340,10 @@ func (r *Room) describe(tx *store.Tx, id string) (Connection, error) {
 func described(cred vault.Credential, c connection, now time.Time) Connection {
 	out := Connection{CredentialID: cred.ID, Name: cred.Name, Generation: cred.Version, Health: cred.Health, State: Ready, TokenExpires: cred.OAuth.ExpiresAt,
 		RefreshedAt: optional(c.refreshed), AttemptedAt: optional(c.attempted), Refreshes: cred.Refreshes()}
+	if ends := cred.OAuth.ExpiresAt; ends != nil {
+		advisory, _ := Margins(ends.Sub(cred.Issued))
+		out.dueAt = ends.Add(-advisory)
+	}
 	if c.generation == cred.Version {
 		out.State, out.Code, out.Failures = c.State, c.code, c.Failures
 		if d := wait(c.standing, now); d > 0 && c.State != Lost {

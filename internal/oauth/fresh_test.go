@@ -433,3 +433,148 @@ func TestAnotherSecretChangesDuringACall(t *testing.T) {
 		require.Zero(t, s.server.revoked())
 	})
 }
+
+// TestAClientThatWasMendedIsTriedAgain: after a refusal of the client, once somebody has set anything of it; after one of the token never.
+func TestAClientThatWasMendedIsTriedAgain(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		p := s.open()
+		p.channel(t)
+		id := s.connect(p)
+		lost := func(code string) {
+			t.Helper()
+			calls := s.server.count()
+			for range 2 {
+				_, err := s.open().needs(t, id) // a process that was told nothing yet
+				requireFault(t, "login_required", err)
+			}
+			require.Equal(t, calls+1, s.server.count(), "once")
+			require.Len(t, p.told(t), 1, "people know already")
+		}
+		s.server.next(answers(provider.Refused, "invalid_client", 401, 0))
+		lost("invalid_client")
+		s.clock.Add(time.Minute)
+		s.mended = s.clock.Now()
+		s.server.next(answers(provider.Refused, "invalid_client", 401, 0))
+		lost("invalid_client")
+		s.clock.Add(time.Minute)
+		_, err := p.vault.Update(t.Context(), admin(), id, vault.Patch{OAuth: vault.OAuthPatch{ClientID: vault.To("the-right-one")}}, "")
+		require.NoError(t, err)
+		require.EqualValues(t, 2, s.open().mustRefresh(t, id))
+		require.Equal(t, vault.Healthy, p.health(t, id))
+
+		s.server.next(answers(provider.Refused, "invalid_grant", 400, 0))
+		_, err = s.open().needs(t, id)
+		requireFault(t, "login_required", err)
+		calls := s.server.count()
+		s.clock.Add(time.Minute)
+		s.mended = s.clock.Now()
+		_, err = s.open().needs(t, id)
+		requireFault(t, "login_required", err)
+		require.Equal(t, calls, s.server.count())
+	})
+}
+
+// TestRestoredVersionsSendNoSpentToken: a version that is restored brings its login back, not a token that its refreshes have used up.
+func TestRestoredVersionsSendNoSpentToken(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		p := s.open()
+		id := s.connect(p)
+		restore := func(version int64) error {
+			_, err := p.vault.Restore(t.Context(), admin(), id, version)
+			return err
+		}
+		refresh := func(want int64) {
+			t.Helper()
+			require.Equal(t, want, p.mustRefresh(t, id))
+			require.Zero(t, s.server.revoked())
+		}
+		refresh(2)
+		refresh(3)
+		_, newest, _ := p.pair(t, id)
+		require.NoError(t, restore(1)) // version 4
+		access, token, _ := p.pair(t, id)
+		require.Equal(t, newest, token)
+		require.NotEmpty(t, access)
+		refresh(5)
+
+		login := func() {
+			access, token := s.server.login()
+			_, err := p.vault.Rotate(t.Context(), admin(), id, map[string]secret.Value{"access_token": secret.FromString(access), "refresh_token": secret.FromString(token)}, "login")
+			require.NoError(t, err)
+		}
+		_, newest, _ = p.pair(t, id)
+		login()                        // version 6, of another grant
+		require.NoError(t, restore(2)) // version 7
+		_, token, _ = p.pair(t, id)
+		require.Equal(t, newest, token, "the newest of the first grant")
+		refresh(8)
+
+		login() // version 9
+		for v := range int64(6) {
+			refresh(10 + v)
+		}
+		require.ErrorContains(t, restore(7), "Log in again", "what its refresh made was dropped")
+		require.NoError(t, restore(6), "it was never used")
+		refresh(17)
+	})
+}
+
+// TestConnectionsAreReadAtOnce: however many they are.
+func TestConnectionsAreReadAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		p := s.open()
+		first, second, third := s.connect(p), s.connect(p), s.connect(p)
+		p.mustRefresh(t, second)
+		list, _, err := p.vault.List(t.Context(), admin(), vault.Filter{Type: vault.OAuth, Limit: 10})
+		require.NoError(t, err)
+		var got []oauth.Connection
+		require.Eventually(t, func() bool { // the background work asks now and then, too
+			before := p.db.Statements()
+			got, err = p.Connections(t.Context(), list)
+			return err == nil && p.db.Statements()-before == 1
+		}, 10*time.Second, time.Millisecond, "one statement")
+		by := map[string]oauth.Connection{}
+		for _, c := range got {
+			by[c.CredentialID] = c
+		}
+		require.Len(t, by, 3)
+		require.EqualValues(t, 1, by[first].Generation)
+		require.EqualValues(t, 2, by[second].Generation)
+		require.NotNil(t, by[second].RefreshedAt)
+		require.Nil(t, by[third].RefreshedAt)
+	})
+}
+
+// TestDueGoesByTheLifetime: whoever has what is due refreshed calls for a token that lives a minute as little as requests do.
+func TestDueGoesByTheLifetime(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.server.lifetime = time.Minute
+		p := s.open()
+		id := s.connect(p)
+		c, err := p.RefreshDue(t.Context(), admin(), id)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, c.Generation)
+		require.Zero(t, s.server.count(), "it lives another minute")
+		s.clock.Add(49 * time.Second) // a fifth of its life is left
+		c, err = p.RefreshDue(t.Context(), admin(), id)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, c.Generation)
+	})
+}
+
+// TestAnEndpointOfItsOwnHasNoGrace: what is known of a provider's grace says nothing of another server that a credential names.
+func TestAnEndpointOfItsOwnHasNoGrace(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.lenient()
+		p := s.open()
+		id := s.connect(p)
+		_, err := p.vault.Update(t.Context(), admin(), id, vault.Patch{OAuth: vault.OAuthPatch{TokenEndpoint: vault.To("https://elsewhere.example/token")}}, "")
+		require.NoError(t, err)
+		s.server.next(lostAnswer)
+		for range 2 {
+			_, err = s.open().needs(t, id)
+			requireFault(t, "refresh_failed", err)
+			require.Equal(t, 1, s.server.count(), "not at once again")
+		}
+	})
+}

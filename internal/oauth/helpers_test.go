@@ -187,9 +187,11 @@ type site struct {
 	server *server
 	disk   string
 	// name of the provider: acme, or lenient, which takes a spent token again for a while.
-	name  string
-	first *process
-	logs  *lines
+	name string
+	// mended is when somebody last set anything of the provider.
+	mended time.Time
+	first  *process
+	logs   *lines
 }
 
 type lines struct {
@@ -305,20 +307,20 @@ func (s *site) room(p *process, log *slog.Logger) *oauth.Room {
 	s.t.Helper()
 	ring, err := keyring.Open(context.Background(), keyring.Config{DB: p.db, Root: s.root})
 	require.NoError(s.t, err)
-	room, err := oauth.New(oauth.Config{DB: p.db, Vault: p.vault, Ring: ring, Endpoint: s, Servers: servers{}, SpillDir: p.disk, Log: log, Clock: s.clock.Now, At: p.at})
+	room, err := oauth.New(oauth.Config{DB: p.db, Vault: p.vault, Ring: ring, Endpoint: s, Servers: servers{s}, SpillDir: p.disk, Log: log, Clock: s.clock.Now, At: p.at})
 	require.NoError(s.t, err)
 	return room
 }
 
 // servers knows acme, which is strict, and lenient, which takes a spent token again for a while.
-type servers struct{}
+type servers struct{ site *site }
 
-func (servers) Lookup(_ *store.Tx, name string) (provider.Provider, secret.Value, bool, error) {
+func (s servers) Lookup(_ *store.Tx, name string) (oauth.Server, bool, error) {
 	p := provider.Provider{Name: name, TokenURLs: []string{"https://auth.example/token"}, Auth: provider.AuthNone, Format: provider.Form}
 	if name == "lenient" {
 		p.Grace = lenience
 	}
-	return p, secret.Value{}, name == "lenient" || name == "acme", nil
+	return oauth.Server{Provider: p, Changed: s.site.mended}, name == "lenient" || name == "acme", nil
 }
 
 // Refresh implements oauth.Endpoint: the provider's grace is the site's.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/provider"
-	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -86,20 +85,16 @@ func (l *Logins) Close() {
 	l.leavings.Wait()
 }
 
-// Lookup returns the server that a credential's provider is, with the client secret that belongs to it; ok is false when there is none, or none that
-// may be called.
-func (l *Logins) Lookup(tx *store.Tx, name string) (p provider.Provider, key secret.Value, ok bool, err error) {
+// Lookup returns the server that a credential's provider is; ok is false when there is none, or none that may be called.
+func (l *Logins) Lookup(tx *store.Tx, name string) (s Server, ok bool, err error) {
 	if !providerName.MatchString(name) {
-		return p, key, false, nil
+		return s, false, nil
 	}
 	k, err := l.find(tx, name, "")
-	if err != nil {
-		return p, key, false, ifNotFound(err)
+	if err != nil || k.Tampered {
+		return s, false, ifNotFound(err)
 	}
-	if k.Tampered {
-		return p, key, false, nil
-	}
-	return k.Provider, k.secret, true, nil
+	return Server{Provider: k.Provider, Secret: k.secret, Changed: k.UpdatedAt}, true, nil
 }
 
 func background(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {

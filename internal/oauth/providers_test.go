@@ -179,7 +179,7 @@ func TestInvariant15WhereRefreshTokensGoIsBound(t *testing.T) {
 			_, err = l.ChangeProvider(l.t.Context(), ada, "work", oauth.ProviderEdit{Title: ptr("x")})
 			l.refused(err, "provider_tampered")
 			require.NoError(l.t, l.db.Read(l.t.Context(), func(tx *store.Tx) error {
-				_, _, ok, err := l.Lookup(tx, "work")
+				_, ok, err := l.Lookup(tx, "work")
 				require.False(l.t, ok)
 				return err
 			}))

@@ -83,6 +83,9 @@ func TestALoginByDeviceAnewLooksBeforeItAsks(t *testing.T) {
 		_, err = l.PollDevice(ctx, ada, begun.ID)
 		l.refused(err, "state_conflict")
 		require.Len(l.t, l.server.calls(), 1, "the code of the first login alone")
+		require.Contains(l.t, l.events(), "oauth.login refused credential_changed")
+		_, err = l.PollDevice(ctx, ada, begun.ID)
+		l.refused(err, "login_state_refused")
 	})
 }
 
@@ -159,5 +162,32 @@ func TestALoginAnewAsAnotherClientAsksFirst(t *testing.T) {
 		// With the same client nothing is sent elsewhere, so nothing is asked.
 		_, err = l.Finish(ctx, stale, l.server.agree(l.begin(stale, again(c.ID))))
 		require.NoError(l.t, err)
+	})
+}
+
+// TestTokensThatCannotBeStoredAreRevoked: what a login brought and nobody may keep does not lie about at the provider, on record.
+func TestTokensThatCannotBeStoredAreRevoked(t *testing.T) {
+	eachLogins(t, func(l *logins) {
+		l.add("work", l.server)
+		ctx := l.t.Context()
+		done, err := l.Finish(ctx, ada, l.server.agree(l.begin(ada, l.start("x"))))
+		require.NoError(l.t, err)
+		id := done.Credential.ID
+		back := l.server.agree(l.begin(ada, again(id)))
+		l.server.answer = func(http.ResponseWriter) bool { // while the code is exchanged
+			_, err := l.vault.Update(ctx, ada, id, vault.Patch{OAuth: vault.OAuthPatch{TokenEndpoint: vault.To("https://id.example.com/token")}}, "")
+			require.NoError(l.t, err)
+			return false
+		}
+		_, err = l.Finish(ctx, ada, back)
+		l.refused(err, "state_conflict")
+		l.Close() // waits for what is under way
+		require.Len(l.t, l.server.revoked, 1)
+		require.Contains(l.t, l.server.revoked[0], "planted-refresh")
+		last := l.events()[len(l.events())-3:]
+		require.Equal(l.t, []string{"oauth.login refused credential_changed", "oauth.revoke pending state_conflict", "oauth.revoke ok"}, last)
+		c, err := l.vault.Get(ctx, ada, id)
+		require.NoError(l.t, err)
+		require.EqualValues(l.t, 1, c.Version)
 	})
 }

@@ -73,6 +73,28 @@ func (l *Logins) leaves(tx *store.Tx, c vault.Credential) (*leaving, error) {
 	return end, nil
 }
 
+// giveBack has tokens revoked that a login brought and that were refused here, so that nobody's grant lies about that nobody knows of: as well as may
+// be, once, on record. Not where a failure leaves open whether they are stored, nor where the provider would end the person's other grants with them.
+func (l *Logins) giveBack(ctx context.Context, caller identity.Caller, f flow, k Known, t provider.Tokens, cause error) {
+	refusal, plain := fault.As(cause)
+	if !plain || refusal.Kind == fault.Unavailable || refusal.Kind == fault.Internal || k.RevokeURL == "" || k.Revoke.Wide {
+		return
+	}
+	end := leaving{k: k, target: l.targetOf(f, k), send: provider.Leaving{ClientID: f.ClientID, ClientSecret: k.secret, Access: t.Access, Refresh: t.Refresh}}
+	ev := caller.Event(store.OAuthRevoke, end.target)
+	ev.Outcome, ev.Reason = store.OutcomePending, refusal.Code
+	ev.Details = store.Details{store.Str("provider", k.Name)}
+	if err := l.db.Write(ctx, func(tx *store.Tx) error { return tx.Record(ev) }); err != nil {
+		l.log.Error("tokens that could not be stored are not revoked at their provider, since that cannot be recorded", "provider", k.Name)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.leavings.Go(func() { l.leave(ctx, caller, end) })
+	}
+}
+
 func (l *Logins) leave(ctx context.Context, caller identity.Caller, end leaving) {
 	ctx, cancel := background(ctx, leaveTime)
 	defer cancel()

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/store"
@@ -54,11 +56,45 @@ func loadConnection(tx *store.Tx, id string) (connection, error) {
 	var w connectionRow
 	err := tx.Get(&w, `SELECT `+connectionColumns+` FROM oauth_connections WHERE credential_id = $1`, id)
 	if errors.Is(err, store.ErrNotFound) {
-		return connection{credential: id, standing: standing{State: Ready}, health: vault.Healthy}, nil
+		return untouched(id), nil
 	}
 	if err != nil {
 		return connection{}, err
 	}
+	return w.connection()
+}
+
+// loadConnections reads those of many credentials at once.
+func loadConnections(tx *store.Tx, ids []string) (map[string]connection, error) {
+	out := make(map[string]connection, len(ids))
+	if len(ids) == 0 {
+		return out, nil
+	}
+	args, marks := make([]any, len(ids)), make([]string, len(ids))
+	for i, id := range ids {
+		args[i], marks[i] = id, "$"+strconv.Itoa(i+1)
+		out[id] = untouched(id)
+	}
+	var rows []connectionRow
+	if err := tx.Select(&rows, `SELECT `+connectionColumns+` FROM oauth_connections WHERE credential_id IN (`+strings.Join(marks, ",")+`)`, args...); err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		c, err := rows[i].connection()
+		if err != nil {
+			return nil, err
+		}
+		out[c.credential] = c
+	}
+	return out, nil
+}
+
+// untouched is a connection that was never refreshed.
+func untouched(id string) connection {
+	return connection{credential: id, standing: standing{State: Ready}, health: vault.Healthy}
+}
+
+func (w *connectionRow) connection() (connection, error) {
 	c := connection{
 		standing: standing{State: State(w.State), Failures: w.Failures, CoolUntil: instant(w.CoolUntil), SafeAt: instant(w.SafeAt), RejectedAt: instant(w.RejectedAt),
 			FirstAt: instant(w.FirstAt)},
@@ -66,7 +102,7 @@ func loadConnection(tx *store.Tx, id string) (connection, error) {
 		attempted: instant(w.AttemptedAt), code: w.Code, refreshed: instant(w.RefreshedAt), stored: true,
 	}
 	if !slices.Contains(States(), c.State) {
-		return connection{}, fmt.Errorf("the connection of %s is in a state that this version does not know", id)
+		return connection{}, fmt.Errorf("the connection of %s is in a state that this version does not know", w.ID)
 	}
 	return c, nil
 }
@@ -123,6 +159,14 @@ func (c *connection) align(g vault.RefreshGrant) error {
 	c.generation, c.mark, c.claim, c.claimUntil, c.code, c.attempts = g.Version, mark, "", time.Time{}, "", 0
 	c.standing = standing{State: Ready}
 	return nil
+}
+
+// mended starts a connection anew whose client the provider has refused, when somebody has set anything of that client since, in the provider or in
+// the credential: it may be the right one now. Of the token itself, which is refused by invalid_grant, that says nothing.
+func (c *connection) mended(changed time.Time) {
+	if c.State == Lost && !c.refused() && changed.After(c.attempted) {
+		c.standing, c.code = standing{State: Ready}, ""
+	}
 }
 
 func instant(t store.Time) time.Time {

@@ -100,8 +100,8 @@ type Rule struct {
 	Why string
 }
 
-// Rules returns the table. What is not in it is impossible, and is refused. Three things are no rows, because they are the same everywhere: a
-// person's new token makes the state Ready, whatever it was; a happening of a claim that is not the stored one changes nothing; and no
+// Rules returns the table. What is not in it is impossible, and is refused. Four things are no rows, because they are the same everywhere: a
+// person's new token makes the state Ready, whatever it was; so does a change of a client that the provider had refused; a happening of a claim that is not the stored one changes nothing; and no
 // happening removes or replaces stored material, except that Issued adds a version.
 func Rules() []Rule { return slices.Clone(rules[:]) }
 

@@ -46,7 +46,7 @@ func google() Provider {
 		AuthorizeURL: "https://accounts.google.com/o/oauth2/v2/auth",
 		TokenURLs:    []string{"https://oauth2.googleapis.com/token"},
 		DeviceURL:    "https://oauth2.googleapis.com/device/code",
-		RevokeURL:    "https://oauth2.googleapis.com/revoke", Revoke: Revocation{Auth: AuthNone},
+		RevokeURL:    "https://oauth2.googleapis.com/revoke", Revoke: Revocation{Auth: AuthNone, Wide: true},
 		Scopes: []string{"openid", "email"},
 		Auth:   AuthPost, Format: Form, PKCE: true,
 		AuthorizeParams: map[string]string{"access_type": "offline", "prompt": "consent"},
@@ -69,7 +69,7 @@ func github() Provider {
 		DeviceURL:    "https://github.com/login/device/code",
 		// https://docs.github.com/en/rest/apps/oauth-applications, "Delete an app authorization".
 		RevokeURL: "https://api.github.com/applications/{client_id}/grant",
-		Revoke:    Revocation{Method: "DELETE", Param: "access_token", Format: JSON, Auth: AuthBasic, Access: true},
+		Revoke:    Revocation{Method: "DELETE", Param: "access_token", Format: JSON, Auth: AuthBasic, Access: true, Wide: true},
 		Scopes:    []string{"read:user"},
 		Auth:      AuthPost, Format: Form, PKCE: true,
 		Rotates: true,

@@ -121,6 +121,8 @@ type Revocation struct {
 	Auth Auth
 	// Access says that it is the access token that must be given; otherwise the refresh token, where there is one.
 	Access bool
+	// Wide says that every token ends which the person has given to the client, also those of other logins.
+	Wide bool
 }
 
 // WithClientID returns the provider with another client.

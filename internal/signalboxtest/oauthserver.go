@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +41,8 @@ const OAuthRedirect = "http://127.0.0.1:9/callback"
 type OAuthOptions struct {
 	// Lifetime of access tokens, in whole seconds; an hour when it is 0.
 	Lifetime time.Duration
+	// Grace is for how long a refresh token still works after its use, in whole seconds; fosite alone knows it.
+	Grace time.Duration
 	// Redirects are where its clients may return to, beside [OAuthRedirect].
 	Redirects []string
 }
@@ -115,29 +116,10 @@ func StartFosite(t testing.TB, o OAuthOptions) *OAuthServer {
 	return startOAuth(t, exec.Command(fositeBinary(t)), o)
 }
 
-var fosite struct {
-	once sync.Once
-	path string
-	err  error
-	out  []byte
-}
-
 // fositeBinary builds tools/fosite, once a test binary. It is a module of its own, so that what it needs is nothing that Signalbox needs.
 func fositeBinary(t testing.TB) string {
 	t.Helper()
-	fosite.once.Do(func() {
-		dir, err := os.MkdirTemp("", "signalbox-fosite-")
-		if err != nil {
-			fosite.err = err
-			return
-		}
-		fosite.path = filepath.Join(dir, "fosite")
-		build := exec.Command("go", "build", "-o", fosite.path, ".")
-		build.Dir = "../../tools/fosite"
-		fosite.out, fosite.err = build.CombinedOutput()
-	})
-	require.NoError(t, fosite.err, "%s", fosite.out)
-	return fosite.path
+	return fosite.program(t, "../../tools/fosite", ".")
 }
 
 func startOAuth(t testing.TB, cmd *exec.Cmd, o OAuthOptions) *OAuthServer {
@@ -149,7 +131,7 @@ func startOAuth(t testing.TB, cmd *exec.Cmd, o OAuthOptions) *OAuthServer {
 	require.NoError(t, err)
 	s := &OAuthServer{Issuer: "http://" + l.Addr().String(), Secret: "planted-oauth-client-secret-" + rand.Text()}
 	settings, err := json.Marshal(map[string]any{
-		"issuer": s.Issuer, "lifetime": int(o.Lifetime / time.Second), "secret": s.Secret, "redirects": append([]string{OAuthRedirect}, o.Redirects...),
+		"issuer": s.Issuer, "lifetime": int(o.Lifetime / time.Second), "grace": int(o.Grace / time.Second), "secret": s.Secret, "redirects": append([]string{OAuthRedirect}, o.Redirects...),
 	})
 	require.NoError(t, err)
 	cmd.Env = append(os.Environ(), "OAUTH_SERVER="+string(settings))

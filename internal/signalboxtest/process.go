@@ -39,32 +39,42 @@ type Process struct {
 // AdminPassword is that of admin@example.com, the administrator of every box and process.
 const AdminPassword = "a long enough passphrase"
 
-var build struct {
+// built is a program that is built once a test binary.
+type built struct {
 	once sync.Once
 	path string
 	err  error
 	out  []byte
 }
 
-// Binary builds the command once a test binary and returns its path.
-func Binary(t testing.TB) string {
+// program builds the package in a directory, or in this module when that is "", and returns the path of what came of it.
+func (b *built) program(t testing.TB, dir string, args ...string) string {
 	t.Helper()
-	build.once.Do(func() {
-		dir, err := os.MkdirTemp("", "signalbox-bin-")
+	b.once.Do(func() {
+		home, err := os.MkdirTemp("", "signalbox-bin-")
 		if err != nil {
-			build.err = err
+			b.err = err
 			return
 		}
-		build.path = filepath.Join(dir, "signalbox")
-		build.out, build.err = exec.Command("go", "build", "-o", build.path, "signalbox.dev/signalbox/cmd/signalbox").CombinedOutput()
+		b.path = filepath.Join(home, "program")
+		build := exec.Command("go", append([]string{"build", "-o", b.path}, args...)...)
+		build.Dir = dir
+		b.out, b.err = build.CombinedOutput()
 	})
-	require.NoError(t, build.err, "%s", build.out)
-	return build.path
+	require.NoError(t, b.err, "%s", b.out)
+	return b.path
 }
 
-// RemoveBinary removes what [Binary] and [StartFosite] built; TestMain calls it.
+var delivered, failing, fosite built
+
+const command = "signalbox.dev/signalbox/cmd/signalbox"
+
+// Binary builds the command once a test binary and returns its path.
+func Binary(t testing.TB) string { t.Helper(); return delivered.program(t, "", command) }
+
+// RemoveBinary removes what was built; TestMain calls it.
 func RemoveBinary() {
-	for _, path := range []string{build.path, fosite.path} {
+	for _, path := range []string{delivered.path, failing.path, fosite.path} {
 		if path != "" {
 			_ = os.RemoveAll(filepath.Dir(path))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -38,6 +39,34 @@ func TestScratchIsItsOwnDatabase(t *testing.T) {
 		require.NoError(t, c.Close(t.Context()))
 		require.Zero(t, left)
 	}
+	// What a trial that was killed has left is removed by the next one: not what is in use, is young, or is named otherwise.
+	c, err := pgx.Connect(t.Context(), base)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close(context.WithoutCancel(t.Context()))) }()
+	old, used, young := store.IDFloor("signalbox_scratch", time.Now().Add(-time.Hour)), store.IDFloor("signalbox_scratch", time.Now().Add(-2*time.Hour)), store.NewID("signalbox_scratch")
+	foreign := "signalbox_scratch_of_mine"
+	for _, name := range []string{old, used, young, foreign} {
+		_, err := c.Exec(t.Context(), `CREATE DATABASE `+name)
+		require.NoError(t, err)
+		defer func() {
+			_, err := c.Exec(context.WithoutCancel(t.Context()), `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`)
+			require.NoError(t, err)
+		}()
+	}
+	other := conf.Copy()
+	other.Database = used
+	user, err := pgx.ConnectConfig(t.Context(), other)
+	require.NoError(t, err)
+	defer func() { _ = user.Close(context.WithoutCancel(t.Context())) }()
+	_, drop, err := store.Scratch(t.Context(), store.Config{PostgresURL: secretOf(base)})
+	require.NoError(t, err)
+	require.NoError(t, drop(t.Context()))
+	rows, err := c.Query(t.Context(), `SELECT datname FROM pg_database WHERE datname = ANY($1)`, []string{old, used, young, foreign})
+	require.NoError(t, err)
+	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{used, young, foreign}, left)
+
 	_, _, err = store.Scratch(t.Context(), store.Config{PostgresURL: secretOf("postgres://db.example.com/x?sslmode=disable")})
 	require.ErrorContains(t, err, "sslmode", "a password does not cross the network in plain text for a trial either")
 }

@@ -27,9 +27,10 @@ type trip struct {
 	attempt int
 	// tried are the credentials that earlier attempts used.
 	tried []string
-	// waited are the credentials that the trip has had refreshed, and stale those for which that failed, with the last reason.
+	// waited are the credentials that the trip has had refreshed, and stale those for which that failed, with the last reason and the account's name.
 	waited, stale []string
 	whyStale      error
+	ended         string
 	// denied are the credentials that were refreshed because their access token was refused, and only is the one to be tried again with the fresh one.
 	denied []string
 	only   string

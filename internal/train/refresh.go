@@ -70,7 +70,7 @@ func (r *Room) freshen(ctx context.Context, t *trip, a *account) (again bool, er
 			t.waited = append(slices.Clone(t.waited), a.id)
 			return true, r.knows(ctx, a.id, version)
 		}
-		t.whyStale = err
+		t.whyStale, t.ended = err, a.name
 	}
 	if !a.stale(r.now()) {
 		return false, nil
@@ -79,11 +79,18 @@ func (r *Room) freshen(ctx context.Context, t *trip, a *account) (again bool, er
 	return true, nil
 }
 
-// because puts the reason why a token could not be refreshed in the place of the bare fact that no account can be used, when trying again may help.
+// because puts the reason why a token could not be refreshed in the place of the bare fact that no account can be used: when trying again may help,
+// and when only a login does.
 func (t *trip) because(err error) error {
 	f, ok := fault.As(err)
-	if why, known := fault.As(t.whyStale); ok && known && f.Code == "no_account" && len(t.stale) > 0 && why.Kind == fault.Unavailable {
+	why, known := fault.As(t.whyStale)
+	switch {
+	case !ok || !known || f.Code != "no_account" || len(t.stale) == 0:
+	case why.Kind == fault.Unavailable:
 		return why
+	case why.Code == "login_required":
+		return fault.New(f.Kind, f.Code, "The access token of the account "+t.ended+" has ended, its provider refuses to refresh it, and no other account can be used. "+
+			"A person must log in again (signalbox oauth login "+t.ended+"); nothing was deleted, and requests are served from then on.")
 	}
 	return err
 }

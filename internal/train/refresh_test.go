@@ -118,7 +118,7 @@ func TestNoFreshToken(t *testing.T) {
 		y.clock.Add(time.Minute)
 		require.Equal(t, 7, y.refused("refresh_failed", caller, want()).RetryAfter)
 		f.fails(fault.New(fault.Conflict, "login_required", "Log in."))
-		y.refused("no_account", caller, want())
+		require.Contains(t, y.refused("no_account", caller, want()).Detail, "signalbox oauth login alpha", "who hears it knows what to do next")
 		y.linkAt("web", y.account("beta"), 2)
 		require.Equal(t, "beta", sent(t, y.lend(caller, want())))
 		f.fails(nil)

@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	"signalbox.dev/signalbox/internal/etag"
@@ -58,32 +57,6 @@ func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, se
 			return err
 		}
 		return r.patch(tx, caller, s, p)
-	})
-}
-
-// Restore makes the secret fields of an earlier version current again, as a new version.
-func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n int64) (Credential, error) {
-	return r.change(ctx, caller, id, "restore", store.CredentialRotate, func(tx *store.Tx, s *stored) error {
-		if err := r.vouched(s, Patch{}, false); err != nil {
-			return err
-		}
-		all, err := versions(tx, *s)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(all, func(v Version) bool { return v.Number == n })
-		if i < 0 {
-			return fault.New(fault.NotFound, "not_found", "The credential has no such version. List its versions to find the number.")
-		}
-		if all[i].Current {
-			return fault.New(fault.Conflict, "state_conflict", "This version is the current one already. Choose an earlier one.")
-		}
-		secrets, err := r.open(tx, *s, n, all[i].SecretFields)
-		if err != nil {
-			return err
-		}
-		s.OAuth.ExpiresAt = all[i].TokenExpires
-		return r.newVersion(tx, caller, s, version{secrets: secrets, reason: "restored version " + strconv.FormatInt(n, 10), restoredFrom: n})
 	})
 }
 

@@ -200,7 +200,7 @@ type version struct {
 
 // insertVersion stores version s.Version, sealing each field to it, and fills the fields of s that follow from it.
 func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
-	s.issuedAt = tx.Now()
+	s.Issued = tx.Now()
 	s.SecretFields = s.row.sorted(slices.Collect(maps.Keys(v.secrets)))
 	s.Suffix = suffix(s.row, v.secrets)
 	fields, err := encodeList(s.SecretFields)

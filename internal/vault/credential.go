@@ -74,7 +74,9 @@ type Credential struct {
 	Suffix               string
 	CreatedAt, UpdatedAt time.Time
 	LastRotatedAt        *time.Time
-	refreshes            bool
+	// Issued is when the secret fields of this version were stored.
+	Issued    time.Time
+	refreshes bool
 }
 
 // ETag returns the entity tag (RFC 9110, section 8.8.3): it changes with every change of the credential, and when time changes its status or

@@ -79,7 +79,7 @@ func (r *Room) material(tx *store.Tx, rows []materialRow) Material {
 	}
 	m := Material{ID: s.ID, Name: s.Name, AccountID: s.AccountID, Type: s.Type, Provider: s.Provider, BaseURL: baseURL(s.row, s.Meta),
 		Hosts: boundHosts(s.row, s.Meta), Version: s.Version, Secrets: map[string]secret.Value{}, State: s.state, ExpiresAt: s.ExpiresAt,
-		TokenExpires: s.OAuth.ExpiresAt, Issued: s.issuedAt, Refreshes: s.refreshes(), Health: s.Health}
+		TokenExpires: s.OAuth.ExpiresAt, Issued: s.Issued, Refreshes: s.refreshes(), Health: s.Health}
 	for _, name := range s.SecretFields {
 		field, ok := s.row.Field(name)
 		if !ok || !field.Lent {

@@ -31,6 +31,8 @@ type RefreshGrant struct {
 	Issued time.Time
 	// RefreshToken and ClientSecret may be empty.
 	RefreshToken, ClientSecret secret.Value
+	// Changed is when anything of the credential was last stored.
+	Changed time.Time
 	// ByPerson is the newest version that no refresh made.
 	ByPerson int64
 
@@ -78,7 +80,7 @@ func (r *Room) OpenGrant(tx *store.Tx, id string) (RefreshGrant, error) {
 		return RefreshGrant{}, fault.New(fault.Conflict, "credential_tampered",
 			"This credential was changed outside Signalbox, so it is not refreshed. Set its destinations anew, or delete it.")
 	}
-	g := RefreshGrant{ID: s.ID, Name: s.Name, Provider: s.Provider, Version: s.Version, OAuth: s.OAuth, State: s.state, Refreshes: s.refreshes(), Issued: s.issuedAt,
+	g := RefreshGrant{ID: s.ID, Name: s.Name, Provider: s.Provider, Version: s.Version, OAuth: s.OAuth, State: s.state, Refreshes: s.refreshes(), Issued: s.Issued, Changed: s.UpdatedAt,
 		binder: r.binder, stored: s}
 	if g.ByPerson, err = r.NewestByPerson(tx, id); err != nil {
 		return RefreshGrant{}, err
@@ -172,30 +174,16 @@ func (r *Room) NewLogin(tx *store.Tx, id string, after int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var all []struct {
-		Version   int64 `db:"version"`
-		Refreshed int64 `db:"refreshed"`
-		Token     int64 `db:"token"`
-	}
-	if err := tx.Select(&all, `SELECT v.version, v.refreshed, CASE WHEN f.field IS NULL THEN 0 ELSE 1 END AS token FROM credential_versions v
-		LEFT JOIN credential_secrets f ON f.credential_id = v.credential_id AND f.version = v.version AND f.field = 'refresh_token'
-		WHERE v.credential_id = $1 ORDER BY v.version`, id); err != nil {
+	all, err := r.refreshTokens(tx, s)
+	if err != nil {
 		return false, err
 	}
 	var known []secret.Value
 	for _, v := range all {
-		var token secret.Value
-		if v.Token == 1 {
-			opened, err := r.open(tx, s, v.Version, []string{"refresh_token"})
-			if err != nil {
-				return false, err
-			}
-			token = opened["refresh_token"]
-		}
-		if v.Version > after && v.Refreshed == 0 && !slices.ContainsFunc(known, token.Equal) {
+		if v.version > after && !v.refreshed && !slices.ContainsFunc(known, v.token.Equal) {
 			return true, nil
 		}
-		known = append(known, token)
+		known = append(known, v.token)
 	}
 	return false, nil
 }

@@ -80,8 +80,7 @@ type stored struct {
 	notesVersion int64
 	binding      []byte // as it lies in the database, or as [Room.bind] made it for what is to be written
 	// foreign says that this version does not know the type: the credential is shown, granted and deleted, and nothing else.
-	foreign  bool
-	issuedAt time.Time
+	foreign bool
 	// connection is what the last refresh left behind, and connectionOf the version that it speaks of. Nothing vouches for it: who changes it in
 	// the database makes a good connection rest or has a dead one tried once more.
 	connection   Health
@@ -99,7 +98,8 @@ func (w row) decode(now time.Time) (stored, error) {
 	if !known {
 		kind = TypeRow{Type: Type(w.Type)}
 	}
-	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding, foreign: !known, issuedAt: w.IssuedAt.Time()}
+	s := stored{row: kind, state: Status(w.State), notesVersion: w.NotesVersion, binding: w.Binding, foreign: !known}
+	s.Issued = w.IssuedAt.Time()
 	if w.Health != nil && w.HealthOf != nil {
 		s.connection, s.connectionOf = Health(*w.Health), *w.HealthOf
 	}

@@ -4,7 +4,7 @@
 // Promise: what it says about codes, PKCE, clients, refresh tokens and their reuse is fosite's word. Calls of the token endpoint are served one
 // after the other, as by a store with transactions, so that of two refreshes with one token the second is always a reuse.
 //
-// Limits: one person, who agrees to everything; fosite's store in memory; no device codes and no resource indicators, which fosite 0.49 lacks.
+// Limits: one person, who agrees to everything; a grace for refresh tokens is the store's affair with fosite, and is this program's own; fosite's store in memory; no device codes and no resource indicators, which fosite 0.49 lacks.
 //
 // Invariants: it listens on loopback, and ends with its standard input.
 package main
@@ -39,6 +39,7 @@ func main() {
 type settings struct {
 	Issuer    string   `json:"issuer"`
 	Lifetime  int      `json:"lifetime"` // of access tokens, in seconds
+	Grace     int      `json:"grace"`    // for how long a refresh token still works after its use, in seconds
 	Secret    string   `json:"secret"`
 	Redirects []string `json:"redirects"`
 }
@@ -85,7 +86,7 @@ func newServer(s settings) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := &countingStore{MemoryStore: storage.NewMemoryStore(), grants: map[string]*tally{}}
+	store := &countingStore{MemoryStore: storage.NewMemoryStore(), grace: time.Duration(s.Grace) * time.Second, rotated: map[string]time.Time{}, grants: map[string]*tally{}}
 	scopes := []string{"openid", "offline_access", "files:read", "files:write"}
 	for _, id := range []string{"confidential", "posting", "public"} {
 		store.Clients[id] = &fosite.DefaultClient{
@@ -210,7 +211,10 @@ type tally struct {
 // the token endpoint, since requests take turns.
 type countingStore struct {
 	*storage.MemoryStore
+	grace time.Duration
+
 	mu               sync.Mutex
+	rotated          map[string]time.Time // refresh tokens by signature, with a grace: when each was first used
 	calls, refreshes int
 	grants           map[string]*tally
 	current          string // the grant that the present request of the token endpoint is about
@@ -276,12 +280,28 @@ func (c *countingStore) GetRefreshTokenSession(ctx context.Context, signature st
 	if r != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if at, used := c.rotated[signature]; used && err == nil && time.Since(at) > c.grace {
+			err = fosite.ErrInactiveToken
+		}
 		c.current = r.GetID()
 		if errors.Is(err, fosite.ErrInactiveToken) {
 			c.of(c.current).Reuses++
 		}
 	}
 	return r, err
+}
+
+// RotateRefreshToken ends the token that was used; with a grace, later.
+func (c *countingStore) RotateRefreshToken(ctx context.Context, requestID, signature string) error {
+	if c.grace == 0 {
+		return c.MemoryStore.RotateRefreshToken(ctx, requestID, signature)
+	}
+	c.mu.Lock()
+	if _, again := c.rotated[signature]; !again {
+		c.rotated[signature] = time.Now()
+	}
+	c.mu.Unlock()
+	return c.MemoryStore.RevokeAccessToken(ctx, requestID)
 }
 
 // RevokeRefreshToken hears of the end of a grant: of a reuse, or of a revocation. Rotation goes by the store's own.
