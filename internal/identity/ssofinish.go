@@ -136,13 +136,18 @@ func (r *Room) resumeSSO(ctx context.Context, caller Caller, a SSOAnswer) (ssoSt
 // enterSSO decides whether somebody may enter, and lets them in.
 func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerson, session string) (Admission, error) {
 	// Roles may change, and the lock on the administrators comes before that on a person. It also lets one of two first sign-ins be the first.
-	if err := lock(tx, "administrator"); err != nil {
-		return Admission{}, err
+	// Under the second one no group is given that a change of the settings takes back at the same time.
+	for _, name := range []string{"administrator", "sso"} {
+		if err := lock(tx, name); err != nil {
+			return Admission{}, err
+		}
 	}
 	if _, now, err := findSSO(tx, p.ID, ""); fault.KindOf(err) == fault.NotFound || err == nil && (!now.Enabled || !now.UpdatedAt.Equal(p.UpdatedAt)) {
 		return Admission{}, ssoFailed("The provider's settings were changed meanwhile.")
 	} else if err != nil {
 		return Admission{}, err
+	} else {
+		p.Groups = now.Groups // one may have been deleted meanwhile
 	}
 	if err := p.mayEnter(who); err != nil {
 		return Admission{}, err
@@ -152,6 +157,12 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 	}
 	role, err := p.role(who)
 	if err != nil {
+		return Admission{}, err
+	}
+	if len(p.Groups) > 0 && !who.groupsKnown {
+		return Admission{}, groupsMissing()
+	}
+	if err := p.lockGroups(tx); err != nil {
 		return Admission{}, err
 	}
 	row, err := r.personOfSSO(tx, caller, p, who, role)
@@ -166,7 +177,9 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 			return Admission{}, err
 		}
 	}
-	// Membership in our own groups would follow who.groups here, in this transaction; this version has none.
+	if err := r.groupsBySSO(tx, caller, p, who, row); err != nil {
+		return Admission{}, err
+	}
 	return r.StartSession(tx, caller, row.ID, SessionBrowser, who.proof)
 }
 
