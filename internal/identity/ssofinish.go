@@ -57,8 +57,7 @@ func (r *Room) FinishSSO(ctx context.Context, caller Caller, a SSOAnswer) (SSOFi
 		// The mix-up check comes first: what another provider says about this sign-in is not to be believed either.
 		err := r.oidc.CheckIssuer(ctx, reg, a.Issuer)
 		if err == nil {
-			r.Failed(caller.IP, FailedSSO)
-			return SSOFinished{}, ssoFailed("The provider did not let you in, or you changed your mind there.")
+			return SSOFinished{}, r.Refuse(ctx, caller.IP, FailedSSO, ssoFailed("The provider did not let you in, or you changed your mind there."))
 		}
 		return SSOFinished{}, r.ssoFailure(ctx, caller, p, err)
 	}
@@ -96,8 +95,7 @@ func (r *Room) FinishSSO(ctx context.Context, caller Caller, a SSOAnswer) (SSOFi
 func (r *Room) resumeSSO(ctx context.Context, caller Caller, a SSOAnswer) (ssoState, SSOProvider, oidc.Registration, error) {
 	none := oidc.Registration{}
 	stop := func(text string) (ssoState, SSOProvider, oidc.Registration, error) {
-		r.Failed(caller.IP, FailedSSO)
-		return ssoState{}, SSOProvider{}, none, ssoFailed(text)
+		return ssoState{}, SSOProvider{}, none, r.Refuse(ctx, caller.IP, FailedSSO, ssoFailed(text))
 	}
 	if n := a.State.Len(); n == 0 || n > 200 || a.Code.Len() > 8192 {
 		return stop("This is no answer to a sign-in of ours.")

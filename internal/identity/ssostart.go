@@ -185,8 +185,7 @@ func (r *Room) ssoFailure(ctx context.Context, caller Caller, p SSOProvider, err
 	if why.Away {
 		return fault.New(fault.Unavailable, "sso_unreachable", why.Error()+" Try again; an administrator can look with signalbox sso test.")
 	}
-	r.Failed(caller.IP, FailedSSO)
-	return ssoFailed(why.Error())
+	return r.Refuse(ctx, caller.IP, FailedSSO, ssoFailed(why.Error()))
 }
 
 func ssoFailed(text string) error {
