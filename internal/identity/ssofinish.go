@@ -171,6 +171,9 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 		return Admission{}, ssoRefused("deactivated", "Your account here is deactivated. Ask an administrator of this Signalbox.")
 	}
 	if role != "" && role != row.Role {
+		if r.cfg.ReadOnly { // with the old role they would have what is theirs no longer
+			return Admission{}, ssoReadOnly()
+		}
 		if err := r.roleBySSO(tx, caller, p, row, role); err != nil {
 			return Admission{}, err
 		}

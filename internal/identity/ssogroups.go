@@ -99,12 +99,16 @@ func (p *SSOProvider) lockGroups(tx *store.Tx) error {
 // stays. What is granted to groups is read in the transaction of each act, so it counts everywhere as soon as this is committed.
 func (r *Room) groupsBySSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerson, person userRow) error {
 	var have []string
-	if err := tx.Select(&have, `SELECT group_id FROM sso_memberships WHERE user_id = $1 AND provider_id = $2 ORDER BY group_id`, person.ID, p.ID); err != nil {
+	if err := tx.Select(&have, `SELECT group_id FROM sso_memberships WHERE user_id = $1 AND provider_id = $2`, person.ID, p.ID); err != nil {
 		return err
 	}
+	slices.Sort(have) // in the order of bytes, whatever that of the database
 	want := p.groupsOf(who)
-	if len(want) == 0 && len(have) == 0 {
+	if slices.Equal(want, have) {
 		return nil
+	}
+	if r.cfg.ReadOnly {
+		return ssoReadOnly()
 	}
 	for _, id := range have {
 		if !slices.Contains(want, id) {
