@@ -35,6 +35,7 @@ type Client struct {
 	agent     string
 	once      string // the Idempotency-Key of POST requests
 	ifMatch   string // the If-Match of PATCH, PUT and DELETE requests
+	prove     func(context.Context) error
 }
 
 // Option changes how a [Client] works.
@@ -51,6 +52,12 @@ func WithHTTPClient(h *http.Client) Option {
 // WithUserAgent sets the User-Agent that the server records with each act.
 func WithUserAgent(agent string) Option {
 	return func(c *Client) { c.agent = agent }
+}
+
+// WithStepUp has prove called when the server asks for a fresh proof of who is signed in (403 "step_up_required"), such as by [Client.StepUp] of another
+// client. When it returns nil the call is sent once more; otherwise the call fails with its error. It is never called for what prove itself sends.
+func WithStepUp(prove func(context.Context) error) Option {
+	return func(c *Client) { c.prove = prove }
 }
 
 // WithTokens makes the client ask source for the token of each request, in place of one that stays the same: for tokens that expire. When source
@@ -139,7 +146,16 @@ func (c *Client) do(ctx context.Context, k call, out any) (answer, error) {
 		return answer{}, fmt.Errorf("read Signalbox's answer: it is over %d bytes", MaxReply)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return answer{}, readError(resp, body)
+		err := readError(resp, body)
+		if refused := (*Error)(nil); c.prove != nil && errors.As(err, &refused) && refused.Status == http.StatusForbidden && refused.Code == "step_up_required" {
+			if err := c.prove(ctx); err != nil {
+				return answer{}, err
+			}
+			again := *c
+			again.prove = nil
+			return again.do(ctx, k, out)
+		}
+		return answer{}, err
 	}
 	if out != nil {
 		if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "application/json" {

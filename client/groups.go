@@ -35,11 +35,13 @@ type GroupPatch struct {
 
 // GroupMember is a person in a group.
 type GroupMember struct {
-	UserID  string    `json:"user_id"`
-	Email   string    `json:"email"`
-	Name    string    `json:"name"`
-	Active  bool      `json:"active"`
-	AddedAt time.Time `json:"added_at"`
+	UserID    string    `json:"user_id"`
+	Email     string    `json:"email"`
+	Name      string    `json:"name"`
+	Active    bool      `json:"active"`
+	AddedAt   time.Time `json:"added_at"`
+	ByHand    bool      `json:"by_hand" doc:"Whether somebody put them in."`
+	Providers []string  `json:"providers" nullable:"false" doc:"The single sign-on providers that put them in, and take them out when they no longer say so."`
 	// ETag names this state. It travels as a header, so that lists do not have it.
 	ETag string `json:"-"`
 }

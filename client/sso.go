@@ -13,54 +13,63 @@ type SSORole struct {
 	Role  string `json:"role"`
 }
 
+// SSOGroup makes the members of a group at a provider members of a group here.
+type SSOGroup struct {
+	Group     string `json:"group" doc:"As the provider calls it."`
+	GroupID   string `json:"group_id" doc:"Of the group here; to set it, the name will do."`
+	GroupName string `json:"group_name,omitempty" doc:"Of the group here."`
+}
+
 // SSOProvider is where people can sign in elsewhere. Its client secret is never shown.
 type SSOProvider struct {
-	ID              string    `json:"id"`
-	Name            string    `json:"name" doc:"In addresses; never changes."`
-	Enabled         bool      `json:"enabled"`
-	Label           string    `json:"label" doc:"On the button of the sign-in page."`
-	Issuer          string    `json:"issuer"`
-	ClientID        string    `json:"client_id"`
-	HasClientSecret bool      `json:"has_client_secret"`
-	CallbackPath    string    `json:"callback_path" doc:"Where the provider sends people back to, on the address of this server."`
-	Scopes          []string  `json:"scopes" nullable:"false"`
-	EmailClaim      string    `json:"email_claim"`
-	VerifiedClaim   string    `json:"verified_claim"`
-	NameClaim       string    `json:"name_claim"`
-	GroupsClaim     string    `json:"groups_claim"`
-	AllowedDomains  []string  `json:"allowed_domains" nullable:"false"`
-	LinkDomains     []string  `json:"link_domains" nullable:"false"`
-	CreatePeople    bool      `json:"create_people"`
-	Roles           []SSORole `json:"roles" nullable:"false"`
-	DefaultRole     string    `json:"default_role"`
-	SecondFactor    string    `json:"second_factor" doc:"never, claims or always."`
-	ACRValues       []string  `json:"acr_values" nullable:"false"`
-	CreatedAt       time.Time `json:"created_at"`
-	UpdatedAt       time.Time `json:"updated_at"`
+	ID              string     `json:"id"`
+	Name            string     `json:"name" doc:"In addresses; never changes."`
+	Enabled         bool       `json:"enabled"`
+	Label           string     `json:"label" doc:"On the button of the sign-in page."`
+	Issuer          string     `json:"issuer"`
+	ClientID        string     `json:"client_id"`
+	HasClientSecret bool       `json:"has_client_secret"`
+	CallbackPath    string     `json:"callback_path" doc:"Where the provider sends people back to, on the address of this server."`
+	Scopes          []string   `json:"scopes" nullable:"false"`
+	EmailClaim      string     `json:"email_claim"`
+	VerifiedClaim   string     `json:"verified_claim"`
+	NameClaim       string     `json:"name_claim"`
+	GroupsClaim     string     `json:"groups_claim"`
+	AllowedDomains  []string   `json:"allowed_domains" nullable:"false"`
+	LinkDomains     []string   `json:"link_domains" nullable:"false"`
+	CreatePeople    bool       `json:"create_people"`
+	Roles           []SSORole  `json:"roles" nullable:"false"`
+	DefaultRole     string     `json:"default_role"`
+	Groups          []SSOGroup `json:"groups" nullable:"false"`
+	SecondFactor    string     `json:"second_factor" doc:"never, claims or always."`
+	ACRValues       []string   `json:"acr_values" nullable:"false"`
+	CreatedAt       time.Time  `json:"created_at"`
+	UpdatedAt       time.Time  `json:"updated_at"`
 	// ETag names this state. It travels as a header, so that lists do not have it.
 	ETag string `json:"-"`
 }
 
 // SSOEdit says what to set of a provider: nil leaves a field as it is, or at its default.
 type SSOEdit struct {
-	Name           string     `json:"name,omitempty"` // of a new one
-	Enabled        *bool      `json:"enabled,omitempty"`
-	Label          *string    `json:"label,omitempty"`
-	Issuer         *string    `json:"issuer,omitempty"`
-	ClientID       *string    `json:"client_id,omitempty"`
-	ClientSecret   *string    `json:"client_secret,omitempty"` // empty: none any more
-	Scopes         *[]string  `json:"scopes,omitempty"`
-	EmailClaim     *string    `json:"email_claim,omitempty"`
-	VerifiedClaim  *string    `json:"verified_claim,omitempty"`
-	NameClaim      *string    `json:"name_claim,omitempty"`
-	GroupsClaim    *string    `json:"groups_claim,omitempty"`
-	AllowedDomains *[]string  `json:"allowed_domains,omitempty"`
-	LinkDomains    *[]string  `json:"link_domains,omitempty"`
-	CreatePeople   *bool      `json:"create_people,omitempty"`
-	Roles          *[]SSORole `json:"roles,omitempty"`
-	DefaultRole    *string    `json:"default_role,omitempty"`
-	SecondFactor   *string    `json:"second_factor,omitempty"`
-	ACRValues      *[]string  `json:"acr_values,omitempty"`
+	Name           string      `json:"name,omitempty"` // of a new one
+	Enabled        *bool       `json:"enabled,omitempty"`
+	Label          *string     `json:"label,omitempty"`
+	Issuer         *string     `json:"issuer,omitempty"`
+	ClientID       *string     `json:"client_id,omitempty"`
+	ClientSecret   *string     `json:"client_secret,omitempty"` // empty: none any more
+	Scopes         *[]string   `json:"scopes,omitempty"`
+	EmailClaim     *string     `json:"email_claim,omitempty"`
+	VerifiedClaim  *string     `json:"verified_claim,omitempty"`
+	NameClaim      *string     `json:"name_claim,omitempty"`
+	GroupsClaim    *string     `json:"groups_claim,omitempty"`
+	AllowedDomains *[]string   `json:"allowed_domains,omitempty"`
+	LinkDomains    *[]string   `json:"link_domains,omitempty"`
+	CreatePeople   *bool       `json:"create_people,omitempty"`
+	Roles          *[]SSORole  `json:"roles,omitempty"`
+	DefaultRole    *string     `json:"default_role,omitempty"`
+	Groups         *[]SSOGroup `json:"groups,omitempty"` // their names are not sent
+	SecondFactor   *string     `json:"second_factor,omitempty"`
+	ACRValues      *[]string   `json:"acr_values,omitempty"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
 	IfMatch string `json:"-"`
 }

@@ -96,6 +96,8 @@ type JWTIssuer struct {
 	MaxLifeSeconds  int64        `json:"max_life_seconds"`
 	CreatedAt       time.Time    `json:"created_at"`
 	UpdatedAt       time.Time    `json:"updated_at"`
+	// ETag names this state. It travels as a header, so that lists do not have it.
+	ETag string `json:"-"`
 }
 
 // JWTIssuerPatch is an outside issuer to be, or what to change of one. Nil fields are left as they are.
@@ -115,6 +117,8 @@ type JWTIssuerPatch struct {
 	Subjects       *[]JWTSubject `json:"subjects,omitempty"`
 	Scopes         *[]string     `json:"scopes,omitempty"`
 	MaxLifeSeconds *int64        `json:"max_life_seconds,omitempty"`
+	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
+	IfMatch string `json:"-"`
 }
 
 type issuerResult struct {
@@ -132,23 +136,24 @@ func (c *Client) ListJWTIssuers(ctx context.Context) ([]JWTIssuer, error) {
 
 // CreateJWTIssuer begins to accept the tokens of an outside issuer.
 func (c *Client) CreateJWTIssuer(ctx context.Context, d JWTIssuerPatch) (JWTIssuer, error) {
+	return c.issuer(ctx, call{method: http.MethodPost, path: path("auth", "issuers"), body: d})
+}
+
+func (c *Client) issuer(ctx context.Context, k call) (JWTIssuer, error) {
 	var out issuerResult
-	_, err := c.do(ctx, call{method: http.MethodPost, path: path("auth", "issuers"), body: d}, &out)
+	a, err := c.do(ctx, k, &out)
+	out.Issuer.ETag = a.etag
 	return out.Issuer, err
 }
 
 // GetJWTIssuer returns an outside issuer.
 func (c *Client) GetJWTIssuer(ctx context.Context, id string) (JWTIssuer, error) {
-	var out issuerResult
-	_, err := c.do(ctx, call{method: http.MethodGet, path: path("auth", "issuers", id)}, &out)
-	return out.Issuer, err
+	return c.issuer(ctx, call{method: http.MethodGet, path: path("auth", "issuers", id)})
 }
 
 // UpdateJWTIssuer changes an outside issuer.
 func (c *Client) UpdateJWTIssuer(ctx context.Context, id string, p JWTIssuerPatch) (JWTIssuer, error) {
-	var out issuerResult
-	_, err := c.do(ctx, call{method: http.MethodPatch, path: path("auth", "issuers", id), body: p}, &out)
-	return out.Issuer, err
+	return c.issuer(ctx, call{method: http.MethodPatch, path: path("auth", "issuers", id), body: p, ifMatch: p.IfMatch})
 }
 
 // DeleteJWTIssuer ends the acceptance of an outside issuer's tokens.

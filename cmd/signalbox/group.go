@@ -97,13 +97,22 @@ func (s *shell) groupShow() *cobra.Command {
 		}
 		return s.show(map[string]any{"group": g, "members": members}, func() {
 			s.facts("name", g.Name, "id", g.ID, "description", g.Description, "made", moment(g.CreatedAt))
-			t := table{head: []string{"E-MAIL", "NAME", "ACTIVE", "SINCE", "ID"}}
+			t := table{head: []string{"E-MAIL", "NAME", "ACTIVE", "SINCE", "BY", "ID"}}
 			for _, m := range members {
-				t.add(m.Email, m.Name, orDash(yes(m.Active)), moment(m.AddedAt), m.UserID)
+				t.add(m.Email, m.Name, orDash(yes(m.Active)), moment(m.AddedAt), givenBy(m), m.UserID)
 			}
 			s.print(t, "Nobody is in it. Add somebody with: signalbox group add GROUP PERSON")
 		})
 	})
+}
+
+// givenBy says who put somebody into a group.
+func givenBy(m client.GroupMember) string {
+	by := m.Providers
+	if m.ByHand {
+		by = append([]string{"hand"}, by...)
+	}
+	return strings.Join(by, ", ")
 }
 
 func (s *shell) groupEdit() *cobra.Command {

@@ -239,7 +239,12 @@ func (s *shell) client(cmd *cobra.Command) (*client.Client, app.Config, error) {
 		if k != nil {
 			s.by = byLogin
 			s.warnPlain(cfg.URL)
-			return client.New(cfg.URL, "", client.WithUserAgent(agent()), client.WithTokens(k.token)), cfg, nil
+			plain := client.New(cfg.URL, "", client.WithUserAgent(agent()), client.WithTokens(k.token))
+			if !s.interactive() || !term.IsTerminal(int(s.in.Fd())) {
+				return plain, cfg, nil
+			}
+			prove := func(ctx context.Context) error { return s.proveAgain(ctx, plain) }
+			return client.New(cfg.URL, "", client.WithUserAgent(agent()), client.WithTokens(k.token), client.WithStepUp(prove)), cfg, nil
 		}
 	}
 	if token.IsZero() && app.IsLocal(cfg.URL) {

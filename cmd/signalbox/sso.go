@@ -17,7 +17,7 @@ func (s *shell) ssoCommand() *cobra.Command {
 // ssoFlags are what is set of a provider on the command line.
 type ssoFlags struct {
 	label, issuer, clientID, email, verified, name, groups, role, factor string
-	scopes, allowed, link, roles, acr                                    []string
+	scopes, allowed, link, roles, mapped, acr                            []string
 	create, enabled, secretStdin, noSecret                               bool
 }
 
@@ -35,6 +35,7 @@ func (f *ssoFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.link, "link-domain", nil, "e-mail domain of yours for which the provider may say who of the people here somebody is, repeatable")
 	flags.BoolVar(&f.create, "create-people", false, "add who is not here yet")
 	flags.StringArrayVar(&f.roles, "role", nil, "GROUP=ROLE: role of the members of a group, repeatable; of several the highest counts, at each sign-in")
+	flags.StringArrayVar(&f.mapped, "group", nil, "GROUP=NAME: put the members of a group at the provider into the group of that name or id here, repeatable; at each sign-in")
 	flags.StringVar(&f.role, "default-role", "", "role of who is in none of the groups, or of somebody new: "+roleUsage+" (default none: they are refused)")
 	flags.StringVar(&f.factor, "second-factor", "", "whether a sign-in there counts for a second factor: never, claims or always (default never)")
 	flags.StringSliceVar(&f.acr, "acr", nil, "acr that means a second factor was asked for, with --second-factor claims; repeatable")
@@ -80,6 +81,17 @@ func (f *ssoFlags) edit(flags *pflag.FlagSet) (client.SSOEdit, error) {
 			rows = append(rows, client.SSORole{Group: text[:cut], Role: text[cut+1:]})
 		}
 		e.Roles = &rows
+	}
+	if flags.Changed("group") {
+		rows := []client.SSOGroup{}
+		for _, text := range *given(f.mapped) {
+			cut := strings.LastIndexByte(text, '=') // a group here whose name has the sign is named by its id
+			if cut < 1 || cut == len(text)-1 {
+				return e, usage("--group is GROUP=NAME, such as --group platform-team=platform")
+			}
+			rows = append(rows, client.SSOGroup{Group: text[:cut], GroupID: text[cut+1:]})
+		}
+		e.Groups = &rows
 	}
 	return e, nil
 }

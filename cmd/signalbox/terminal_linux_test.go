@@ -71,7 +71,7 @@ func onTerminalIn(t *testing.T, dir string, cmd *exec.Cmd, env []string) *termin
 // sees waits until the screen holds a text.
 func (x *terminal) sees(text string) {
 	x.t.Helper()
-	require.Eventually(x.t, func() bool { return strings.Contains(x.screen.String(), text) }, 5*time.Second, 5*time.Millisecond, x.screen.String())
+	require.Eventually(x.t, func() bool { return strings.Contains(x.screen.String(), text) }, time.Minute, 5*time.Millisecond, x.screen.String())
 }
 
 func (x *terminal) types(text string) {

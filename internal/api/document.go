@@ -50,7 +50,8 @@ func refusals() []refusal {
 		// A public operation with a body takes a secret of its own in it.
 		{"Unauthenticated", fault.Unauthenticated, func(op *huma.Operation) bool { return private(op) || body(op) }},
 		{"Forbidden", fault.Forbidden, func(op *huma.Operation) bool {
-			return private(op) || op.Method != http.MethodGet // the cookie of a session may come from another site; a read-only instance
+			// The cookie of a session may come from another site; a read-only instance. What takes a secret of its own instead of either refuses it as 401.
+			return private(op) || op.Method != http.MethodGet && !slices.Contains([]string{"refresh-login", "exchange-login-code", "revoke-login"}, op.OperationID)
 		}},
 		{"NotFound", fault.NotFound, func(op *huma.Operation) bool { return hasParam(op, "path", "") }},
 		{"Conflict", fault.Conflict, func(op *huma.Operation) bool { return op.Method != http.MethodGet }},

@@ -319,3 +319,19 @@ func (d *document) conforms(t *testing.T, at string, s *schema, v any) {
 		require.Nil(t, s.Types, "%s has an unexpected type", at)
 	}
 }
+
+// TestWhatTakesASecretOfItsOwnForbidsNothing: who exchanges a code or a refresh token has neither a session nor a role, so nothing of it is forbidden;
+// signing in can be, to whoever lacks a second factor.
+func TestWhatTakesASecretOfItsOwnForbidsNothing(t *testing.T) {
+	forbids := map[string]bool{"log-in": true, "refresh-login": false, "exchange-login-code": false, "revoke-login": false, "log-out": true}
+	for _, o := range readDocument(t).operations(t) {
+		want, ok := forbids[o.ID]
+		if !ok {
+			continue
+		}
+		delete(forbids, o.ID)
+		_, has := o.Responses["403"]
+		require.Equal(t, want, has, o.ID)
+	}
+	require.Empty(t, forbids)
+}

@@ -57,7 +57,7 @@ func shownGroup(g identity.Group) client.Group {
 }
 
 func shownMember(m identity.GroupMember) client.GroupMember {
-	return client.GroupMember{UserID: m.UserID, Email: m.Email, Name: m.Name, Active: m.Active, AddedAt: m.AddedAt}
+	return client.GroupMember{UserID: m.UserID, Email: m.Email, Name: m.Name, Active: m.Active, AddedAt: m.AddedAt, ByHand: m.ByHand, Providers: some(m.Providers)}
 }
 
 func groupOut(g identity.Group, err error) (*groupAnswer, error) {
@@ -82,7 +82,7 @@ func (s *service) addGroups() {
 		description: "201 for a new member, 200 for one who was in it.", access: write, status: http.StatusCreated, also: http.StatusOK}, s.addMember)
 	add(s, route{method: http.MethodGet, path: one + "/members/{user_id}", id: "get-group-member", summary: "Read one membership", tag: tag, access: read}, s.getMember)
 	add(s, route{method: http.MethodDelete, path: one + "/members/{user_id}", id: "remove-group-member", summary: "Take a person from a group", tag: tag,
-		description: "What was granted to the group is theirs no longer.", access: write}, s.removeMember)
+		description: "What was granted to the group is theirs no longer. A single sign-on provider that gives the membership gives it again at their next sign-in there.", access: write}, s.removeMember)
 }
 
 func (s *service) listGroups(ctx context.Context, caller identity.Caller, in *NamePage) (*struct{ Body client.GroupPage }, error) {

@@ -144,6 +144,7 @@ func (f issuerFields) edit() identity.IssuerEdit {
 }
 
 type issuerAnswer struct {
+	ETag string `header:"ETag" doc:"Names this state, for If-Match."`
 	Body struct {
 		Issuer client.JWTIssuer `json:"issuer"`
 	}
@@ -153,7 +154,7 @@ func issuerOut(i identity.Issuer, err error) (*issuerAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &issuerAnswer{}
+	out := &issuerAnswer{ETag: i.ETag()}
 	out.Body.Issuer = shownIssuer(i)
 	return out, nil
 }
@@ -215,11 +216,17 @@ func (s *service) getIssuer(ctx context.Context, caller identity.Caller, in *ByI
 
 func (s *service) patchIssuer(ctx context.Context, caller identity.Caller, in *struct {
 	ByID
+	IfMatch
 	Body issuerFields
 }) (*issuerAnswer, error) {
-	return issuerOut(s.Identity.UpdateIssuer(ctx, caller, in.ID, in.Body.edit()))
+	e := in.Body.edit()
+	e.IfMatch = in.IfMatch.IfMatch
+	return issuerOut(s.Identity.UpdateIssuer(ctx, caller, in.ID, e))
 }
 
-func (s *service) deleteIssuer(ctx context.Context, caller identity.Caller, in *ByID) (*struct{}, error) {
-	return nil, s.Identity.DeleteIssuer(ctx, caller, in.ID)
+func (s *service) deleteIssuer(ctx context.Context, caller identity.Caller, in *struct {
+	ByID
+	IfMatch
+}) (*struct{}, error) {
+	return nil, s.Identity.DeleteIssuer(ctx, caller, in.ID, in.IfMatch.IfMatch)
 }

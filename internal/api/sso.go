@@ -43,6 +43,19 @@ func (roleMappings) Schema(r huma.Registry) *huma.Schema {
 	}}
 }
 
+type groupMappings []client.SSOGroup
+
+// Schema describes the list.
+func (groupMappings) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeArray, MaxItems: size(100), Items: &huma.Schema{
+		Type: huma.TypeObject, AdditionalProperties: false, Required: []string{"group", "group_id"},
+		Properties: map[string]*huma.Schema{
+			"group":    {Type: huma.TypeString, MinLength: size(1), MaxLength: size(256), Description: "As the provider calls it."},
+			"group_id": {Type: huma.TypeString, MinLength: size(1), MaxLength: size(100), Description: "The id or the name of the group here."},
+		},
+	}}
+}
+
 type lines []string
 
 // Schema describes the list.
@@ -52,23 +65,24 @@ func (lines) Schema(huma.Registry) *huma.Schema {
 
 // SSOFields are what can be set of a provider. The name is exported because a body embeds it.
 type SSOFields struct {
-	Enabled        edit[bool]         `json:"enabled,omitempty" doc:"Nobody signs in with one that is not."`
-	Label          edit[string]       `json:"label,omitempty" maxLength:"100" doc:"On the button of the sign-in page; the name when it is left out."`
-	Issuer         edit[string]       `json:"issuer,omitempty" maxLength:"500" doc:"The provider's issuer, to the last character as it calls itself."`
-	ClientID       edit[string]       `json:"client_id,omitempty" maxLength:"255"`
-	ClientSecret   edit[hidden]       `json:"client_secret,omitempty" maxLength:"2048" doc:"Left out for a public client; null removes it. A change of issuer needs it anew."`
-	Scopes         edit[lines]        `json:"scopes,omitempty" doc:"Besides openid; profile and email when it is left out."`
-	EmailClaim     edit[string]       `json:"email_claim,omitempty" maxLength:"100" doc:"email when it is left out. Claims may be paths, as realm_access.roles."`
-	VerifiedClaim  edit[string]       `json:"verified_claim,omitempty" maxLength:"100" doc:"The claim that is true when the provider vouches for the address; email_verified when it is left out."`
-	NameClaim      edit[string]       `json:"name_claim,omitempty" maxLength:"100"`
-	GroupsClaim    edit[string]       `json:"groups_claim,omitempty" maxLength:"100" doc:"A list of texts."`
-	AllowedDomains edit[lines]        `json:"allowed_domains,omitempty" doc:"Only verified addresses of these domains sign in; sub-domains are domains of their own. Empty: everybody whom the provider knows."`
-	LinkDomains    edit[lines]        `json:"link_domains,omitempty" doc:"For verified addresses of these domains the provider may say that somebody is the person here who has the address. Only of domains that are yours at that provider."`
-	CreatePeople   edit[bool]         `json:"create_people,omitempty" doc:"Add who is not here yet."`
-	Roles          edit[roleMappings] `json:"roles,omitempty" doc:"Groups decide on roles, at each sign-in; of several the highest counts."`
-	DefaultRole    edit[optionalRole] `json:"default_role,omitempty" doc:"The role of who is in none of the groups, or of somebody new. Without it they are refused."`
-	SecondFactor   edit[trust]        `json:"second_factor,omitempty" doc:"Whether a sign-in there counts for a second factor: never, the default; claims: when amr has mfa or acr is one of acr_values; always."`
-	ACRValues      edit[lines]        `json:"acr_values,omitempty"`
+	Enabled        edit[bool]          `json:"enabled,omitempty" doc:"Nobody signs in with one that is not."`
+	Label          edit[string]        `json:"label,omitempty" maxLength:"100" doc:"On the button of the sign-in page; the name when it is left out."`
+	Issuer         edit[string]        `json:"issuer,omitempty" maxLength:"500" doc:"The provider's issuer, to the last character as it calls itself."`
+	ClientID       edit[string]        `json:"client_id,omitempty" maxLength:"255"`
+	ClientSecret   edit[hidden]        `json:"client_secret,omitempty" maxLength:"2048" doc:"Left out for a public client; null removes it. A change of issuer needs it anew."`
+	Scopes         edit[lines]         `json:"scopes,omitempty" doc:"Besides openid; profile and email when it is left out."`
+	EmailClaim     edit[string]        `json:"email_claim,omitempty" maxLength:"100" doc:"email when it is left out. Claims may be paths, as realm_access.roles."`
+	VerifiedClaim  edit[string]        `json:"verified_claim,omitempty" maxLength:"100" doc:"The claim that is true when the provider vouches for the address; email_verified when it is left out."`
+	NameClaim      edit[string]        `json:"name_claim,omitempty" maxLength:"100"`
+	GroupsClaim    edit[string]        `json:"groups_claim,omitempty" maxLength:"100" doc:"A list of texts."`
+	AllowedDomains edit[lines]         `json:"allowed_domains,omitempty" doc:"Only verified addresses of these domains sign in; sub-domains are domains of their own. Empty: everybody whom the provider knows."`
+	LinkDomains    edit[lines]         `json:"link_domains,omitempty" doc:"For verified addresses of these domains the provider may say that somebody is the person here who has the address. Only of domains that are yours at that provider."`
+	CreatePeople   edit[bool]          `json:"create_people,omitempty" doc:"Add who is not here yet."`
+	Roles          edit[roleMappings]  `json:"roles,omitempty" doc:"Groups decide on roles, at each sign-in; of several the highest counts."`
+	DefaultRole    edit[optionalRole]  `json:"default_role,omitempty" doc:"The role of who is in none of the groups, or of somebody new. Without it they are refused."`
+	Groups         edit[groupMappings] `json:"groups,omitempty" doc:"Groups at the provider give membership in groups here: given and taken back at each sign-in, and taken back at once when a row goes. What is given by hand stays."`
+	SecondFactor   edit[trust]         `json:"second_factor,omitempty" doc:"Whether a sign-in there counts for a second factor: never, the default; claims: when amr has mfa or acr is one of acr_values; always."`
+	ACRValues      edit[lines]         `json:"acr_values,omitempty"`
 }
 
 type ssoDraft struct {
@@ -110,6 +124,13 @@ func (f SSOFields) edit() identity.SSOEdit {
 		}
 		e.Roles = &rows
 	}
+	if p := f.Groups.pointer(); p != nil {
+		rows := make([]identity.GroupMapping, len(*p))
+		for i, row := range *p {
+			rows[i] = identity.GroupMapping{Group: row.Group, ID: row.GroupID}
+		}
+		e.Groups = &rows
+	}
 	return e
 }
 
@@ -133,11 +154,14 @@ func shownSSO(p identity.SSOProvider) client.SSOProvider {
 	out := client.SSOProvider{
 		ID: p.ID, Name: p.Name, Enabled: p.Enabled, Label: p.Label, Issuer: p.Issuer, ClientID: p.ClientID, HasClientSecret: p.HasSecret, CallbackPath: p.CallbackPath(),
 		Scopes: some(p.Scopes), EmailClaim: p.EmailClaim, VerifiedClaim: p.VerifiedClaim, NameClaim: p.NameClaim, GroupsClaim: p.GroupsClaim, AllowedDomains: some(p.AllowedDomains),
-		LinkDomains: some(p.LinkDomains), CreatePeople: p.CreatePeople, Roles: make([]client.SSORole, len(p.Roles)), DefaultRole: string(p.DefaultRole),
+		LinkDomains: some(p.LinkDomains), CreatePeople: p.CreatePeople, Roles: make([]client.SSORole, len(p.Roles)), DefaultRole: string(p.DefaultRole), Groups: make([]client.SSOGroup, len(p.Groups)),
 		SecondFactor: string(p.SecondFactor), ACRValues: some(p.ACRValues), CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
 	}
 	for i, row := range p.Roles {
 		out.Roles[i] = client.SSORole{Group: row.Group, Role: string(row.Role)}
+	}
+	for i, row := range p.Groups {
+		out.Groups[i] = client.SSOGroup{Group: row.Group, GroupID: row.ID, GroupName: row.Name}
 	}
 	return out
 }

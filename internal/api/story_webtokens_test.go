@@ -30,7 +30,7 @@ func (h *house) outsideIssuer(iss string, is identity.SubjectIs) identity.Issuer
 	known, err := h.identity.ListIssuers(h.t.Context(), identity.System("test"))
 	require.NoError(h.t, err)
 	if len(known) >= identity.MaxIssuers-8 { // worlds make many
-		require.NoError(h.t, h.identity.DeleteIssuer(h.t.Context(), identity.System("test"), known[4].ID))
+		require.NoError(h.t, h.identity.DeleteIssuer(h.t.Context(), identity.System("test"), known[4].ID, ""))
 	}
 	i, err := h.identity.CreateIssuer(h.t.Context(), identity.System("test"), identity.IssuerEdit{
 		Name: ptr(store.NewID("i")), Issuer: &iss, AnyAudience: ptr(true), Secret: ptr(secret.FromString(outsideSecret)), Algorithms: &[]string{"HS256"},
@@ -207,6 +207,10 @@ func TestOutsideIssuersByAPI(t *testing.T) {
 		require.Len(t, list, 1)
 		got, err := h.client.GetJWTIssuer(t.Context(), made.ID)
 		require.NoError(t, err)
+		require.NotEmpty(t, got.ETag)
+		_, err = h.client.UpdateJWTIssuer(t.Context(), made.ID, client.JWTIssuerPatch{Name: ptr("Late"), IfMatch: `"0"`})
+		refused(t, err, 412, "etag_mismatch")
+		got.ETag = ""
 		require.Equal(t, list[0], got)
 		require.NoError(t, h.client.DeleteJWTIssuer(t.Context(), made.ID))
 		_, err = h.as(sign(7)).WhoAmI(t.Context())

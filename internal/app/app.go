@@ -179,7 +179,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	}
 	if a.identity, err = identity.New(identity.Config{
 		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle, PublicURL: a.cfg.PublicURL,
-		FailureLimit: a.cfg.FailureLimit, Breached: a.breached, Outgoing: policy, Tell: tellOfSignIns,
+		ReadOnly: a.cfg.ReadOnly, FailureLimit: a.cfg.FailureLimit, Breached: a.breached, Outgoing: policy, Tell: tellOfSignIns,
 	}); err != nil {
 		return err
 	}

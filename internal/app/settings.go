@@ -193,7 +193,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "read-only", Env: []string{"SIGNALBOX_READ_ONLY"}, Default: "false", Switch: true, Kind: "switch", Use: UseServe,
-			Doc: "refuses every change over the API and the pages; reading, revealing, signing in and out, and lending go on",
+			Doc: "refuses every change over the API and the pages; reading, revealing, signing in and out, and lending go on. Single sign-on lets in who is known and whose role and groups stay the same",
 			set: func(c *Config, s string) error { return setSwitch(&c.ReadOnly, s) },
 		},
 		{

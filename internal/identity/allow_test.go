@@ -172,3 +172,14 @@ func TestEventsNameTheCaller(t *testing.T) {
 		}, c.caller.Event(store.CredentialView, target))
 	}
 }
+
+// TestHalfSignedInIsCountedApart: who has somebody's password alone uses up nothing of what that person may ask.
+func TestHalfSignedInIsCountedApart(t *testing.T) {
+	whole := identity.Caller{Kind: identity.KindPerson, UserID: "user_1", SessionID: "sess_1"}
+	half := identity.Caller{Kind: identity.KindAnonymous, UserID: "user_1", SessionID: "sess_2"}
+	require.Equal(t, "user_1", whole.CountedAs())
+	require.NotEqual(t, whole.CountedAs(), half.CountedAs())
+	require.NotEmpty(t, half.CountedAs())
+	require.Equal(t, half.CountedAs(), identity.Caller{Kind: identity.KindAnonymous, UserID: "user_1", SessionID: "sess_3"}.CountedAs(), "however often they begin")
+	require.Empty(t, identity.Caller{Kind: identity.KindAnonymous}.CountedAs())
+}

@@ -52,9 +52,14 @@ type Caller struct {
 // System returns the caller of Signalbox's own chores; name says which ("init", "cooling", …).
 func System(name string) Caller { return Caller{Kind: KindSystem, ID: name, Name: name} }
 
-// CountedAs is under what the caller's requests are counted: a person or service account is one caller, however many tokens they have. It
-// is empty for nobody.
-func (c Caller) CountedAs() string { return cmp.Or(c.UserID, c.ServiceID, c.ID) }
+// CountedAs is under what the caller's requests are counted: a person or service account is one caller, however many tokens they have. Who is
+// half signed in is another: somebody with the password alone must not use up what its person may ask. It is empty for nobody.
+func (c Caller) CountedAs() string {
+	if c.Kind == KindAnonymous && c.UserID != "" {
+		return "half " + c.UserID
+	}
+	return cmp.Or(c.UserID, c.ServiceID, c.ID)
+}
 
 // Actor returns the caller as audit records name it.
 func (c Caller) Actor() store.Actor {

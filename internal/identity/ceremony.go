@@ -195,11 +195,11 @@ func (r *Room) RegisterPasskey(ctx context.Context, caller Caller, site Site, na
 	}
 	parsed, err := protocol.ParseCredentialCreationResponseBytes(bounded(answer))
 	if err != nil {
-		return Enrolment{}, r.passkeyFailed(caller, err)
+		return Enrolment{}, r.passkeyFailed(ctx, caller, err)
 	}
 	challenge := parsed.Response.CollectedClientData.Challenge
 	if err := r.answered(ctx, caller, PasskeyRegister, challenge); err != nil {
-		return Enrolment{}, r.passkeyFailed(caller, err)
+		return Enrolment{}, r.passkeyFailed(ctx, caller, err)
 	}
 	var out Enrolment
 	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
@@ -237,7 +237,7 @@ func (r *Room) RegisterPasskey(ctx context.Context, caller Caller, site Site, na
 		out.Passkey = row.passkey()
 		return nil
 	})
-	return out, r.passkeyFailed(caller, err)
+	return out, r.passkeyFailed(ctx, caller, err)
 }
 
 // PasskeyLogin takes a browser's answer to [PasskeySignIn] and signs its person in, without a password. The fault is "passkey_refused".
@@ -269,11 +269,11 @@ func (r *Room) passkey(ctx context.Context, caller Caller, site Site, what Cerem
 	}
 	parsed, err := protocol.ParseCredentialRequestResponseBytes(bounded(answer))
 	if err != nil || len(parsed.Response.UserHandle) == 0 && what == PasskeySignIn {
-		return Admission{}, r.passkeyFailed(caller, passkeyRefused())
+		return Admission{}, r.passkeyFailed(ctx, caller, passkeyRefused())
 	}
 	challenge := parsed.Response.CollectedClientData.Challenge
 	if err := r.answered(ctx, caller, what, challenge); err != nil {
-		return Admission{}, r.passkeyFailed(caller, err)
+		return Admission{}, r.passkeyFailed(ctx, caller, err)
 	}
 	var out Admission
 	var verdict error
@@ -334,13 +334,13 @@ func (r *Room) passkey(ctx context.Context, caller Caller, site Site, what Cerem
 		err = verdict
 	}
 	if err != nil {
-		return Admission{}, r.passkeyFailed(caller, err)
+		return Admission{}, r.passkeyFailed(ctx, caller, err)
 	}
 	return out, nil
 }
 
 // passkeyFailed counts a refused answer. What the library says of it stays here.
-func (r *Room) passkeyFailed(caller Caller, err error) error {
+func (r *Room) passkeyFailed(ctx context.Context, caller Caller, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -350,7 +350,7 @@ func (r *Room) passkeyFailed(caller Caller, err error) error {
 		}
 	}
 	if f, ok := fault.As(err); ok && f.Code == "passkey_refused" {
-		r.Failed(caller.IP, FailedFactor)
+		return r.Refuse(ctx, caller.IP, FailedFactor, err)
 	}
 	return err
 }

@@ -107,7 +107,7 @@ func (g *guesses) take() []*tally {
 	return list
 }
 
-// Failed counts a failed authentication: source is the address it came from, what is one of the words above. The counts are written each minute as one event a source, at most 1000 of them and one for the rest. An IPv6 source stands for its /64,
+// Failed counts a failed authentication, and no more: what was looked at is refused by [Room.Refuse]. source is the address it came from, what is one of the words above. The counts are written each minute as one event a source, at most 1000 of them and one for the rest. An IPv6 source stands for its /64,
 // since whoever has one address of it has all.
 func (r *Room) Failed(source, what string) {
 	now := r.now()
@@ -126,7 +126,8 @@ func (r *Room) Failed(source, what string) {
 // failureDetail is what a source is told that has failed too often.
 const failureDetail = "Too many requests from this address came with keys or tokens that are not accepted. Wait as long as Retry-After says; a key or token that is valid is served meanwhile."
 
-// Refuse counts a failed authentication as [Room.Failed] does, and returns what to answer: verdict, or the fault "rate_limited" when the
+// Refuse is how everything is refused that somebody was to authenticate with, whatever it was: one limit of an address for all of them, so that
+// nobody gets further by trying a bit of each. What guesses are slowed down by besides (throttle.go) comes before the look. It counts a failed authentication as [Room.Failed] does, and returns what to answer: verdict, or the fault "rate_limited" when the
 // source has failed more often than [Config.FailureLimit] in this minute, over all instances. It is asked after the failure only, so that nobody with a
 // valid key is held up by others at the same address. A session whose second factor is still wanted is real, and no failure.
 func (r *Room) Refuse(ctx context.Context, source, what string, verdict error) error {

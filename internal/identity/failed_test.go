@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
@@ -161,4 +162,64 @@ func storedUse(h *house, id string) *store.Time {
 		return tx.Get(&at, `SELECT last_used_at FROM client_keys WHERE id = $1`, id)
 	}))
 	return at
+}
+
+// TestEveryRefusalCountsToTheLimit: whatever somebody tries to get in with, an address has one limit of failures for it. A place that counts a
+// failure without asking the limit fails its row.
+func TestEveryRefusalCountsToTheLimit(t *testing.T) {
+	wrong := secret.FromString("000000")
+	each(t, func(c *identity.Config) { c.FailureLimit = 2 }, func(t *testing.T, h *house) {
+		h.admin()
+		caller := h.caller(h.enter(email))
+		_, err := h.OfferTOTP(t.Context(), caller)
+		require.NoError(t, err)
+		site, err := h.Site("localhost:8420")
+		require.NoError(t, err)
+		h.clock.Add(10 * time.Second) // so that no row stands in two minutes
+		for i, row := range []struct {
+			name, code string
+			try        func(identity.Caller) error
+		}{
+			{"password", "login_failed", func(c identity.Caller) error {
+				_, err := h.Login(t.Context(), anonymous(c), "nobody@example.com", wrong, identity.SessionBrowser)
+				return err
+			}},
+			{"password and code", "login_failed", func(c identity.Caller) error {
+				_, err := h.LoginWith(t.Context(), anonymous(c), "somebody@example.com", wrong, identity.Code{TOTP: wrong}, identity.SessionAPI)
+				return err
+			}},
+			{"password of a session", "password_wrong", func(c identity.Caller) error {
+				_, err := h.StepUp(t.Context(), c, wrong)
+				return err
+			}},
+			{"code of an app", "second_factor_wrong", func(c identity.Caller) error {
+				_, err := h.ConfirmTOTP(t.Context(), c, wrong)
+				return err
+			}},
+			{"second factor", "second_factor_wrong", func(c identity.Caller) error {
+				_, err := h.Prove(t.Context(), c, identity.Code{Recovery: wrong})
+				return err
+			}},
+			{"passkey", "passkey_refused", func(c identity.Caller) error {
+				_, err := h.PasskeyLogin(t.Context(), anonymous(c), site, wrong, identity.SessionBrowser)
+				return err
+			}},
+			{"single sign-on", "sso_failed", func(c identity.Caller) error {
+				_, err := h.FinishSSO(t.Context(), anonymous(c), identity.SSOAnswer{Provider: "work", State: wrong, Code: wrong})
+				return err
+			}},
+		} {
+			c := caller
+			c.IP = fmt.Sprintf("192.0.2.%d", 100+i)
+			h.clock.Add(54 * time.Second) // each row has a minute of its own
+			for _, code := range []string{row.code, row.code, "rate_limited"} {
+				h.clock.Add(2 * time.Second) // for the account's own waits
+				requireFault(t, code, row.try(c))
+			}
+		}
+	})
+}
+
+func anonymous(c identity.Caller) identity.Caller {
+	return identity.Caller{Kind: identity.KindAnonymous, RequestID: c.RequestID, IP: c.IP, UserAgent: c.UserAgent}
 }

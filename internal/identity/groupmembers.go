@@ -16,17 +16,20 @@ type GroupMember struct {
 	UserID, Email, Name string
 	Active              bool
 	AddedAt             time.Time
+	// ByHand says that somebody put them in; Providers are those of single sign-on that do. It is one of the two at least.
+	ByHand    bool
+	Providers []string
 }
 
 // ETag is the validator of this membership (RFC 9110, section 8.8.3), with what it shows of the person.
 func (m GroupMember) ETag() string {
-	return etag.Of(m.UserID, m.Email, m.Name, strconv.FormatBool(m.Active), m.AddedAt.Format(store.TimeFormat))
+	return etag.Of(append([]string{m.UserID, m.Email, m.Name, strconv.FormatBool(m.Active), m.AddedAt.Format(store.TimeFormat), strconv.FormatBool(m.ByHand)}, m.Providers...)...)
 }
 
 // MaxGroups is how many groups a person may be in: each is looked for in every question what was granted to them.
 const MaxGroups = 200
 
-const memberColumns = `u.id, u.email, u.name, u.active, m.added_at FROM group_members m JOIN users u ON u.id = m.user_id`
+const memberColumns = `u.id, u.email, u.name, u.active, m.added_at, m.by_hand FROM group_members m JOIN users u ON u.id = m.user_id`
 
 type memberRow struct {
 	ID      string     `db:"id"`
@@ -34,10 +37,11 @@ type memberRow struct {
 	Name    string     `db:"name"`
 	Active  int64      `db:"active"`
 	AddedAt store.Time `db:"added_at"`
+	ByHand  int64      `db:"by_hand"`
 }
 
 func (m memberRow) member() GroupMember {
-	return GroupMember{UserID: m.ID, Email: m.Email, Name: m.Name, Active: m.Active == 1, AddedAt: m.AddedAt.Time()}
+	return GroupMember{UserID: m.ID, Email: m.Email, Name: m.Name, Active: m.Active == 1, AddedAt: m.AddedAt.Time(), ByHand: m.ByHand == 1}
 }
 
 // GroupMembers returns the members of a group, by their ids, and the cursor of the next page (empty at the end). It needs [GroupRead].
@@ -60,8 +64,17 @@ func (r *Room) GroupMembers(ctx context.Context, caller Caller, id string, f Nam
 			rows = rows[:size]
 			next = rows[size-1].ID
 		}
+		if len(rows) == 0 {
+			return nil
+		}
+		by, err := providersOf(tx, g.ID, rows[0].ID, rows[len(rows)-1].ID)
+		if err != nil {
+			return err
+		}
 		for _, row := range rows {
-			members = append(members, row.member())
+			m := row.member()
+			m.Providers = by[m.UserID]
+			members = append(members, m)
 		}
 		return nil
 	})
@@ -107,7 +120,11 @@ func (r *Room) AddGroupMember(ctx context.Context, caller Caller, id, person str
 		if err != nil {
 			return err
 		}
-		added = n > 0
+		if added = n > 0; !added { // from now on by hand, whatever a provider says later
+			if _, err := tx.Exec(`UPDATE group_members SET by_hand = 1 WHERE user_id = $1 AND group_id = $2`, p.ID, g.ID); err != nil {
+				return err
+			}
+		}
 		var count int
 		if err := tx.Get(&count, `SELECT COUNT(*) FROM group_members WHERE user_id = $1`, p.ID); err != nil {
 			return err
@@ -125,7 +142,8 @@ func (r *Room) AddGroupMember(ctx context.Context, caller Caller, id, person str
 	return m, added, err
 }
 
-// RemoveGroupMember takes a person from a group; what was granted to the group is theirs no longer. It needs [GroupWrite].
+// RemoveGroupMember takes a person from a group, whoever put them in; what was granted to the group is theirs no longer. A provider that gives
+// the membership gives it again when they sign in there the next time. It needs [GroupWrite].
 func (r *Room) RemoveGroupMember(ctx context.Context, caller Caller, id, userID, ifMatch string) error {
 	if err := r.allowFresh(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
 		return err
@@ -145,6 +163,9 @@ func (r *Room) RemoveGroupMember(ctx context.Context, caller Caller, id, userID,
 		if _, err := tx.Exec(`DELETE FROM group_members WHERE group_id = $1 AND user_id = $2`, g.ID, m.UserID); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(`DELETE FROM sso_memberships WHERE group_id = $1 AND user_id = $2`, g.ID, m.UserID); err != nil {
+			return err
+		}
 		ev := caller.Event(store.GroupLeave, g.Target())
 		ev.Details = store.Details{store.Str("user", m.UserID), store.Str("name", m.Name)}
 		return tx.Record(ev)
@@ -160,6 +181,11 @@ func findMember(tx *store.Tx, groupID, userID string) (GroupMember, error) {
 	err := tx.Get(&row, `SELECT `+memberColumns+` WHERE m.group_id = $1 AND m.user_id = $2`, groupID, userID)
 	if errors.Is(err, store.ErrNotFound) {
 		return GroupMember{}, none
+	} else if err != nil {
+		return GroupMember{}, err
 	}
-	return row.member(), err
+	by, err := providersOf(tx, groupID, userID, userID)
+	m := row.member()
+	m.Providers = by[userID]
+	return m, err
 }

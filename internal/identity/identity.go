@@ -42,6 +42,9 @@ type Config struct {
 	MaxKeysPerTrain int
 	// MaxKeys bounds the active client keys of all trains together; 0 means no bound.
 	MaxKeys int
+	// ReadOnly keeps sign-ins from changing who there is: whoever is here signs in, and single sign-on neither adds nor links anybody, nor changes
+	// a role or a membership. Who would need that is refused.
+	ReadOnly bool
 	// FailureLimit is how many authentications from one address may fail in a minute before further failures are told to wait; 0 means 300.
 	FailureLimit int
 	// Ring makes the keyed hashes under which failed logins and familiar addresses are kept. Without it, as with a sealed one, nobody can sign in.

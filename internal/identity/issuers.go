@@ -69,7 +69,11 @@ func (r *Room) CreateIssuer(ctx context.Context, caller Caller, e IssuerEdit) (I
 // UpdateIssuer changes an outside issuer; what it has issued is judged by what it is then. It needs [IssuerWrite].
 func (r *Room) UpdateIssuer(ctx context.Context, caller Caller, id string, e IssuerEdit) (Issuer, error) {
 	return r.writeIssuer(ctx, caller, store.IssuerUpdate, id, e, func(tx *store.Tx) (issuerRow, Issuer, error) {
-		return lockIssuer(tx, id)
+		row, i, err := lockIssuer(tx, id)
+		if err == nil {
+			err = changedSince("issuer", e.IfMatch, i.ETag())
+		}
+		return row, i, err
 	})
 }
 
@@ -222,13 +226,16 @@ func withIssuer(ev store.Event, i Issuer, e IssuerEdit) store.Event {
 }
 
 // DeleteIssuer ends the acceptance of an outside issuer at once. It needs [IssuerWrite].
-func (r *Room) DeleteIssuer(ctx context.Context, caller Caller, id string) error {
+func (r *Room) DeleteIssuer(ctx context.Context, caller Caller, id, ifMatch string) error {
 	if err := r.allow(ctx, caller, IssuerWrite, store.Target{Kind: "jwt_issuer", ID: id}); err != nil {
 		return err
 	}
 	return r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
 		_, i, err := lockIssuer(tx, id)
 		if err != nil {
+			return err
+		}
+		if err := changedSince("issuer", ifMatch, i.ETag()); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM jwt_issuers WHERE id = $1`, id); err != nil {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/url"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/jwt"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -79,6 +81,24 @@ type Issuer struct {
 	Version              int64
 }
 
+// ETag is the validator of this state of the issuer (RFC 9110, section 8.8.3). The version tells that its secret was replaced.
+func (i Issuer) ETag() string {
+	subjects := slices.Clone(i.Subjects)
+	slices.SortFunc(subjects, func(a, b ListedSubject) int { return cmp.Compare(a.Subject, b.Subject) })
+	parts := []string{
+		i.ID, i.Name, strconv.FormatBool(i.Active), i.Issuer, strconv.FormatBool(i.AnyIssuer), i.Audience, strconv.FormatBool(i.AnyAudience), i.JWKSURL, strconv.FormatBool(i.Shared),
+		i.SubjectClaim, string(i.SubjectForm), string(i.SubjectIs), i.MaxLife.String(), strconv.FormatInt(i.Version, 10), i.UpdatedAt.Format(store.TimeFormat), strconv.Itoa(len(i.Algorithms)),
+	}
+	parts = append(parts, i.Algorithms...)
+	for _, s := range subjects {
+		parts = append(parts, s.Subject, s.UserID)
+	}
+	for _, s := range i.Scopes {
+		parts = append(parts, string(s))
+	}
+	return etag.Of(parts...)
+}
+
 // ListedSubject is one line of an issuer's list.
 type ListedSubject struct{ Subject, UserID string }
 
@@ -105,6 +125,8 @@ type IssuerEdit struct {
 	Subjects     *[]ListedSubject
 	Scopes       *Scopes
 	MaxLife      *time.Duration
+	// IfMatch, when it is not empty, is the If-Match header that the issuer's ETag must satisfy.
+	IfMatch string
 }
 
 // fields names what the edit touches, for the record.

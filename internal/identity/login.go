@@ -83,8 +83,7 @@ func (r *Room) checkPassword(ctx context.Context, caller Caller, email string, p
 		return userRow{}, attempt{}, err
 	}
 	if !ok || row.Active != 1 {
-		r.Failed(caller.IP, FailedLogin)
-		return userRow{}, attempt{}, loginFailed()
+		return userRow{}, attempt{}, r.Refuse(ctx, caller.IP, FailedLogin, loginFailed())
 	}
 	return row, try, nil
 }

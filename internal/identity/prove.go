@@ -60,8 +60,7 @@ func (r *Room) Prove(ctx context.Context, caller Caller, code Code) (Admission, 
 		return r.familiar(tx, caller, person)
 	})
 	if err == nil && verdict != nil {
-		r.Failed(caller.IP, FailedFactor)
-		err = verdict
+		err = r.Refuse(ctx, caller.IP, FailedFactor, verdict)
 	}
 	return in, err
 }
@@ -141,8 +140,7 @@ func (r *Room) LoginWith(ctx context.Context, caller Caller, email string, passw
 		return try.right(tx, row.ID)
 	})
 	if err == nil && verdict != nil {
-		r.Failed(caller.IP, FailedFactor)
-		err = verdict
+		err = r.Refuse(ctx, caller.IP, FailedFactor, verdict)
 	}
 	if err != nil {
 		return Admission{}, err

@@ -124,7 +124,11 @@ func (p SSOProvider) role(o ssoPerson) (Role, error) {
 	case p.DefaultRole != "" && o.groupsKnown:
 		return p.DefaultRole, nil
 	case !o.groupsKnown:
-		return "", ssoRefused("groups_missing", "The provider does not say which groups you are in, and they decide what you may do here. Ask an administrator of this Signalbox.")
+		return "", groupsMissing()
 	}
 	return "", ssoRefused("no_role", "You are in none of the groups that may sign in here. Ask an administrator of this Signalbox.")
+}
+
+func groupsMissing() error {
+	return ssoRefused("groups_missing", "The provider does not say which groups you are in, and they decide what you may do here. Ask an administrator of this Signalbox.")
 }

@@ -57,8 +57,7 @@ func (r *Room) FinishSSO(ctx context.Context, caller Caller, a SSOAnswer) (SSOFi
 		// The mix-up check comes first: what another provider says about this sign-in is not to be believed either.
 		err := r.oidc.CheckIssuer(ctx, reg, a.Issuer)
 		if err == nil {
-			r.Failed(caller.IP, FailedSSO)
-			return SSOFinished{}, ssoFailed("The provider did not let you in, or you changed your mind there.")
+			return SSOFinished{}, r.Refuse(ctx, caller.IP, FailedSSO, ssoFailed("The provider did not let you in, or you changed your mind there."))
 		}
 		return SSOFinished{}, r.ssoFailure(ctx, caller, p, err)
 	}
@@ -96,8 +95,7 @@ func (r *Room) FinishSSO(ctx context.Context, caller Caller, a SSOAnswer) (SSOFi
 func (r *Room) resumeSSO(ctx context.Context, caller Caller, a SSOAnswer) (ssoState, SSOProvider, oidc.Registration, error) {
 	none := oidc.Registration{}
 	stop := func(text string) (ssoState, SSOProvider, oidc.Registration, error) {
-		r.Failed(caller.IP, FailedSSO)
-		return ssoState{}, SSOProvider{}, none, ssoFailed(text)
+		return ssoState{}, SSOProvider{}, none, r.Refuse(ctx, caller.IP, FailedSSO, ssoFailed(text))
 	}
 	if n := a.State.Len(); n == 0 || n > 200 || a.Code.Len() > 8192 {
 		return stop("This is no answer to a sign-in of ours.")
@@ -136,13 +134,18 @@ func (r *Room) resumeSSO(ctx context.Context, caller Caller, a SSOAnswer) (ssoSt
 // enterSSO decides whether somebody may enter, and lets them in.
 func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerson, session string) (Admission, error) {
 	// Roles may change, and the lock on the administrators comes before that on a person. It also lets one of two first sign-ins be the first.
-	if err := lock(tx, "administrator"); err != nil {
-		return Admission{}, err
+	// Under the second one no group is given that a change of the settings takes back at the same time.
+	for _, name := range []string{"administrator", "sso"} {
+		if err := lock(tx, name); err != nil {
+			return Admission{}, err
+		}
 	}
 	if _, now, err := findSSO(tx, p.ID, ""); fault.KindOf(err) == fault.NotFound || err == nil && (!now.Enabled || !now.UpdatedAt.Equal(p.UpdatedAt)) {
 		return Admission{}, ssoFailed("The provider's settings were changed meanwhile.")
 	} else if err != nil {
 		return Admission{}, err
+	} else {
+		p.Groups = now.Groups // one may have been deleted meanwhile
 	}
 	if err := p.mayEnter(who); err != nil {
 		return Admission{}, err
@@ -154,6 +157,12 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 	if err != nil {
 		return Admission{}, err
 	}
+	if len(p.Groups) > 0 && !who.groupsKnown {
+		return Admission{}, groupsMissing()
+	}
+	if err := p.lockGroups(tx); err != nil {
+		return Admission{}, err
+	}
 	row, err := r.personOfSSO(tx, caller, p, who, role)
 	if err != nil {
 		return Admission{}, err
@@ -162,11 +171,16 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 		return Admission{}, ssoRefused("deactivated", "Your account here is deactivated. Ask an administrator of this Signalbox.")
 	}
 	if role != "" && role != row.Role {
+		if r.cfg.ReadOnly { // with the old role they would have what is theirs no longer
+			return Admission{}, ssoReadOnly()
+		}
 		if err := r.roleBySSO(tx, caller, p, row, role); err != nil {
 			return Admission{}, err
 		}
 	}
-	// Membership in our own groups would follow who.groups here, in this transaction; this version has none.
+	if err := r.groupsBySSO(tx, caller, p, who, row); err != nil {
+		return Admission{}, err
+	}
 	return r.StartSession(tx, caller, row.ID, SessionBrowser, who.proof)
 }
 

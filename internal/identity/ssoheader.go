@@ -53,6 +53,9 @@ func (r *Room) headerLogin(tx *store.Tx, caller Caller, email string, ok bool, c
 		if create == "" {
 			return Admission{}, ssoRefused("no_person", "There is no account for you here. Ask an administrator of this Signalbox for one.")
 		}
+		if r.cfg.ReadOnly {
+			return Admission{}, ssoReadOnly()
+		}
 		row = newPersonRow(tx, email, email, create)
 		err = insertUser(tx, ssoActor(caller, row.ID), row)
 	}

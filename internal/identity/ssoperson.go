@@ -43,6 +43,9 @@ func (r *Room) personOfSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPe
 	if n > 0 { // the address was given to somebody else since
 		return userRow{}, taken
 	}
+	if r.cfg.ReadOnly {
+		return userRow{}, ssoReadOnly()
+	}
 	return row, linkSSO(tx, caller, p, who, row)
 }
 
@@ -53,6 +56,9 @@ func (r *Room) createBySSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPe
 	}
 	if !p.CreatePeople || role == "" || who.email == LocalOperator {
 		return userRow{}, ssoRefused("no_person", "There is no account for you here. Ask an administrator of this Signalbox for one.")
+	}
+	if r.cfg.ReadOnly {
+		return userRow{}, ssoReadOnly()
 	}
 	row := newPersonRow(tx, who.email, who.name, role)
 	if err := insertUser(tx, ssoActor(caller, row.ID), row); err != nil {

@@ -58,6 +58,8 @@ type SSOSettings struct {
 	// such a one is refused.
 	Roles       []RoleMapping `json:"roles"`
 	DefaultRole Role          `json:"default_role"`
+	// Groups make the provider give membership in groups here, at every sign-in. What was given by hand is not its affair.
+	Groups []GroupMapping `json:"groups,omitempty"`
 
 	SecondFactor SecondFactorTrust `json:"second_factor"`
 	ACRValues    []string          `json:"acr_values"`
@@ -87,7 +89,11 @@ func (p SSOProvider) ETag() string {
 	if p.Enabled {
 		enabled = "on"
 	}
-	return etag.Of(p.ID, enabled, string(b), p.UpdatedAt.Format(store.TimeFormat))
+	parts := []string{p.ID, enabled, string(b), p.UpdatedAt.Format(store.TimeFormat)}
+	for _, row := range p.Groups {
+		parts = append(parts, row.Name)
+	}
+	return etag.Of(parts...)
 }
 
 // CallbackPath is where the provider sends people back to.
@@ -102,6 +108,7 @@ type SSOEdit struct {
 	Scopes, AllowedDomains, LinkDomains, ACRValues    *[]string
 	EmailClaim, VerifiedClaim, NameClaim, GroupsClaim *string
 	Roles                                             *[]RoleMapping
+	Groups                                            *[]GroupMapping
 	DefaultRole                                       *Role
 	SecondFactor                                      *SecondFactorTrust
 	IfMatch                                           string
@@ -130,6 +137,7 @@ func (e SSOEdit) apply(p *SSOProvider) (fields []string) {
 	assign("create_people", &fields, &p.CreatePeople, e.CreatePeople)
 	assign("roles", &fields, &p.Roles, e.Roles)
 	assign("default_role", &fields, &p.DefaultRole, e.DefaultRole)
+	assign("groups", &fields, &p.Groups, e.Groups)
 	assign("second_factor", &fields, &p.SecondFactor, e.SecondFactor)
 	assign("acr_values", &fields, &p.ACRValues, e.ACRValues)
 	if e.Secret != nil {
@@ -163,7 +171,7 @@ func (p *SSOProvider) valid(check func(*url.URL) error) error {
 	bad.list("/acr_values", p.ACRValues, 20, 255)
 	p.AllowedDomains = bad.domains("/allowed_domains", p.AllowedDomains)
 	p.LinkDomains = bad.domains("/link_domains", p.LinkDomains)
-	if len(p.Roles) > 100 {
+	if len(p.Roles) > maxMappings {
 		bad.add("/roles", "must have at most 100 rows")
 	}
 	for _, row := range p.Roles {
@@ -172,8 +180,17 @@ func (p *SSOProvider) valid(check func(*url.URL) error) error {
 			break
 		}
 	}
-	if len(p.Roles) > 0 && p.GroupsClaim == "" {
-		bad.add("/groups_claim", "must be set when groups decide on roles")
+	if len(p.Groups) > maxMappings {
+		bad.add("/groups", "must have at most 100 rows")
+	}
+	for _, row := range p.Groups {
+		if row.Group == "" || len(row.Group) > 256 {
+			bad.add("/groups", "must pair a group at the provider of 1 to 256 bytes with a group here")
+			break
+		}
+	}
+	if len(p.Roles)+len(p.Groups) > 0 && p.GroupsClaim == "" {
+		bad.add("/groups_claim", "must be set when the provider's groups decide on roles or on groups here")
 	}
 	if p.DefaultRole != "" {
 		bad.role("/default_role", p.DefaultRole)
@@ -253,12 +270,12 @@ type ssoRow struct {
 	UpdatedAt store.Time `db:"updated_at"`
 }
 
-func (row ssoRow) provider() (SSOProvider, error) {
+func (row ssoRow) provider(tx *store.Tx) (SSOProvider, error) {
 	p := SSOProvider{ID: row.ID, Name: row.Name, Enabled: row.Enabled == 1, HasSecret: row.Sealed != nil, CreatedAt: row.CreatedAt.Time(), UpdatedAt: row.UpdatedAt.Time(), version: row.Version}
 	if err := json.Unmarshal([]byte(row.Settings), &p.SSOSettings); err != nil {
 		return SSOProvider{}, errors.New("the settings of a single sign-on provider are not readable")
 	}
-	return p, nil
+	return p, p.nameGroups(tx)
 }
 
 const ssoPurpose = "sso client secret"

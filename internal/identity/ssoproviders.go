@@ -25,20 +25,21 @@ func (r *Room) SSOProviders(ctx context.Context, caller Caller) ([]SSOProvider, 
 
 func (r *Room) ssoProviders(ctx context.Context) (out []SSOProvider, err error) {
 	var rows []ssoRow
-	if err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
-		rows = nil
-		return tx.Select(&rows, `SELECT `+ssoColumns+` FROM sso_providers ORDER BY name`)
-	}); err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		p, err := row.provider()
-		if err != nil {
-			return nil, err
+	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		rows, out = nil, nil
+		if err := tx.Select(&rows, `SELECT `+ssoColumns+` FROM sso_providers ORDER BY name`); err != nil {
+			return err
 		}
-		out = append(out, p)
-	}
-	return out, nil
+		for _, row := range rows {
+			p, err := row.provider(tx)
+			if err != nil {
+				return err
+			}
+			out = append(out, p)
+		}
+		return nil
+	})
+	return out, err
 }
 
 // SignInWay is a provider as the sign-in page shows it to everybody.
@@ -109,7 +110,7 @@ func findSSO(tx *store.Tx, id, lock string) (ssoRow, SSOProvider, error) {
 	} else if err != nil {
 		return row, SSOProvider{}, err
 	}
-	p, err := row.provider()
+	p, err := row.provider(tx)
 	return row, p, err
 }
 
@@ -162,6 +163,11 @@ func (r *Room) writeSSO(ctx context.Context, caller Caller, act store.Action, id
 		p = found
 		was := p.Issuer
 		fields := e.apply(&p)
+		if e.Groups != nil {
+			if err := p.findGroups(tx); err != nil {
+				return err
+			}
+		}
 		if err := p.valid(r.cfg.Outgoing.CheckURL); err != nil {
 			return err
 		}
@@ -177,12 +183,21 @@ func (r *Room) writeSSO(ctx context.Context, caller Caller, act store.Action, id
 		if err := storeSSO(tx, row, p); err != nil {
 			return err
 		}
+		keep := p.groupIDs()
+		if p.Issuer != was { // nobody of the old one signs in with it any more
+			keep = nil
+		}
+		ended, err := endGiven(tx, p.ID, keep)
+		if err != nil {
+			return err
+		}
 		ev := caller.Event(act, p.Target())
 		ev.Fields = fields
 		ev.Details = store.Details{
 			store.Str("issuer", p.Issuer), store.Str("client_id", p.ClientID), store.Bool("enabled", p.Enabled), store.Bool("create_people", p.CreatePeople),
 			store.Strs("allowed_domains", p.AllowedDomains), store.Strs("link_domains", p.LinkDomains), store.Strs("roles", p.roleTexts()),
-			store.Str("default_role", string(p.DefaultRole)), store.Str("second_factor", string(p.SecondFactor)),
+			store.Str("default_role", string(p.DefaultRole)), store.Strs("groups", p.groupIDs()), store.Str("second_factor", string(p.SecondFactor)),
+			store.Int("memberships_ended", ended),
 		}
 		return tx.Record(ev)
 	})
@@ -240,13 +255,16 @@ func storeSSO(tx *store.Tx, row ssoRow, p SSOProvider) error {
 	return err
 }
 
-// DeleteSSOProvider removes a provider. Who is linked to its issuer stays so, and their sessions go on until they end. Its faults are
+// DeleteSSOProvider removes a provider, and the memberships that it alone gave. Who is linked to its issuer stays so, and their sessions go on until they end. Its faults are
 // "forbidden", "step_up_required", "not_found" and "etag_mismatch".
 func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id, ifMatch string) error {
 	if err := r.allowFresh(ctx, caller, SSOWrite, store.Target{Kind: "sso_provider", ID: id}); err != nil {
 		return err
 	}
 	return r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := lock(tx, "sso"); err != nil {
+			return err
+		}
 		_, p, err := findSSO(tx, id, tx.ForUpdate())
 		if err != nil {
 			return err
@@ -254,10 +272,16 @@ func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id, ifMatch
 		if !etag.Match(ifMatch, p.ETag()) {
 			return ssoChanged()
 		}
+		ended, err := endGiven(tx, p.ID, nil)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.Exec(`DELETE FROM sso_providers WHERE id = $1`, p.ID); err != nil {
 			return err
 		}
-		return tx.Record(caller.Event(store.SSODelete, p.Target()))
+		ev := caller.Event(store.SSODelete, p.Target())
+		ev.Details = store.Details{store.Int("memberships_ended", ended)}
+		return tx.Record(ev)
 	})
 }
 

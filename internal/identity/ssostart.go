@@ -185,12 +185,16 @@ func (r *Room) ssoFailure(ctx context.Context, caller Caller, p SSOProvider, err
 	if why.Away {
 		return fault.New(fault.Unavailable, "sso_unreachable", why.Error()+" Try again; an administrator can look with signalbox sso test.")
 	}
-	r.Failed(caller.IP, FailedSSO)
-	return ssoFailed(why.Error())
+	return r.Refuse(ctx, caller.IP, FailedSSO, ssoFailed(why.Error()))
 }
 
 func ssoFailed(text string) error {
 	return fault.New(fault.Unauthenticated, "sso_failed", text+" Nobody was signed in; begin again at the sign-in page.")
+}
+
+// ssoReadOnly is for somebody whose sign-in would change who there is, or what they may.
+func ssoReadOnly() error {
+	return ssoRefused("read_only", "This Signalbox is read-only, and your sign-in would change who you are here or what you may do. Sign in at one that takes changes first, or ask an administrator.")
 }
 
 // ssoRefused is for somebody whom the provider knows and whom we do not let in. The reason is for the record.

@@ -70,7 +70,6 @@ func (r *Room) ownPassword(ctx context.Context, caller Caller, password secret.V
 	if err != nil || ok && row.Active == 1 {
 		return row, try, err
 	}
-	r.Failed(caller.IP, FailedLogin)
 	verdict := fault.New(fault.Forbidden, "password_wrong", "That is not your current password. Nothing was done; try again.")
 	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
 		ev := caller.Event(act, row.user().Target())
@@ -80,7 +79,7 @@ func (r *Room) ownPassword(ctx context.Context, caller Caller, password secret.V
 	if err != nil {
 		return userRow{}, attempt{}, err
 	}
-	return userRow{}, attempt{}, verdict
+	return userRow{}, attempt{}, r.Refuse(ctx, caller.IP, FailedLogin, verdict)
 }
 
 func noSession() error {

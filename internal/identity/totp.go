@@ -156,8 +156,7 @@ func (r *Room) ConfirmTOTP(ctx context.Context, caller Caller, code secret.Value
 		return try.right(tx, "")
 	})
 	if err == nil && verdict != nil {
-		r.Failed(caller.IP, FailedFactor)
-		err = verdict
+		err = r.Refuse(ctx, caller.IP, FailedFactor, verdict)
 	}
 	return out, err
 }

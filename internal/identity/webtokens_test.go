@@ -469,8 +469,8 @@ func TestOutsideIssuers(t *testing.T) {
 		h.requireDead(token(gojwt.MapClaims{"sub": "42"}))
 		_, err = h.Again(t.Context(), nobody)
 		requireFault(t, "unauthenticated", err)
-		require.NoError(t, h.DeleteIssuer(t.Context(), admin, i.ID))
-		requireFault(t, "not_found", h.DeleteIssuer(t.Context(), admin, i.ID))
+		require.NoError(t, h.DeleteIssuer(t.Context(), admin, i.ID, ""))
+		requireFault(t, "not_found", h.DeleteIssuer(t.Context(), admin, i.ID, ""))
 	})
 }
 

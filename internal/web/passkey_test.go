@@ -317,3 +317,35 @@ func TestEnrolmentIsDemanded(t *testing.T) {
 		require.True(s, s.isSignedIn(s.cookie(done)))
 	})
 }
+
+// TestHalfASignInIsCounted: who has the password alone cannot fill the record by asking for one secret of an authenticator app after the other.
+func TestHalfASignInIsCounted(t *testing.T) {
+	each(t, func(s *site) {
+		s.administrator()
+		require.NoError(s, s.db.Write(s.Context(), func(tx *store.Tx) error {
+			if _, err := tx.Exec(`INSERT INTO factor_demands (role) VALUES ('administrator')`); err != nil {
+				return err
+			}
+			return tx.Record(identity.System("test").Event(store.FactorPolicy, store.Target{Kind: "test"}))
+		}))
+		half := s.cookie(s.do("POST", "/sign-in", credentials("/account")))
+		form := s.form(half, "/sign-in/second", "next", "/account")
+		s.most.Store(5)
+		offered := 0
+		for range 12 {
+			a := s.do("POST", "/sign-in/second/app", form, "Cookie", half)
+			if a.StatusCode == http.StatusOK {
+				offered++
+				continue
+			}
+			require.Equal(s, http.StatusTooManyRequests, a.StatusCode, a.text)
+			require.Equal(s, "7", a.Header.Get("Retry-After"))
+		}
+		require.Equal(s, 5, offered)
+		var recorded int
+		require.NoError(s, s.db.Read(s.Context(), func(tx *store.Tx) error {
+			return tx.Get(&recorded, `SELECT COUNT(*) FROM audit_events WHERE action = $1`, string(store.FactorOffer))
+		}))
+		require.Equal(s, 5, recorded)
+	})
+}

@@ -43,7 +43,8 @@ func recoveryInput() ui.Field {
 	return ui.Field{Name: "recovery_code", Label: "Recovery code", Type: "text", Autocomplete: "off", MaxLength: 40, Hint: "Each works once."}
 }
 
-// pending serves a page to whoever is half signed in, and sends others to the sign-in. A form must carry its token.
+// pending serves a page to whoever is half signed in, and sends others to the sign-in. A form must carry its token. Each request counts to the
+// limit of a caller, as those of who is signed in do: what is offered and refused here is on record each time.
 func (s *site) pending(serve func(http.ResponseWriter, *http.Request, visitor, []identity.Proof)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		cookie := identity.CookieSecret(r)
@@ -58,6 +59,10 @@ func (s *site) pending(serve func(http.ResponseWriter, *http.Request, visitor, [
 		}
 		from := s.stranger(r)
 		caller.RequestID, caller.IP, caller.UserAgent = from.RequestID, from.IP, from.UserAgent
+		if err := s.Admit(r.Context(), caller); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 		v := visitor{Caller: caller, cookie: cookie}
 		if r.Method == http.MethodPost && (!s.readForm(w, r) || !s.ownForm(w, r, v)) {
 			return

@@ -50,7 +50,7 @@ type Config struct {
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
-	// Admit counts a request of somebody who is signed in, and returns why it must wait; nil counts nothing.
+	// Admit counts a request of somebody who is signed in, wholly or half, and returns why it must wait; nil counts nothing.
 	Admit func(context.Context, identity.Caller) error
 	// ReadOnly refuses every form that changes something.
 	ReadOnly bool

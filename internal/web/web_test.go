@@ -34,11 +34,12 @@ const planted = "planted-password-8f3k2"
 // site is the pages on a real listener, with what they logged.
 type site struct {
 	*testing.T
-	db    *store.DB
-	rooms *identity.Room
-	url   string
-	log   *log
-	busy  atomic.Bool // somebody has asked too often
+	db          *store.DB
+	rooms       *identity.Room
+	url         string
+	log         *log
+	busy        atomic.Bool  // somebody has asked too often
+	most, asked atomic.Int64 // with most above 0, so many requests are admitted
 
 	vault    *vault.Room
 	trains   *train.Room
@@ -88,7 +89,7 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		t.Cleanup(s.trains.Close)
 		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
-				if c.UserID == "" || s.busy.Load() {
+				if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
 				}
 				return nil
