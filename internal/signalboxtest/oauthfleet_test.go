@@ -159,7 +159,6 @@ func (c *connection) recorded() (claims map[any]int, recoveries int) {
 // TestInvariant02RefreshedExactlyOnce: however many callers of however many processes want a token that ends, each OAuth server that we did not
 // write sees one call for each of its refresh tokens, no grant is lost, and every request is answered.
 func TestInvariant02RefreshedExactlyOnce(t *testing.T) {
-	t.Parallel()
 	callers, expiries, soak := 50, 5, os.Getenv("SIGNALBOX_SOAK") != ""
 	switch {
 	case soak:
@@ -266,7 +265,6 @@ func (c *crash) events(action string) int {
 // TestARefreshOutlivesItsProcess: what becomes of a connection whose process is killed, or stands still, or loses its database, while it
 // refreshes. It goes on with the old token, with the new one, or after a recovery that is on record; or it says once that it needs a login.
 func TestARefreshOutlivesItsProcess(t *testing.T) {
-	t.Parallel()
 	for range postgresOnly() {
 		// Each waits for more than a minute and does little, so that they run together, however few processors there are.
 		var wg sync.WaitGroup
