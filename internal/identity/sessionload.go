@@ -95,15 +95,28 @@ func (r *Room) reloadSession(tx *store.Tx, id string) error {
 // seems to have lain idle the database is asked whether it was used on another instance. A refusal is a fault "unauthenticated", or
 // "second_factor_required" for a sign-in that is not complete. News from the database that are too old are refused like a database that is away.
 func (r *Room) Session(ctx context.Context, cookie string) (Caller, error) {
+	h, caller, err := r.wholly(ctx, cookie)
+	if err == nil {
+		r.touches.note(h, r.now())
+	}
+	return caller, err
+}
+
+// Unattended is Session for what a page asks by itself: it notes no use, so that a page left open does not keep its session from lying idle.
+func (r *Room) Unattended(ctx context.Context, cookie string) (Caller, error) {
+	_, caller, err := r.wholly(ctx, cookie)
+	return caller, err
+}
+
+func (r *Room) wholly(ctx context.Context, cookie string) (*holder, Caller, error) {
 	h, caller, err := r.living(ctx, cookie)
 	if err != nil {
-		return Caller{}, err
+		return nil, Caller{}, err
 	}
 	if len(h.session.demanded) > 0 {
-		return Caller{}, secondFactor()
+		return nil, Caller{}, secondFactor()
 	}
-	r.touches.note(h, r.now())
-	return caller, nil
+	return h, caller, nil
 }
 
 // Pending returns who is half signed in with this secret, as a caller who may do nothing, and the proofs any one of which completes it.

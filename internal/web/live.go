@@ -20,8 +20,8 @@ const (
 	livePulse = 25 * time.Second
 	// livePause is the least time between two words on the same topic: what changes all the time is read again now and then.
 	livePause = time.Second
-	// liveMost is how many pages are told at once.
-	liveMost = 1000
+	// liveMost is how many pages are told at once, and liveEach how many of one person's.
+	liveMost, liveEach = 1000, 20
 )
 
 // hub tells open pages what kinds of things changed. It never says which thing, or what it is now: the page asks the rooms for that.
@@ -32,23 +32,26 @@ type hub struct {
 
 // listener is one page that is told.
 type listener struct {
+	person string
 	topics []string
 	stale  map[string]bool
 }
 
-// heard is a subscriber of the change feed. It never waits for a page.
+// heard is a subscriber of the change feed. It never waits for a page. What may end a session wakes all: each looks whether its own still lives.
 func (h *hub) heard(_ context.Context, changes []store.Change) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for word, page := range h.pages {
+		wake := false
 		for _, c := range changes {
+			wake = wake || c.Topic == store.TopicReset || c.Topic == store.TopicSession || c.Topic == store.TopicUser
 			for _, topic := range page.topics {
 				if c.Topic == store.TopicReset || string(c.Topic) == topic {
 					page.stale[topic] = true
 				}
 			}
 		}
-		if len(page.stale) > 0 {
+		if wake || len(page.stale) > 0 {
 			select {
 			case word <- struct{}{}:
 			default: // it has been told already and has not looked yet
@@ -58,15 +61,21 @@ func (h *hub) heard(_ context.Context, changes []store.Change) error {
 	return nil
 }
 
-// join adds a page; false when there are too many.
-func (h *hub) join(topics []string) (chan struct{}, bool) {
+// join adds a page of a person; false when there are too many.
+func (h *hub) join(person string, topics []string) (chan struct{}, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.pages) >= liveMost {
+	own := 0
+	for _, page := range h.pages {
+		if page.person == person {
+			own++
+		}
+	}
+	if own >= liveEach || len(h.pages) >= liveMost {
 		return nil, false
 	}
 	word := make(chan struct{}, 1)
-	h.pages[word] = &listener{topics: topics, stale: map[string]bool{}}
+	h.pages[word] = &listener{person: person, topics: topics, stale: map[string]bool{}}
 	return word, true
 }
 
@@ -94,8 +103,14 @@ func liveTopics() []store.Topic {
 	return []store.Topic{store.TopicTrain, store.TopicKey, store.TopicCredential, store.TopicUser, store.TopicToken, store.TopicSession, store.TopicNotify, store.TopicService}
 }
 
-// live tells a page, as server-sent events, when a kind of thing that it shows has changed.
-func (s *site) live(w http.ResponseWriter, r *http.Request, _ visitor) {
+// byItself is the header of what a page asks without its reader: what it shows became stale.
+const byItself = "X-Signalbox-Unattended"
+
+// unattended reports whether a page asks by itself. Whoever claims that wrongly lets their own session lie idle.
+func unattended(r *http.Request) bool { return r.URL.Path == "/live" || r.Header.Get(byItself) != "" }
+
+// live tells a page, as server-sent events, when a kind of thing that it shows has changed. It ends with the session.
+func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 	topics := strings.Split(r.URL.Query().Get("topics"), ",")
 	for _, topic := range topics {
 		if !slices.Contains(liveTopics(), store.Topic(topic)) {
@@ -103,7 +118,7 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, _ visitor) {
 			return
 		}
 	}
-	word, ok := s.hub.join(topics)
+	word, ok := s.hub.join(v.UserID, topics)
 	if !ok {
 		s.fail(w, r, fault.New(fault.TooMany, "rate_limited", "Too many pages are open. This one works, and is read again when you reload it.").After(60))
 		return
@@ -136,6 +151,9 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, _ visitor) {
 				return
 			}
 		case <-word:
+			if _, err := s.Identity.Unattended(r.Context(), v.cookie); err != nil {
+				return
+			}
 			for _, topic := range s.hub.take(word) {
 				if !say("event: stale\ndata: " + topic + "\n\n") {
 					return

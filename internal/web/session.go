@@ -35,7 +35,11 @@ func (s *site) stranger(r *http.Request) identity.Caller {
 // a guess, and refused as "rate_limited" when there were too many.
 func (s *site) visitor(r *http.Request) (visitor, error) {
 	cookie, from := identity.CookieSecret(r), s.stranger(r)
-	caller, err := s.Identity.Session(r.Context(), cookie)
+	session := s.Identity.Session
+	if unattended(r) {
+		session = s.Identity.Unattended
+	}
+	caller, err := session(r.Context(), cookie)
 	if err != nil {
 		if cookie != "" && fault.KindOf(err) == fault.Unauthenticated {
 			err = s.Identity.Refuse(r.Context(), from.IP, identity.FailedSession, err)

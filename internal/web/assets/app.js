@@ -103,14 +103,24 @@
   const parts = [...document.querySelectorAll("[data-live][id]")];
   if (parts.length && window.EventSource && window.htmx) {
     const topics = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
-    const source = new EventSource("/live?topics=" + [...topics].join(","));
-    source.addEventListener("stale", (event) => {
-      if (one("dialog[open]")) return;
+    let source = null, missed = new Set();
+    const read = (topic) => {
+      if (one("dialog[open]")) { missed.add(topic); return; }
       for (const { id, dataset } of document.querySelectorAll("[data-live][id]")) {
-        if (dataset.live.split(" ").includes(event.data)) htmx.ajax("GET", location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph" });
+        if (!topic || dataset.live.split(" ").includes(topic)) htmx.ajax("GET", location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph", headers: { "X-Signalbox-Unattended": "1" } });
       }
-    });
-    source.addEventListener("open", () => { document.documentElement.dataset.live = "on"; });
-    addEventListener("pagehide", () => source.close());
+    };
+    const listen = () => {
+      if (source) return;
+      source = new EventSource("/live?topics=" + [...topics].join(","));
+      source.addEventListener("stale", (event) => read(event.data));
+      source.addEventListener("open", () => { document.documentElement.dataset.live = "on"; });
+    };
+    const leave = () => { if (source) source.close(); source = null; };
+    // A browser has few connections to one server: a page that nobody sees lets go of its own, and looks again when it is seen.
+    document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else { listen(); read(""); } });
+    addEventListener("pagehide", leave);
+    document.addEventListener("close", () => { const late = missed; missed = new Set(); late.forEach(read); }, true);
+    if (!document.hidden) listen();
   }
 })();
