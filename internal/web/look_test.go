@@ -74,11 +74,13 @@ func TestOpenPagesAreReadAgain(t *testing.T) {
 		b := s.window(true)
 		b.signInHere("/trains/web")
 		b.until(`document.documentElement.dataset.live === "on"`)
-		b.js(`window.field = document.querySelector("#accounts input[name=alias]"); field.focus(); field.value = "half-typed"; ""`)
+		b.js(`window.field = document.querySelector("#accounts input[name=alias]"); field.focus(); field.value = "half-typed";
+			window.asked = []; const fetches = window.fetch; window.fetch = (to, how) => { asked.push(new Headers((how || {}).headers).get("X-Signalbox-Unattended")); return fetches(to, how); }; ""`)
 		_, _, err = s.trains.Link(s.Context(), boss, "web", train.LinkDraft{Credential: second.ID})
 		require.NoError(s, err)
 		b.until(`document.querySelectorAll("#accounts tbody tr").length === 2`)
 		require.Equal(b, "alias true half-typed", b.js(`[document.activeElement.name, document.activeElement === window.field, document.activeElement.value].join(" ")`))
+		require.Equal(b, "1", b.js(`asked.join(",") || "nothing was asked"`), "the page says that nobody sits there")
 		require.Equal(b, http.StatusBadRequest, s.do("GET", "/live?topics=passwords", nil, "Cookie", s.signIn("")).StatusCode)
 	})
 }
