@@ -90,7 +90,9 @@ func (s *site) submittedUpTo(most int64, serve func(http.ResponseWriter, *http.R
 }
 
 // readForm reads a form, or answers that it cannot be read.
-func (s *site) readForm(w http.ResponseWriter, r *http.Request) bool { return s.readFormUpTo(w, r, maxForm) }
+func (s *site) readForm(w http.ResponseWriter, r *http.Request) bool {
+	return s.readFormUpTo(w, r, maxForm)
+}
 
 func (s *site) readFormUpTo(w http.ResponseWriter, r *http.Request, most int64) bool {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime)) // best effort: not every connection has one

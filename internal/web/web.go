@@ -39,7 +39,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js
+//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js assets/copy.js
 var files embed.FS
 
 // Config is what the pages need.
