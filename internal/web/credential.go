@@ -181,11 +181,12 @@ func targetFacts(one vault.Credential) (out []ui.Fact) {
 
 // fieldTable lists the secret fields, each masked.
 func fieldTable(p *credentialPage) ui.Table {
-	t := ui.Table{ID: "fields", Caption: "Secret fields of version " + p.Reader.Number(p.One.Version), Columns: []ui.Column{{Label: "Field"}, {Label: "Value"}, {Label: "Use"}},
+	t := ui.Table{ID: "fields", Caption: "Secret fields of version " + p.Reader.Number(p.One.Version), Columns: []ui.Column{{Label: "Field"}, {Label: "Value"}},
 		Empty: ui.Empty{Text: "This version has no secret field."}}
 	if p.May.Reveal {
 		t.Columns = append(t.Columns, ui.Column{Label: "Reveal", Unseen: true})
 	}
+	t.Columns = append(t.Columns, ui.Column{Label: "Use"})
 	for _, name := range p.One.SecretFields {
 		f, _ := p.Row.Field(name)
 		masked := "••••••••"
@@ -196,10 +197,11 @@ func fieldTable(p *credentialPage) ui.Table {
 		if f.Lent {
 			use = "is lent"
 		}
-		row := ui.Row{ID: name, Name: name, Cells: []templ.Component{ui.Text(fieldLabel(name)), ui.Code(masked), ui.Faint(use)}}
+		row := ui.Row{ID: name, Name: name, Cells: []templ.Component{ui.Text(fieldLabel(name)), ui.Code(masked)}}
 		if p.May.Reveal {
 			row.Cells = append(row.Cells, ui.DialogLink("Reveal or copy", credentialPath(p.One.ID, "reveal")+"?field="+name, "Reveal or copy "+fieldLabel(name)))
 		}
+		row.Cells = append(row.Cells, ui.Faint(use))
 		t.Rows = append(t.Rows, row)
 	}
 	return t

@@ -192,7 +192,7 @@ func (p *credentialsPage) filters(query url.Values) {
 		p.Open = p.Open || f.Value != ""
 		p.More = append(p.More, f)
 	}
-	p.Acts = ui.Choice{Name: "act", Label: "With those that are picked"}
+	p.Acts = ui.Choice{Name: "act", Label: "With the picked"}
 	for _, act := range bulkActs() {
 		p.Acts.Options = append(p.Acts.Options, ui.Option{Value: act.name, Label: act.label})
 	}
@@ -213,7 +213,7 @@ func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.T
 			changed = *c.LastRotatedAt
 		}
 		t.Rows = append(t.Rows, ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, credentialPath(c.ID)), ui.Text(string(c.Type)), ui.Text(c.Provider), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), statusBadge(c.Status),
+			ui.Link(c.Name, credentialPath(c.ID)), ui.Text(typeLabel(c.Type)), ui.Text(c.Provider), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), statusBadge(c.Status),
 			healthBadge(c.Health), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed),
 		}})
 	}
