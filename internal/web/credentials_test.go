@@ -138,7 +138,7 @@ func TestCredentialsInABrowser(t *testing.T) {
 				b.click(`#credentials tbody input[type="checkbox"]`)
 				b.js(`document.querySelector('#bulk select').value = "tag"; ""`)
 				b.click(`#bulk button`)
-				b.submitIn(`form[action="/credentials/~bulk"]`, "tags", "team, git")
+				b.submitIn(`form[method="post"][action="/credentials/~bulk"]`, "tags", "team, git")
 				b.until(`document.body.innerText.includes("Done to 1 credential.")`)
 
 				b.open("/credentials/" + id)

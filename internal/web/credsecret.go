@@ -136,7 +136,7 @@ func (s *site) versions(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	t := ui.Table{ID: "versions", Caption: "Versions of the secret, the newest first", Live: "credential",
-		Columns: []ui.Column{{Label: "Version", Number: true}, {Label: "Fields"}, {Label: "Stored by"}, {Label: "Stored"}, {Label: "Reason"}}, Empty: ui.Empty{Text: "There is no version."}}
+		Columns: []ui.Column{{Label: "Version"}, {Label: "Fields"}, {Label: "Stored by"}, {Label: "Stored"}, {Label: "Reason"}}, Empty: ui.Empty{Text: "There is no version."}}
 	if p.May.Manage {
 		t.Columns = append(t.Columns, ui.Column{Label: "Restore", Unseen: true})
 	}
