@@ -52,9 +52,13 @@ func (s *site) openLogins(ring *keyring.Ring) {
 	require.NoError(s, err)
 	s.vault, err = vault.New(vault.Config{DB: s.db, Ring: ring, Binder: ring, CheckURL: policy.CheckURL})
 	require.NoError(s, err)
-	s.logins, err = oauth.NewLogins(oauth.LoginsConfig{DB: s.db, Vault: s.vault, Ring: ring, Binder: ring, Wire: provider.New(provider.Config{Policy: policy}), CheckURL: policy.CheckURL})
+	wire := provider.New(provider.Config{Policy: policy})
+	s.logins, err = oauth.NewLogins(oauth.LoginsConfig{DB: s.db, Vault: s.vault, Ring: ring, Binder: ring, Wire: wire, CheckURL: policy.CheckURL})
 	require.NoError(s, err)
 	s.Cleanup(s.logins.Close)
+	s.oauth, err = oauth.New(oauth.Config{DB: s.db, Vault: s.vault, Ring: ring, Endpoint: wire, Servers: s.logins, SpillDir: s.TempDir()})
+	require.NoError(s, err)
+	s.Cleanup(s.oauth.Close)
 }
 
 var boss = identity.Caller{Kind: identity.KindPerson, ID: "user_boss", UserID: "user_boss", Name: "boss", Role: identity.Administrator, SteppedUpAt: time.Now().Add(time.Hour)}

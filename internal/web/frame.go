@@ -19,6 +19,7 @@ type place struct {
 func places() []place {
 	return []place{
 		{"", "Overview", "/", "o", ""},
+		{"Lending", "Credentials", "/credentials", "c", identity.CredentialRead},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
 		{"Lending", "Connections", "/connections", "n", ""},
 		{"You", "Your account", "/account", "y", ""},

@@ -58,7 +58,7 @@ func (s *site) search(w http.ResponseWriter, r *http.Request, v visitor) {
 		}
 		part := searchPart{Label: "Credentials", More: next != ""}
 		for _, c := range list {
-			part.Found = append(part.Found, found{Name: c.Name, About: string(c.Type)})
+			part.Found = append(part.Found, found{Name: c.Name, About: string(c.Type), Href: credentialPath(c.ID)})
 		}
 		p.Parts = append(p.Parts, part)
 	}

@@ -77,8 +77,13 @@ func (s *site) signedIn(serve func(http.ResponseWriter, *http.Request, visitor))
 
 // submitted is signedIn for forms: they must carry the visitor's form token.
 func (s *site) submitted(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+	return s.submittedUpTo(maxForm, serve)
+}
+
+// submittedUpTo is submitted for forms of which some are larger: those with secrets, of which a few are certificates.
+func (s *site) submittedUpTo(most int64, serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return s.signedIn(func(w http.ResponseWriter, r *http.Request, v visitor) {
-		if !s.readForm(w, r) {
+		if !s.readFormUpTo(w, r, most) {
 			return
 		}
 		if !s.ownForm(w, r, v) {
@@ -90,8 +95,12 @@ func (s *site) submitted(serve func(http.ResponseWriter, *http.Request, visitor)
 
 // readForm reads a form, or answers that it cannot be read.
 func (s *site) readForm(w http.ResponseWriter, r *http.Request) bool {
+	return s.readFormUpTo(w, r, maxForm)
+}
+
+func (s *site) readFormUpTo(w http.ResponseWriter, r *http.Request, most int64) bool {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime)) // best effort: not every connection has one
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	r.Body = http.MaxBytesReader(w, r.Body, most)
 	err := r.ParseForm()
 	if err == nil {
 		return true

@@ -30,6 +30,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -38,7 +39,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js
+//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js assets/copy.js
 var files embed.FS
 
 // Config is what the pages need.
@@ -47,6 +48,9 @@ type Config struct {
 	Logins   *oauth.Logins
 	Vault    *vault.Room
 	Trains   *train.Room
+	// OAuth refreshes tokens and Audit is read; without one, its parts of pages are not shown.
+	OAuth *oauth.Room
+	Audit *audit.Log
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
@@ -151,6 +155,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
 	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
 	s.routeTrains(mux)
+	s.routeCredentials(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
@@ -173,7 +178,7 @@ func (s *site) unlessReadOnly(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, comesOrGoes(r.URL.Path):
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, comesOrGoes(r.URL.Path), reveals(r.URL.Path):
 			next.ServeHTTP(w, r)
 		default:
 			s.fail(w, r, readOnly())
@@ -189,6 +194,11 @@ func comesOrGoes(path string) bool {
 		return true
 	}
 	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
+}
+
+// reveals reports whether a form shows a secret field, which changes nothing.
+func reveals(path string) bool {
+	return strings.HasPrefix(path, "/credentials/") && strings.HasSuffix(path, "/reveal")
 }
 
 func readOnly() error {
@@ -343,7 +353,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/trains": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

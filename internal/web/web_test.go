@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
@@ -45,6 +46,8 @@ type site struct {
 	trains   *train.Room
 	logins   *oauth.Logins
 	consents *consents
+	audit    *audit.Log
+	oauth    *oauth.Room
 }
 
 type log struct {
@@ -87,7 +90,10 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
 		require.NoError(t, err)
 		t.Cleanup(s.trains.Close)
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
+		require.NoError(t, err)
+		t.Cleanup(s.audit.Close)
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)

@@ -65,6 +65,7 @@
 
   // arm gives the parts of a page, or of a dialog, what only a script can do.
   const arm = (root) => {
+    if (window.ClipboardItem) for (const button of root.querySelectorAll("[data-copy-answer]")) button.hidden = false;
     for (const button of root.querySelectorAll("[data-copy]")) {
       if (!navigator.clipboard) continue;
       button.hidden = false;
@@ -97,6 +98,7 @@
   arm(document);
 
   // A secret that was shown must not come back with the browser's Back.
+  addEventListener("pagehide", () => { for (const secret of document.querySelectorAll(".reveal pre")) secret.remove(); });
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-hide], .once")) location.reload(); });
 
   // Live parts are read again in place when the server says that they are stale; morphing keeps focus and scroll.

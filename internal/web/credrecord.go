@@ -1,0 +1,175 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/web/ui"
+)
+
+// timelineDays is how far back the refreshes of a credential are drawn.
+const timelineDays = 14
+
+// recorded searches the audit log for what was done to a credential, and records that it was read, as the API does.
+func (s *site) recorded(ctx context.Context, caller identity.Caller, id string, q audit.Query) (audit.Page, error) {
+	q.Target = id
+	page, err := s.Audit.Search(ctx, q)
+	if err != nil {
+		return page, err
+	}
+	return page, s.DB.Write(ctx, func(tx *store.Tx) error {
+		ev := caller.Event(store.AuditRead, store.Target{Kind: "credential", ID: id})
+		ev.Details = store.Details{store.Str("act", "search"), store.Int("records", int64(len(page.Events)))}
+		return tx.Record(ev)
+	})
+}
+
+// credentialRecord lists what was done to a credential.
+func (s *site) credentialRecord(w http.ResponseWriter, r *http.Request, v visitor) {
+	err := identity.Allow(v.Caller, identity.AuditRead)
+	if err == nil && (s.Audit == nil || s.DB == nil) {
+		err = fault.New(fault.NotFound, "not_found", "This instance keeps no audit log to be read here.")
+	}
+	var p *credentialPage
+	var page audit.Page
+	if err == nil {
+		p, err = s.credentialFrame(r, v, "record")
+	}
+	if err == nil {
+		page, err = s.recorded(r.Context(), v.Caller, p.One.ID, audit.Query{Limit: pageSize, Cursor: r.URL.Query().Get("cursor")})
+	}
+	if err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
+	t := ui.Table{ID: "record", Caption: "What was done to this credential, the newest first", Columns: []ui.Column{{Label: "When"}, {Label: "Who"}, {Label: "What"}, {Label: "Outcome"}, {Label: "Reason"}, {Label: "Details"}},
+		Empty: ui.Empty{Text: "Nothing was found on this page of the record.", Command: "signalbox audit search --target " + p.One.ID}}
+	for _, e := range page.Events {
+		t.Rows = append(t.Rows, ui.Row{ID: e.ID, Name: string(e.Action), Cells: []templ.Component{
+			ui.When(p.Reader, e.At), ui.Text(actorText(e)), ui.Code(string(e.Action)), outcomeBadge(e.Outcome), ui.Text(e.Reason), ui.Faint(detailText(e)),
+		}})
+	}
+	here := credentialPath(p.One.ID, "record")
+	if r.URL.Query().Get("cursor") != "" {
+		t.First = here
+	}
+	if page.Next != "" {
+		t.Next = here + "?cursor=" + page.Next
+	}
+	p.Lists = []ui.Table{t}
+	s.show(w, r, http.StatusOK, credentialListView(p))
+}
+
+func actorText(e store.Event) string {
+	if e.Actor.Name != "" {
+		return e.Actor.Name
+	}
+	if e.Actor.ID != "" {
+		return e.Actor.ID
+	}
+	return e.Actor.Kind
+}
+
+func detailText(e store.Event) string {
+	var parts []string
+	if len(e.Fields) > 0 {
+		parts = append(parts, strings.Join(e.Fields, ", "))
+	}
+	if len(e.Details) > 0 {
+		if b, err := e.Details.MarshalJSON(); err == nil { // it never fails
+			parts = append(parts, strings.Trim(string(b), "{}"))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func outcomeBadge(outcome string) templ.Component {
+	switch outcome {
+	case store.OutcomeOK:
+		return ui.Badge(ui.Good, outcome)
+	case store.OutcomePending:
+		return ui.Badge(ui.Idle, outcome)
+	}
+	return ui.Badge(ui.Bad, outcome)
+}
+
+// refreshFacts says how the refreshing of an OAuth credential stands and, to whoever may read the record, draws what became of the last calls.
+func (s *site) refreshFacts(r *http.Request, v visitor, p *credentialPage) error {
+	p.Again = p.One.Provider != "" && p.One.OAuth.TokenEndpoint == "" && p.One.OAuth.GrantType == ""
+	p.Refresh = []ui.Fact{{Term: "Health", Value: healthBadge(p.One.Health)}, {Term: "Access token ends", Value: ui.WhenOr(p.Reader, p.One.OAuth.ExpiresAt, "not told")}}
+	if s.OAuth != nil {
+		c, err := s.OAuth.Connection(r.Context(), v.Caller, p.One.ID)
+		if err != nil {
+			return err
+		}
+		p.Refreshes = c.Refreshes
+		p.Refresh = append(p.Refresh, ui.Fact{Term: "Last refreshed", Value: ui.WhenOr(p.Reader, c.RefreshedAt, "never")}, ui.Fact{Term: "Last call", Value: ui.WhenOr(p.Reader, c.AttemptedAt, "none yet")})
+		if c.Failures > 0 {
+			p.Refresh = append(p.Refresh, ui.Fact{Term: "Failures in a row", Value: ui.Text(p.Reader.Number(int64(c.Failures)))}, ui.Fact{Term: "What came back", Value: ui.Code(c.Code)})
+		}
+		if c.RetryAt != nil {
+			p.Refresh = append(p.Refresh, ui.Fact{Term: "Next call", Value: ui.When(p.Reader, *c.RetryAt)})
+		}
+		if !c.Refreshes {
+			p.Refresh = append(p.Refresh, ui.Fact{Term: "Refreshing", Value: ui.Text("nothing can refresh it: it has no refresh token, or no provider")})
+		}
+	}
+	if s.Audit == nil || s.DB == nil || identity.Allow(v.Caller, identity.AuditRead) != nil {
+		return nil
+	}
+	now := p.Reader.Now.UTC()
+	page, err := s.recorded(r.Context(), v.Caller, p.One.ID, audit.Query{Action: store.OAuthRefresh, From: now.Add(-timelineDays * 24 * time.Hour), Limit: 1000})
+	if err != nil {
+		return err
+	}
+	p.Chart = refreshPoints(now, page.Events)
+	return nil
+}
+
+// refreshPoints counts the calls of each day by their outcomes; an intent is no call that came back.
+func refreshPoints(now time.Time, events []store.Event) []ui.Point {
+	points := make([]ui.Point, timelineDays)
+	index := map[string]int{}
+	for i := range points {
+		date := now.Add(-time.Duration(timelineDays-1-i) * 24 * time.Hour).Format(time.DateOnly)
+		points[i] = ui.Point{Label: date, Tone: ui.Good}
+		index[date] = i
+	}
+	for _, e := range events {
+		i, known := index[e.At.UTC().Format(time.DateOnly)]
+		if !known || e.Outcome == store.OutcomePending {
+			continue
+		}
+		points[i].Value++
+		if e.Outcome != store.OutcomeOK {
+			points[i].Tone = ui.Bad
+			points[i].Label = e.At.UTC().Format(time.DateOnly) + " (with failures)"
+		}
+	}
+	return points
+}
+
+func (p *credentialPage) refreshActs() (acts []templ.Component) {
+	if p.May.Manage && p.Refreshes {
+		acts = append(acts, ui.OneButton(credentialPath(p.One.ID, "refresh"), ui.Button{Label: "Refresh now", Kind: ui.Plain}, p.Hidden...))
+	}
+	return acts
+}
+
+// refreshNow has the tokens refreshed because a person wants it, which also ends a cool-down.
+func (s *site) refreshNow(w http.ResponseWriter, r *http.Request, v visitor) {
+	id := r.PathValue("id")
+	err := error(fault.New(fault.NotFound, "not_found", "This instance refreshes nothing."))
+	if s.OAuth != nil {
+		_, err = s.OAuth.Refresh(r.Context(), v.Caller, id)
+	}
+	s.settled(w, r, v, err, credentialPath(id)+"?done=refreshed", credentialPath(id), nil)
+}
