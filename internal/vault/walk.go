@@ -15,6 +15,7 @@ type walk struct {
 	skip    int
 
 	exact     []wanted
+	accounts  []wanted // any of the types with any of the providers; none: whatever it is
 	tag       *unique.Handle[string]
 	before    store.Time // never: whatever its expiry
 	status    Status
@@ -50,6 +51,15 @@ func (f Filter) walk(entries []*entry, after string, now time.Time) *walk {
 	for i, e := range f.exact() {
 		if e.value != "" {
 			w.exact = append(w.exact, wanted{i, unique.Make(e.value)})
+		}
+	}
+	if f.Accounts {
+		types, providers := accountColumns()
+		for _, t := range types {
+			w.accounts = append(w.accounts, wanted{typeColumn, unique.Make(t)})
+		}
+		for _, p := range providers {
+			w.accounts = append(w.accounts, wanted{providerColumn, unique.Make(p)})
 		}
 	}
 	if f.Health != "" {
@@ -92,6 +102,9 @@ func (w *walk) matches(e *entry) bool {
 			return false
 		}
 	}
+	if !w.inAccounts(e) {
+		return false
+	}
 	if w.before != never && e.expires >= w.before || w.tag != nil && !slices.Contains(e.tags, *w.tag) || !w.inStatus(e) || !w.inHealth(e) ||
 		!w.pairs.within(&e.pairs) {
 		return false
@@ -104,6 +117,20 @@ func (w *walk) matches(e *entry) bool {
 		}
 	}
 	return true
+}
+
+// inAccounts reports whether the entry is of a type and of a provider that accounts have, where only those are asked for.
+func (w *walk) inAccounts(e *entry) bool {
+	if len(w.accounts) == 0 {
+		return true
+	}
+	var kind, of bool
+	for _, x := range w.accounts {
+		if e.exact[x.column] == x.value {
+			kind, of = kind || x.column == typeColumn, of || x.column == providerColumn
+		}
+	}
+	return kind && of
 }
 
 func (w *walk) inStatus(e *entry) bool {

@@ -19,8 +19,9 @@ type place struct {
 func places() []place {
 	return []place{
 		{"", "Overview", "/", "o", ""},
+		{"Lending", "Accounts", "/accounts", "a", identity.CredentialRead},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
-		{"Lending", "Connections", "/connections", "n", ""},
+		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
 		{"You", "Your account", "/account", "y", ""},
 	}
 }

@@ -30,6 +30,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -47,6 +48,9 @@ type Config struct {
 	Logins   *oauth.Logins
 	Vault    *vault.Room
 	Trains   *train.Room
+	// OAuth refreshes; nil on an instance that does not. Audit tells what was lent and refreshed; nil tells nothing.
+	OAuth *oauth.Room
+	Audit *audit.Log
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
@@ -145,12 +149,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /account/password", s.submitted(s.changePassword))
 	mux.HandleFunc("POST /account/sessions/{id}/end", s.submitted(s.endSession))
 	mux.HandleFunc("POST /account/sessions/end-others", s.submitted(s.endOtherSessions))
-	mux.HandleFunc("GET /connect", s.signedIn(s.connectForm))
-	mux.HandleFunc("POST /connect", s.submitted(s.connect))
-	mux.HandleFunc("POST /connect/paste", s.submitted(s.paste))
-	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
-	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
 	s.routeTrains(mux)
+	s.routeAccounts(mux)
+	s.routeConnections(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
@@ -343,7 +344,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/trains": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)
