@@ -184,7 +184,7 @@ func (s *site) connect(w http.ResponseWriter, r *http.Request, v visitor) {
 		start.Scopes = nil
 	}
 	if start.Next = localPath(form.Get("next")); form.Get("next") == "" {
-		start.Next = "/connections"
+		start.Next = "/connections?done=connected"
 	}
 	if id := form.Get("existing"); id != "" && start.CredentialID == "" {
 		start.CredentialID, start.Provider, start.New = id, "", oauth.Draft{}
@@ -270,6 +270,7 @@ func (s *site) callback(w http.ResponseWriter, r *http.Request) {
 	s.finishLogin(w, r, v, back)
 }
 
+// finishLogin ends a login. What went wrong is said on a page without the rest around it, which holds its own address: the code is in that.
 func (s *site) finishLogin(w http.ResponseWriter, r *http.Request, v visitor, back provider.Callback) {
 	if s.ReadOnly {
 		s.fail(w, r, readOnly())
@@ -277,7 +278,7 @@ func (s *site) finishLogin(w http.ResponseWriter, r *http.Request, v visitor, ba
 	}
 	done, err := s.Logins.Finish(r.Context(), v.Caller, back)
 	if err != nil {
-		s.refused(w, r, v, err)
+		s.fail(w, r, err)
 		return
 	}
 	next := "/connections?done=connected"

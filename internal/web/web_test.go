@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
@@ -40,10 +41,13 @@ type site struct {
 	log   *log
 	busy  atomic.Bool // somebody has asked too often
 
-	vault    *vault.Room
-	trains   *train.Room
-	logins   *oauth.Logins
-	consents *consents
+	vault  *vault.Room
+	trains *train.Room
+	logins *oauth.Logins
+	// refresher and audit are what the pages of accounts and connections ask besides.
+	refresher *oauth.Room
+	audit     *audit.Log
+	consents  *consents
 }
 
 type log struct {
@@ -86,7 +90,9 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
 		require.NoError(t, err)
 		t.Cleanup(s.trains.Close)
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
+		require.NoError(t, err)
+		handler, err := web.New(web.Config{OAuth: s.refresher, Audit: s.audit, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
@@ -95,6 +101,7 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 			}})
 		require.NoError(t, err)
 		require.NoError(t, db.Start(t.Context()))
+		require.NoError(t, s.refresher.Start())
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		s.url = server.URL
