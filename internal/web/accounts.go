@@ -154,7 +154,7 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 			trains = trainLinks(stand.Trains, 3)
 		}
 		row := ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, accountPath(c.ID)), ui.Text(kindText(c)), accountState(reader, c, stand, linked), trains, ui.When(reader, c.UpdatedAt),
+			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), trains, ui.When(reader, c.UpdatedAt),
 		}}
 		if p.Write {
 			row.Cells = append(row.Cells, accountEdit(accountDraft{Form: v.formToken(), ID: c.ID, Of: c.Name, Name: c.Name, BaseURL: c.BaseURL, Tag: c.ETag()}))
@@ -173,9 +173,6 @@ func kindText(c vault.Credential) string {
 	if c.Type == vault.APIKey {
 		kind = "API key, " + c.Provider
 	}
-	if c.Suffix != "" {
-		kind += ", …" + c.Suffix
-	}
 	return kind
 }
 
@@ -192,7 +189,7 @@ func accountState(reader ui.Reader, c vault.Credential, stand train.Standing, li
 	case c.Health == vault.NeedsLogin:
 		tone, text = ui.Bad, "needs a login"
 	case linked && stand.State == train.Cooling && stand.CoolingUntil != nil:
-		tone, text, why = ui.Warn, "cooling, free "+reader.Ago(*stand.CoolingUntil), stand.Why
+		tone, text, why = ui.Warn, "cooling", "free "+reader.Ago(*stand.CoolingUntil)+": "+stand.Why
 	case linked && stand.State == train.Unusable:
 		tone, text, why = ui.Bad, "unusable", stand.Why
 	case c.Health == vault.RefreshFailing, c.Health == vault.RefreshUncertain:

@@ -23,7 +23,7 @@ type devicePage struct {
 
 // trigger says when the page asks by itself: no sooner than the provider wants.
 func (p *devicePage) trigger() string {
-	return "load delay:" + strconv.Itoa(int((p.Wait+time.Second-1)/time.Second)) + "s, submit"
+	return "every " + strconv.Itoa(int((p.Wait+time.Second-1)/time.Second)) + "s"
 }
 
 // deviceFields are what the form keeps, besides its token.

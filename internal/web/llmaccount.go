@@ -88,6 +88,9 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 		{Term: "Secret", Value: ui.Text("version " + reader.Number(c.Version))}, {Term: "Ends", Value: ui.WhenOr(reader, c.ExpiresAt, "never")},
 		{Term: "Added", Value: ui.When(reader, c.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, c.UpdatedAt)}, {Term: "Id", Value: ui.Code(c.ID)},
 	}
+	if c.Suffix != "" {
+		p.Facts = append(p.Facts, ui.Fact{Term: "Ends with", Value: ui.Code("…" + c.Suffix)})
+	}
 	if stand.CoolingUntil != nil {
 		p.Facts = slices.Insert(p.Facts, 1, ui.Fact{Term: "Cooling since", Value: ui.WhenOr(reader, stand.CoolingSince, "")}, ui.Fact{Term: "Free again", Value: ui.WhenOr(reader, stand.CoolingUntil, "")})
 	}
