@@ -74,7 +74,7 @@ func (l *line) explain(now time.Time) Explanation {
 	chosen := ""
 	for _, g := range l.rungs {
 		a := g.account
-		x := Ranked{Link: l.link(g), Version: a.Version, State: Usable, Why: "ready"}
+		x := Ranked{Link: l.link(g), Version: a.Version}
 		if a.isAccount() {
 			x.Rank = 1
 			for _, before := range e.Accounts {
@@ -84,17 +84,10 @@ func (l *line) explain(now time.Time) Explanation {
 			}
 			x.Order = l.order(g)
 		}
-		switch c := a.coolsUntil(now); {
-		case a.barred(now) != "":
-			x.State, x.Why = Unusable, a.barred(now)
-		case c != nil:
-			x.State, x.Why = Cooling, c.reason
-			until := c.until
-			x.CoolingUntil, x.CoolingStatus = &until, c.status
-		case a.stale(now):
-			x.Why = "ready; its access token has ended and is refreshed at the next request"
-		case !a.baseBound:
-			x.Why = "ready, but the host of its base_url is not among its hosts, so nothing can be sent"
+		stands := a.standing(now)
+		x.State, x.Why, x.CoolingUntil = stands.State, stands.Why, stands.CoolingUntil
+		if stands.State == Cooling {
+			x.CoolingStatus = stands.status
 		}
 		if x.State == Usable && chosen == "" && !l.closed() {
 			x.Chosen = true

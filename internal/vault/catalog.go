@@ -43,8 +43,9 @@ type entry struct {
 
 const (
 	exactFilters = 7
-	// typeColumn is the place of the type among them.
-	typeColumn = 0
+	// typeColumn and providerColumn are the places of the type and the provider among them.
+	typeColumn     = 0
+	providerColumn = 1
 	// never is after every time that a credential may expire at.
 	never = store.Time(1<<63 - 1)
 	// staleLimit is how many credentials are read one by one; beyond it reading everything is the quicker way.

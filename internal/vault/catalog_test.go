@@ -124,8 +124,11 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				for range rng.IntN(3) {
 					d.Tags = append(d.Tags, pick())
 				}
-				if rng.IntN(2) == 0 {
+				switch rng.IntN(4) {
+				case 0, 1:
 					d.Provider = strings.ToLower(pick())
+				case 2: // an account, if the type can be one; their names are unique
+					d.Provider, d.Name = Providers()[0].Name, d.Name+strconv.FormatUint(rng.Uint64(), 36)
 				}
 				if rng.IntN(2) == 0 {
 					e := around()
@@ -197,6 +200,9 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					f := Filter{Provider: maybe(strings.ToLower(pick())), Owner: maybe(text()), ClientID: maybe(text()), ServiceID: maybe(text()), InfrastructureID: maybe(text()),
 						PluginName: maybe(text()), Tag: maybe(pick()), Status: Status(maybe(string(Statuses()[rng.IntN(5)]))), Type: Type(maybe(string(Password))), Health: Health(maybe(string(Healths()[rng.IntN(4)]))),
 						Q: query(), Limit: 1 + rng.IntN(12), Skip: max(0, rng.IntN(12)-6)}
+					if rng.IntN(8) == 0 {
+						f.Accounts, f.Provider, f.Type = true, "", ""
+					}
 					if rng.IntN(4) == 0 {
 						e := around()
 						f.ExpiresBefore = &e

@@ -157,6 +157,8 @@ type Filter struct {
 	Status                                          Status
 	Health                                          Health // of type oauth; the others have none
 	ExpiresBefore                                   *time.Time
+	// Accounts asks for what can serve an LLM provider, and nothing else.
+	Accounts bool
 	// IDs, when not nil, are the only credentials to list: those of a train, for example.
 	IDs []string
 	// Q are words; each must occur somewhere in the readable metadata, in upper or lower case.

@@ -266,6 +266,10 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 			w.Add(e.column+" = ?", e.value)
 		}
 	}
+	if f.Accounts {
+		types, providers := accountColumns()
+		w.Add(`c.type IN (`+marks(len(types))+`) AND c.provider IN (`+marks(len(providers))+`)`, append(anys(types), anys(providers)...)...)
+	}
 	if f.Tag != "" {
 		// Not EXISTS, of which PostgreSQL makes a join that reads every tag; this it looks up for each row.
 		w.Add(`(SELECT count(*) FROM credential_tags t WHERE t.credential_id = c.id AND t.tag = ?) > 0`, f.Tag)
@@ -324,7 +328,7 @@ func (f Filter) used() []string {
 	for _, o := range []struct {
 		name string
 		in   bool
-	}{{"tag", f.Tag != ""}, {"status", f.Status != ""}, {"health", f.Health != ""}, {"expires_before", f.ExpiresBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
+	}{{"accounts", f.Accounts}, {"tag", f.Tag != ""}, {"status", f.Status != ""}, {"health", f.Health != ""}, {"expires_before", f.ExpiresBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
 		if o.in {
 			out = append(out, o.name)
 		}

@@ -139,3 +139,16 @@ func (r TypeRow) account(provider string) bool {
 	_, ok := r.provider(provider)
 	return ok
 }
+
+// accountColumns are the types and the providers of credentials that can serve an LLM provider.
+func accountColumns() (types, providers []string) {
+	for _, row := range Types() {
+		if row.Account {
+			types = append(types, string(row.Type))
+		}
+	}
+	for _, p := range Providers() {
+		providers = append(providers, p.Name)
+	}
+	return types, providers
+}

@@ -18,6 +18,7 @@ type walk struct {
 
 	all       bool // no filter but words
 	exact     []wanted
+	accounts  []wanted // any of the types with any of the providers; none: whatever it is
 	tag       *unique.Handle[string]
 	before    store.Time // never: whatever its expiry
 	status    Status
@@ -60,6 +61,15 @@ func (f Filter) walk(blocks []*block, after string, now time.Time) *walk {
 			w.exact = append(w.exact, wanted{i, unique.Make(e.value)})
 		}
 	}
+	if f.Accounts {
+		types, providers := accountColumns()
+		for _, t := range types {
+			w.accounts = append(w.accounts, wanted{typeColumn, unique.Make(t)})
+		}
+		for _, p := range providers {
+			w.accounts = append(w.accounts, wanted{providerColumn, unique.Make(p)})
+		}
+	}
 	if f.Health != "" {
 		health := unique.Make(string(f.Health))
 		w.health, w.oauth, w.lost = &health, unique.Make(string(OAuth)), unique.Make(string(NeedsLogin))
@@ -71,7 +81,7 @@ func (f Filter) walk(blocks []*block, after string, now time.Time) *walk {
 	if f.ExpiresBefore != nil {
 		w.before = store.TimeOf(*f.ExpiresBefore)
 	}
-	w.all = len(w.exact) == 0 && w.health == nil && w.tag == nil && w.before == never && w.status == ""
+	w.all = len(w.exact) == 0 && len(w.accounts) == 0 && w.health == nil && w.tag == nil && w.before == never && w.status == ""
 	w.words = words(f.Q)
 	w.shared = make([]set, len(w.words))
 	return w
@@ -153,7 +163,21 @@ func (w *walk) matches(e *entry) bool {
 			return false
 		}
 	}
-	return (w.before == never || e.expires < w.before) && (w.tag == nil || slices.Contains(e.tags, *w.tag)) && w.inStatus(e) && w.inHealth(e)
+	return (w.before == never || e.expires < w.before) && (w.tag == nil || slices.Contains(e.tags, *w.tag)) && w.inAccounts(e) && w.inStatus(e) && w.inHealth(e)
+}
+
+// inAccounts reports whether the entry is of a type and of a provider that accounts have, where only those are asked for.
+func (w *walk) inAccounts(e *entry) bool {
+	if len(w.accounts) == 0 {
+		return true
+	}
+	var kind, of bool
+	for _, x := range w.accounts {
+		if e.exact[x.column] == x.value {
+			kind, of = kind || x.column == typeColumn, of || x.column == providerColumn
+		}
+	}
+	return kind && of
 }
 
 func (w *walk) inStatus(e *entry) bool {

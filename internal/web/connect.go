@@ -11,7 +11,6 @@ import (
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/secret"
-	"signalbox.dev/signalbox/internal/vault"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
 
@@ -22,7 +21,10 @@ type connectPage struct {
 	ui.Frame
 	Alert     string
 	Providers []ui.Option
-	Again     string // the name of the credential that is logged in again
+	Existing  []ui.Option // the credentials that could get new tokens instead of a new one being stored
+	Device    bool        // some provider has codes to be typed on another device
+	Browser   bool        // some provider has a page at which people consent
+	Again     string      // the name of the credential that is logged in again
 	Inputs    []ui.Field
 	Hidden    []ui.Hidden
 	Told      []told // what the address asks for, which its person must see before they agree to it
@@ -56,13 +58,20 @@ func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*conne
 			return nil, err
 		}
 		p.Title, p.Again = "Log in again", c.Name
+		k, err := s.Logins.Provider(r.Context(), v.Caller, c.Provider)
+		if err != nil {
+			return nil, err
+		}
+		p.Device, p.Browser = k.DeviceURL != "", k.AuthorizeURL != "" || k.DeviceURL == ""
 		return p, nil
 	}
 	list, err := s.Logins.Providers(r.Context(), v.Caller)
 	if err != nil {
 		return nil, err
 	}
-	usable := slices.DeleteFunc(list, func(k oauth.Known) bool { return !k.Enabled || k.Tampered || k.AuthorizeURL == "" || k.ClientID == "" })
+	usable := slices.DeleteFunc(list, func(k oauth.Known) bool {
+		return !k.Enabled || k.Tampered || k.AuthorizeURL == "" && k.DeviceURL == "" || k.ClientID == ""
+	})
 	if base := given.Get("base_url"); base != "" {
 		i := slices.IndexFunc(usable, func(k oauth.Known) bool { return k.Name == given.Get("provider") })
 		if i >= 0 {
@@ -73,10 +82,46 @@ func (s *site) connectPage(r *http.Request, v visitor, given url.Values) (*conne
 		}
 	}
 	for _, k := range usable {
-		p.Providers = append(p.Providers, ui.Option{Value: k.Name, Label: k.Title, Chosen: k.Name == given.Get("provider")})
+		p.Providers = append(p.Providers, ui.Option{Value: k.Name, Label: titleOf(k), Chosen: k.Name == given.Get("provider")})
+		p.Device, p.Browser = p.Device || k.DeviceURL != "", p.Browser || k.AuthorizeURL != ""
 	}
-	p.Inputs = []ui.Field{{Name: "name", Label: "Name", Type: "text", Value: given.Get("name"), Autocomplete: "off", MaxLength: 200, Hint: "What this account is called here."}}
+	if err := s.offerExisting(r, v, p, usable, given); err != nil {
+		return nil, err
+	}
+	p.Inputs = []ui.Field{{Name: "name", Label: "Name", Type: "text", Value: given.Get("name"), Autocomplete: "off", MaxLength: 200, Hint: "What this account is called here.", Optional: len(p.Existing) > 0}}
+	if len(p.Existing) > 0 {
+		p.Inputs[0].Hint = "What the new one is called here. One that is there keeps its name."
+	}
 	return p, nil
+}
+
+func titleOf(k oauth.Known) string {
+	if k.Title != "" {
+		return k.Title
+	}
+	return k.Name
+}
+
+// offerExisting offers the credentials of the providers that could get new tokens.
+func (s *site) offerExisting(r *http.Request, v visitor, p *connectPage, usable []oauth.Known, given url.Values) error {
+	if len(usable) == 0 || given.Get("base_url") != "" { // who wants the token elsewhere wants a new one
+		return nil
+	}
+	list, err := s.Logins.Credentials(r.Context(), v.Caller)
+	if err != nil {
+		return err
+	}
+	only := given.Get("provider")
+	for _, c := range list {
+		of := func(k oauth.Known) bool { return k.Name == c.Provider }
+		if i := slices.IndexFunc(usable, of); i >= 0 && logsIn(c) && (only == "" || only == c.Provider || !slices.ContainsFunc(usable, func(k oauth.Known) bool { return k.Name == only })) {
+			p.Existing = append(p.Existing, ui.Option{Value: c.ID, Label: c.Name + " (" + titleOf(usable[i]) + ", " + healthText(c.Health) + ")", Chosen: c.ID == given.Get("existing")})
+		}
+	}
+	if len(p.Existing) > 0 {
+		p.Existing = append([]ui.Option{{Label: "A new one"}}, p.Existing...)
+	}
+	return nil
 }
 
 // connectLabels names what is shown of a link.
@@ -107,7 +152,7 @@ func hostOf(address string) string {
 func (s *site) connectForm(w http.ResponseWriter, r *http.Request, v visitor) {
 	p, err := s.connectPage(r, v, r.URL.Query())
 	if err != nil {
-		s.fail(w, r, err)
+		s.refused(w, r, v, err)
 		return
 	}
 	s.show(w, r, http.StatusOK, connectView(p))
@@ -139,7 +184,14 @@ func (s *site) connect(w http.ResponseWriter, r *http.Request, v visitor) {
 		start.Scopes = nil
 	}
 	if start.Next = localPath(form.Get("next")); form.Get("next") == "" {
-		start.Next = "/connections"
+		start.Next = "/connections?done=connected"
+	}
+	if id := form.Get("existing"); id != "" && start.CredentialID == "" {
+		start.CredentialID, start.Provider, start.New = id, "", oauth.Draft{}
+	}
+	if form.Get("way") == "device" {
+		s.deviceBegin(w, r, v, start)
+		return
 	}
 	begun, err := s.beginLogin(r, v.Caller, start)
 	if err != nil {
@@ -182,18 +234,18 @@ func (s *site) beginLogin(r *http.Request, caller identity.Caller, start oauth.S
 func (s *site) connectRefused(w http.ResponseWriter, r *http.Request, v visitor, err error) {
 	f := fault.Of(err)
 	if f.Kind != fault.Unprocessable && f.Kind != fault.Conflict {
-		s.fail(w, r, err)
+		s.refused(w, r, v, err)
 		return
 	}
 	p, err := s.connectPage(r, v, r.PostForm)
 	if err != nil {
-		s.fail(w, r, err)
+		s.refused(w, r, v, err)
 		return
 	}
 	if p.Alert = markInputs(p.Inputs, f); p.Alert == "" && len(f.Fields) == 0 {
 		p.Alert = f.Detail
 	}
-	s.show(w, r, f.Kind.Status(), connectView(p))
+	s.refuse(w, r, f, connectView(p))
 }
 
 // callback is where a provider sends a browser back to. Where the browser goes then was kept here; nothing in the address decides it. Whoever is not
@@ -218,6 +270,7 @@ func (s *site) callback(w http.ResponseWriter, r *http.Request) {
 	s.finishLogin(w, r, v, back)
 }
 
+// finishLogin ends a login. What went wrong is said on a page without the rest around it, which holds its own address: the code is in that.
 func (s *site) finishLogin(w http.ResponseWriter, r *http.Request, v visitor, back provider.Callback) {
 	if s.ReadOnly {
 		s.fail(w, r, readOnly())
@@ -228,7 +281,7 @@ func (s *site) finishLogin(w http.ResponseWriter, r *http.Request, v visitor, ba
 		s.fail(w, r, err)
 		return
 	}
-	next := "/connections"
+	next := "/connections?done=connected"
 	if done.Next != "" {
 		next = localPath(done.Next)
 	}
@@ -244,60 +297,4 @@ func (s *site) paste(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	s.finishLogin(w, r, v, back)
-}
-
-type connectionsPage struct {
-	ui.Frame
-	Lines []connectionLine
-}
-
-type connectionLine struct {
-	ID, Name, Provider, Health, Scopes, Ends string
-	Tone                                     ui.Tone
-	Again                                    bool
-}
-
-// connections lists what was logged in.
-func (s *site) connections(w http.ResponseWriter, r *http.Request, v visitor) {
-	list, err := s.Logins.Credentials(r.Context(), v.Caller)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	p := &connectionsPage{Frame: s.frame(r, v, "Connections")}
-	for _, c := range list {
-		line := connectionLine{ID: c.ID, Name: c.Name, Provider: c.Provider, Health: healthText(c.Health), Tone: healthTone(c.Health), Scopes: strings.Join(c.OAuth.Scopes, " "), Ends: "not told"}
-		if c.OAuth.ExpiresAt != nil {
-			line.Ends = clock(*c.OAuth.ExpiresAt)
-		}
-		line.Again = c.Provider != "" && c.OAuth.TokenEndpoint == "" && c.OAuth.GrantType == ""
-		p.Lines = append(p.Lines, line)
-	}
-	s.show(w, r, http.StatusOK, connectionsView(p))
-}
-
-func healthTone(h vault.Health) ui.Tone {
-	switch h {
-	case vault.Healthy:
-		return ui.Good
-	case vault.RefreshFailing, vault.RefreshUncertain:
-		return ui.Warn
-	case vault.NeedsLogin:
-		return ui.Bad
-	}
-	return ui.Idle
-}
-
-func healthText(h vault.Health) string {
-	switch h {
-	case vault.Healthy:
-		return "healthy"
-	case vault.RefreshFailing:
-		return "refreshing fails for now"
-	case vault.RefreshUncertain:
-		return "the last refresh is uncertain"
-	case vault.NeedsLogin:
-		return "needs a login"
-	}
-	return "unknown"
 }

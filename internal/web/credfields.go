@@ -111,7 +111,7 @@ func metaInputs(row vault.TypeRow, m vault.Meta, notes string) []ui.Field {
 	description, remarks := text("description", "Description", m.Description, 2000, ""), text("notes", "Notes", notes, 10_000, "Sealed; whoever may read the credential reads them.")
 	description.Rows, remarks.Rows = 2, 3
 	out = append(out, description, text("tags", "Tags", strings.Join(m.Tags, ", "), 5000, "Separated by commas."), text("owner", "Owner", m.Owner, 200, "Whose it is, in words."))
-	out = append(out, ui.Field{Name: "expires_at", Label: "Ends on", Type: "date", Value: day(m.ExpiresAt), Optional: true, Hint: "At the end of that day, UTC."},
+	out = append(out, ui.Field{Name: "expires_at", Label: "Ends on", Type: "date", Value: dayOf(m.ExpiresAt), Optional: true, Hint: "At the end of that day, UTC."},
 		ui.Field{Name: "rotate_every_days", Label: "Rotate every so many days", Type: "number", Min: "0", Max: "3650", Value: numberOr(m.RotateEvery), Optional: true})
 	return append(out, remarks)
 }
@@ -205,7 +205,7 @@ func metaPosted(r *http.Request, m *vault.Meta) error {
 	switch text := form.Get("expires_at"); {
 	case text == "":
 		m.ExpiresAt = nil
-	case m.ExpiresAt == nil || text != day(m.ExpiresAt): // one that stays keeps its hour
+	case m.ExpiresAt == nil || text != dayOf(m.ExpiresAt): // one that stays keeps its hour
 		t, err := time.Parse(time.DateOnly, text)
 		if err != nil {
 			_ = bad.With("/expires_at", "must be a day, such as 2027-01-31")
@@ -278,7 +278,7 @@ func mark(f *fault.Error, fields ...[]ui.Field) string {
 	return alertOf(left)
 }
 
-func day(t *time.Time) string {
+func dayOf(t *time.Time) string {
 	if t == nil {
 		return ""
 	}

@@ -20,8 +20,9 @@ func places() []place {
 	return []place{
 		{"", "Overview", "/", "o", ""},
 		{"Lending", "Credentials", "/credentials", "c", identity.CredentialRead},
+		{"Lending", "Accounts", "/accounts", "a", identity.CredentialRead},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
-		{"Lending", "Connections", "/connections", "n", ""},
+		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
 		{"You", "Your account", "/account", "y", ""},
 	}
 }

@@ -149,13 +149,10 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /account/password", s.submitted(s.changePassword))
 	mux.HandleFunc("POST /account/sessions/{id}/end", s.submitted(s.endSession))
 	mux.HandleFunc("POST /account/sessions/end-others", s.submitted(s.endOtherSessions))
-	mux.HandleFunc("GET /connect", s.signedIn(s.connectForm))
-	mux.HandleFunc("POST /connect", s.submitted(s.connect))
-	mux.HandleFunc("POST /connect/paste", s.submitted(s.paste))
-	mux.HandleFunc("GET /connections", s.signedIn(s.connections))
-	mux.HandleFunc("GET "+oauth.CallbackPath, s.callback)
 	s.routeTrains(mux)
 	s.routeCredentials(mux)
+	s.routeAccounts(mux)
+	s.routeConnections(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
@@ -353,7 +350,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

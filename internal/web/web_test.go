@@ -102,6 +102,7 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 			}})
 		require.NoError(t, err)
 		require.NoError(t, db.Start(t.Context()))
+		require.NoError(t, s.oauth.Start())
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		s.url = server.URL

@@ -1,0 +1,80 @@
+package train
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"signalbox.dev/signalbox/internal/identity"
+)
+
+// Standing is how a linked account stands, whatever train asks.
+type Standing struct {
+	State State
+	// Why says why it would be lent or not.
+	Why string
+	// CoolingSince and CoolingUntil tell of the cool-down in force.
+	CoolingSince, CoolingUntil *time.Time
+	// Trains are the slugs of the trains that it is linked to, Closed how many of them are lent nothing now.
+	Trains []string
+	Closed int
+
+	status int // the upstream's, of the cool-down
+}
+
+// Standings returns how linked accounts stand, by credential, by what this instance goes by. Those that no train is linked to are left out. It needs
+// trains:read.
+func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []string) (map[string]Standing, error) {
+	if err := identity.Allow(caller, identity.TrainRead); err != nil {
+		return nil, err
+	}
+	if err := r.db.Fresh(ctx); err != nil {
+		return nil, err
+	}
+	now, b := r.now(), r.lines.Load()
+	out := map[string]Standing{}
+	for _, id := range ids {
+		if a := b.accounts.get(id); a != nil {
+			out[id] = a.standing(now)
+		}
+	}
+	for l := range b.lines.all() {
+		for _, g := range l.rungs {
+			if s, asked := out[g.account.id]; asked {
+				s.Trains = append(s.Trains, l.Slug)
+				if l.closed() {
+					s.Closed++
+				}
+				out[g.account.id] = s
+			}
+		}
+	}
+	for id, s := range out {
+		if len(s.Trains) == 0 {
+			delete(out, id)
+			continue
+		}
+		slices.SortFunc(s.Trains, func(a, b string) int { return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b)) })
+	}
+	return out, nil
+}
+
+// standing says whether the account would be lent at that moment.
+func (a *account) standing(now time.Time) Standing {
+	s := Standing{State: Usable, Why: "ready"}
+	switch c := a.coolsUntil(now); {
+	case a.barred(now) != "":
+		s.State, s.Why = Unusable, a.barred(now)
+	case c != nil:
+		s.State, s.Why, s.status = Cooling, c.reason, c.status
+		since, until := c.at, c.until
+		s.CoolingSince, s.CoolingUntil = &since, &until
+	case a.stale(now):
+		s.Why = "ready; its access token has ended and is refreshed at the next request"
+	case !a.baseBound:
+		s.Why = "ready, but the host of its base_url is not among its hosts, so nothing can be sent"
+	}
+	return s
+}
