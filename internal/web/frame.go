@@ -21,6 +21,7 @@ func places() []place {
 		{"", "Overview", "/", "o", ""},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
 		{"Lending", "Connections", "/connections", "n", ""},
+		{"Record", "Audit", "/audit", "l", identity.AuditRead},
 		{"You", "Your account", "/account", "y", ""},
 	}
 }

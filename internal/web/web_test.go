@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
@@ -42,6 +43,7 @@ type site struct {
 
 	vault    *vault.Room
 	trains   *train.Room
+	audit    *audit.Log
 	logins   *oauth.Logins
 	consents *consents
 }
@@ -86,7 +88,9 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
 		require.NoError(t, err)
 		t.Cleanup(s.trains.Close)
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
+		require.NoError(t, err)
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, Audit: s.audit, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
@@ -95,6 +99,8 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 			}})
 		require.NoError(t, err)
 		require.NoError(t, db.Start(t.Context()))
+		s.audit.Start(t.Context())
+		t.Cleanup(s.audit.Close)
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		s.url = server.URL

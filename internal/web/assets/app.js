@@ -96,21 +96,56 @@
   };
   arm(document);
 
+  // What the search finds, as one types: the part of its page, below the field. Arrows go through it, Escape takes it away.
+  const field = one("#search"), found = one("#found"), said = one("#found-said");
+  if (field && found) {
+    let turn = 0;
+    const empty = () => { turn++; found.replaceChildren(); said.textContent = ""; };
+    field.addEventListener("input", () => {
+      const mine = ++turn;
+      if (!field.value.trim()) { empty(); return; }
+      setTimeout(async () => {
+        if (mine !== turn) return;
+        const reply = await fetch("/search?q=" + encodeURIComponent(field.value), { headers: { "HX-Request": "true" } });
+        const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+        if (mine !== turn || !reply.ok || reply.redirected) return;
+        found.replaceChildren(...page.body.childNodes);
+        said.textContent = one("[data-said]", found).textContent;
+      }, 200);
+    });
+    field.form.addEventListener("keydown", (event) => {
+      const stops = [field, ...found.querySelectorAll("a")], at = stops.indexOf(document.activeElement);
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step && stops[at + step]) { event.preventDefault(); stops[at + step].focus(); }
+      else if (event.key === "Escape" && found.firstChild) { event.preventDefault(); field.focus(); empty(); }
+    });
+    field.form.addEventListener("focusout", (event) => { if (!field.form.contains(event.relatedTarget)) empty(); });
+  }
+
   // A secret that was shown must not come back with the browser's Back.
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-hide], .once")) location.reload(); });
 
   // Live parts are read again in place when the server says that they are stale; morphing keeps focus and scroll.
+  const read = ({ id, dataset }) => htmx.ajax("GET", dataset.from || location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph" });
   const parts = [...document.querySelectorAll("[data-live][id]")];
   if (parts.length && window.EventSource && window.htmx) {
     const topics = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
     const source = new EventSource("/live?topics=" + [...topics].join(","));
     source.addEventListener("stale", (event) => {
       if (one("dialog[open]")) return;
-      for (const { id, dataset } of document.querySelectorAll("[data-live][id]")) {
-        if (dataset.live.split(" ").includes(event.data)) htmx.ajax("GET", location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph" });
+      for (const part of document.querySelectorAll("[data-live][id]")) {
+        if (part.dataset.live.split(" ").includes(event.data) && !part.hasAttribute("data-paused")) read(part);
       }
     });
     source.addEventListener("open", () => { document.documentElement.dataset.live = "on"; });
     addEventListener("pagehide", () => source.close());
+    for (const button of document.querySelectorAll("[data-pause]")) {
+      button.hidden = false;
+      button.onclick = () => {
+        const part = document.getElementById(button.dataset.pause), paused = part.toggleAttribute("data-paused");
+        button.setAttribute("aria-pressed", paused);
+        if (!paused) read(part);
+      };
+    }
   }
 })();
