@@ -93,22 +93,14 @@ func (s *service) addAuditExport() {
 		access:      string(identity.AuditRead), ownRefusal: s.refuseAudit, streams: []string{typeNDJSON, typeCSV}}, s.exportAudit)
 }
 
-// refuseAudit records that somebody tried to read the log. The audit room takes no caller, so it cannot.
+// refuseAudit records that somebody tried to read the log.
 func (s *service) refuseAudit(ctx context.Context, caller identity.Caller, verdict error) error {
-	return s.DB.Write(ctx, func(tx *store.Tx) error {
-		ev := caller.Event(store.AuditRead, store.Target{Kind: "audit"})
-		ev.Outcome, ev.Reason = store.OutcomeRefused, fault.Of(verdict).Code
-		return tx.Record(ev)
-	})
+	return s.Audit.RefuseRead(ctx, caller.Event(store.AuditRead, store.Target{Kind: "audit"}), verdict)
 }
 
 // readAudit records a read that succeeded, before its answer goes out.
 func (s *service) readAudit(ctx context.Context, caller identity.Caller, act string, target store.Target, count int) error {
-	return s.DB.Write(ctx, func(tx *store.Tx) error {
-		ev := caller.Event(store.AuditRead, target)
-		ev.Details = store.Details{store.Str("act", act), store.Int("records", int64(count))}
-		return tx.Record(ev)
-	})
+	return s.Audit.RecordRead(ctx, caller.Event(store.AuditRead, target), act, count)
 }
 
 func (s *service) search(ctx context.Context, caller identity.Caller, target store.Target, q audit.Query) (*eventPage, error) {

@@ -81,6 +81,8 @@ type Log struct {
 	healthMu sync.Mutex // apart from mu, so that nobody who asks waits for a pass
 	health   Health
 
+	lately lately
+
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup
 }

@@ -56,8 +56,8 @@ func (p place) older(q place) bool {
 	return p.ordinal < q.ordinal
 }
 
-// glance holds the fields of a record that index columns repeat.
-type glance struct{ id, at, action, actor, target, behalf, request []byte }
+// glance holds the fields of a record that index columns repeat, and its outcome.
+type glance struct{ id, at, action, actor, target, behalf, outcome, request []byte }
 
 // look reads those fields from a leaf without decoding the rest. It knows the order in which package store writes a record; where the
 // bytes are not of that form, or an id holds an escape, it decodes the record in full.
@@ -76,7 +76,7 @@ func look(leaf []byte) (glance, bool) {
 	s.lit(`,"target":`)
 	g.target = s.ref()
 	s.lit(`,"outcome":`)
-	s.skip()
+	g.outcome = s.str()
 	if s.has(`,"reason":`) {
 		s.skip()
 	}
@@ -89,7 +89,7 @@ func look(leaf []byte) (glance, bool) {
 		return glance{}, false
 	}
 	at := e.At.UTC().AppendFormat(nil, store.TimeFormat)
-	return glance{[]byte(e.ID), at, []byte(e.Action), []byte(e.Actor.ID), []byte(e.Target.ID), []byte(e.OnBehalf), []byte(e.RequestID)}, true
+	return glance{[]byte(e.ID), at, []byte(e.Action), []byte(e.Actor.ID), []byte(e.Target.ID), []byte(e.OnBehalf), []byte(e.Outcome), []byte(e.RequestID)}, true
 }
 
 // scanner walks over a record. After the first surprise it is bad and every further step returns nothing.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 
 	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
@@ -26,9 +27,10 @@ type UserDraft struct {
 
 // UserFilter narrows a list of people.
 type UserFilter struct {
-	Role   Role  // empty: all
-	Active *bool // nil: all
-	Limit  int   // 0: 100; at most 1000
+	Q      string // part of the name or the e-mail address, in any case
+	Role   Role   // empty: all
+	Active *bool  // nil: all
+	Limit  int    // 0: 100; at most 1000
 	Cursor string
 	Skip   int
 }
@@ -101,6 +103,10 @@ func (r *Room) Users(ctx context.Context, caller Caller, f UserFilter) (users []
 		var w store.Where
 		if err := narrow(&w, tx.Now(), "user", "", f.Cursor); err != nil {
 			return err
+		}
+		if f.Q != "" {
+			part := store.Like(strings.ToLower(f.Q))
+			w.Add(`(LOWER(name) LIKE ? ESCAPE '\' OR email LIKE ? ESCAPE '\')`, part, part)
 		}
 		if f.Role != "" {
 			w.Add("role = ?", string(f.Role))

@@ -50,10 +50,7 @@ func (f Filter) walk(blocks []*block, after string, now time.Time) *walk {
 	if f.IDs != nil {
 		w.parts = only(blocks, f.IDs)
 	} else {
-		w.parts = make([]part, len(blocks))
-		for i, b := range blocks {
-			w.parts[i] = part{b, first(len(b.entries))}
-		}
+		w.parts = whole(blocks)
 	}
 	w.begin(after)
 	for i, e := range f.exact() {
@@ -217,6 +214,15 @@ func words(q string) (out []string) {
 		}
 	}
 	return out
+}
+
+// whole is all of the catalog.
+func whole(blocks []*block) []part {
+	parts := make([]part, len(blocks))
+	for i, b := range blocks {
+		parts[i] = part{b, first(len(b.entries))}
+	}
+	return parts
 }
 
 // only returns the parts with those ids, in order.

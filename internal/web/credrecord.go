@@ -91,16 +91,6 @@ func detailText(e store.Event) string {
 	return strings.Join(parts, "; ")
 }
 
-func outcomeBadge(outcome string) templ.Component {
-	switch outcome {
-	case store.OutcomeOK:
-		return ui.Badge(ui.Good, outcome)
-	case store.OutcomePending:
-		return ui.Badge(ui.Idle, outcome)
-	}
-	return ui.Badge(ui.Bad, outcome)
-}
-
 // refreshFacts says how the refreshing of an OAuth credential stands and, to whoever may read the record, draws what became of the last calls.
 func (s *site) refreshFacts(r *http.Request, v visitor, p *credentialPage) error {
 	p.Again = p.One.Provider != "" && p.One.OAuth.TokenEndpoint == "" && p.One.OAuth.GrantType == ""

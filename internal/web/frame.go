@@ -23,6 +23,7 @@ func places() []place {
 		{"Lending", "Accounts", "/accounts", "a", identity.CredentialRead},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
 		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
+		{"Record", "Audit", "/audit", "l", identity.AuditRead},
 		{"You", "Your account", "/account", "y", ""},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -113,7 +114,7 @@ func unattended(r *http.Request) bool { return r.URL.Path == "/live" || r.Header
 func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 	topics := strings.Split(r.URL.Query().Get("topics"), ",")
 	for _, topic := range topics {
-		if !slices.Contains(liveTopics(), store.Topic(topic)) {
+		if !slices.Contains(liveTopics(), store.Topic(topic)) && !(topic == topicAudit && v.may(identity.MetricsRead)) {
 			s.fail(w, r, fault.New(fault.Invalid, "malformed_request", "There is nothing of this kind to be told of."))
 			return
 		}
@@ -138,6 +139,13 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 	end, pulse := time.NewTimer(liveTime), time.NewTicker(livePulse)
 	defer end.Stop()
 	defer pulse.Stop()
+	var log <-chan time.Time // when it is looked whether the audit log has grown
+	var news int64
+	if slices.Contains(topics, topicAudit) {
+		ticks := time.NewTicker(feedPulse)
+		defer ticks.Stop()
+		log, news = ticks.C, s.follow.grown(r.Context(), s.Audit)
+	}
 	for {
 		select {
 		case <-r.Context().Done():
@@ -149,6 +157,13 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 		case <-pulse.C:
 			if !say(": still here\n\n") {
 				return
+			}
+		case <-log:
+			if now := s.follow.grown(r.Context(), s.Audit); now != news {
+				news = now
+				if !say("event: stale\ndata: " + topicAudit + "\n\n") {
+					return
+				}
 			}
 		case <-word:
 			if _, err := s.Identity.Unattended(r.Context(), v.cookie); err != nil {

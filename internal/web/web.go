@@ -77,13 +77,14 @@ type site struct {
 	Config
 	build  string // changes with the assets, so that browsers may keep them
 	hub    *hub
+	follow *follow
 	packed map[string][]byte // the assets, compressed
 }
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identity == nil || cfg.Logins == nil || cfg.Vault == nil || cfg.Trains == nil {
-		return nil, errors.New("web: people, logins, a vault and trains are needed")
+	if cfg.Identity == nil || cfg.Logins == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Audit == nil {
+		return nil, errors.New("web: people, logins, a vault, trains and the log are needed")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -94,7 +95,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Admit == nil {
 		cfg.Admit = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg, hub: &hub{pages: map[chan struct{}]*listener{}}}
+	s := &site{Config: cfg, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
 	if cfg.DB != nil {
 		cfg.DB.Subscribe(s.hub.heard)
 	}
@@ -153,6 +154,7 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeCredentials(mux)
 	s.routeAccounts(mux)
 	s.routeConnections(mux)
+	s.routeAudit(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
@@ -350,7 +352,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/audit": "GET, HEAD", firstAccount: "GET, HEAD, POST", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

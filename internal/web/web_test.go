@@ -44,9 +44,9 @@ type site struct {
 
 	vault    *vault.Room
 	trains   *train.Room
+	audit    *audit.Log
 	logins   *oauth.Logins
 	consents *consents
-	audit    *audit.Log
 	oauth    *oauth.Room
 }
 
@@ -92,7 +92,6 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		t.Cleanup(s.trains.Close)
 		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
 		require.NoError(t, err)
-		t.Cleanup(s.audit.Close)
 		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
@@ -103,6 +102,8 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		require.NoError(t, err)
 		require.NoError(t, db.Start(t.Context()))
 		require.NoError(t, s.oauth.Start())
+		s.audit.Start(t.Context())
+		t.Cleanup(s.audit.Close)
 		server := httptest.NewServer(handler)
 		t.Cleanup(server.Close)
 		s.url = server.URL

@@ -97,32 +97,67 @@
   };
   arm(document);
 
+  // What the search finds, as one types: the part of its page, below the field. Arrows go through it, Escape takes it away.
+  const field = one("#search"), found = one("#found"), said = one("#found-said");
+  if (field && found) {
+    let turn = 0;
+    const empty = () => { turn++; found.replaceChildren(); said.textContent = ""; };
+    field.addEventListener("input", () => {
+      const mine = ++turn;
+      if (!field.value.trim()) { empty(); return; }
+      setTimeout(async () => {
+        if (mine !== turn) return;
+        const reply = await fetch("/search?q=" + encodeURIComponent(field.value), { headers: { "HX-Request": "true" } });
+        const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+        if (mine !== turn || !reply.ok || reply.redirected) return;
+        found.replaceChildren(...page.body.childNodes);
+        said.textContent = one("[data-said]", found).textContent;
+      }, 200);
+    });
+    field.form.addEventListener("keydown", (event) => {
+      const stops = [field, ...found.querySelectorAll("a")], at = stops.indexOf(document.activeElement);
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step && stops[at + step]) { event.preventDefault(); stops[at + step].focus(); }
+      else if (event.key === "Escape" && found.firstChild) { event.preventDefault(); field.focus(); empty(); }
+    });
+    field.form.addEventListener("focusout", (event) => { if (!field.form.contains(event.relatedTarget)) empty(); });
+  }
+
   // A secret that was shown must not come back with the browser's Back.
   addEventListener("pagehide", () => { for (const secret of document.querySelectorAll(".reveal pre")) secret.remove(); });
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-hide], .once")) location.reload(); });
 
   // Live parts are read again in place when the server says that they are stale; morphing keeps focus and scroll.
+  const read = ({ id, dataset }) => htmx.ajax("GET", dataset.from || location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph", headers: { "X-Signalbox-Unattended": "1" } });
   const parts = [...document.querySelectorAll("[data-live][id]")];
   if (parts.length && window.EventSource && window.htmx) {
     const topics = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
     let source = null, missed = new Set();
-    const read = (topic) => {
+    const stale = (topic) => {
       if (one("dialog[open]")) { missed.add(topic); return; }
-      for (const { id, dataset } of document.querySelectorAll("[data-live][id]")) {
-        if (!topic || dataset.live.split(" ").includes(topic)) htmx.ajax("GET", location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph", headers: { "X-Signalbox-Unattended": "1" } });
+      for (const part of document.querySelectorAll("[data-live][id]")) {
+        if ((!topic || part.dataset.live.split(" ").includes(topic)) && !part.hasAttribute("data-paused")) read(part);
       }
     };
     const listen = () => {
       if (source) return;
       source = new EventSource("/live?topics=" + [...topics].join(","));
-      source.addEventListener("stale", (event) => read(event.data));
+      source.addEventListener("stale", (event) => stale(event.data));
       source.addEventListener("open", () => { document.documentElement.dataset.live = "on"; });
     };
     const leave = () => { if (source) source.close(); source = null; };
     // A browser has few connections to one server: a page that nobody sees lets go of its own, and looks again when it is seen.
-    document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else { listen(); read(""); } });
+    document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else { listen(); stale(""); } });
     addEventListener("pagehide", leave);
-    document.addEventListener("close", () => { const late = missed; missed = new Set(); late.forEach(read); }, true);
+    document.addEventListener("close", () => { const late = missed; missed = new Set(); late.forEach(stale); }, true);
     if (!document.hidden) listen();
+    for (const button of document.querySelectorAll("[data-pause]")) {
+      button.hidden = false;
+      button.onclick = () => {
+        const part = document.getElementById(button.dataset.pause), paused = part.toggleAttribute("data-paused");
+        button.setAttribute("aria-pressed", paused);
+        if (!paused) read(part);
+      };
+    }
   }
 })();
