@@ -12,7 +12,6 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/secret"
-	"signalbox.dev/signalbox/internal/store"
 )
 
 // channelKind is one of notify's table.
@@ -176,11 +175,7 @@ func (s *service) addNotifications() {
 
 // refuseNotify records that somebody tried. The room takes no caller that has permissions, so it cannot.
 func (s *service) refuseNotify(ctx context.Context, caller identity.Caller, verdict error) error {
-	return s.DB.Write(ctx, func(tx *store.Tx) error {
-		ev := caller.Event(store.NotifyRefused, store.Target{Kind: "notification_channel"})
-		ev.Outcome, ev.Reason = store.OutcomeRefused, fault.Of(verdict).Code
-		return tx.Record(ev)
-	})
+	return s.Notify.Refused(ctx, caller, fault.Of(verdict).Code)
 }
 
 func (s *service) listChannels(ctx context.Context, _ identity.Caller, in *struct{ Page }) (*struct{ Body client.ChannelPage }, error) {

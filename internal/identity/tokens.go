@@ -16,6 +16,7 @@ type Token struct {
 	ID         string
 	UserID     string // or
 	ServiceID  string
+	Owner      string // the name of whose it is, in lists
 	Name       string
 	Preview    string // beginning and last four characters
 	Scopes     Scopes
@@ -42,6 +43,7 @@ type TokenDraft struct {
 type TokenFilter struct {
 	UserID    string // with ServiceID empty: the caller itself
 	ServiceID string // the service account whose tokens are listed; then no UserID
+	Everybody bool   // those of all people and service accounts, in place of both ids
 	Status    Status // empty: all
 	Limit     int    // 0: 100; at most 1000
 	Cursor    string // what the page before gave as next; empty: the newest tokens
@@ -53,10 +55,13 @@ const MaxTokens = 100
 
 const tokenColumns = `id, COALESCE(user_id, '') AS user_id, COALESCE(service_account_id, '') AS service_account_id, name, preview, scopes, created_at, last_used_at, expires_at, revoked_at`
 
+const ownerColumn = `, COALESCE((SELECT u.name FROM users u WHERE u.id = tokens.user_id), (SELECT a.name FROM service_accounts a WHERE a.id = tokens.service_account_id), '') AS owner`
+
 type tokenRow struct {
 	ID         string      `db:"id"`
 	UserID     string      `db:"user_id"`
 	ServiceID  string      `db:"service_account_id"`
+	Owner      string      `db:"owner"`
 	Name       string      `db:"name"`
 	Preview    string      `db:"preview"`
 	Scopes     string      `db:"scopes"`
@@ -69,7 +74,7 @@ type tokenRow struct {
 func (r *Room) token(row tokenRow, now time.Time) (Token, error) {
 	scopes, err := decodeScopes(row.Scopes)
 	return Token{
-		ID: row.ID, UserID: row.UserID, ServiceID: row.ServiceID, Name: row.Name, Preview: row.Preview, Scopes: scopes, Status: status(row.ExpiresAt, row.RevokedAt, now),
+		ID: row.ID, UserID: row.UserID, ServiceID: row.ServiceID, Owner: row.Owner, Name: row.Name, Preview: row.Preview, Scopes: scopes, Status: status(row.ExpiresAt, row.RevokedAt, now),
 		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.tokens.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(),
 	}, err
 }
@@ -242,16 +247,24 @@ func withToken(ev store.Event, t Token) store.Event {
 }
 
 // ListTokens returns the tokens of a person or a service account, newest first, and the cursor of the next page (empty at the end). Those
-// of others need [UserRead], those of service accounts [ServiceRead].
+// of others need [UserRead], those of service accounts [ServiceRead], and those of everybody both.
 func (r *Room) ListTokens(ctx context.Context, caller Caller, f TokenFilter) (tokens []Token, next string, err error) {
-	if err := r.allowOn(ctx, caller, TokenRead, UserRead, ServiceRead, &f.UserID, &f.ServiceID); err != nil {
+	if f.Everybody {
+		for _, p := range []Permission{TokenRead, UserRead, ServiceRead} {
+			if err := r.allow(ctx, caller, p, store.Target{Kind: "token"}); err != nil {
+				return nil, "", err
+			}
+		}
+	} else if err := r.allowOn(ctx, caller, TokenRead, UserRead, ServiceRead, &f.UserID, &f.ServiceID); err != nil {
 		return nil, "", err
 	}
 	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		var w store.Where
-		if f.ServiceID != "" {
+		switch {
+		case f.Everybody:
+		case f.ServiceID != "":
 			w.Add("service_account_id = ?", f.ServiceID)
-		} else {
+		default:
 			w.Add("user_id = ?", f.UserID)
 		}
 		if err := narrow(&w, tx.Now(), "tok", f.Status, f.Cursor); err != nil {
@@ -259,7 +272,7 @@ func (r *Room) ListTokens(ctx context.Context, caller Caller, f TokenFilter) (to
 		}
 		size := pageSize(f.Limit)
 		var rows []tokenRow
-		if err := tx.Select(&rows, `SELECT `+tokenColumns+` FROM tokens`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(size+1)+` OFFSET `+w.Arg(max(f.Skip, 0)), w.Args()...); err != nil {
+		if err := tx.Select(&rows, `SELECT `+tokenColumns+ownerColumn+` FROM tokens`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(size+1)+` OFFSET `+w.Arg(max(f.Skip, 0)), w.Args()...); err != nil {
 			return err
 		}
 		next = ""
@@ -283,6 +296,37 @@ func (r *Room) ListTokens(ctx context.Context, caller Caller, f TokenFilter) (to
 	return tokens, next, nil
 }
 
+// GetToken returns one token, that of whoever may not list it being the fault "not_found".
+func (r *Room) GetToken(ctx context.Context, caller Caller, id string) (Token, error) {
+	target := store.Target{Kind: "token", ID: id}
+	if err := r.allow(ctx, caller, TokenRead, target); err != nil {
+		return Token{}, err
+	}
+	var t Token
+	err := r.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		var row tokenRow
+		err := tx.Get(&row, `SELECT `+tokenColumns+ownerColumn+` FROM tokens WHERE id = $1`, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return noToken()
+		} else if err != nil {
+			return err
+		}
+		t, err = r.token(row, tx.Now())
+		return err
+	})
+	if err != nil {
+		return Token{}, err
+	}
+	others, own := UserRead, t.UserID != "" && t.UserID == caller.UserID
+	if t.ServiceID != "" {
+		others, own = ServiceRead, t.ServiceID == caller.ServiceID
+	}
+	if !own && Allow(caller, others) != nil {
+		return Token{}, r.refused(ctx, caller, target, noToken())
+	}
+	return t, nil
+}
+
 // RevokeToken ends a token at once and for good. A token that is revoked already, or is somebody else's while the caller lacks [UserWrite]
 // or, for a service account's, [ServiceWrite], is the fault "not_found".
 func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error {
@@ -303,7 +347,7 @@ func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error 
 		if err != nil {
 			return err
 		}
-		if !t.revocableBy(caller) {
+		if !t.RevocableBy(caller) {
 			verdict = noToken()
 			return recordRefusal(tx, caller, t.Target(), verdict)
 		}
@@ -322,8 +366,8 @@ func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error 
 	return err
 }
 
-// revocableBy: one's own tokens, and with a permission those of others. Ending a service account's token needs no role that covers it.
-func (t Token) revocableBy(c Caller) bool {
+// RevocableBy reports whether a caller may revoke the token: their own, and with a permission those of others. Ending a service account's token needs no role that covers it.
+func (t Token) RevocableBy(c Caller) bool {
 	if t.ServiceID != "" {
 		return t.ServiceID == c.ServiceID || Allow(c, ServiceWrite) == nil
 	}

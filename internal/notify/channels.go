@@ -98,6 +98,15 @@ func taken(err error) error {
 	return err
 }
 
+// Refused records that somebody tried what they may not, for a door that has asked whether they may; code says why.
+func (r *Room) Refused(ctx context.Context, caller Caller, code string) error {
+	return r.db.Write(ctx, func(tx *store.Tx) error {
+		ev := caller.Event(store.NotifyRefused, store.Target{Kind: "notification_channel"})
+		ev.Outcome, ev.Reason = store.OutcomeRefused, code
+		return tx.Record(ev)
+	})
+}
+
 // GetChannel returns a channel by its id.
 func (r *Room) GetChannel(ctx context.Context, id string) (Channel, error) {
 	var c Channel

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
@@ -26,8 +28,9 @@ type accountPage struct {
 }
 
 type sessionLine struct {
-	ID, Agent, IP, Since, Used string
-	Current                    bool
+	ID, Agent, IP, Since string
+	Began, Used          templ.Component
+	Current              bool
 }
 
 func (s *site) accountPage(r *http.Request, v visitor) (*accountPage, error) {
@@ -50,9 +53,10 @@ func (s *site) accountPage(r *http.Request, v visitor) (*accountPage, error) {
 		return nil, err
 	}
 	p.Factors, p.HasFactors = factorsText(have), have.Any()
+	reader := s.reader(r)
 	for _, one := range sessions {
 		p.Sessions = append(p.Sessions, sessionLine{
-			ID: one.ID, Agent: agentText(one.UserAgent), IP: one.IP, Since: clock(one.CreatedAt), Used: clock(one.LastUsedAt), Current: one.ID == v.SessionID,
+			ID: one.ID, Agent: agentText(one.UserAgent), IP: one.IP, Since: clock(one.CreatedAt), Began: ui.When(reader, one.CreatedAt), Used: ui.When(reader, one.LastUsedAt), Current: one.ID == v.SessionID,
 		})
 	}
 	return p, nil
@@ -78,13 +82,6 @@ func factorsText(f identity.Factors) string {
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
-
-func agentText(s string) string {
-	if s == "" {
-		return "not told"
-	}
-	return s
-}
 
 // done are the sentences for what an address of this page may say was done.
 func done(what string) string {

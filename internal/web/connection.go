@@ -61,12 +61,12 @@ func (s *site) connectionPart(r *http.Request, v visitor, c vault.Credential) (*
 		p.Facts = append(p.Facts, ui.Fact{Term: "Last attempt", Value: ui.WhenOr(reader, h.AttemptedAt, "never")},
 			ui.Fact{Term: "What it came to", Value: ui.Text(h.Code + " (" + reader.Count(h.Failures, "failure") + " in a row)")})
 	}
-	p.Tokens = tokenTable(reader, versions)
+	p.Tokens = issuedTable(reader, versions)
 	return p, nil
 }
 
-// tokenTable lists the versions of the tokens that are kept.
-func tokenTable(reader ui.Reader, versions []vault.Version) ui.Table {
+// issuedTable lists the versions of the tokens that are kept.
+func issuedTable(reader ui.Reader, versions []vault.Version) ui.Table {
 	t := ui.Table{ID: "tokens", Caption: "The tokens that are kept. Of those that refreshes brought, only the latest are.",
 		Columns: []ui.Column{{Label: "Version", Number: false}, {Label: "Since"}, {Label: "By"}, {Label: "Access token ends"}, {Label: "Why"}}}
 	for _, one := range versions {

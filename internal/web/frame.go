@@ -23,7 +23,12 @@ func places() []place {
 		{"Lending", "Accounts", "/accounts", "a", identity.CredentialRead},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
 		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
+		{"People & keys", "People", "/people", "p", identity.UserRead},
+		{"People & keys", "Groups", "/groups", "g", identity.GroupRead},
+		{"People & keys", "Service accounts", services, "v", identity.ServiceRead},
+		{"People & keys", "Tokens", "/tokens", "k", identity.TokenRead},
 		{"Record", "Audit", "/audit", "l", identity.AuditRead},
+		{"Signalbox", "Settings", "/settings", "s", identity.MetricsRead},
 		{"You", "Your account", "/account", "y", ""},
 	}
 }

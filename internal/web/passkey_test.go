@@ -106,7 +106,7 @@ func (b *browser) click(selector string) {
 // hold keeps the next form of the script from being sent, and take returns what it would have sent.
 func (b *browser) hold() {
 	b.Helper()
-	b.js(`HTMLFormElement.prototype.submit = function() { window.held = new URLSearchParams(new FormData(this)).toString() }; ""`)
+	b.js(`HTMLFormElement.prototype.requestSubmit = function() { window.held = new URLSearchParams(new FormData(this)).toString() }; ""`)
 }
 
 func (b *browser) take() url.Values {

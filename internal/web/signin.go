@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -136,6 +137,25 @@ func (s *site) signOut(w http.ResponseWriter, r *http.Request, v visitor) {
 func (v visitor) hidden(more ...ui.Hidden) []ui.Hidden {
 	return append([]ui.Hidden{{Name: "form", Value: v.formToken()}}, more...)
 }
+
+// proving is hidden for a form whose act wants a fresh proof: where there is JavaScript, it asks for one before the form is sent when the last is too
+// old by then, so that nothing typed is lost.
+func (v visitor) proving(more ...ui.Hidden) []ui.Hidden {
+	return v.hidden(append(more, ui.Hidden{Name: "proof", Value: "fresh"})...)
+}
+
+// isFresh answers a script whether the last proof is young enough for a form that is sent now, with the token that the session's forms carry.
+func (s *site) isFresh(w http.ResponseWriter, _ *http.Request, v visitor) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if identity.RequireFresh(v.Caller, time.Now().Add(formMargin)) != nil {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	_, _ = w.Write([]byte(v.formToken())) // a browser that is gone needs no answer
+}
+
+// formMargin is how long a form may be on its way.
+const formMargin = 15 * time.Second
 
 // stepUpPage asks for a second factor of who has one, else for the password.
 func (s *site) stepUpPage(r *http.Request, v visitor) (*provePage, error) {

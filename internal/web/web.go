@@ -33,13 +33,14 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js assets/copy.js
+//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js assets/copy.js assets/proof.js
 var files embed.FS
 
 // Config is what the pages need.
@@ -68,6 +69,10 @@ type Config struct {
 	Draining <-chan struct{}
 	// Styleguide serves the page of all components.
 	Styleguide bool
+	// Notify holds the channels; nil has none of their pages.
+	Notify *notify.Room
+	// Operations tells what is in force and how it goes; its zero value tells nothing.
+	Operations Operations
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
 	Closed error
 }
@@ -121,6 +126,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /sign-out", s.submitted(s.signOut))
 	mux.HandleFunc("GET /step-up", s.signedIn(s.stepUpForm))
 	mux.HandleFunc("POST /step-up", s.submitted(s.stepUp))
+	mux.HandleFunc("GET /step-up/fresh", s.signedIn(s.isFresh))
 	mux.HandleFunc("POST /sign-in/passkey/ask", s.askSignInPasskey)
 	mux.HandleFunc("POST /sign-in/passkey", s.signInPasskey)
 	mux.HandleFunc("GET /sign-in/second", s.pending(s.secondForm))
@@ -155,6 +161,11 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeAccounts(mux)
 	s.routeConnections(mux)
 	s.routeAudit(mux)
+	s.routePeople(mux)
+	s.routeGroups(mux)
+	s.routeServices(mux)
+	s.routeTokens(mux)
+	s.routeSettings(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
@@ -190,6 +201,9 @@ func comesOrGoes(path string) bool {
 	switch path {
 	case "/sign-in", "/sign-in/passkey/ask", "/sign-in/passkey", "/sign-in/second", "/sign-in/second/passkey/ask", "/sign-in/second/passkey", "/sign-out",
 		"/step-up", "/theme", "/cli", "/cli/cancel":
+		return true
+	}
+	if strings.HasPrefix(path, "/people/") && strings.Contains(path, "/sessions/") {
 		return true
 	}
 	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
@@ -352,7 +366,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/audit": "GET, HEAD", firstAccount: "GET, HEAD, POST", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", firstAccount: "GET, HEAD, POST", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

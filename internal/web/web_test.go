@@ -21,6 +21,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -45,6 +46,7 @@ type site struct {
 	vault    *vault.Room
 	trains   *train.Room
 	audit    *audit.Log
+	notify   *notify.Room
 	logins   *oauth.Logins
 	consents *consents
 	oauth    *oauth.Room
@@ -92,7 +94,10 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 		t.Cleanup(s.trains.Close)
 		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
 		require.NoError(t, err)
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Log: logger})
+		require.NoError(t, err)
+		t.Cleanup(s.notify.Close)
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 			Admit: func(_ context.Context, c identity.Caller) error {
 				if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)

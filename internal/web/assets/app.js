@@ -22,6 +22,7 @@
   // A link to a page of one thing to do opens that page's content over this one.
   const open = async (link) => {
     const reply = await fetch(link.href, { headers: { "X-Signalbox-Dialog": "1" } });
+    if (reply.redirected && new URL(reply.url).pathname === "/step-up" && window.proveAgain) return window.proveAgain(() => open(link));
     const page = new DOMParser().parseFromString(await reply.text(), "text/html");
     const part = one("[data-dialog-part]", page), title = one("h1", page);
     if (!reply.ok || reply.redirected || !part || !title) { location.assign(link.href); return; }

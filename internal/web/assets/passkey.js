@@ -31,11 +31,13 @@
     const { publicKey } = await reply.json();
     const answer = await navigator.credentials[form.dataset.passkey]({ publicKey: decode(publicKey) });
     form.elements.passkey.value = encode(answer);
-    form.submit();
+    form.dataset.answered = "1";
+    form.requestSubmit();
   };
 
   for (const form of document.querySelectorAll("form[data-passkey]")) {
     form.addEventListener("submit", async (event) => {
+      if (form.dataset.answered) { delete form.dataset.answered; return; } // on its way, with the answer
       event.preventDefault();
       const error = form.querySelector("[data-error]"), button = form.querySelector("button");
       error.textContent = "";
