@@ -214,6 +214,7 @@ func TestAccountFormsRefuse(t *testing.T) {
 		other, err := s.vault.Create(s.Context(), boss, vault.Draft{Type: vault.Password, Meta: vault.Meta{Name: "no account"}, Secrets: map[string]secret.Value{"password": secret.FromString("planted-key-x")}})
 		require.NoError(s, err)
 		require.Equal(s, http.StatusNotFound, s.do("GET", "/accounts/"+other.ID, nil, "Cookie", cookie).StatusCode)
+		require.Equal(s, http.StatusNotFound, s.do("GET", "/accounts/~requests?account="+strings.Repeat("x", 500), nil, "Cookie", cookie).StatusCode)
 		for _, path := range []string{"/accounts", here, "/accounts/~requests"} {
 			s.weigh(cookie, path)
 		}

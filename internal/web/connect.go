@@ -150,7 +150,14 @@ func hostOf(address string) string {
 }
 
 func (s *site) connectForm(w http.ResponseWriter, r *http.Request, v visitor) {
-	p, err := s.connectPage(r, v, r.URL.Query())
+	err := mayAtAll(v, identity.CredentialWrite)
+	if s.ReadOnly {
+		err = readOnly()
+	}
+	var p *connectPage
+	if err == nil {
+		p, err = s.connectPage(r, v, r.URL.Query())
+	}
 	if err != nil {
 		s.refused(w, r, v, err)
 		return

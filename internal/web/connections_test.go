@@ -260,6 +260,9 @@ func TestConnectionsPutLoginsFirst(t *testing.T) {
 			require.Equal(s, sees, strings.Contains(s.do("GET", "/connections", nil, "Cookie", theirs).text, first.ID), role)
 			require.Equal(s, sees, s.do("GET", "/connections/"+first.ID, nil, "Cookie", theirs).StatusCode == http.StatusOK, role)
 		}
+		auditor := s.person(identity.Auditor)
+		require.Equal(s, http.StatusForbidden, s.do("GET", "/connect", nil, "Cookie", auditor).StatusCode)
+		require.NotContains(s, s.do("GET", "/connections", nil, "Cookie", auditor).text, "/connect?")
 		page := s.do("GET", "/connect", nil, "Cookie", cookie)
 		require.Contains(s, page.text, `<option value="`+first.ID+`">first (`)
 		u := s.goes(cookie, "provider", "work", "existing", first.ID)

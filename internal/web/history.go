@@ -90,6 +90,10 @@ func (s *site) records(r *http.Request, v visitor, q audit.Query) (events []stor
 
 // requests shows how often each account was lent in the last day, by the hour.
 func (s *site) requests(w http.ResponseWriter, r *http.Request, v visitor) {
+	if id := r.URL.Query().Get("account"); id != "" && !store.ValidID("cred", id) {
+		s.refused(w, r, v, fault.New(fault.NotFound, "not_found", "There is no such account."))
+		return
+	}
 	reader := s.reader(r)
 	begin := reader.Now.Truncate(time.Hour).Add(-23 * time.Hour)
 	q := audit.Query{Action: store.LeaseGranted, From: begin, Target: r.URL.Query().Get("account")}
