@@ -26,11 +26,14 @@ func (p *devicePage) trigger() string {
 	return "every " + strconv.Itoa(int((p.Wait+time.Second-1)/time.Second)) + "s"
 }
 
-// deviceFields are what the form keeps, besides its token.
-func deviceFields() []string { return []string{"id", "code", "address", "filled", "title", "next"} }
+// deviceFields are what the form keeps, besides its token. None is the name of something that a form has in the browser anyway, such as its id: a script
+// would find the field in its place.
+func deviceFields() []string {
+	return []string{"login", "user_code", "address", "filled", "at", "next"}
+}
 
 func (s *site) devicePage(r *http.Request, v visitor, given url.Values, wait time.Duration, said string) *devicePage {
-	p := &devicePage{Frame: s.frame(r, v, "Log in at "+given.Get("title")), Address: webAddress(given.Get("address")), Filled: webAddress(given.Get("filled")), UserCode: given.Get("code"),
+	p := &devicePage{Frame: s.frame(r, v, "Log in at "+given.Get("at")), Address: webAddress(given.Get("address")), Filled: webAddress(given.Get("filled")), UserCode: given.Get("user_code"),
 		Hidden: v.hidden(), Said: said, Next: localPath(given.Get("next")), Wait: wait}
 	for _, name := range deviceFields() {
 		p.Hidden = append(p.Hidden, ui.Hidden{Name: name, Value: given.Get(name)})
@@ -58,13 +61,13 @@ func (s *site) deviceBegin(w http.ResponseWriter, r *http.Request, v visitor, st
 	if title == "" {
 		title = begun.Provider
 	}
-	shown := url.Values{"id": {begun.ID}, "code": {begun.UserCode}, "address": {begun.VerifyURL}, "filled": {begun.VerifyURLFilled}, "title": {title}, "next": {start.Next}}
+	shown := url.Values{"login": {begun.ID}, "user_code": {begun.UserCode}, "address": {begun.VerifyURL}, "filled": {begun.VerifyURLFilled}, "at": {title}, "next": {start.Next}}
 	s.show(w, r, http.StatusOK, deviceView(s.devicePage(r, v, shown, begun.Interval, "Waiting for you to agree there. The code is good until "+s.reader(r).Clock(begun.ExpiresAt)+".")))
 }
 
 // devicePoll asks once. A script gets the part that waits, or is sent on; without one the whole page is shown again.
 func (s *site) devicePoll(w http.ResponseWriter, r *http.Request, v visitor) {
-	got, err := s.Logins.PollDevice(r.Context(), v.Caller, r.PostForm.Get("id"))
+	got, err := s.Logins.PollDevice(r.Context(), v.Caller, r.PostForm.Get("login"))
 	next := localPath(r.PostForm.Get("next"))
 	switch f := fault.Of(err); {
 	case err != nil && partial(r) && f.Kind != fault.Internal:
