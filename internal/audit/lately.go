@@ -15,8 +15,9 @@ const (
 	latelyHours = 24
 	// latelyChunk is how many leaves are read at a time.
 	latelyChunk = 4096
-	// latelyAhead and latelyBehind bound the chunks that one call reads: of what came since the last one, and of what was before the first.
-	latelyAhead, latelyBehind = 16, 4
+	// latelyAhead and latelyBehind bound the chunks that one call reads: of what came since the last one, and of what was before the first. When more
+	// came, because nobody has asked for long, the counting begins anew at the end.
+	latelyAhead, latelyBehind = 8, 2
 )
 
 // Hour counts what was lent in one hour.
@@ -77,7 +78,7 @@ func (c *tally) advance(tx *store.Tx, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if !c.begun || size < c.hi {
+	if !c.begun || size < c.hi || size-c.hi > latelyAhead*latelyChunk {
 		*c = tally{lo: size, hi: size, start: size, begun: true, oldest: now.Truncate(time.Hour), hours: map[string]Hour{}}
 		var first []int64
 		floor := store.IDFloor(sourcePrefix, now.Add(-latelyHours*time.Hour))
@@ -88,7 +89,7 @@ func (c *tally) advance(tx *store.Tx, now time.Time) error {
 			c.start = first[0]
 		}
 	}
-	for n := 0; c.hi < size && n < latelyAhead; n++ {
+	for c.hi < size {
 		end := min(size, c.hi+latelyChunk)
 		if err := c.count(tx, c.hi, end); err != nil {
 			return err

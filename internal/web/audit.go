@@ -118,7 +118,7 @@ func auditTable(reader ui.Reader, found audit.Page, asked url.Values, cursor str
 			to = e.Target.Kind
 		}
 		t.Rows = append(t.Rows, ui.Row{ID: e.ID, Name: string(e.Action), Cells: []templ.Component{
-			ui.Link(string(e.Action), eventPath(e.ID)), ui.When(reader, e.At), facet(who, asked, "actor", e.Actor.ID), facet(to, asked, "target", e.Target.ID),
+			ui.Link(string(e.Action), eventPath(e.ID)), ui.When(reader, e.At), facet(short(who), asked, "actor", e.Actor.ID), facet(short(to), asked, "target", e.Target.ID),
 			outcomeBadge(e.Outcome), ui.Faint(e.Reason),
 		}})
 	}

@@ -50,7 +50,17 @@ func lineOf(e store.Event) eventLine {
 	if l.To == "" {
 		l.To = e.Target.ID
 	}
+	l.Who, l.To = short(l.Who), short(l.To)
 	return l
+}
+
+// short is a name as it fits into a row; the record's own page has all of it.
+func short(name string) string {
+	const most = 48
+	if r := []rune(name); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return name
 }
 
 // eventPath is the address of an event's page.
