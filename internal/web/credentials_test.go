@@ -3,6 +3,7 @@ package web_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
+	"signalbox.dev/signalbox/internal/web"
 )
 
 // evil is what somebody may put into every text field of a credential.
@@ -392,5 +394,51 @@ func TestCredentialListsNarrow(t *testing.T) {
 		require.Contains(s, one.text, "/connect?credential="+c.ID)
 		require.Contains(s, one.text, "Refreshes of the last 14 days")
 		require.Contains(s, one.text, "/credentials/"+c.ID+"/refresh")
+	})
+}
+
+// TestCredentialRefreshesAreDrawn: what the record says of refreshes stands in the chart's table, day by day, and a failure is marked.
+func TestCredentialRefreshesAreDrawn(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		c := s.stored(vault.OAuth, vault.Meta{Name: "mail", Provider: "google"})
+		for _, outcome := range []string{store.OutcomePending, store.OutcomeOK, store.OutcomeOK, store.OutcomeFailed} {
+			require.NoError(s, s.db.Write(s.Context(), func(tx *store.Tx) error {
+				ev := boss.Event(store.OAuthRefresh, store.Target{Kind: "credential", ID: c.ID})
+				ev.Outcome = outcome
+				return tx.Record(ev)
+			}))
+		}
+		page := s.do("GET", "/credentials/"+c.ID, nil, "Cookie", cookie)
+		require.Regexp(s, `\(with failures\)</th><td class="number">3</td>`, page.text)
+		require.Contains(s, page.text, `class="bad"`)
+		auditor := s.do("GET", "/credentials/"+c.ID, nil, "Cookie", s.person(identity.Operator))
+		require.Equal(s, http.StatusOK, auditor.StatusCode)
+		require.NotContains(s, auditor.text, "with failures", "who may not read the record is not told by the chart")
+	})
+}
+
+// TestCredentialsOfAReadOnlyInstance: nothing that changes is offered or done, and a secret can still be revealed.
+func TestCredentialsOfAReadOnlyInstance(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		c := s.stored(vault.Password, vault.Meta{Name: "safe"})
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, ReadOnly: true})
+		require.NoError(s, err)
+		server := httptest.NewServer(handler)
+		s.Cleanup(server.Close)
+		s.url = server.URL
+		here := "/credentials/" + c.ID
+		list, page := s.do("GET", "/credentials", nil, "Cookie", cookie), s.do("GET", here, nil, "Cookie", cookie)
+		require.NotContains(s, list.text, "/credentials/~")
+		for _, act := range []string{"/rotate", "/delete", "/destination", "<summary>Edit"} {
+			require.NotContains(s, page.text, act)
+		}
+		require.Contains(s, page.text, here+"/reveal")
+		form := s.form(cookie, here+"/reveal?field=password", "field", "password", "reason", "read-only")
+		require.Equal(s, http.StatusOK, s.do("POST", here+"/reveal", form, "Cookie", cookie).StatusCode)
+		for _, path := range []string{"/credentials", here, here + "/rotate", here + "/delete", "/credentials/~bulk"} {
+			require.Equal(s, http.StatusForbidden, s.do("POST", path, form, "Cookie", cookie).StatusCode, path)
+		}
 	})
 }
