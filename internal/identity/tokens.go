@@ -16,7 +16,7 @@ type Token struct {
 	ID         string
 	UserID     string // or
 	ServiceID  string
-	Owner      string // the name of whose it is, in lists
+	Owner      string // the name of whose it is, as it was when this was read
 	Name       string
 	Preview    string // beginning and last four characters
 	Scopes     Scopes
@@ -131,6 +131,7 @@ func (r *Room) IssueToken(ctx context.Context, caller Caller, d TokenDraft) (Tok
 			return fault.New(fault.Conflict, "state_conflict", "This "+own.noun+" has "+strconv.Itoa(MaxTokens)+" active tokens, and may not have more. Revoke some that are not used.")
 		}
 		token, value, err = r.insertToken(tx, caller, draft)
+		token.Owner = own.target.Name
 		return err
 	})
 	if err == nil {
