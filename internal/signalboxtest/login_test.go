@@ -193,7 +193,7 @@ func TestALoginInTheBrowser(t *testing.T) {
 		require.Equal(t, http.StatusSeeOther, resp.StatusCode, text)
 		require.Equal(t, "/connections", resp.Header.Get("Location"))
 		_, text = ask("GET", box.URL+"/connections", nil)
-		require.Regexp(t, `<td>Bob&#39;s</td><td>work</td><td><span class="badge good"><svg.*</svg> ?healthy</span></td>`, text)
+		require.Regexp(t, `>Bob&#39;s</a></th><td[^>]*>work</td><td[^>]*><span class="badge good"><svg.*</svg> ?healthy</span></td>`, text)
 		resp, text = ask("GET", back, nil)
 		require.Equal(t, http.StatusConflict, resp.StatusCode, text)
 	})
