@@ -10,6 +10,7 @@ import (
 	"github.com/pquerna/otp/totp"
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -225,19 +226,25 @@ func TestACodeIsTakenOnce(t *testing.T) {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			var in []identity.Admission
+			var whys []error
 			for i, half := range halves {
 				wg.Go(func() {
 					h := []*house{a, b}[i%2]
 					got, err := h.Prove(t.Context(), half, code)
+					for fault.KindOf(err) == fault.Unavailable && t.Context().Err() == nil { // on a busy machine the news from the database can be too old to be trusted
+						time.Sleep(50 * time.Millisecond)
+						got, err = h.Prove(t.Context(), half, code)
+					}
 					mu.Lock()
 					defer mu.Unlock()
+					whys = append(whys, err)
 					if err == nil {
 						in = append(in, got)
 					}
 				})
 			}
 			wg.Wait()
-			require.Len(t, in, 1, name)
+			require.Len(t, in, 1, "%s: %v", name, whys)
 			require.Equal(t, u.ID, in[0].User.ID)
 			a.clock.Add(time.Hour)
 		}
