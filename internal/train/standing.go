@@ -56,7 +56,9 @@ func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []stri
 			delete(out, id)
 			continue
 		}
-		slices.SortFunc(s.Trains, func(a, b string) int { return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b)) })
+		slices.SortFunc(s.Trains, func(a, b string) int {
+			return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
+		})
 	}
 	return out, nil
 }
