@@ -275,6 +275,7 @@ type trial struct {
 	Upstream string   `json:"fake_upstream"`
 	DataDir  string   `json:"data_dir"`
 	Curl     string   `json:"curl"`
+	SetupURL string   `json:"setup_url"`
 }
 
 // curl is a request whose answer comes slowly enough to watch.
@@ -285,13 +286,15 @@ func curl(base, key string) string {
 
 func (s *shell) introduce(d *app.Dev, base string) {
 	key := d.Key.Reveal()
-	t := trial{BaseURL: base, APIKey: key, Train: d.Train, Accounts: d.Accounts(), Upstream: d.Upstream, DataDir: d.DataDir(), Curl: curl(base, key)}
+	t := trial{BaseURL: base, APIKey: key, Train: d.Train, Accounts: d.Accounts(), Upstream: d.Upstream, DataDir: d.DataDir(), Curl: curl(base, key),
+		SetupURL: base + "/setup?token=" + d.First().Setup.Reveal()}
 	_ = s.show(t, func() {
 		s.say("Signalbox serves on %s, with throw-away data and a fake LLM provider behind it.", base)
 		s.say("Train %s may use the accounts %s. Paste into another terminal:", t.Train, strings.Join(t.Accounts, " and "))
 		s.say("\n# curl: watch the answer come, token by token\n%s", t.Curl)
 		s.say("\n# an official SDK (Python, TypeScript or Go), then run your program; models are named claude-… or fake-…\nexport ANTHROPIC_BASE_URL=%s ANTHROPIC_API_KEY=%s", base, key)
 		s.say("\n# Claude Code (the fake only repeats what it is told)\nANTHROPIC_BASE_URL=%s ANTHROPIC_AUTH_TOKEN=%s claude", base, key)
+		s.say("\n# the dashboard, in a browser: the link works once and makes you its first administrator\n%s", t.SetupURL)
 		s.say("\n# this program, to look around: signalbox account status, signalbox audit search, signalbox cred list\nexport SIGNALBOX_URL=%s SIGNALBOX_DATA_DIR=%s", base, quote(t.DataDir))
 		s.say("\nCtrl-C ends it and removes its data.")
 	})
