@@ -402,10 +402,10 @@ func TestCredentialRefreshesAreDrawn(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
 		c := s.stored(vault.OAuth, vault.Meta{Name: "mail", Provider: "google"})
-		for _, outcome := range []string{store.OutcomePending, store.OutcomeOK, store.OutcomeOK, store.OutcomeFailed} {
+		for _, call := range [][2]string{{"1", store.OutcomePending}, {"1", store.OutcomeOK}, {"2", store.OutcomePending}, {"2", store.OutcomeOK}, {"3", store.OutcomePending}, {"3", store.OutcomeFailed}, {"4", store.OutcomePending}} {
 			require.NoError(s, s.db.Write(s.Context(), func(tx *store.Tx) error {
 				ev := boss.Event(store.OAuthRefresh, store.Target{Kind: "credential", ID: c.ID})
-				ev.Outcome = outcome
+				ev.Outcome, ev.Details = call[1], store.Details{store.Str("claim", call[0])}
 				return tx.Record(ev)
 			}))
 		}

@@ -124,7 +124,7 @@ func (s *site) refreshFacts(r *http.Request, v visitor, p *credentialPage) error
 	return nil
 }
 
-// refreshPoints counts the calls of each day by their outcomes; an intent is no call that came back.
+// refreshPoints counts the calls of each day by their outcomes.
 func refreshPoints(now time.Time, events []store.Event) []ui.Point {
 	points := make([]ui.Point, timelineDays)
 	index := map[string]int{}
@@ -133,9 +133,9 @@ func refreshPoints(now time.Time, events []store.Event) []ui.Point {
 		points[i] = ui.Point{Label: date, Tone: ui.Good}
 		index[date] = i
 	}
-	for _, e := range events {
+	for _, e := range refreshCalls(events) {
 		i, known := index[e.At.UTC().Format(time.DateOnly)]
-		if !known || e.Outcome == store.OutcomePending {
+		if !known {
 			continue
 		}
 		points[i].Value++

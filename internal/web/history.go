@@ -155,6 +155,23 @@ func limitText(reader ui.Reader, events []store.Event, from, asked time.Time) st
 	return "There are more than the newest " + reader.Number(int64(len(events))) + " that were read: what is before " + reader.Clock(from) + " is missing."
 }
 
+// refreshCalls are the calls of a token endpoint that have come to something, the newest first, as the records are: of a call there is its intent, which shows
+// what came of it, and the record of that. A process that died left the intent alone.
+func refreshCalls(events []store.Event) (calls []store.Event) {
+	told := map[string]bool{}
+	for _, e := range events {
+		claim, ok := e.Details.Get("claim")
+		if e.Outcome == store.OutcomePending || ok && told[claim.Text()] {
+			continue
+		}
+		if ok {
+			told[claim.Text()] = true
+		}
+		calls = append(calls, e)
+	}
+	return calls
+}
+
 // refreshDays is how many days the timeline of refreshes has.
 const refreshDays = 14
 
@@ -172,8 +189,7 @@ func (s *site) refreshes(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.refused(w, r, v, err)
 		return
 	}
-	// Each call has an intent, which is pending, and what came of it.
-	events = slices.DeleteFunc(events, func(e store.Event) bool { return e.Outcome == store.OutcomePending })
+	events = refreshCalls(events)
 	p := &historyPage{Frame: s.frame(r, v, "Refreshes of "+c.Name), Reader: reader, Back: connectionPath(c.ID), BackLabel: c.Name, Lead: "The calls that refreshed its access token, in the last " + strconv.Itoa(refreshDays) + " days (UTC).",
 		Limits: limitText(reader, events, from, begin), Empty: ui.Empty{Text: "It was not refreshed in these days."}}
 	if len(events) > 0 {
