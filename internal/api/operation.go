@@ -222,6 +222,11 @@ func CallerRule(limit int) rate.Rule {
 	return rate.Rule{Name: "api", Limit: limit, Detail: callerDetail}
 }
 
+// RevealRule is the limit of what one caller may reveal in a minute; the pages count by it too.
+func RevealRule(limit int) rate.Rule {
+	return rate.Rule{Name: "reveal", Limit: limit, Detail: revealDetail}
+}
+
 // admit counts the request for its caller, over all instances, and refuses what a read-only instance does not do.
 func (s *service) admit(ctx context.Context, r route, ex *exchange) error {
 	rule, who := CallerRule(s.CallerLimit), ex.caller.CountedAs()
@@ -232,7 +237,9 @@ func (s *service) admit(ctx context.Context, r route, ex *exchange) error {
 		return err
 	}
 	if r.reveals {
-		if err := s.Limits.Take(ctx, rate.Rule{Name: "reveal", Limit: s.RevealLimit, Detail: revealDetail, Strangers: rule.Strangers}, who); err != nil {
+		reveals := RevealRule(s.RevealLimit)
+		reveals.Strangers = rule.Strangers
+		if err := s.Limits.Take(ctx, reveals, who); err != nil {
 			return err
 		}
 	}

@@ -230,6 +230,9 @@ func (a *App) openRooms(ctx context.Context) error {
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
+		},
+		AdmitReveal: func(ctx context.Context, c identity.Caller) error {
+			return a.limits.Take(ctx, api.RevealRule(a.cfg.RevealLimit), c.CountedAs())
 		}})
 	return err
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/a-h/templ"
@@ -49,7 +50,7 @@ func (s *site) accountSwitch(to vault.Status, done string) func(http.ResponseWri
 
 // accountsAct does something with the picked accounts, each for itself, and tells of each what became of it.
 func (s *site) accountsAct(w http.ResponseWriter, r *http.Request, v visitor) {
-	ids := r.PostForm["id"]
+	ids := slices.Compact(slices.Sorted(slices.Values(r.PostForm["id"])))
 	act, titles := r.PostForm.Get("act"), map[string]string{"pause": "Paused accounts", "resume": "Resumed accounts", "refresh": "Refreshed accounts"}
 	switch {
 	case titles[act] == "":

@@ -202,7 +202,7 @@ func TestProviderPagesByRole(t *testing.T) {
 			require.Contains(s, list.text, "&lt;b&gt;Work&lt;/b&gt;")
 			require.NotContains(s, list.text, "~new", role)
 			require.Equal(s, http.StatusOK, one.StatusCode)
-			require.NotContains(s, one.text, "/settings", role)
+			require.NotContains(s, one.text, "/work/settings", role)
 			token := s.form(cookie, "/account").Get("form")
 			for path, fill := range map[string]url.Values{"": {"name": {"forced"}}, "/work/settings": {"title": {"forced"}}, "/work/switch": {"to": {"off"}}, "/work/delete": {}, "/work/discover": {}} {
 				require.Equal(s, 403, s.do("POST", "/connections/providers"+path, fill, "Cookie", cookie).StatusCode, "without the form's token")

@@ -423,7 +423,7 @@ func TestCredentialsOfAReadOnlyInstance(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
 		c := s.stored(vault.Password, vault.Meta{Name: "safe"})
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, ReadOnly: true})
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, Audit: s.audit, ReadOnly: true})
 		require.NoError(s, err)
 		server := httptest.NewServer(handler)
 		s.Cleanup(server.Close)

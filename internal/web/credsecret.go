@@ -9,6 +9,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/vault"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
@@ -57,7 +58,11 @@ func (s *site) revealForm(w http.ResponseWriter, r *http.Request, v visitor) {
 // its time is over, with scripts or without. A script that only copies gets the bare text.
 func (s *site) reveal(w http.ResponseWriter, r *http.Request, v visitor) {
 	id, field := r.PathValue("id"), r.PostForm.Get("field")
-	value, err := s.Vault.Reveal(r.Context(), v.Caller, id, field, r.PostForm.Get("reason"))
+	var value secret.Value
+	err := s.AdmitReveal(r.Context(), v.Caller)
+	if err == nil {
+		value, err = s.Vault.Reveal(r.Context(), v.Caller, id, field, r.PostForm.Get("reason"))
+	}
 	var one vault.Credential
 	if err == nil && r.PostForm.Get("as") == "text" {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

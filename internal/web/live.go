@@ -21,6 +21,8 @@ const (
 	livePulse = 25 * time.Second
 	// livePause is the least time between two words on the same topic: what changes all the time is read again now and then.
 	livePause = time.Second
+	// liveTaken is how long a browser may take to receive a word, and liveLongest how long the list of topics may be.
+	liveTaken, liveLongest = 10 * time.Second, 200
 	// liveMost is how many pages are told at once, and liveEach how many of one person's.
 	liveMost, liveEach = 1000, 20
 )
@@ -99,9 +101,19 @@ func (h *hub) take(word chan struct{}) (topics []string) {
 	return topics
 }
 
-// liveTopics are the kinds of things that a page may ask about.
-func liveTopics() []store.Topic {
-	return []store.Topic{store.TopicTrain, store.TopicKey, store.TopicCredential, store.TopicUser, store.TopicToken, store.TopicSession, store.TopicNotify, store.TopicService}
+// liveTopics are the kinds of things that a page may ask about, and what one must be allowed to read for that: when something changed tells of it.
+func liveTopics() map[string]identity.Permission {
+	return map[string]identity.Permission{
+		string(store.TopicTrain): identity.TrainRead, string(store.TopicKey): identity.KeyRead, string(store.TopicCredential): identity.CredentialRead,
+		string(store.TopicUser): identity.UserRead, string(store.TopicToken): identity.UserRead, string(store.TopicSession): identity.UserRead,
+		string(store.TopicNotify): identity.NotifyRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead,
+	}
+}
+
+// heard returns those of the topics of which a visitor may be told.
+func (v visitor) heard(topics []string) []string {
+	known := liveTopics()
+	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return known[topic] == "" || !v.may(known[topic]) })
 }
 
 // byItself is the header of what a page asks without its reader: what it shows became stale.
@@ -110,14 +122,20 @@ const byItself = "X-Signalbox-Unattended"
 // unattended reports whether a page asks by itself. Whoever claims that wrongly lets their own session lie idle.
 func unattended(r *http.Request) bool { return r.URL.Path == "/live" || r.Header.Get(byItself) != "" }
 
+// stillHears reports whether the session lives and its person, with the role that they have now, may still be told of all these.
+func (s *site) stillHears(r *http.Request, v visitor, topics []string) bool {
+	caller, err := s.Identity.Unattended(r.Context(), v.cookie)
+	return err == nil && len(visitor{Caller: caller}.heard(topics)) == len(topics)
+}
+
 // live tells a page, as server-sent events, when a kind of thing that it shows has changed. It ends with the session.
 func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
-	topics := strings.Split(r.URL.Query().Get("topics"), ",")
-	for _, topic := range topics {
-		if !slices.Contains(liveTopics(), store.Topic(topic)) && !(topic == topicAudit && v.may(identity.MetricsRead)) {
-			s.fail(w, r, fault.New(fault.Invalid, "malformed_request", "There is nothing of this kind to be told of."))
-			return
-		}
+	asked := r.URL.Query().Get("topics")
+	topics := strings.Split(asked[:min(len(asked), liveLongest)], ",")
+	slices.Sort(topics)
+	if topics = v.heard(slices.Compact(topics)); len(topics) == 0 {
+		s.fail(w, r, fault.New(fault.Invalid, "malformed_request", "There is nothing of this kind to be told of."))
+		return
 	}
 	word, ok := s.hub.join(v.UserID, topics)
 	if !ok {
@@ -128,8 +146,9 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
-	_ = out.SetWriteDeadline(time.Time{}) // best effort: not every connection has one
+	defer func() { _ = out.SetWriteDeadline(time.Time{}) }() // for what comes on this connection later
 	say := func(text string) bool {
+		_ = out.SetWriteDeadline(time.Now().Add(liveTaken)) // best effort: not every connection has one
 		_, err := io.WriteString(w, text)
 		return err == nil && out.Flush() == nil
 	}
@@ -159,6 +178,9 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 				return
 			}
 		case <-log:
+			if !s.stillHears(r, v, topics) {
+				return
+			}
 			if now := s.follow.grown(r.Context(), s.Audit); now != news {
 				news = now
 				if !say("event: stale\ndata: " + topicAudit + "\n\n") {
@@ -166,7 +188,7 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 				}
 			}
 		case <-word:
-			if _, err := s.Identity.Unattended(r.Context(), v.cookie); err != nil {
+			if !s.stillHears(r, v, topics) {
 				return
 			}
 			for _, topic := range s.hub.take(word) {

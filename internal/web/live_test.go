@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // listen opens the connection on which a page is told of changes, and returns what it says and the way to leave.
 func (s *site) listen(cookie string) (int, *bufio.Reader, func()) {
 	s.Helper()
-	req, err := http.NewRequestWithContext(s.Context(), http.MethodGet, s.url+"/live?topics=train", nil)
+	req, err := http.NewRequestWithContext(s.Context(), http.MethodGet, s.url+"/live?topics=credential", nil)
 	require.NoError(s, err)
 	req.Header.Set("Cookie", cookie)
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
@@ -97,5 +98,44 @@ func TestAPageLeftOpenIsNoUse(t *testing.T) {
 		require.Equal(s, http.StatusSeeOther, asks(open, "X-Signalbox-Unattended", "1"))
 		require.Equal(s, http.StatusSeeOther, asks(open))
 		require.Equal(s, http.StatusOK, asks(used))
+	})
+}
+
+// TestLiveTellsOfWhatOneMayRead: that others sign in or change is not for everybody; a list without end is cut.
+func TestLiveTellsOfWhatOneMayRead(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		member := s.person(identity.Member)
+		for _, topics := range []string{"user", "session", "token", "notify", "service_account", "audit", "passwords", "user,session", ""} {
+			require.Equal(s, http.StatusBadRequest, s.do("GET", "/live?topics="+topics, nil, "Cookie", member).StatusCode, topics)
+		}
+		for cookie, topics := range map[string]string{member: "credential,user", cookie: strings.Repeat("key,", 5000) + "user"} {
+			req, err := http.NewRequestWithContext(s.Context(), http.MethodGet, s.url+"/live?topics="+topics, nil)
+			require.NoError(s, err)
+			req.Header.Set("Cookie", cookie)
+			resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+			require.NoError(s, err)
+			require.Equal(s, http.StatusOK, resp.StatusCode)
+			_ = resp.Body.Close()
+		}
+	})
+}
+
+// TestRevealsInTheBrowserAreCounted: the pages have no other limit of reveals than the API.
+func TestRevealsInTheBrowserAreCounted(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		c := s.account("team-alpha")
+		s.reveals.Store(2)
+		ask := func() answer {
+			form := s.form(cookie, "/credentials/"+c.ID+"/reveal?field=api_key", "field", "api_key", "reason", "a look", "as", "text")
+			return s.do("POST", "/credentials/"+c.ID+"/reveal", form, "Cookie", cookie, "Origin", s.url)
+		}
+		for range 2 {
+			require.Equal(s, http.StatusOK, ask().StatusCode)
+		}
+		a := ask()
+		require.Equal(s, http.StatusTooManyRequests, a.StatusCode)
+		require.NotContains(s, a.text, "planted-key")
 	})
 }

@@ -100,7 +100,7 @@ func wantTable(reader ui.Reader, a vault.Attention, cooled []train.Cooled) *ui.T
 
 // credentialWant is what is the matter with a credential and the one thing to do about it. A refresh fails and mends itself; a login does not.
 func credentialWant(reader ui.Reader, c vault.Credential) (state, next templ.Component) {
-	login := ui.Link("Log in again", "/connect?credential_id="+c.ID)
+	login := ui.Link("Log in again", connectAgain(c.ID, "/"))
 	renew := ui.Link("Store a new secret", credentialPath(c.ID))
 	ends := func(word string) string {
 		if c.ExpiresAt == nil {

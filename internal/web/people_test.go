@@ -221,7 +221,7 @@ func TestReadOnlyRefusesEveryForm(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
 		person, group, service, token, channel := s.filledPeople()
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, Notify: s.notify, Operations: operations(), ReadOnly: true})
+		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, Notify: s.notify, Audit: s.audit, Operations: operations(), ReadOnly: true})
 		require.NoError(s, err)
 		server := httptest.NewServer(handler)
 		defer server.Close()

@@ -57,6 +57,8 @@ type Config struct {
 	Log      *slog.Logger
 	// Admit counts a request of somebody who is signed in, wholly or half, and returns why it must wait; nil counts nothing.
 	Admit func(context.Context, identity.Caller) error
+	// AdmitReveal counts a secret that is revealed, and returns why it must wait; nil counts nothing.
+	AdmitReveal func(context.Context, identity.Caller) error
 	// ReadOnly refuses every form that changes something.
 	ReadOnly bool
 	// PublicURL is where browsers reach this server. When it is nil, single sign-on works on this machine alone.
@@ -84,6 +86,7 @@ type site struct {
 	hub    *hub
 	follow *follow
 	packed map[string][]byte // the assets, compressed
+	files  chan struct{}     // one place for each file that may be made at once
 }
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
@@ -100,7 +103,10 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Admit == nil {
 		cfg.Admit = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
+	if cfg.AdmitReveal == nil {
+		cfg.AdmitReveal = func(context.Context, identity.Caller) error { return nil }
+	}
+	s := &site{Config: cfg, files: make(chan struct{}, filesAtOnce), hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
 	if cfg.DB != nil {
 		cfg.DB.Subscribe(s.hub.heard)
 	}

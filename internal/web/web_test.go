@@ -41,6 +41,7 @@ type site struct {
 	url         string
 	log         *log
 	busy        atomic.Bool  // somebody has asked too often
+	reveals     atomic.Int64 // how many reveals are left
 	most, asked atomic.Int64 // with most above 0, so many requests are admitted
 
 	vault    *vault.Room
@@ -103,8 +104,15 @@ func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
 				}
 				return nil
+			},
+			AdmitReveal: func(context.Context, identity.Caller) error {
+				if left := s.reveals.Add(-1); left < 0 && left > -1_000_000 {
+					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
+				}
+				return nil
 			}})
 		require.NoError(t, err)
+		s.reveals.Store(-2_000_000) // no limit
 		require.NoError(t, db.Start(t.Context()))
 		require.NoError(t, s.oauth.Start())
 		s.audit.Start(t.Context())
