@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -226,6 +227,14 @@ func TestLogin(t *testing.T) {
 	})
 }
 
+// computed is what this process has used of the processors: on a machine that does other things as well, the time of a clock tells of those.
+func computed(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
 // TestLoginTakesTheSameWorkForUnknownPeople compares the fastest of interleaved rounds, which a busy machine disturbs least. The work is some
 // 30 ms of Argon2id; without it the answer would come in a hundredth of that.
 func TestLoginTakesTheSameWorkForUnknownPeople(t *testing.T) {
@@ -237,9 +246,9 @@ func TestLoginTakesTheSameWorkForUnknownPeople(t *testing.T) {
 	for range 9 {
 		for i, w := range who {
 			h.clock.Add(24 * time.Hour) // guesses that far apart do not wait
-			started := time.Now()
+			before := computed(t)
 			_, err := h.Login(context.Background(), door(), w, secret.FromString("not the password"), identity.SessionBrowser)
-			took[i] = append(took[i], time.Since(started))
+			took[i] = append(took[i], computed(t)-before)
 			requireFault(t, "login_failed", err)
 		}
 	}
