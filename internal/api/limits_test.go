@@ -143,7 +143,11 @@ func TestServiceAccountIsOneCaller(t *testing.T) {
 			h.reopen(func(c *api.Config) { c.Limits, c.CallerLimit = limits, 10 })
 			passed := 0
 			for i := range 30 {
-				if h.do(request{method: http.MethodGet, target: "/api/whoami", token: tokens[i%3]}).status == http.StatusOK {
+				status := http.StatusServiceUnavailable
+				for status == http.StatusServiceUnavailable { // on a busy machine the news from the database can be too old to be trusted
+					status = h.do(request{method: http.MethodGet, target: "/api/whoami", token: tokens[i%3]}).status
+				}
+				if status == http.StatusOK {
 					passed++
 				}
 			}
