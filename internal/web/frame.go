@@ -46,7 +46,7 @@ func (s *site) changes(v visitor, p identity.Permission) bool { return !s.ReadOn
 // frame is what stands around a page of a visitor.
 func (s *site) frame(r *http.Request, v visitor, title string) ui.Frame {
 	f := s.sheet(r, title)
-	f.Person, f.Role, f.Form = v.Name, string(v.Role), v.formToken()
+	f.Person, f.PersonID, f.Role, f.Form = v.Name, v.UserID, string(v.Role), v.formToken()
 	f.ReadOnly = s.ReadOnly
 	f.Path = "/"
 	if r.Method == http.MethodGet {

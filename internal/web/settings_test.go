@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,13 +105,19 @@ func TestKeysAndSettingsInABrowser(t *testing.T) {
 func TestAFreshProofByScript(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
-		a := s.do("GET", "/step-up/fresh", nil, "Cookie", cookie)
+		mine := regexp.MustCompile(`data-person="(user_[0-9a-z]+)"`).FindStringSubmatch(s.do("GET", "/account", nil, "Cookie", cookie).text)[1]
+		a := s.do("GET", "/step-up/fresh", nil, "Cookie", cookie, "X-Signalbox-Person", mine)
 		require.Equal(s, http.StatusOK, a.StatusCode)
 		require.Equal(s, s.form(cookie, "/account").Get("form"), a.text)
 		require.Equal(s, "no-store", a.Header.Get("Cache-Control"))
 		require.Equal(s, "same-origin", a.Header.Get("Cross-Origin-Resource-Policy"))
+		for _, other := range []string{"", "user_0000000000000000000000000"} { // a page that was made for somebody who has left
+			a = s.do("GET", "/step-up/fresh", nil, "Cookie", cookie, "X-Signalbox-Person", other)
+			require.Equal(s, http.StatusConflict, a.StatusCode)
+			require.Empty(s, a.text)
+		}
 		s.age()
-		a = s.do("GET", "/step-up/fresh", nil, "Cookie", cookie)
+		a = s.do("GET", "/step-up/fresh", nil, "Cookie", cookie, "X-Signalbox-Person", mine)
 		require.Equal(s, http.StatusForbidden, a.StatusCode)
 		require.Empty(s, a.text)
 		require.Equal(s, http.StatusSeeOther, s.do("GET", "/step-up/fresh", nil).StatusCode)

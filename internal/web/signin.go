@@ -145,8 +145,13 @@ func (v visitor) proving(more ...ui.Hidden) []ui.Hidden {
 }
 
 // isFresh answers a script whether the last proof is young enough for a form that is sent now, with the token that the session's forms carry.
-func (s *site) isFresh(w http.ResponseWriter, _ *http.Request, v visitor) {
+// It is told for the forms of the same person alone: a page that was made for somebody else says so, and gets nothing.
+func (s *site) isFresh(w http.ResponseWriter, r *http.Request, v visitor) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if r.Header.Get("X-Signalbox-Person") != v.UserID {
+		w.WriteHeader(http.StatusConflict)
+		return
+	}
 	if identity.RequireFresh(v.Caller, time.Now().Add(formMargin)) != nil {
 		w.WriteHeader(http.StatusForbidden)
 		return

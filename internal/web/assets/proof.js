@@ -5,6 +5,7 @@
   const box = document.querySelector("#proof");
   if (!box) return;
   const part = box.querySelector("[data-proof-part]");
+  const mine = { "X-Signalbox-Person": box.dataset.person }; // goes with redirects too
   let then = null;
 
   // fill shows the step-up page in the dialog. Its ids get a prefix: the page below has ids of its own.
@@ -49,13 +50,14 @@
     event.preventDefault();
     const body = new URLSearchParams(new FormData(form));
     body.set("next", "/step-up/fresh");
-    const reply = await fetch(form.action, { method: "POST", body });
+    const reply = await fetch(form.action, { method: "POST", body, headers: mine });
     if (reply.ok && new URL(reply.url).pathname === "/step-up/fresh") {
       await current(reply);
       const next = then;
       box.close();
       if (next) next();
-    } else if (!fill(await reply.text())) location.assign(reply.url);
+    } else if (reply.status === 409) location.reload(); // somebody else is signed in now
+    else if (!fill(await reply.text())) location.assign(reply.url);
   });
 
   // A form whose act wants a fresh proof is sent only when there is one.
@@ -65,7 +67,7 @@
     event.preventDefault();
     const send = () => { form.dataset.proved = "1"; form.requestSubmit(button); };
     try {
-      const reply = await fetch("/step-up/fresh");
+      const reply = await fetch("/step-up/fresh", { headers: mine });
       if (reply.status === 403) { await window.proveAgain(send); return; }
       if (reply.ok && !reply.redirected) await current(reply);
     } catch { /* the server says what is wrong */ }
