@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
@@ -128,8 +129,19 @@ func (r *Room) ListGroups(ctx context.Context, caller Caller, f NameFilter) (gro
 	return groups, next, nil
 }
 
+// checkQ refuses a text that is longer than any that could be found: each row would be held against it.
+func checkQ(q string) error {
+	if utf8.RuneCountInString(q) > 200 {
+		return fault.New(fault.Unprocessable, "validation_failed", "A field is not as it must be.").With("/q", "must be at most 200 characters")
+	}
+	return nil
+}
+
 // page selects one row more than a page has, of a table with the columns id and folded, and returns the page's size.
 func (f NameFilter) page(tx *store.Tx, rows any, query, prefix, alias string, narrow func(*store.Where)) (int, error) {
+	if err := checkQ(f.Q); err != nil {
+		return 0, err
+	}
 	var w store.Where
 	if narrow != nil {
 		narrow(&w)

@@ -96,6 +96,9 @@ func (r *Room) Users(ctx context.Context, caller Caller, f UserFilter) (users []
 	if err := r.allow(ctx, caller, UserRead, store.Target{Kind: "user"}); err != nil {
 		return nil, "", err
 	}
+	if err := checkQ(f.Q); err != nil {
+		return nil, "", err
+	}
 	size := pageSize(f.Limit)
 	var rows []userRow
 	err = r.cfg.DB.Read(ctx, func(tx *store.Tx) error {

@@ -77,6 +77,7 @@ const (
 	listDefault = 100
 	listMax     = 1000
 	keyLimitMax = 10_000
+	longestQ    = 200
 	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision`
 	trainCount  = `, (SELECT COUNT(*) FROM train_links l WHERE l.train_id = t.id) AS links`
 )
@@ -161,6 +162,9 @@ func (r *Room) ListTrains(ctx context.Context, caller identity.Caller, f Filter)
 		limit = listDefault
 	}
 	limit = min(limit, listMax)
+	if utf8.RuneCountInString(f.Q) > longestQ {
+		return nil, "", fault.New(fault.Unprocessable, "validation_failed", "A field is not as it must be.").With("/q", "must be at most 200 characters")
+	}
 	var w store.Where
 	if f.Q != "" {
 		like := store.Like(strings.ToLower(f.Q))
