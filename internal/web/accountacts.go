@@ -68,12 +68,13 @@ func (s *site) accountsAct(w http.ResponseWriter, r *http.Request, v visitor) {
 	for _, id := range ids {
 		name, tone, said, why := id, ui.Good, "", ""
 		var c vault.Credential
-		var err error
-		switch act {
-		case "pause":
+		err := s.Admit(r.Context(), v.Caller) // each is an act of its own
+		switch {
+		case err != nil:
+		case act == "pause":
 			said = "paused"
 			c, err = s.switched(r, v, id, vault.Disabled)
-		case "resume":
+		case act == "resume":
 			said = "lent again"
 			c, err = s.switched(r, v, id, vault.Active)
 		default:

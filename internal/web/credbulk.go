@@ -163,7 +163,10 @@ func (s *site) bulk(w http.ResponseWriter, r *http.Request, v visitor) {
 	p := &bulkPage{Frame: s.frame(r, v, act.title)}
 	done := 0
 	for _, c := range list {
-		err := s.bulkOne(r, v, act, c, tags)
+		err := s.Admit(r.Context(), v.Caller) // each is an act of its own
+		if err == nil {
+			err = s.bulkOne(r, v, act, c, tags)
+		}
 		if f := fault.Of(err); err != nil && (f.Kind == fault.Internal || f.Kind == fault.Unavailable) {
 			s.refused(w, r, v, err)
 			return
