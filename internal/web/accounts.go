@@ -85,7 +85,7 @@ func (s *site) accountsPage(r *http.Request, v visitor) (*accountsPage, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &accountsPage{Frame: s.frame(r, v, "Accounts"), Q: f.Q, Write: s.changes(v, identity.CredentialWrite), Refresh: s.OAuth != nil, Requests: s.Audit != nil && v.may(identity.AuditRead)}
+	p := &accountsPage{Frame: s.frame(r, v, "Accounts"), Q: f.Q, Write: s.changes(v, identity.CredentialWrite), Refresh: s.OAuth != nil, Requests: v.may(identity.AuditRead)}
 	p.States = append(p.States, ui.Option{Label: "Any"})
 	for _, one := range vault.Statuses() {
 		p.States = append(p.States, ui.Option{Value: string(one), Label: string(one), Chosen: one == f.Status})

@@ -45,7 +45,7 @@ func (s *site) connectionPart(r *http.Request, v visitor, c vault.Credential) (*
 		scopes = "not told"
 	}
 	write := s.changes(v, identity.CredentialWrite)
-	p := &connectionPart{ID: c.ID, Refresh: write && s.OAuth != nil && c.Refreshes(), History: s.Audit != nil && v.may(identity.AuditRead)}
+	p := &connectionPart{ID: c.ID, Refresh: write && s.OAuth != nil && c.Refreshes(), History: v.may(identity.AuditRead)}
 	if write && logsIn(c) {
 		p.Again = connectAgain(c.ID, connectionPath(c.ID))
 	}

@@ -73,7 +73,7 @@ func (s *site) framed(r *http.Request, v visitor, tab string, one vault.Credenti
 	for _, t := range []struct {
 		name, label string
 		shown       bool
-	}{{"", "Overview", true}, {"access", "Who can use it", true}, {"versions", "Versions", true}, {"record", "Record", s.Audit != nil && identity.Allow(v.Caller, identity.AuditRead) == nil}} {
+	}{{"", "Overview", true}, {"access", "Who can use it", true}, {"versions", "Versions", true}, {"record", "Record", v.may(identity.AuditRead)}} {
 		if !t.shown {
 			continue
 		}

@@ -19,32 +19,25 @@ import (
 const timelineDays = 14
 
 // recorded searches the audit log for what was done to a credential, and records that it was read, as the API does.
-func (s *site) recorded(ctx context.Context, caller identity.Caller, id string, q audit.Query) (audit.Page, error) {
+func (s *site) recorded(ctx context.Context, v visitor, id string, q audit.Query) (audit.Page, error) {
+	target := store.Target{Kind: "credential", ID: id}
+	if err := s.readsLog(ctx, v, target); err != nil {
+		return audit.Page{}, err
+	}
 	q.Target = id
 	page, err := s.Audit.Search(ctx, q)
 	if err != nil {
 		return page, err
 	}
-	return page, s.DB.Write(ctx, func(tx *store.Tx) error {
-		ev := caller.Event(store.AuditRead, store.Target{Kind: "credential", ID: id})
-		ev.Details = store.Details{store.Str("act", "search"), store.Int("records", int64(len(page.Events)))}
-		return tx.Record(ev)
-	})
+	return page, s.Audit.RecordRead(ctx, v.Event(store.AuditRead, target), "search", len(page.Events))
 }
 
 // credentialRecord lists what was done to a credential.
 func (s *site) credentialRecord(w http.ResponseWriter, r *http.Request, v visitor) {
-	err := identity.Allow(v.Caller, identity.AuditRead)
-	if err == nil && (s.Audit == nil || s.DB == nil) {
-		err = fault.New(fault.NotFound, "not_found", "This instance keeps no audit log to be read here.")
-	}
-	var p *credentialPage
 	var page audit.Page
+	p, err := s.credentialFrame(r, v, "record")
 	if err == nil {
-		p, err = s.credentialFrame(r, v, "record")
-	}
-	if err == nil {
-		page, err = s.recorded(r.Context(), v.Caller, p.One.ID, audit.Query{Limit: pageSize, Cursor: r.URL.Query().Get("cursor")})
+		page, err = s.recorded(r.Context(), v, p.One.ID, audit.Query{Limit: pageSize, Cursor: r.URL.Query().Get("cursor")})
 	}
 	if err != nil {
 		s.refused(w, r, v, err)
@@ -112,11 +105,11 @@ func (s *site) refreshFacts(r *http.Request, v visitor, p *credentialPage) error
 			p.Refresh = append(p.Refresh, ui.Fact{Term: "Refreshing", Value: ui.Text("nothing can refresh it: it has no refresh token, or no provider")})
 		}
 	}
-	if s.Audit == nil || s.DB == nil || identity.Allow(v.Caller, identity.AuditRead) != nil {
+	if !v.may(identity.AuditRead) {
 		return nil
 	}
 	now := p.Reader.Now.UTC()
-	page, err := s.recorded(r.Context(), v.Caller, p.One.ID, audit.Query{Action: store.OAuthRefresh, From: now.Add(-timelineDays * 24 * time.Hour), Limit: 1000})
+	page, err := s.recorded(r.Context(), v, p.One.ID, audit.Query{Action: store.OAuthRefresh, From: now.Add(-timelineDays * 24 * time.Hour), Limit: 1000})
 	if err != nil {
 		return err
 	}

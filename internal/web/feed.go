@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
-	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
@@ -148,17 +147,4 @@ func (s *site) feedNow(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	s.show(w, r, http.StatusOK, feedView(p))
-}
-
-// mayAudit answers whoever may not read the log, on record.
-func (s *site) mayAudit(w http.ResponseWriter, r *http.Request, v visitor) bool {
-	err := identity.Allow(v.Caller, identity.AuditRead)
-	if err == nil {
-		return true
-	}
-	if kept := s.Audit.RefuseRead(r.Context(), v.Event(store.AuditRead, store.Target{Kind: "audit"}), err); kept != nil {
-		err = kept
-	}
-	s.refused(w, r, v, err)
-	return false
 }

@@ -11,7 +11,6 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
-	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
@@ -48,24 +47,8 @@ func (s *site) records(r *http.Request, v visitor, q audit.Query) (events []stor
 	if q.Target != "" {
 		target = store.Target{Kind: "credential", ID: q.Target}
 	}
-	record := func(outcome, reason string) error {
-		return s.DB.Write(r.Context(), func(tx *store.Tx) error {
-			ev := v.Event(store.AuditRead, target)
-			ev.Details = store.Details{store.Str("act", "search"), store.Int("records", int64(len(events)))}
-			if outcome != "" {
-				ev.Outcome, ev.Reason = outcome, reason
-			}
-			return tx.Record(ev)
-		})
-	}
-	if s.Audit == nil || s.DB == nil {
-		return nil, from, fault.New(fault.Unavailable, "not_here", "This instance does not read the audit log.")
-	}
-	if refusal := identity.Allow(v.Caller, identity.AuditRead); refusal != nil {
-		if err := record(store.OutcomeRefused, fault.Of(refusal).Code); err != nil {
-			return nil, from, err
-		}
-		return nil, from, refusal
+	if err := s.readsLog(r.Context(), v, target); err != nil {
+		return nil, from, err
 	}
 	q.Limit = 1000
 	for until := time.Now().Add(historyPatience); ; {
@@ -85,7 +68,7 @@ func (s *site) records(r *http.Request, v visitor, q audit.Query) (events []stor
 			break
 		}
 	}
-	return events, from, record("", "")
+	return events, from, s.Audit.RecordRead(r.Context(), v.Event(store.AuditRead, target), "search", len(events))
 }
 
 // requests shows how often each account was lent in the last day, by the hour.

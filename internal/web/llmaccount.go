@@ -78,7 +78,7 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 	p := &llmPage{Frame: s.frame(r, v, c.Name), Account: c, Summary: kindText(c), Write: s.changes(v, identity.CredentialWrite), Paused: c.Status == vault.Disabled}
 	p.Link = s.changes(v, identity.TrainWrite) && v.may(identity.CredentialRead)
 	p.Switch = p.Write && c.Status != vault.Compromised
-	p.Requests = s.Audit != nil && v.may(identity.AuditRead)
+	p.Requests = v.may(identity.AuditRead)
 	base := c.BaseURL
 	if base == "" {
 		base = "the provider's own"

@@ -3,8 +3,8 @@ package web
 import (
 	"net/http"
 
-	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
 
@@ -34,8 +34,9 @@ func (s *site) requestsPart(r *http.Request) (*requestsPart, error) {
 
 // requestsNow is the part alone, for a page that reads it again.
 func (s *site) requestsNow(w http.ResponseWriter, r *http.Request, v visitor) {
-	p, err := (*requestsPart)(nil), error(fault.New(fault.Forbidden, "forbidden", "Your role does not include the numbers of requests."))
-	if v.may(identity.MetricsRead) {
+	err := s.Identity.Permit(r.Context(), v.Caller, identity.MetricsRead, store.Target{Kind: "metrics"})
+	var p *requestsPart
+	if err == nil {
 		p, err = s.requestsPart(r)
 	}
 	if err != nil {

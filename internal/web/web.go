@@ -49,7 +49,7 @@ type Config struct {
 	Logins   *oauth.Logins
 	Vault    *vault.Room
 	Trains   *train.Room
-	// OAuth refreshes tokens and Audit is read; without one, its parts of pages are not shown.
+	// OAuth refreshes tokens; nil on an instance that does not. Audit is read.
 	OAuth *oauth.Room
 	Audit *audit.Log
 	// ClientIP says where a request came from, for the record; nil leaves that out.
