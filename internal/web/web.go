@@ -172,6 +172,7 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeServices(mux)
 	s.routeTokens(mux)
 	s.routeSettings(mux)
+	s.routeFilters(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
