@@ -69,7 +69,7 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 	if err != nil {
 		return nil, err
 	}
-	stands, err := s.standings(r, v, []vault.Credential{c})
+	stands, err := s.standings(r.Context(), v, []vault.Credential{c})
 	if err != nil {
 		return nil, err
 	}
