@@ -51,6 +51,8 @@ type Room struct {
 	turn chan struct{}
 	// work is the cost of a passphrase: scrypt takes 2^work steps.
 	work int
+	// unpack is what the files of an import may unpack to.
+	unpack int64
 }
 
 // New returns the room on the others.
@@ -58,7 +60,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Trains == nil {
 		return nil, errors.New("importer: a database, a vault and trains are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, trains: cfg.Trains, log: cfg.Log, now: cfg.Clock, turn: make(chan struct{}, 1), work: scryptWork}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, trains: cfg.Trains, log: cfg.Log, now: cfg.Clock, turn: make(chan struct{}, 1), work: scryptWork, unpack: maxUnpack}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -189,7 +191,7 @@ func (r *Room) read(req Request, most int) (*plan, error) {
 		}
 		given = &f
 	}
-	room := int64(maxUnpack)
+	room := r.unpack
 	for n, in := range req.Files {
 		f := &file{name: base(in.Name), data: in.Data, passphrase: req.Passphrase, label: req.Name, room: &room}
 		if err := f.unpack(); err != nil {
