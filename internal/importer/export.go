@@ -69,6 +69,11 @@ func (r *Room) Export(ctx context.Context, caller identity.Caller, req ExportReq
 			}
 			e.to = append(e.to, to)
 		}
+		if len(e.to) == len(req.Recipients) {
+			if _, err := age.Encrypt(io.Discard, e.to...); err != nil {
+				_ = f.With("/recipients", "cannot be used together: those that withstand quantum computers (age1pq1…) and others do not mix")
+			}
+		}
 	case utf8.RuneCountInString(req.Passphrase.Reveal()) < leastPassphrase || req.Passphrase.Len() > maxPassphrase:
 		_ = f.With("/passphrase", "must have "+strconv.Itoa(leastPassphrase)+" to "+strconv.Itoa(maxPassphrase)+" characters, unless there are recipients")
 	default:
