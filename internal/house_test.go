@@ -34,6 +34,8 @@ var floors = map[string]int{
 	"internal/store":    1,
 	"internal/outbound": 1, // its refusals are faults
 	"internal/jwt":      1, // takes keys as secrets
+	"internal/facts":    1, // reads secrets
+	"internal/generate": 1, // makes secrets
 	"internal/secret":   0,
 	"internal/fault":    0,
 	"internal/etag":     0,
@@ -89,6 +91,8 @@ var revealers = map[string]string{
 	"internal/keyring":  "wraps data keys",
 	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
 	"internal/train":    "applies a lease to a request",
+	"internal/facts":    "reads what may be told of a secret: whose a certificate is, the fingerprint of a key, where a connection string leads",
+	"internal/generate": "encrypts a key that it made with its passphrase; its test reads what was made",
 	"internal/oidc":     "sends state, nonce, verifier, code and client secret to a provider",
 	"internal/oauth":    "seals what a refresh brought, for the disk",
 	"internal/identity": "hashes and compares passwords and bearer secrets",

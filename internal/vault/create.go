@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"signalbox.dev/signalbox/internal/facts"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
@@ -43,10 +44,23 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	var p problems
 	meta := cloneMeta(d.Meta)
 	r.normalise(row, &meta, &p)
-	checkSecrets(row, d.Secrets, &p)
+	d.Generate.check(row, func(name string) bool { _, ok := d.Secrets[name]; return ok }, &p)
+	checkSecrets(row, d.Generate.planned(d.Secrets), &p)
 	checkNotes(d.Notes, &p)
 	if err := p.err(); err != nil {
 		return Credential{}, err
+	}
+	secrets, found, err := r.prepare(ctx, row, d)
+	if err != nil {
+		return Credential{}, err
+	}
+	checkSecrets(row, secrets, &p)
+	found.tell(&p)
+	if err := p.err(); err != nil {
+		return Credential{}, err
+	}
+	if meta.ExpiresAt == nil {
+		meta.ExpiresAt = endsOf(found.facts, slices.Collect(maps.Keys(secrets)))
 	}
 	var out Credential
 	store1 := func(tx *store.Tx, may verbs) error {
@@ -67,12 +81,12 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 		if err := s.insert(tx, notes); err != nil {
 			return err
 		}
-		if err := r.insertVersion(tx, caller, &s, version{secrets: d.Secrets}); err != nil {
+		if err := r.insertVersion(tx, caller, &s, version{secrets: secrets, facts: found.facts}); err != nil {
 			return err
 		}
 		ev := caller.Event(store.CredentialCreate, s.target())
 		ev.Fields = s.SecretFields
-		ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}
+		ev.Details = append(store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}, d.Generate.details()...)
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
@@ -196,21 +210,27 @@ type version struct {
 	reason       string
 	restoredFrom int64
 	refreshed    bool // made by a refresh, not by a person
+	facts        facts.Facts
+	details      store.Details // for the record
 }
 
 // insertVersion stores version s.Version, sealing each field to it, and fills the fields of s that follow from it.
 func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
 	s.Issued = tx.Now()
 	s.SecretFields = s.row.sorted(slices.Collect(maps.Keys(v.secrets)))
-	s.Suffix = suffix(s.row, v.secrets)
+	s.Suffix, s.Facts = suffix(s.row, v.secrets), v.facts
+	known, err := encodeFacts(v.facts)
+	if err != nil {
+		return err
+	}
 	fields, err := encodeList(s.SecretFields)
 	if err != nil {
 		return err
 	}
 	by := caller.Actor()
 	if _, err := tx.Exec(`INSERT INTO credential_versions (credential_id, version, fields, suffix, token_expires_at, reason, restored_from, created_by,
-		created_by_name, created_at, refreshed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now()), number01(v.refreshed)); err != nil {
+		created_by_name, created_at, refreshed, facts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now()), number01(v.refreshed), known); err != nil {
 		return err
 	}
 	for _, name := range s.SecretFields {
