@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"internal/incident": 7,
 	"internal/train":    6,
 	"internal/oauth":    5,
+	"internal/probe":    5,
 	"internal/vault":    4,
 	"internal/identity": 3,
 	"internal/audit":    3,
@@ -59,6 +60,7 @@ var sqlHomes = map[string]string{
 	"internal/store":           "owns the pools and every dialect difference",
 	"internal/store/storetest": "creates and drops test databases",
 	"internal/signalboxtest":   "creates and drops test databases",
+	"internal/probe":           "signs in at somebody else's PostgreSQL by pgconn, over a connection that outbound's guarded dialer has opened; it knows no statement",
 }
 
 // environmentHomes may read or change the process environment.
@@ -91,6 +93,7 @@ var revealers = map[string]string{
 	"internal/keyring":  "wraps data keys",
 	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
 	"internal/train":    "applies a lease to a request",
+	"internal/probe":    "sends a secret to the server that it is for",
 	"internal/facts":    "reads what may be told of a secret: whose a certificate is, the fingerprint of a key, where a connection string leads",
 	"internal/generate": "encrypts a key that it made with its passphrase; its test reads what was made",
 	"internal/oidc":     "sends state, nonce, verifier, code and client secret to a provider",

@@ -97,6 +97,8 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"cred rotate", "c%", password, "--secret-stdin password", typedSecret + "-2", "version 2 is in use now"},
 		{"cred history", "c%", nil, "", "", "IN USE"},
 		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
+		{"cred add", "k% --type ssh_key --generate", nil, "", "", "ssh-ed25519 AAAA"},
+		{"cred test", "k%", nil, "", "", "can be read and opened"},
 		{"cred grant", "c% --to person:operator@localhost --allow owner", nil, "", "", "owner, use, reveal, manage"},
 		{"cred rm", "c%", sure, "--yes", "", "Deleted password c%"},
 		{"notify channel add", "n% --kind webhook", []string{"(not shown): ", "https://hooks.example.com/" + typedSecret}, "--secret-stdin url", "https://hooks.example.com/" + typedSecret, "whsec_"},

@@ -16,8 +16,8 @@ import (
 )
 
 func (s *shell) credCommand() *cobra.Command {
-	return parent("cred", "Store, read, change, rotate, reveal and share credentials",
-		s.credAdd(), s.credGet(), s.credList(), s.credSearch(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal(), s.credGrant())
+	return parent("cred", "Store, read, change, rotate, reveal, test and share credentials",
+		s.credAdd(), s.credGet(), s.credList(), s.credSearch(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal(), s.credTest(), s.credGrant())
 }
 
 func (s *shell) credAdd() *cobra.Command {

@@ -222,6 +222,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"patch-credential":       `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
 		"rotate-credential":      `{"secrets":{"api_key":"k"},"reason":"r"}`,
 		"reveal-credential":      `{"field":"api_key","reason":"r"}`,
+		"test-credential":        `{"offline":true}`,
 		"create-train":           `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
 		"patch-train":            `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
 		"link-credential":        `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
