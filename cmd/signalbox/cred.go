@@ -37,6 +37,9 @@ func (s *shell) credAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := homeIDs(cmd.Context(), c, &draft.ClientID, &draft.ServiceID, &draft.InfrastructureID); err != nil {
+			return err
+		}
 		given, err := secrets.read(cmd.Context(), s, fields(row))
 		if err == nil && len(given) == 0 && row.AnyNames && term.IsTerminal(int(s.in.Fd())) {
 			given, err = s.askNamed(cmd.Context())
@@ -150,6 +153,9 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 		if err != nil {
 			return err
 		}
+		if err := homeIDs(cmd.Context(), c, &f.ClientID, &f.ServiceID, &f.InfrastructureID); err != nil {
+			return err
+		}
 		var page client.CredentialPage
 		if all {
 			page.Credentials, err = allCredentials(cmd.Context(), c, f)
@@ -180,9 +186,9 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 	flags.StringVar(&f.Tag, "tag", "", "only with this tag")
 	flags.StringVar(&f.Owner, "owner", "", "only of this owner")
 	flags.StringVar(&f.TrainID, "train", "", "only linked to this train")
-	flags.StringVar(&f.ClientID, "client", "", "only of this client")
-	flags.StringVar(&f.ServiceID, "service", "", "only of this service")
-	flags.StringVar(&f.InfrastructureID, "infrastructure", "", "only of this machine")
+	flags.StringVar(&f.ClientID, "client", "", "only of this client, by name or id")
+	flags.StringVar(&f.ServiceID, "service", "", "only of this service, by name or id")
+	flags.StringVar(&f.InfrastructureID, "infrastructure", "", "only of this infrastructure, by name or id")
 	flags.StringVar(&f.PluginName, "plugin", "", "only of this plugin")
 	flags.StringVar(&before, "expires-before", "", "only what expires before: a span such as 30d, or a time such as 2027-01-31T12:00:00Z")
 	if !strings.HasPrefix(use, "search") {
@@ -257,6 +263,9 @@ func (s *shell) credEdit() *cobra.Command {
 		}
 		c, _, err := s.client(cmd)
 		if err != nil {
+			return err
+		}
+		if err := homeIDs(cmd.Context(), c, patch.ClientID, patch.ServiceID, patch.InfrastructureID); err != nil {
 			return err
 		}
 		id, err := credentialID(cmd.Context(), c, args[0])

@@ -11,6 +11,7 @@ import (
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
 // filterCase is one filter of the list with drafts that it includes and drafts that it leaves out.
@@ -116,6 +117,7 @@ func TestCredentialFilters(t *testing.T) {
 					n++
 					draft := client.CredentialDraft{Type: "custom", Name: fmt.Sprint(name, " ", n), Secrets: map[string]string{"x": "y"}}
 					change(&draft)
+					storetest.Homes(t, h.db, draft.ClientID, draft.ServiceID, draft.InfrastructureID)
 					made, err := h.client.CreateCredential(ctx, draft)
 					require.NoError(t, err)
 					if after != nil {

@@ -5,23 +5,34 @@ type Action string
 
 // The actions.
 const (
-	AdminInit          Action = "admin.init"
-	AdminKeyring       Action = "admin.keyring"
-	AdminStart         Action = "admin.start"
-	AdminStop          Action = "admin.stop"
-	AuditSigner        Action = "audit.signer"
-	AuditRead          Action = "audit.read"
-	AuditExport        Action = "audit.export"
-	CredentialCreate   Action = "credential.create"
-	CredentialList     Action = "credential.list"
-	CredentialView     Action = "credential.view"
-	CredentialUpdate   Action = "credential.update"
-	CredentialRotate   Action = "credential.rotate"
-	CredentialDelete   Action = "credential.delete"
-	CredentialReveal   Action = "credential.reveal"
-	CredentialRefused  Action = "credential.refused"
-	CredentialCooling  Action = "credential.cooling"
-	CredentialGrant    Action = "credential.grant"
+	AdminInit         Action = "admin.init"
+	AdminKeyring      Action = "admin.keyring"
+	AdminStart        Action = "admin.start"
+	AdminStop         Action = "admin.stop"
+	AuditSigner       Action = "audit.signer"
+	AuditRead         Action = "audit.read"
+	AuditExport       Action = "audit.export"
+	CredentialCreate  Action = "credential.create"
+	CredentialList    Action = "credential.list"
+	CredentialView    Action = "credential.view"
+	CredentialUpdate  Action = "credential.update"
+	CredentialRotate  Action = "credential.rotate"
+	CredentialDelete  Action = "credential.delete"
+	CredentialReveal  Action = "credential.reveal"
+	CredentialRefused Action = "credential.refused"
+	CredentialCooling Action = "credential.cooling"
+	CredentialGrant   Action = "credential.grant"
+	ClientCreate      Action = "client.create"
+	ClientUpdate      Action = "client.update"
+	ClientDelete      Action = "client.delete"
+
+	ClientServiceCreate  Action = "service.create" // a client's application; service accounts are identity's
+	ClientServiceUpdate  Action = "service.update"
+	ClientServiceDelete  Action = "service.delete"
+	InfrastructureCreate Action = "infrastructure.create"
+	InfrastructureUpdate Action = "infrastructure.update"
+	InfrastructureDelete Action = "infrastructure.delete"
+
 	OAuthRefresh       Action = "oauth.refresh"
 	OAuthRecovery      Action = "oauth.recovery"
 	OAuthNeedsLogin    Action = "oauth.needs_login"
@@ -127,9 +138,18 @@ var actionRows = [...]ActionRow{
 	{CredentialRotate, "a credential got a new version of its secret"},
 	{CredentialDelete, "a credential was deleted and its sealed material destroyed"},
 	{CredentialReveal, "a secret field was decrypted for a person or a token, with the reason given"},
-	{CredentialRefused, "an act on a credential was refused"},
+	{CredentialRefused, "an act on a credential, or on a client, a service or infrastructure, was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{ClientCreate, "a client was stored"},
+	{ClientUpdate, "a client changed; the event names the fields"},
+	{ClientDelete, "a client that nothing belonged to was deleted, with what was granted on it"},
+	{ClientServiceCreate, "a service was stored"},
+	{ClientServiceUpdate, "a service changed; the event names the fields"},
+	{ClientServiceDelete, "a service that nothing belonged to was deleted, with what was granted on it"},
+	{InfrastructureCreate, "infrastructure was stored"},
+	{InfrastructureUpdate, "infrastructure changed; the event names the fields"},
+	{InfrastructureDelete, "infrastructure that nothing belonged to was deleted"},
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},

@@ -121,6 +121,7 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				}
 				d.Meta = Meta{Name: pick() + strconv.Itoa(rng.IntN(20)), Description: text(), Owner: text(), ClientID: text(), ServiceID: text(),
 					InfrastructureID: text(), PluginName: text()}
+				storetest.Homes(t, db, d.ClientID, d.ServiceID, d.InfrastructureID)
 				for range rng.IntN(3) {
 					d.Tags = append(d.Tags, pick())
 				}

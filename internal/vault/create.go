@@ -76,12 +76,13 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 		if err := tx.Record(ev); err != nil {
 			return err
 		}
-		if !may.all {
-			if err := lockScopes(tx, inherits(s.Meta)...); err != nil {
-				return err
-			}
+		if err := lockScopes(tx, s.scopes()...); err != nil {
+			return err
 		}
 		if err := mayMove(tx, caller, may, Meta{}, s.Meta, store.Target{Kind: targetKind}); err != nil {
+			return err
+		}
+		if err := belongs(tx, caller, may, Meta{}, s.Meta); err != nil {
 			return err
 		}
 		if err := may.mayBorrow(Meta{}, false, s.Meta, s.SecretFields); err != nil {
