@@ -120,7 +120,7 @@ func (s *shell) describe(c client.Credential) {
 		"internal URL", c.InternalURL, "port", port, "needs VPN", yes(c.RequiresVPN), "needs 2FA", yes(c.Requires2FA), "tags", strings.Join(c.Tags, ", "),
 		"owner", c.Owner, "client", c.ClientID, "service", c.ServiceID, "infrastructure", c.InfrastructureID, "plugin", c.PluginName, "notes", c.Notes,
 		"secret fields", strings.Join(c.SecretFields, ", "), "ends in", c.Suffix, "version", strconv.FormatInt(c.Version, 10),
-		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt),
+		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt), "to be rotated by", momentOf(c.RotationDueAt),
 		"stored", moment(c.CreatedAt), "changed", moment(c.UpdatedAt),
 	}
 	if o := c.OAuth; o != nil {
@@ -141,12 +141,15 @@ func (s *shell) credSearch() *cobra.Command {
 func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *cobra.Command {
 	var f client.CredentialFilter
 	var all bool
-	var before string
+	var before, rotateBefore string
 	cmd := s.remote(use, short, args, func(cmd *cobra.Command, args []string) (err error) {
 		if len(args) == 1 {
 			f.Q = args[0]
 		}
 		if f.ExpiresBefore, err = parseExpiry(before); err != nil {
+			return err
+		}
+		if f.RotationDueBefore, err = parseExpiry(rotateBefore); err != nil {
 			return err
 		}
 		c, _, err := s.client(cmd)
@@ -167,8 +170,15 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 		}
 		return s.show(page, func() {
 			t := table{head: []string{"NAME", "TYPE", "PROVIDER", "STATUS", "VERSION", "EXPIRES", "ID"}}
+			if f.RotationDueBefore != nil {
+				t.head[5] = "ROTATE BY"
+			}
 			for _, cred := range page.Credentials {
-				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(cred.ExpiresAt)), cred.ID)
+				ends := cred.ExpiresAt
+				if f.RotationDueBefore != nil {
+					ends = cred.RotationDueAt
+				}
+				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(ends)), cred.ID)
 			}
 			if len(page.Credentials) == 0 && f != (client.CredentialFilter{Limit: f.Limit}) {
 				s.note("No credentials match.")
@@ -191,6 +201,7 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 	flags.StringVar(&f.InfrastructureID, "infrastructure", "", "only of this infrastructure, by name or id")
 	flags.StringVar(&f.PluginName, "plugin", "", "only of this plugin")
 	flags.StringVar(&before, "expires-before", "", "only what expires before: a span such as 30d, or a time such as 2027-01-31T12:00:00Z")
+	flags.StringVar(&rotateBefore, "rotation-due-before", "", "only what is to be rotated before, overdue or not: a span such as 30d, or a time such as 2027-01-31T12:00:00Z")
 	if !strings.HasPrefix(use, "search") {
 		flags.StringVar(&f.Q, "search", "", "only where the metadata hold this text")
 	}

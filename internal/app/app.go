@@ -57,6 +57,7 @@ type App struct {
 	audit     *audit.Log
 	notify    *notify.Room
 	vault     *vault.Room
+	reminders *reminders
 	trains    *train.Room
 	logins    *oauth.Logins
 	oauth     *oauth.Room
@@ -154,6 +155,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	}
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
+	a.reminders.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
@@ -192,6 +194,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
 		return err
 	}
+	a.reminders = newReminders(a.vault.Remind, remindEvery, a.log)
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
@@ -261,6 +264,9 @@ func (a *App) Close() error {
 		}
 		if a.oauth != nil {
 			a.oauth.Close()
+		}
+		if a.reminders != nil {
+			a.reminders.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()

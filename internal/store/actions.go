@@ -5,26 +5,27 @@ type Action string
 
 // The actions.
 const (
-	AdminInit         Action = "admin.init"
-	AdminKeyring      Action = "admin.keyring"
-	AdminStart        Action = "admin.start"
-	AdminStop         Action = "admin.stop"
-	AuditSigner       Action = "audit.signer"
-	AuditRead         Action = "audit.read"
-	AuditExport       Action = "audit.export"
-	CredentialCreate  Action = "credential.create"
-	CredentialList    Action = "credential.list"
-	CredentialView    Action = "credential.view"
-	CredentialUpdate  Action = "credential.update"
-	CredentialRotate  Action = "credential.rotate"
-	CredentialDelete  Action = "credential.delete"
-	CredentialReveal  Action = "credential.reveal"
-	CredentialRefused Action = "credential.refused"
-	CredentialCooling Action = "credential.cooling"
-	CredentialGrant   Action = "credential.grant"
-	ClientCreate      Action = "client.create"
-	ClientUpdate      Action = "client.update"
-	ClientDelete      Action = "client.delete"
+	AdminInit          Action = "admin.init"
+	AdminKeyring       Action = "admin.keyring"
+	AdminStart         Action = "admin.start"
+	AdminStop          Action = "admin.stop"
+	AuditSigner        Action = "audit.signer"
+	AuditRead          Action = "audit.read"
+	AuditExport        Action = "audit.export"
+	CredentialCreate   Action = "credential.create"
+	CredentialList     Action = "credential.list"
+	CredentialView     Action = "credential.view"
+	CredentialUpdate   Action = "credential.update"
+	CredentialRotate   Action = "credential.rotate"
+	CredentialDelete   Action = "credential.delete"
+	CredentialReveal   Action = "credential.reveal"
+	CredentialRefused  Action = "credential.refused"
+	CredentialCooling  Action = "credential.cooling"
+	CredentialGrant    Action = "credential.grant"
+	CredentialReminder Action = "credential.reminder"
+	ClientCreate       Action = "client.create"
+	ClientUpdate       Action = "client.update"
+	ClientDelete       Action = "client.delete"
 
 	ClientServiceCreate  Action = "service.create" // a client's application; service accounts are identity's
 	ClientServiceUpdate  Action = "service.update"
@@ -141,6 +142,7 @@ var actionRows = [...]ActionRow{
 	{CredentialRefused, "an act on a credential, or on a client, a service or infrastructure, was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{CredentialReminder, "people were reminded that a credential expires or is to be rotated; the event names the date and the step in days"},
 	{ClientCreate, "a client was stored"},
 	{ClientUpdate, "a client changed; the event names the fields"},
 	{ClientDelete, "a client that nothing belonged to was deleted, with what was granted on it"},

@@ -135,6 +135,7 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					e := around()
 					d.ExpiresAt = &e
 				}
+				d.RotateEvery = max(0, rng.IntN(4)-1)
 				if d.Type == OAuth && rng.IntN(2) == 0 {
 					e := around()
 					d.OAuth.ExpiresAt = &e
@@ -207,6 +208,10 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					if rng.IntN(4) == 0 {
 						e := around()
 						f.ExpiresBefore = &e
+					}
+					if rng.IntN(4) == 0 {
+						e := at.AddDate(0, 0, rng.IntN(4)).Add(time.Duration(rng.IntN(3)-1) * time.Microsecond)
+						f.RotationDueBefore = &e
 					}
 					if rng.IntN(4) == 0 && len(ids) > 0 {
 						f.IDs = []string{store.NewID(credentialPrefix)}

@@ -64,7 +64,8 @@ type Room struct {
 	now    func() time.Time
 	trains Trains
 
-	catalog *catalog
+	catalog   *catalog
+	reminders reminders
 }
 
 // New returns the vault on a database and a keyring. It follows the change feed of the database.
