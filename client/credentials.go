@@ -56,6 +56,7 @@ type Credential struct {
 	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
 	RotateEveryDays  int        `json:"rotate_every_days,omitempty"`
 	LastRotatedAt    *time.Time `json:"last_rotated_at,omitempty"`
+	RotationDueAt    *time.Time `json:"rotation_due_at,omitempty" doc:"When it is to be rotated: rotate_every_days after it was last rotated, or stored."`
 	CreatedAt        time.Time  `json:"created_at"`
 	UpdatedAt        time.Time  `json:"updated_at"`
 	// ETag names this state; give it as IfMatch to change only what you have read. It travels as a header.
@@ -154,7 +155,7 @@ type CredentialFilter struct {
 	Type, Provider, ClientID, ServiceID, InfrastructureID string
 	TrainID                                               string // only what is linked to this train (slug or id)
 	Owner, PluginName, Tag, Status, Health                string
-	ExpiresBefore                                         *time.Time
+	ExpiresBefore, RotationDueBefore                      *time.Time
 	Q                                                     string // words that must occur in the metadata
 	Limit                                                 int    // 0 means 100; at most 1000
 	Cursor                                                string
@@ -170,6 +171,7 @@ func (f CredentialFilter) query() url.Values {
 		setText(q, name, v)
 	}
 	setTime(q, "expires_before", f.ExpiresBefore)
+	setTime(q, "rotation_due_before", f.RotationDueBefore)
 	setInt(q, "limit", f.Limit)
 	setInt(q, "skip", f.Skip)
 	return q

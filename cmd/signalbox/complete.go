@@ -12,6 +12,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
 // completing bounds how long the Tab key may take. Without an answer there are no suggestions, and no word about it: an error in the middle
@@ -24,7 +25,7 @@ type suggest func(ctx context.Context, c *client.Client, args []string) []cobra.
 // completions gives every command of the tree suggestions for its arguments, by the words of its usage line, and for its flags.
 func (s *shell) completions(root *cobra.Command) {
 	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames, "GROUP": groupNames,
-		"SERVICE-ACCOUNT": serviceAccountNames}
+		"SERVICE-ACCOUNT": serviceAccountNames, "CLIENT": homeNames(clientHomes()), "SERVICE": homeNames(serviceHomes()), "INFRASTRUCTURE": homeNames(infrastructureHomes())}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "health": healthNames(), "status": {"active", "expiring", "expired", "disabled", "compromised"},
 		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
@@ -46,9 +47,19 @@ func (s *shell) completions(root *cobra.Command) {
 				return s.complete(cmd, live[strings.Trim(wants[len(args)], "[]")], args)
 			}
 		}
+		if c.Flags().Lookup("kind") != nil && c.Parent().Name() == "infra" {
+			_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(vault.InfrastructureKinds(), cobra.ShellCompDirectiveNoFileComp))
+		}
 		for name, words := range fixed {
 			if c.Flags().Lookup(name) != nil {
 				_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // fails when there is one
+			}
+		}
+		for flag, kind := range map[string]homes{"client": clientHomes(), "service": serviceHomes(), "infrastructure": infrastructureHomes()} {
+			if c.Flags().Lookup(flag) != nil {
+				_ = c.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+					return s.complete(cmd, homeNames(kind), nil)
+				})
 			}
 		}
 		if c.Flags().Lookup("train") != nil {
@@ -187,4 +198,18 @@ func scopeNames() (out []cobra.Completion) {
 		out = append(out, cobra.CompletionWithDesc(string(p.Permission), p.Meaning))
 	}
 	return out
+}
+
+// homeNames suggests the clients, services or infrastructure there are.
+func homeNames(k homes) suggest {
+	return func(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+		items, _, err := k.list(ctx, c, client.HomeFilter{Limit: 1000})
+		if err != nil {
+			return nil
+		}
+		for _, h := range items {
+			out = append(out, h.name)
+		}
+		return out
+	}
 }

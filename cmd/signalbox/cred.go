@@ -38,6 +38,9 @@ func (s *shell) credAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := homeIDs(cmd.Context(), c, &draft.ClientID, &draft.ServiceID, &draft.InfrastructureID); err != nil {
+			return err
+		}
 		if draft.Generate, err = made.specs(row); err != nil {
 			return err
 		}
@@ -129,7 +132,7 @@ func (s *shell) describe(c client.Credential) {
 		"internal URL", c.InternalURL, "port", port, "needs VPN", yes(c.RequiresVPN), "needs 2FA", yes(c.Requires2FA), "tags", strings.Join(c.Tags, ", "),
 		"owner", c.Owner, "client", c.ClientID, "service", c.ServiceID, "infrastructure", c.InfrastructureID, "plugin", c.PluginName, "notes", c.Notes,
 		"secret fields", strings.Join(c.SecretFields, ", "), "ends in", c.Suffix, "version", strconv.FormatInt(c.Version, 10),
-		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt),
+		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt), "to be rotated by", momentOf(c.RotationDueAt),
 		"stored", moment(c.CreatedAt), "changed", moment(c.UpdatedAt),
 	}
 	if o := c.OAuth; o != nil {
@@ -157,7 +160,7 @@ func (s *shell) credSearch() *cobra.Command {
 func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *cobra.Command {
 	var f client.CredentialFilter
 	var all bool
-	var before string
+	var before, rotateBefore string
 	cmd := s.remote(use, short, args, func(cmd *cobra.Command, args []string) (err error) {
 		if len(args) == 1 {
 			f.Q = args[0]
@@ -165,8 +168,14 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 		if f.ExpiresBefore, err = parseExpiry(before); err != nil {
 			return err
 		}
+		if f.RotationDueBefore, err = parseExpiry(rotateBefore); err != nil {
+			return err
+		}
 		c, _, err := s.client(cmd)
 		if err != nil {
+			return err
+		}
+		if err := homeIDs(cmd.Context(), c, &f.ClientID, &f.ServiceID, &f.InfrastructureID); err != nil {
 			return err
 		}
 		var page client.CredentialPage
@@ -180,8 +189,15 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 		}
 		return s.show(page, func() {
 			t := table{head: []string{"NAME", "TYPE", "PROVIDER", "STATUS", "VERSION", "EXPIRES", "ID"}}
+			if f.RotationDueBefore != nil {
+				t.head[5] = "ROTATE BY"
+			}
 			for _, cred := range page.Credentials {
-				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(cred.ExpiresAt)), cred.ID)
+				ends := cred.ExpiresAt
+				if f.RotationDueBefore != nil {
+					ends = cred.RotationDueAt
+				}
+				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(ends)), cred.ID)
 			}
 			if len(page.Credentials) == 0 && f != (client.CredentialFilter{Limit: f.Limit}) {
 				s.note("No credentials match.")
@@ -199,11 +215,12 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 	flags.StringVar(&f.Tag, "tag", "", "only with this tag")
 	flags.StringVar(&f.Owner, "owner", "", "only of this owner")
 	flags.StringVar(&f.TrainID, "train", "", "only linked to this train")
-	flags.StringVar(&f.ClientID, "client", "", "only of this client")
-	flags.StringVar(&f.ServiceID, "service", "", "only of this service")
-	flags.StringVar(&f.InfrastructureID, "infrastructure", "", "only of this machine")
+	flags.StringVar(&f.ClientID, "client", "", "only of this client, by name or id")
+	flags.StringVar(&f.ServiceID, "service", "", "only of this service, by name or id")
+	flags.StringVar(&f.InfrastructureID, "infrastructure", "", "only of this infrastructure, by name or id")
 	flags.StringVar(&f.PluginName, "plugin", "", "only of this plugin")
 	flags.StringVar(&before, "expires-before", "", "only what expires before: a span such as 30d, or a time such as 2027-01-31T12:00:00Z")
+	flags.StringVar(&rotateBefore, "rotation-due-before", "", "only what is to be rotated before, overdue or not: a span such as 30d, or a time such as 2027-01-31T12:00:00Z")
 	if !strings.HasPrefix(use, "search") {
 		flags.StringVar(&f.Q, "search", "", "only where the metadata hold this text")
 	}
@@ -276,6 +293,9 @@ func (s *shell) credEdit() *cobra.Command {
 		}
 		c, _, err := s.client(cmd)
 		if err != nil {
+			return err
+		}
+		if err := homeIDs(cmd.Context(), c, patch.ClientID, patch.ServiceID, patch.InfrastructureID); err != nil {
 			return err
 		}
 		id, err := credentialID(cmd.Context(), c, args[0])

@@ -31,9 +31,9 @@ func textFields() []textField {
 		{"external-url", "address from outside", func(d *draft) *string { return &d.ExternalURL }, func(p *patch) **string { return &p.ExternalURL }},
 		{"internal-url", "address from inside", func(d *draft) *string { return &d.InternalURL }, func(p *patch) **string { return &p.InternalURL }},
 		{"owner", "who answers for it", func(d *draft) *string { return &d.Owner }, func(p *patch) **string { return &p.Owner }},
-		{"client", "id of the client whose it is", func(d *draft) *string { return &d.ClientID }, func(p *patch) **string { return &p.ClientID }},
-		{"service", "id of the service whose it is", func(d *draft) *string { return &d.ServiceID }, func(p *patch) **string { return &p.ServiceID }},
-		{"infrastructure", "id of the machine whose it is", func(d *draft) *string { return &d.InfrastructureID }, func(p *patch) **string { return &p.InfrastructureID }},
+		{"client", "client whose it is, by name or id", func(d *draft) *string { return &d.ClientID }, func(p *patch) **string { return &p.ClientID }},
+		{"service", "service whose it is, by name or id", func(d *draft) *string { return &d.ServiceID }, func(p *patch) **string { return &p.ServiceID }},
+		{"infrastructure", "infrastructure whose it is, by name or id", func(d *draft) *string { return &d.InfrastructureID }, func(p *patch) **string { return &p.InfrastructureID }},
 		{"plugin", "plugin that it was made for", func(d *draft) *string { return &d.PluginName }, func(p *patch) **string { return &p.PluginName }},
 	}
 }

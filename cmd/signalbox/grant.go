@@ -55,8 +55,8 @@ func (s *shell) credGrant() *cobra.Command {
 		}
 		return s.show(now, func() { s.showGrants(now) })
 	})
-	cmd.Flags().StringVar(&ofClient, "client", "", "in place of a credential: all that this client has")
-	cmd.Flags().StringVar(&ofService, "service", "", "in place of a credential: all that this service has")
+	cmd.Flags().StringVar(&ofClient, "client", "", "in place of a credential: all that this client has, by name or id")
+	cmd.Flags().StringVar(&ofService, "service", "", "in place of a credential: all that this service has, by name or id")
 	cmd.Flags().StringSliceVar(&allow, "allow", nil, "what they may from now on: use, reveal, manage, or owner for all three (may be given several times)")
 	cmd.Flags().StringSliceVar((*[]string)(&to), "to", nil, "to whom, as person:ada@example.com, group:ops, train:web or service-account:ci")
 	cmd.Flags().StringSliceVar((*[]string)(&revoke), "revoke", nil, "from whom everything is taken back, written as in --to")
@@ -98,6 +98,9 @@ func grantScope(ctx context.Context, c *client.Client, args []string, ofClient, 
 			func(ctx context.Context) (client.Grants, error) { return get(ctx, id) },
 			func(ctx context.Context, d client.GrantsDraft) (client.Grants, error) { return set(ctx, id, d) },
 		}
+	}
+	if err := homeIDs(ctx, c, &ofClient, &ofService, nil); err != nil {
+		return grantedOn{}, err
 	}
 	switch {
 	case ofClient != "":

@@ -143,6 +143,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addKeys()
 	s.addTokens()
 	s.addGrants()
+	s.addHomes()
 	s.addGroups()
 	s.addServiceAccounts()
 	s.addUsers()

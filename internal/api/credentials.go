@@ -43,6 +43,7 @@ type CredentialQuery struct {
 	Status           credentialStatus `query:"status" doc:"Only those in this state."`
 	Health           credentialHealth `query:"health" doc:"Only OAuth credentials of this health."`
 	ExpiresBefore    time.Time        `query:"expires_before" doc:"Only those that expire before this time."`
+	RotationBefore   time.Time        `query:"rotation_due_before" doc:"Only those that are to be rotated before this time, overdue or not."`
 	Q                string           `query:"q" maxLength:"200" doc:"Words that must occur in the metadata."`
 }
 
@@ -103,7 +104,7 @@ func (s *service) listCredentialsByClient(ctx context.Context, caller identity.C
 func (s *service) credentials(ctx context.Context, caller identity.Caller, clientID string, in CredentialQuery) (*credentialPage, error) {
 	f := vault.Filter{
 		Type: vault.Type(in.Type), Provider: in.Provider, ClientID: clientID, ServiceID: in.ServiceID, InfrastructureID: in.InfrastructureID,
-		Owner: in.Owner, PluginName: in.PluginName, Tag: in.Tag, Status: vault.Status(in.Status), Health: vault.Health(in.Health), ExpiresBefore: instant(in.ExpiresBefore), Q: in.Q,
+		Owner: in.Owner, PluginName: in.PluginName, Tag: in.Tag, Status: vault.Status(in.Status), Health: vault.Health(in.Health), ExpiresBefore: instant(in.ExpiresBefore), RotationDueBefore: instant(in.RotationBefore), Q: in.Q,
 		Limit: in.Limit, Cursor: in.Cursor, Skip: in.Skip,
 	}
 	if in.TrainID != "" {

@@ -11,6 +11,7 @@ import (
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
 // filterCase is one filter of the list with drafts that it includes and drafts that it leaves out.
@@ -69,6 +70,8 @@ func filterCases(t *testing.T, h *house) map[string]filterCase {
 			func(d *client.CredentialDraft) { d.ExpiresAt, d.Tags = &past, []string{"near"} }, nil, false},
 		"status active": {client.CredentialFilter{Status: "active", Tag: "well"}, func(d *client.CredentialDraft) { d.ExpiresAt, d.Tags = at(2060), []string{"well"} },
 			func(d *client.CredentialDraft) { d.ExpiresAt, d.Tags = &soon, []string{"well"} }, nil, false},
+		"rotation_due_before": {client.CredentialFilter{RotationDueBefore: ptr(time.Now().AddDate(0, 0, 30))}, func(d *client.CredentialDraft) { d.RotateEveryDays = 7 },
+			func(d *client.CredentialDraft) { d.RotateEveryDays = 90 }, nil, false},
 		"health": {client.CredentialFilter{Health: "needs_login", Tag: "connection"}, func(d *client.CredentialDraft) {
 			d.Type, d.Secrets, d.Tags, d.OAuth = "oauth", map[string]string{"access_token": "t"}, []string{"connection"}, &client.OAuth{ExpiresAt: &past}
 		}, func(d *client.CredentialDraft) {
@@ -116,6 +119,7 @@ func TestCredentialFilters(t *testing.T) {
 					n++
 					draft := client.CredentialDraft{Type: "custom", Name: fmt.Sprint(name, " ", n), Secrets: map[string]string{"x": "y"}}
 					change(&draft)
+					storetest.Homes(t, h.db, draft.ClientID, draft.ServiceID, draft.InfrastructureID)
 					made, err := h.client.CreateCredential(ctx, draft)
 					require.NoError(t, err)
 					if after != nil {

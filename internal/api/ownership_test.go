@@ -45,6 +45,24 @@ func ownership() map[string]reachRow {
 		"put-client-grants":          {404, 404, 404, 0, 404},
 		"get-service-grants":         {404, 404, 404, 0, 404},
 		"put-service-grants":         {404, 404, 404, 0, 404},
+		"get-client":                 {404, 0, 0, 0, 404}, // the relation is to a credential that names it; one's own names none
+		"patch-client":               {404, 403, 403, 403, 404},
+		"put-client":                 {404, 403, 403, 403, 404},
+		"delete-client":              {404, 403, 403, 403, 404},
+		"list-clients":               {0, 0, 0, 0, 0},
+		"create-client":              {403, 403, 403, 403, 403},
+		"get-service":                {404, 0, 0, 0, 404},
+		"patch-service":              {404, 403, 403, 403, 404},
+		"put-service":                {404, 403, 403, 403, 404},
+		"delete-service":             {404, 403, 403, 403, 404},
+		"list-services":              {0, 0, 0, 0, 0},
+		"create-service":             {403, 403, 403, 403, 403},
+		"get-infrastructure":         {404, 0, 0, 0, 404},
+		"patch-infrastructure":       {404, 403, 403, 403, 404},
+		"put-infrastructure":         {404, 403, 403, 403, 404},
+		"delete-infrastructure":      {404, 403, 403, 403, 404},
+		"list-infrastructure":        {0, 0, 0, 0, 0},
+		"create-infrastructure":      {403, 403, 403, 403, 403},
 		"list-credentials":           {0, 0, 0, 0, 0}, // with the credential, or without it
 		"list-credentials-by-client": {0, 0, 0, 0, 0},
 		"create-credential":          {403, 403, 403, 403, 403}, // the sample is put under a client; TestStoryGrants shows the rest
@@ -121,18 +139,19 @@ func (h *house) related(d *document, o operation, l limited, relation string) (c
 	h.t.Helper()
 	ctx := h.t.Context()
 	verb, way, _ := strings.Cut(relation, " ")
-	w := world{member: h.user.ID, trainSlug: "nowhere", client: store.NewID("c"), serviceID: store.NewID("v"), provider: l.provider}
+	w := world{member: h.user.ID, trainSlug: "nowhere", provider: l.provider}
+	w.client, w.serviceID, w.infrastructure = h.homes()
 	as := h.client
 	draft := client.CredentialDraft{Type: "api_key", Name: store.NewID("a"), Provider: "anthropic", Secrets: map[string]string{"api_key": "sk-ant-planted-0123456789"}}
 	if verb == "own" {
 		as = h.as(l.token)
-	} else {
-		draft.ClientID, draft.ServiceID = w.client, w.serviceID
+	} else if verb != "none" || !slices.Contains([]string{"delete-client", "delete-service", "delete-infrastructure"}, o.ID) { // an operator must be able to
+		draft.ClientID, draft.ServiceID, draft.InfrastructureID = w.client, w.serviceID, w.infrastructure
 	}
 	switch o.ID {
 	case "get-connection", "refresh-credential":
 		oauth := oauthSample(draft.Name, w.provider)
-		oauth.ClientID, oauth.ServiceID = draft.ClientID, draft.ServiceID
+		oauth.ClientID, oauth.ServiceID, oauth.InfrastructureID = draft.ClientID, draft.ServiceID, draft.InfrastructureID
 		draft = oauth
 	case "finish-login":
 		w.state = h.consented(h.as(l.token), w.provider)
@@ -185,7 +204,11 @@ func (h *house) related(d *document, o operation, l limited, relation string) (c
 		body, err = json.Marshal(client.GrantsDraft{Grants: list})
 		require.NoError(h.t, err)
 	}
-	return made.ID, w.target(o), body
+	target = w.target(o)
+	if strings.HasPrefix(o.ID, "list-credentials") {
+		target += "?limit=1000" // those of the rows before are there as well
+	}
+	return made.ID, target, body
 }
 
 func (h *house) otherGroup() string {

@@ -267,11 +267,14 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},
+				{"client_id", "client_00000000000000000000000000"}, {"client_id", "planted"}, {"client_id", strings.Repeat("a", 3000)}, {"client_id", "\u00e4\U0001F511"},
+				{"service_id", "service_00000000000000000000000000"}, {"service_id", "planted"}, {"service_id", "'; DROP TABLE users"},
+				{"infrastructure_id", "infra_00000000000000000000000000"}, {"infrastructure_id", "planted"}, {"infrastructure_id", strings.Repeat("a", 3000)},
 				{"key_id", "key_00000000000000000000000000"}, {"key_id", "planted"},
 			} {
 				target, ok := w.targetWith(o, change.name, change.value)
 				listed := o.ID == "list-audit-logs-by-credential" || o.ID == "list-audit-logs-by-user"
-				if !ok || listed && strings.HasSuffix(change.value, "0000") {
+				if !ok || listed && strings.HasSuffix(change.value, "0000") || o.ID == "list-credentials-by-client" {
 					continue // a list of what nobody did is empty
 				}
 				tried++

@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
@@ -23,7 +22,7 @@ type world struct {
 	setup, user, session, invitation         string
 	channel, hooks                           string
 	group, member, service                   string
-	client, serviceID                        string // texts that credentials are put under
+	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
 	passkey, code, sso                       string
 	provider, state, device, connected       string // of OAuth
@@ -71,6 +70,7 @@ func (h *house) world() world {
 	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
 	require.NoError(h.t, err)
 	w.group, w.member, w.service = group.ID, w.user, account.ID
+	w.client, w.serviceID, w.infrastructure = h.homes()
 	if list, err := h.client.ListSSOProviders(ctx); err == nil && len(list) > 10 { // there may be only so many
 		for _, p := range list {
 			require.NoError(h.t, h.client.DeleteSSOProvider(ctx, p.ID))
@@ -81,6 +81,18 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.sso = p.ID
 	return w
+}
+
+// homes makes a client, a service and infrastructure, and returns their ids.
+func (h *house) homes() (clientID, serviceID, infrastructureID string) {
+	h.t.Helper()
+	c, err := h.client.CreateCustomer(h.t.Context(), client.CustomerDraft{Name: store.NewID("c")})
+	require.NoError(h.t, err)
+	s, err := h.client.CreateService(h.t.Context(), client.ServiceDraft{Name: store.NewID("s")})
+	require.NoError(h.t, err)
+	i, err := h.client.CreateInfrastructure(h.t.Context(), client.InfrastructureDraft{Name: store.NewID("i")})
+	require.NoError(h.t, err)
+	return c.ID, s.ID, i.ID
 }
 
 // roomForProvider adds a provider; there may be 200, and those of earlier worlds are used up.
@@ -168,8 +180,8 @@ func (h *house) asker(o operation) string {
 // target fills the parameters of an operation's path.
 func (w world) target(o operation) string {
 	fill := map[string]string{
-		"{client_id}": cmp.Or(w.client, "acme"), "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
-		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": cmp.Or(w.serviceID, "billing"),
+		"{client_id}": w.client, "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
+		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": w.serviceID, "{infrastructure_id}": w.infrastructure,
 	}
 	switch {
 	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
@@ -217,7 +229,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	text := map[string]string{
 		"create-credential": `{"type":"oauth","name":"n","provider":"p","description":"d","username":"u","base_url":"https://a.example.com","hosts":["a.example.com"],
 			"external_url":"https://b.example.com","internal_url":"https://c.example.com","port":1,"requires_vpn":true,"requires_2fa":true,"tags":["t"],"notes":"n","owner":"o",
-			"client_id":"c","service_id":"s","infrastructure_id":"i","plugin_name":"p","expires_at":"2090-01-01T00:00:00Z","rotate_every_days":1,
+			"client_id":"` + w.client + `","service_id":"` + w.serviceID + `","infrastructure_id":"` + w.infrastructure + `","plugin_name":"p","expires_at":"2090-01-01T00:00:00Z","rotate_every_days":1,
 			"oauth":{"expires_at":"2090-01-01T00:00:00Z","scopes":["s"],"client_id":"c","token_endpoint":"https://t.example.com","token_endpoint_auth_method":"none","token_request_format":"json"},
 			"secrets":{"access_token":"a"}}`,
 		"patch-credential":       `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
@@ -237,6 +249,12 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"put-credential-grants":  `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true,"owner":true}]}`,
 		"put-client-grants":      `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true}]}`,
 		"put-service-grants":     `{"grants":[{"grantee":{"kind":"person","id":"` + w.member + `"},"use":true,"reveal":true,"manage":true}]}`,
+		"create-client":          `{"name":"` + store.NewID("n") + `","description":"d","contact":"c"}`,
+		"patch-client":           `{"name":"` + store.NewID("n") + `","description":"d","contact":"c"}`,
+		"create-service":         `{"name":"` + store.NewID("n") + `","description":"d","client_id":"` + w.client + `","url":"https://a.example.com"}`,
+		"patch-service":          `{"name":"` + store.NewID("n") + `","description":"d","client_id":null,"url":"https://a.example.com"}`,
+		"create-infrastructure":  `{"name":"` + store.NewID("n") + `","description":"d","client_id":"` + w.client + `","kind":"network","address":"a"}`,
+		"patch-infrastructure":   `{"name":"` + store.NewID("n") + `","description":"d","client_id":null,"kind":"device","address":"a"}`,
 		"create-group":           `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"patch-group":            `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"add-group-member":       `{"user_id":"` + w.member + `"}`,
@@ -283,6 +301,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	text["refresh-credential"] = `{"force":false}`
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	text["put-sso-provider"] = text["patch-sso-provider"]
+	text["put-client"], text["put-service"], text["put-infrastructure"] = text["patch-client"], text["patch-service"], text["patch-infrastructure"]
 	if text[o.ID] == "" {
 		return nil
 	}

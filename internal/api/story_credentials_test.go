@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
 // acts returns the newest n acts as "action outcome", the newest last, without the reads of the log.
@@ -155,6 +156,7 @@ func TestStoryOAuth(t *testing.T) {
 func TestStoryPassword(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ctx := t.Context()
+		storetest.Homes(t, h.db, "acme", "", "")
 		made, err := h.client.CreateCredential(ctx, client.CredentialDraft{
 			Type: "password", Name: "Gitea Admin", Username: "admin", ExternalURL: "https://git.example.com", Requires2FA: true, ClientID: "acme",
 			Secrets: map[string]string{"password": "planted \u0000 pass\u2028wörd \U0001F511"},

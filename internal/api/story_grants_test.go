@@ -58,6 +58,7 @@ func TestStoryTrainGrants(t *testing.T) {
 		require.Contains(t, actions, store.TrainUnlink)
 
 		// A grant on the client does as well, for as long as one of the two stands.
+		storetest.Homes(t, h.db, "acme", "", "")
 		_, err = h.client.UpdateCredential(ctx, cred, client.CredentialPatch{ClientID: ptr("acme")})
 		require.NoError(t, err)
 		_, err = h.client.SetClientGrants(ctx, "acme", client.GrantsDraft{Grants: []client.GrantDraft{train}})

@@ -59,6 +59,7 @@ type App struct {
 	audit     *audit.Log
 	notify    *notify.Room
 	vault     *vault.Room
+	reminders *reminders
 	trains    *train.Room
 	probes    *probe.Room
 	logins    *oauth.Logins
@@ -157,6 +158,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	}
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
+	a.reminders.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
@@ -198,6 +200,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.probes, err = probe.New(probe.Config{Vault: a.vault, Policy: policy, Log: a.log}); err != nil {
 		return err
 	}
+	a.reminders = newReminders(a.vault.Remind, remindEvery, a.log)
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
@@ -271,6 +274,9 @@ func (a *App) Close() error {
 		}
 		if a.oauth != nil {
 			a.oauth.Close()
+		}
+		if a.reminders != nil {
+			a.reminders.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()

@@ -191,6 +191,15 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		put(notifyAttempts, float64(n), string(at.Channel), at.Outcome)
 	}
 	put(notifyOldest, a.notifyWaitsAt(time.Now()).Seconds())
+	told, last := a.vault.Reminders()
+	for at, n := range told {
+		put(remindersTold, float64(n), string(at.About), strconv.Itoa(at.Step))
+	}
+	lastPass := 0.0
+	if !last.IsZero() {
+		lastPass = float64(last.Unix())
+	}
+	put(remindersLast, lastPass)
 	for kind, n := range a.identity.Failures() {
 		put(authFailures, float64(n), kind)
 	}

@@ -62,6 +62,8 @@ const (
 	oauthOwed
 	notifyAttempts
 	notifyOldest
+	remindersTold
+	remindersLast
 	apiRequests
 	apiDuration
 	authFailures
@@ -150,6 +152,10 @@ var metricTable = [metricCount]Metric{
 		Help: "Attempts of this instance to deliver a notification, by the kind of channel (slack, webhook, email) and by how they ended: delivered, retried or failed (given up)."},
 	notifyOldest: {Name: "signalbox_notify_oldest_waiting_seconds", Type: gauge, Unit: "seconds",
 		Help: "Age of the oldest notification that waits for an enabled channel, of all instances; 0 when none waits."},
+	remindersTold: {Name: "signalbox_credential_reminders_total", Type: counter, Unit: "reminders", Labels: []string{"about", "step"},
+		Help: "Reminders that this instance has stored, of an expiry or a rotation, by their step: days before the date, 0 on the day, -1 overdue."},
+	remindersLast: {Name: "signalbox_credential_reminders_last_timestamp_seconds", Type: gauge, Unit: "seconds",
+		Help: "When this instance last went through all credentials for reminders, as Unix time; 0 before that."},
 	apiRequests: {Name: "signalbox_api_requests_total", Type: counter, Unit: "requests", Labels: []string{"method", "route", "class"},
 		Help: "Requests under /api, by the operation's method and path pattern (unmatched when there was none) and by the class of the status."},
 	apiDuration: {Name: "signalbox_api_request_duration_seconds", Type: histogram, Unit: "seconds", Labels: []string{"method", "route"}, buckets: quickBuckets,

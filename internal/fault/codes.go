@@ -68,6 +68,7 @@ var codes = [...]Code{
 	{"key_active", Conflict, "only a revoked key can be purged"},
 	{"login_required", Conflict, "the account cannot be refreshed; a person must log in at its provider again"},
 	{"train_in_use", Conflict, "the train still has links or active keys"},
+	{"in_use", Conflict, "credentials, services or infrastructure still belong to it; the errors count and name them"},
 	{"not_revealable", Conflict, "the credential has no such secret field"},
 	{"credential_tampered", Conflict, "the credential was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew"},
 	{"state_conflict", Conflict, "the thing changed meanwhile, or is in a state that forbids this"},

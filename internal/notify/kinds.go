@@ -17,6 +17,9 @@ const (
 	FactorsReset   Kind = "second_factors.reset"
 	RefreshReused  Kind = "refresh_token.reused"
 	LoginNeeded    Kind = "account.login_needed"
+
+	CredentialExpiry   Kind = "credential.expiry"
+	CredentialRotation Kind = "credential.rotation"
 )
 
 // Severity orders messages by how urgent they are.
@@ -63,6 +66,8 @@ var kinds = [...]KindRow{
 	{FactorsReset, "an administrator, or the command line on the server, removed the second factors of a person", Warning, 0, "never de-duplicated"},
 	{RefreshReused, "a refresh token came a second time, so that its session ended: two have it", Critical, 0, "never de-duplicated"},
 	{LoginNeeded, "a provider refuses to refresh an account, so that a person must log in again", Critical, 24 * time.Hour, "the account and the version of its secret"},
+	{CredentialExpiry, "a credential expires in 30 or 14 days (info), in 7 days, tomorrow or today (warning), or has expired (critical)", Warning, 0, "never de-duplicated: each step is told once for a date"},
+	{CredentialRotation, "a credential is to be rotated by its plan in 30 or 14 days (info), in 7 days, tomorrow or today, or that day is over (warning)", Warning, 0, "never de-duplicated: each step is told once for a date"},
 }
 
 func kindRow(k Kind) (KindRow, bool) {

@@ -26,6 +26,18 @@ const (
 	CredentialImport   Action = "credential.import"
 	CredentialCompare  Action = "credential.compare"
 	CredentialExport   Action = "credential.export"
+	CredentialReminder Action = "credential.reminder"
+	ClientCreate       Action = "client.create"
+	ClientUpdate       Action = "client.update"
+	ClientDelete       Action = "client.delete"
+
+	ClientServiceCreate  Action = "service.create" // a client's application; service accounts are identity's
+	ClientServiceUpdate  Action = "service.update"
+	ClientServiceDelete  Action = "service.delete"
+	InfrastructureCreate Action = "infrastructure.create"
+	InfrastructureUpdate Action = "infrastructure.update"
+	InfrastructureDelete Action = "infrastructure.delete"
+
 	OAuthRefresh       Action = "oauth.refresh"
 	OAuthRecovery      Action = "oauth.recovery"
 	OAuthNeedsLogin    Action = "oauth.needs_login"
@@ -135,12 +147,22 @@ var actionRows = [...]ActionRow{
 	{CredentialDelete, "a credential was deleted and its sealed material destroyed"},
 	{CredentialReveal, "a secret field was decrypted for a person or a token, with the reason given"},
 	{CredentialTest, "a credential was tried where it is used: pending before anything leaves, then ok, or failed with the outcome (refused, unauthorized, unreachable, tls_failed, unsupported, forbidden_address)"},
-	{CredentialRefused, "an act on a credential was refused"},
+	{CredentialRefused, "an act on a credential, or on a client, a service or infrastructure, was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
 	{CredentialImport, "files of another program, or an archive, were imported, or tried with dry_run; the event has the numbers, and each credential and key one of its own"},
 	{CredentialCompare, "an import told its caller that this stored credential, which they may reveal, has the same secret as one in the file"},
 	{CredentialExport, "credentials were exported into an encrypted archive: one event before the first leaves, one at the end with how many did and whether that was all; each has a reveal of its own"},
+	{CredentialReminder, "people were reminded that a credential expires or is to be rotated; the event names the date and the step in days"},
+	{ClientCreate, "a client was stored"},
+	{ClientUpdate, "a client changed; the event names the fields"},
+	{ClientDelete, "a client that nothing belonged to was deleted, with what was granted on it"},
+	{ClientServiceCreate, "a service was stored"},
+	{ClientServiceUpdate, "a service changed; the event names the fields"},
+	{ClientServiceDelete, "a service that nothing belonged to was deleted, with what was granted on it"},
+	{InfrastructureCreate, "infrastructure was stored"},
+	{InfrastructureUpdate, "infrastructure changed; the event names the fields"},
+	{InfrastructureDelete, "infrastructure that nothing belonged to was deleted"},
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},

@@ -26,6 +26,7 @@ const (
 	TopicTrain      Topic = "train"           // the train, its links or its cool-downs
 	TopicNotify     Topic = "notify"          // something waits to be delivered
 	TopicService    Topic = "service_account" // a service account
+	TopicHome       Topic = "home"            // a client, a service or infrastructure
 )
 
 // Change says that a thing changed; what it is now must be read.

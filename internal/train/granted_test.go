@@ -10,6 +10,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -75,6 +76,9 @@ func TestALinkEndsWithTheRight(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, y *yard) {
 				ctx := t.Context()
+				for _, id := range []string{"acme", "billing", "other", "second"} {
+					storetest.Homes(t, y.db, id, id, "")
+				}
 				y.train("web", train.Hash)
 				y.train("ops", train.Hash)
 				id := y.account("alpha")

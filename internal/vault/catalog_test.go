@@ -121,6 +121,7 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 				}
 				d.Meta = Meta{Name: pick() + strconv.Itoa(rng.IntN(20)), Description: text(), Owner: text(), ClientID: text(), ServiceID: text(),
 					InfrastructureID: text(), PluginName: text()}
+				storetest.Homes(t, db, d.ClientID, d.ServiceID, d.InfrastructureID)
 				for range rng.IntN(3) {
 					d.Tags = append(d.Tags, pick())
 				}
@@ -134,6 +135,7 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					e := around()
 					d.ExpiresAt = &e
 				}
+				d.RotateEvery = max(0, rng.IntN(4)-1)
 				if d.Type == OAuth && rng.IntN(2) == 0 {
 					e := around()
 					d.OAuth.ExpiresAt = &e
@@ -208,6 +210,10 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					if rng.IntN(4) == 0 {
 						e := around()
 						f.ExpiresBefore = &e
+					}
+					if rng.IntN(4) == 0 {
+						e := at.AddDate(0, 0, rng.IntN(4)).Add(time.Duration(rng.IntN(3)-1) * time.Microsecond)
+						f.RotationDueBefore = &e
 					}
 					if rng.IntN(4) == 0 && len(ids) > 0 {
 						f.IDs = []string{store.NewID(credentialPrefix)}

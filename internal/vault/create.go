@@ -158,12 +158,13 @@ func (r *Room) add(tx *store.Tx, caller identity.Caller, may verbs, d Ready) (st
 
 // mayAdd refuses to store a credential under a client or service, or with a grant, that the caller could gain by.
 func mayAdd(tx *store.Tx, caller identity.Caller, may verbs, meta Meta, fields []string) error {
-	if !may.all {
-		if err := lockScopes(tx, inherits(meta)...); err != nil {
-			return err
-		}
+	if err := lockScopes(tx, meta.scopes()...); err != nil {
+		return err
 	}
 	if err := mayMove(tx, caller, may, Meta{}, meta, store.Target{Kind: targetKind}); err != nil {
+		return err
+	}
+	if err := belongs(tx, caller, may, Meta{}, meta); err != nil {
 		return err
 	}
 	return asRefusal(store.Target{Kind: targetKind}, may.mayBorrow(Meta{}, false, meta, fields))

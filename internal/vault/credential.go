@@ -104,6 +104,19 @@ func (c Credential) ETag() string {
 	return tag + `"`
 }
 
+// RotationDue is when the credential is to be rotated, by its plan and by when its secret was last given anew; nil without a plan.
+func (c Credential) RotationDue() *time.Time {
+	if c.RotateEvery <= 0 {
+		return nil
+	}
+	from := c.CreatedAt
+	if c.LastRotatedAt != nil {
+		from = *c.LastRotatedAt
+	}
+	due := from.Add(time.Duration(c.RotateEvery) * 24 * time.Hour)
+	return &due
+}
+
 // IsAccount reports whether the credential can serve an LLM provider.
 func (c Credential) IsAccount() bool { return c.AccountID != "" }
 
@@ -165,6 +178,7 @@ type Filter struct {
 	Status                                          Status
 	Health                                          Health // of type oauth; the others have none
 	ExpiresBefore                                   *time.Time
+	RotationDueBefore                               *time.Time // what is to be rotated before, overdue or not
 	// Accounts asks for what can serve an LLM provider, and nothing else.
 	Accounts bool
 	// IDs, when not nil, are the only credentials to list: those of a train, for example.

@@ -81,6 +81,9 @@ func newFixture(t *testing.T, e store.Engine) *fixture {
 	f.cfg = storetest.Config(t, e)
 	f.cfg.Clock, f.cfg.Log = f.now.Now, log
 	f.db = storetest.OpenConfig(t, f.cfg)
+	storetest.Homes(t, f.db, "client_7", "svc_1", "inf_1")
+	storetest.Homes(t, f.db, "acme", "billing", "")
+	storetest.Homes(t, f.db, "c1", "s1", "i1")
 	root, err := secret.NewRootKey()
 	require.NoError(t, err)
 	f.ring, err = keyring.Open(t.Context(), keyring.Config{DB: f.db, Root: root, Log: log})

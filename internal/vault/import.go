@@ -307,3 +307,23 @@ func (r *Room) markOf(tx *store.Tx, k marker, rows []materialRow) (mark, bool) {
 
 // Renamed returns the draft under another name, with the account id that follows from it where none was chosen.
 func (in *Intake) Renamed(d Ready, name string) (Ready, error) { return in.room.renamed(d, name) }
+
+// Homed returns the draft without the client, service or infrastructure that is not here, or that the caller may not name, and the words for what
+// was left out. An archive of another server names what only that one has.
+func (in *Intake) Homed(d Ready) (Ready, []string, error) {
+	var left []string
+	for i, h := range d.meta.homes() {
+		if h.id == "" {
+			continue
+		}
+		there, err := isThere(in.tx, in.caller, in.may, h.kind, h.id)
+		if err != nil {
+			return Ready{}, nil, err
+		}
+		if !there {
+			*[]*string{&d.meta.ClientID, &d.meta.ServiceID, &d.meta.InfrastructureID}[i] = ""
+			left = append(left, string(h.kind))
+		}
+	}
+	return d, left, nil
+}

@@ -29,17 +29,23 @@ func lockScopes(tx *store.Tx, scopes ...Scope) error {
 // inherits are the client and the service that a credential with this metadata has grants from.
 func inherits(m Meta) []Scope { return []Scope{{OnClient, m.ClientID}, {OnService, m.ServiceID}} }
 
-// move settles what follows from a change of the client or the service, once it is written: whether the caller may, and which trains may
-// use the credential no longer.
+// move settles what follows from a change of what a credential belongs to, once it is written: whether the caller may, whether it exists, and which
+// trains may use the credential no longer.
 func (r *Room) move(tx *store.Tx, caller identity.Caller, own verbs, before Meta, s *stored) error {
-	if before.ClientID == s.ClientID && before.ServiceID == s.ServiceID {
+	if before.homes() == s.homes() {
 		return nil
 	}
-	if err := lockScopes(tx, append(inherits(before), inherits(s.Meta)...)...); err != nil {
+	if err := lockScopes(tx, append(before.scopes(), s.scopes()...)...); err != nil {
 		return err
 	}
 	if err := mayMove(tx, caller, own, before, s.Meta, s.target()); err != nil {
 		return err
+	}
+	if err := belongs(tx, caller, own, before, s.Meta); err != nil {
+		return err
+	}
+	if before.ClientID == s.ClientID && before.ServiceID == s.ServiceID {
+		return nil
 	}
 	var w store.Where
 	w.Add(`g.train_id IS NOT NULL AND g.may_use = 1 AND (g.scope = 'client' AND g.scope_id = ? OR g.scope = 'service' AND g.scope_id = ?)`, before.ClientID, before.ServiceID)

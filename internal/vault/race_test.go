@@ -11,6 +11,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
@@ -98,6 +99,7 @@ func TestOneOfTwoGrantersWins(t *testing.T) {
 			each(t, func(t *testing.T, f *fixture) {
 				first, second, before := f.somebody(t), f.somebody(t), f.somebody(t)
 				scope := vault.Scope{Kind: kind, ID: "acme"}
+				storetest.Homes(t, f.db, "", "acme", "")
 				if kind == vault.OnCredential {
 					scope.ID = f.create(t, apiKey("team")).ID
 				}

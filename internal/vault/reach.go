@@ -324,6 +324,15 @@ func (r *Room) onScope(ctx context.Context, caller identity.Caller, p identity.P
 				return err
 			}
 		}
+		row, err := lookupHome(HomeKind(scope.Kind))
+		if err != nil {
+			return err
+		}
+		if there, err := row.exists(tx, scope.ID); err != nil {
+			return err
+		} else if !there {
+			return &refusal{target: store.Target{Kind: string(scope.Kind)}, verdict: noScope(scope.Kind)}
+		}
 		return fn(tx, target, nil, v)
 	}, manages)
 }

@@ -251,6 +251,7 @@ func (f Filter) check() (after string, err error) {
 		}
 	}
 	p.add("/expires_before", timeProblem(f.ExpiresBefore))
+	p.add("/rotation_due_before", timeProblem(f.RotationDueBefore))
 	if f.Cursor != "" {
 		if after, err = decodeCursor(f.Cursor); err != nil {
 			p.add("/cursor", "is not a cursor of this list")
@@ -276,6 +277,9 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 	}
 	if f.ExpiresBefore != nil {
 		w.Add(`c.expires_at < ?`, store.TimeOf(*f.ExpiresBefore))
+	}
+	if f.RotationDueBefore != nil {
+		w.Add(`c.rotate_every_days > 0 AND `+rotationAt+` < ?`, store.TimeOf(*f.RotationDueBefore))
 	}
 	now, soon := store.TimeOf(tx.Now()), store.TimeOf(tx.Now().Add(ExpiringWithin))
 	switch f.Status { // the conditions are those of statusAt
@@ -309,6 +313,9 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 	return &w
 }
 
+// rotationAt is [Credential.RotationDue] of a credential c that has a plan.
+const rotationAt = `(COALESCE(c.last_rotated_at, c.created_at) + c.rotate_every_days * 86400000000)`
+
 // lastHealth is what the last refresh of a credential c has left behind, and deadAt when the access token ends of one that nothing refreshes: the
 // conditions of [stored.healthAt].
 const (
@@ -328,7 +335,7 @@ func (f Filter) used() []string {
 	for _, o := range []struct {
 		name string
 		in   bool
-	}{{"accounts", f.Accounts}, {"tag", f.Tag != ""}, {"status", f.Status != ""}, {"health", f.Health != ""}, {"expires_before", f.ExpiresBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
+	}{{"accounts", f.Accounts}, {"tag", f.Tag != ""}, {"status", f.Status != ""}, {"health", f.Health != ""}, {"expires_before", f.ExpiresBefore != nil}, {"rotation_due_before", f.RotationDueBefore != nil}, {"ids", f.IDs != nil}, {"q", f.Q != ""}} {
 		if o.in {
 			out = append(out, o.name)
 		}

@@ -64,8 +64,9 @@ type Room struct {
 	now    func() time.Time
 	trains Trains
 
-	catalog *catalog
-	bench   chan struct{} // holds a place for each piece of long work under way
+	catalog   *catalog
+	bench     chan struct{} // holds a place for each piece of long work under way
+	reminders reminders
 }
 
 // New returns the vault on a database and a keyring. It follows the change feed of the database.

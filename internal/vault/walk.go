@@ -21,6 +21,7 @@ type walk struct {
 	accounts  []wanted // any of the types with any of the providers; none: whatever it is
 	tag       *unique.Handle[string]
 	before    store.Time // never: whatever its expiry
+	rotate    store.Time // never: whatever its plan
 	status    Status
 	health    *unique.Handle[string]
 	oauth     unique.Handle[string]
@@ -45,7 +46,7 @@ type wanted struct {
 }
 
 func (f Filter) walk(blocks []*block, after string, now time.Time) *walk {
-	w := &walk{skip: f.Skip, before: never, status: f.Status, active: unique.Make(string(Active)), state: unique.Make(string(f.Status)),
+	w := &walk{skip: f.Skip, before: never, rotate: never, status: f.Status, active: unique.Make(string(Active)), state: unique.Make(string(f.Status)),
 		now: store.TimeOf(now), soon: store.TimeOf(now.Add(ExpiringWithin))}
 	if f.IDs != nil {
 		w.parts = only(blocks, f.IDs)
@@ -78,7 +79,10 @@ func (f Filter) walk(blocks []*block, after string, now time.Time) *walk {
 	if f.ExpiresBefore != nil {
 		w.before = store.TimeOf(*f.ExpiresBefore)
 	}
-	w.all = len(w.exact) == 0 && len(w.accounts) == 0 && w.health == nil && w.tag == nil && w.before == never && w.status == ""
+	if f.RotationDueBefore != nil {
+		w.rotate = store.TimeOf(*f.RotationDueBefore)
+	}
+	w.all = len(w.exact) == 0 && len(w.accounts) == 0 && w.health == nil && w.tag == nil && w.before == never && w.rotate == never && w.status == ""
 	w.words = words(f.Q)
 	w.shared = make([]set, len(w.words))
 	return w
@@ -160,7 +164,7 @@ func (w *walk) matches(e *entry) bool {
 			return false
 		}
 	}
-	return (w.before == never || e.expires < w.before) && (w.tag == nil || slices.Contains(e.tags, *w.tag)) && w.inAccounts(e) && w.inStatus(e) && w.inHealth(e)
+	return (w.before == never || e.expires < w.before) && (w.rotate == never || e.rotate < w.rotate) && (w.tag == nil || slices.Contains(e.tags, *w.tag)) && w.inAccounts(e) && w.inStatus(e) && w.inHealth(e)
 }
 
 // inAccounts reports whether the entry is of a type and of a provider that accounts have, where only those are asked for.

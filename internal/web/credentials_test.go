@@ -15,6 +15,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 	"signalbox.dev/signalbox/internal/web"
@@ -176,6 +177,7 @@ func TestCredentialPagesHoldNoSecret(t *testing.T) {
 		_, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: "web"})
 		require.NoError(s, err)
 		var ids []string
+		storetest.Homes(s, s.db, evil, evil, evil)
 		for _, row := range vault.Types() {
 			c := s.stored(row.Type, vault.Meta{Name: evil, Description: evil, Username: evil, Owner: evil, ClientID: evil, ServiceID: evil, InfrastructureID: evil, PluginName: evil, Tags: []string{evil}})
 			ids = append(ids, c.ID)
