@@ -95,6 +95,9 @@ func fieldsOf(f *fault.Error) string {
 	return strings.Join(parts, "; ")
 }
 
+// toldMost is of how many entries whose names are here already it is told whether their secrets are, too.
+const toldMost = 1000
+
 // names are what tells one credential from another for a person.
 type names struct {
 	kind           vault.Type
@@ -135,6 +138,8 @@ func (p *plan) decide(in *vault.Intake) error {
 		return err
 	}
 	mine, myAccounts, myIDs := map[names]int{}, map[string]int{}, map[string]int{}
+	last := map[names]int{} // the number that was given last to entries of one name, so that very many do not try all before
+	var sameNamed []int
 	for n := range p.rows {
 		w := &p.rows[n]
 		w.action, w.reason, w.other, w.same, w.id, w.renamed = Create, "", "", 0, "", ""
@@ -164,10 +169,10 @@ func (p *plan) decide(in *vault.Intake) error {
 		switch {
 		case other != "":
 			w.duplicate(other, "of the same name, type and user name")
-			w.secretOf(p.likeness, stored == other)
+			sameNamed = append(sameNamed, n)
 		case clash != "" && visible[clash]:
-			w.duplicate(clash, "an account of the same name or account id")
-			w.secretOf(p.likeness, stored == clash)
+			w.duplicate(clash, "of the same account name or account id")
+			sameNamed = append(sameNamed, n)
 		case clash != "":
 			w.action, w.reason = Invalid, "its name or account id is taken by an account that you may not see; rename it in the file"
 			p.hidden = append(p.hidden, clash)
@@ -184,7 +189,9 @@ func (p *plan) decide(in *vault.Intake) error {
 				_, known := named[key]
 				return !taken && (m.AccountID == "" || !takenAccount) && (name == m.Name || !known)
 			}
-			for i := 2; !free(); i++ {
+			first := key
+			for i := max(last[first], 1) + 1; !free(); i++ {
+				last[first] = i
 				name = head(m.Name, maxTitle) + " (" + strconv.Itoa(i) + ")"
 				key.name = name
 			}
@@ -200,6 +207,17 @@ func (p *plan) decide(in *vault.Intake) error {
 				myAccounts[name], myIDs[m.AccountID] = n, n
 			}
 			mine[key] = n
+		}
+	}
+	// Whether a secret is the one that was guessed is told as a reveal is: on record. Of very many it is not told at all.
+	if len(sameNamed) <= toldMost {
+		for _, n := range sameNamed {
+			w := &p.rows[n]
+			same := p.likeness.Stored[w.ready] == w.other
+			w.secretOf(p.likeness, same)
+			if same {
+				p.matched = append(p.matched, w.other)
+			}
 		}
 	}
 	slices.Sort(p.matched)
