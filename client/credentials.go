@@ -52,6 +52,7 @@ type Credential struct {
 	Version          int64      `json:"version" doc:"Counts the versions of the secret, from 1."`
 	SecretFields     []string   `json:"secret_fields" nullable:"false" doc:"The names of the secret fields that are set."`
 	Suffix           string     `json:"suffix,omitempty" doc:"The last four characters of keys and tokens of at least 16."`
+	Facts            *Facts     `json:"facts,omitempty" doc:"What was derived from the secret, of certificates, tokens, SSH keys and connection strings. Not in lists."`
 	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
 	RotateEveryDays  int        `json:"rotate_every_days,omitempty"`
 	LastRotatedAt    *time.Time `json:"last_rotated_at,omitempty"`
@@ -61,7 +62,7 @@ type Credential struct {
 	ETag string `json:"-"`
 }
 
-// CredentialDraft is a credential to be stored. Only Type, Name and Secrets are required.
+// CredentialDraft is a credential to be stored. Only Type, Name, and Secrets or Generate are required.
 type CredentialDraft struct {
 	Type             string            `json:"type"`
 	Name             string            `json:"name"`
@@ -86,7 +87,9 @@ type CredentialDraft struct {
 	OAuth            *OAuth            `json:"oauth,omitempty"`
 	ExpiresAt        *time.Time        `json:"expires_at,omitempty"`
 	RotateEveryDays  int               `json:"rotate_every_days,omitempty"`
-	Secrets          map[string]string `json:"secrets"`
+	Secrets          map[string]string `json:"secrets,omitempty"`
+	// Generate are secret fields that the server makes, in the place of Secrets.
+	Generate map[string]Generate `json:"generate,omitempty"`
 }
 
 // CredentialPatch changes a credential (RFC 7396): nil leaves a field as it is, a name in Clear empties it. Secrets make a new version.
@@ -259,13 +262,20 @@ func (c *Client) DeleteCredential(ctx context.Context, id string) error {
 
 // RotateRequest is a new version of a secret.
 type RotateRequest struct {
-	Secrets map[string]string `json:"secrets"`
-	Reason  string            `json:"reason,omitempty"`
+	Secrets map[string]string `json:"secrets,omitempty"`
+	// Generate are secret fields that the server makes.
+	Generate map[string]Generate `json:"generate,omitempty"`
+	Reason   string              `json:"reason,omitempty"`
 }
 
 // RotateCredential makes a new version of a credential's secret.
 func (c *Client) RotateCredential(ctx context.Context, id string, secrets map[string]string, reason string) (Credential, error) {
-	return c.credential(ctx, call{method: http.MethodPost, path: path("credentials", id, "rotate"), body: RotateRequest{Secrets: secrets, Reason: reason}})
+	return c.Rotate(ctx, id, RotateRequest{Secrets: secrets, Reason: reason})
+}
+
+// Rotate makes a new version of a credential's secret, of what is given and what the server makes.
+func (c *Client) Rotate(ctx context.Context, id string, r RotateRequest) (Credential, error) {
+	return c.credential(ctx, call{method: http.MethodPost, path: path("credentials", id, "rotate"), body: r})
 }
 
 // RevealRequest asks for one secret field, with the reason that is recorded.

@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"internal/importer": 7,
 	"internal/train":    6,
 	"internal/oauth":    5,
+	"internal/probe":    5,
 	"internal/vault":    4,
 	"internal/identity": 3,
 	"internal/audit":    3,
@@ -35,6 +36,8 @@ var floors = map[string]int{
 	"internal/store":    1,
 	"internal/outbound": 1, // its refusals are faults
 	"internal/jwt":      1, // takes keys as secrets
+	"internal/facts":    1, // reads secrets
+	"internal/generate": 1, // makes secrets
 	"internal/secret":   0,
 	"internal/fault":    0,
 	"internal/etag":     0,
@@ -58,6 +61,7 @@ var sqlHomes = map[string]string{
 	"internal/store":           "owns the pools and every dialect difference",
 	"internal/store/storetest": "creates and drops test databases",
 	"internal/signalboxtest":   "creates and drops test databases",
+	"internal/probe":           "signs in at somebody else's PostgreSQL by pgconn, over a connection that outbound's guarded dialer has opened; it knows no statement",
 }
 
 // environmentHomes may read or change the process environment.
@@ -91,6 +95,9 @@ var revealers = map[string]string{
 	"internal/vault":    "reveals a field to a person, and validates and fingerprints what is stored",
 	"internal/train":    "applies a lease to a request",
 	"internal/importer": "writes archives, and opens encrypted files with their passphrase",
+	"internal/probe":    "sends a secret to the server that it is for",
+	"internal/facts":    "reads what may be told of a secret: whose a certificate is, the fingerprint of a key, where a connection string leads",
+	"internal/generate": "encrypts a key that it made with its passphrase; its test reads what was made",
 	"internal/oidc":     "sends state, nonce, verifier, code and client secret to a provider",
 	"internal/oauth":    "seals what a refresh brought, for the disk",
 	"internal/identity": "hashes and compares passwords and bearer secrets",

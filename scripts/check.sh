@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
 need_go
+need openssl openssl # certificates and keys that we did not make
+need ssh-keygen openssh-client
 
 STAGE_LOGS=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-check.XXXXXX")
 STAGE_FAILED=

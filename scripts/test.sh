@@ -21,6 +21,8 @@ tools() {
   need_go
   need gcc gcc libc6-dev # the race detector links C
   need git git # the generated files are compared with what git tracks
+  need openssl openssl # certificates and keys that we did not make
+  need ssh-keygen openssh-client
   need curl curl # the commands of the README
   need chromium chromium # passkeys, in a real browser
   need_node # the TypeScript SDK, a client that we did not write, and the linter of the OpenAPI document

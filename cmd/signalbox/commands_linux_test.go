@@ -97,6 +97,8 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"cred rotate", "c%", password, "--secret-stdin password", typedSecret + "-2", "version 2 is in use now"},
 		{"cred history", "c%", nil, "", "", "IN USE"},
 		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
+		{"cred add", "k% --type ssh_key --generate", nil, "", "", "ssh-ed25519 AAAA"},
+		{"cred test", "k%", nil, "", "", "can be read and opened"},
 		{"cred grant", "c% --to person:operator@localhost --allow owner", nil, "", "", "owner, use, reveal, manage"},
 		{"import", "DIR/i%.csv", nil, "", "", "Imported 1 of 1 entries"},
 		{"export", "--to DIR/x%.age", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--passphrase-stdin", typedSecret, "Wrote "},

@@ -16,12 +16,13 @@ import (
 )
 
 func (s *shell) credCommand() *cobra.Command {
-	return parent("cred", "Store, read, change, rotate, reveal and share credentials",
-		s.credAdd(), s.credGet(), s.credList(), s.credSearch(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal(), s.credGrant())
+	return parent("cred", "Store, read, change, rotate, reveal, test and share credentials",
+		s.credAdd(), s.credGet(), s.credList(), s.credSearch(), s.credEdit(), s.credRotate(), s.credRm(), s.credHistory(), s.credReveal(), s.credTest(), s.credGrant())
 }
 
 func (s *shell) credAdd() *cobra.Command {
 	var secrets secretFlags
+	var made generateFlags
 	var meta metaFlags
 	var kind string
 	cmd := s.remote("add NAME", "Store a credential", words("NAME"), func(cmd *cobra.Command, args []string) error {
@@ -37,14 +38,21 @@ func (s *shell) credAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		given, err := secrets.read(cmd.Context(), s, fields(row))
-		if err == nil && len(given) == 0 && row.AnyNames && term.IsTerminal(int(s.in.Fd())) {
+		if draft.Generate, err = made.specs(row); err != nil {
+			return err
+		}
+		ask := fields(row)
+		if len(draft.Generate) > 0 {
+			ask = nil // what else there is, is given by flags
+		}
+		given, err := secrets.read(cmd.Context(), s, ask)
+		if err == nil && len(given)+len(draft.Generate) == 0 && row.AnyNames && term.IsTerminal(int(s.in.Fd())) {
 			given, err = s.askNamed(cmd.Context())
 		}
 		if err != nil {
 			return err
 		}
-		if len(given) == 0 {
+		if len(given)+len(draft.Generate) == 0 {
 			return usage("a credential of type %s needs at least one secret field; give one with --secret-stdin FIELD or --secret-file FIELD=PATH", kind)
 		}
 		draft.Secrets = revealed(given)
@@ -52,11 +60,15 @@ func (s *shell) credAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.show(cred, func() { s.say("Stored %s %s as %s.", cred.Type, cred.Name, cred.ID) })
+		return s.show(cred, func() {
+			s.say("Stored %s %s as %s.", cred.Type, cred.Name, cred.ID)
+			s.sayPublic(cred, draft.Generate)
+		})
 	})
 	cmd.Flags().StringVar(&kind, "type", string(vault.Password), "type of the credential: "+strings.Join(typeNames(), ", "))
 	meta.register(cmd, false)
 	secrets.register(cmd)
+	made.register(cmd)
 	return cmd
 }
 
@@ -123,7 +135,14 @@ func (s *shell) describe(c client.Credential) {
 	if o := c.OAuth; o != nil {
 		pairs = append(pairs, "token expires", momentOf(o.ExpiresAt), "scopes", strings.Join(o.Scopes, " "), "token endpoint", o.TokenEndpoint, "OAuth client", o.ClientID)
 	}
-	s.facts(pairs...)
+	s.facts(append(pairs, factsOf(c.Facts)...)...)
+}
+
+// sayPublic prints the public half of a key pair that was made: what has to be put where the key is to open something.
+func (s *shell) sayPublic(c client.Credential, made map[string]client.Generate) {
+	if len(made) > 0 && c.Facts != nil && c.Facts.SSHKey != nil {
+		s.say("%s", strings.TrimSpace(c.Facts.SSHKey.PublicKey+" "+c.Facts.SSHKey.Comment))
+	}
 }
 
 func (s *shell) credList() *cobra.Command {
@@ -282,6 +301,7 @@ func (s *shell) credEdit() *cobra.Command {
 
 func (s *shell) credRotate() *cobra.Command {
 	var secrets secretFlags
+	var made generateFlags
 	var reason string
 	cmd := s.remote("rotate CREDENTIAL", "Give a credential a new version of its secret", words("CREDENTIAL"), func(cmd *cobra.Command, args []string) error {
 		c, _, err := s.client(cmd)
@@ -299,16 +319,27 @@ func (s *shell) credRotate() *cobra.Command {
 			f, known := row.Field(name)
 			ask = append(ask, field{name, known && !f.Required && !row.AnyNames})
 		}
+		specs, err := made.specs(row)
+		if err != nil {
+			return err
+		}
+		if len(specs) > 0 {
+			ask = nil
+		}
 		given, err := secrets.read(cmd.Context(), s, ask)
 		if err != nil {
 			return err
 		}
-		cred, err = c.RotateCredential(cmd.Context(), cred.ID, revealed(given), reason)
+		cred, err = c.Rotate(cmd.Context(), cred.ID, client.RotateRequest{Secrets: revealed(given), Generate: specs, Reason: reason})
 		if err != nil {
 			return err
 		}
-		return s.show(cred, func() { s.say("Rotated %s %s: version %d is in use now.", cred.Type, cred.Name, cred.Version) })
+		return s.show(cred, func() {
+			s.say("Rotated %s %s: version %d is in use now.", cred.Type, cred.Name, cred.Version)
+			s.sayPublic(cred, specs)
+		})
 	})
+	made.register(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	secrets.register(cmd)
 	return cmd

@@ -14,6 +14,7 @@ import (
 	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/generate"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/store"
@@ -251,18 +252,34 @@ How to store each: [guide](../guide/credentials.md).
 		row(b, code(string(t.Type)), sentence(t.Meaning), strings.Join(names, ", "), tick(t.Account))
 	}
 	b.WriteString("\n## Secret fields\n\n")
-	head(b, "Type", "Field", "Required", "May be lent into a request", "Must be visible ASCII, as for a header", "Last four characters shown if 16 or longer")
+	head(b, "Type", "Field", "Required", "May be lent into a request", "Must be visible ASCII, as for a header", "Last four characters shown if 16 or longer", "Can be generated")
 	for _, t := range vault.Types() {
 		for _, f := range t.Secrets {
-			row(b, code(string(t.Type)), code(f.Name), tick(f.Required), tick(f.Lent), tick(f.Header), tick(f.Suffix))
+			row(b, code(string(t.Type)), code(f.Name), tick(f.Required), tick(f.Lent), tick(f.Header), tick(f.Suffix), makingWord(f.Makes))
 		}
 	}
-	b.WriteString("\nFields that may not be lent are opened for a reveal or a refresh alone.\n\n## LLM providers\n\n")
+	b.WriteString("\nFields that may not be lent are opened for a reveal, a refresh or a test alone. Of a custom credential any field can be generated.\n\n## What is generated\n\n")
+	head(b, "Kind", "What it makes", "Parameters")
+	for _, k := range generate.Kinds() {
+		row(b, code(string(k.Kind)), sentence(k.Meaning), strings.Join(k.Parameters, ", "))
+	}
+	b.WriteString("\n## LLM providers\n\n")
 	head(b, "Provider", "Base URL unless the account sets one")
 	for _, p := range vault.Providers() {
 		row(b, code(p.Name), code(p.BaseURL))
 	}
 	return nil
+}
+
+// makingWord says what may be generated for a field.
+func makingWord(m vault.Making) string {
+	switch m {
+	case vault.MadeAsText:
+		return "text"
+	case vault.MadeAsKeyPair:
+		return "key pair"
+	}
+	return "–"
 }
 
 // operation is what the page of routes needs of the OpenAPI document.

@@ -33,6 +33,7 @@ import (
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
@@ -51,6 +52,7 @@ type Config struct {
 	Identity *identity.Room
 	Audit    *audit.Log
 	Notify   *notify.Room
+	Probe    *probe.Room
 	Log      *slog.Logger
 	// Version of this build, for GET /api/version.
 	Version string
@@ -93,7 +95,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Limits == nil || cfg.Version == "" {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "" {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
@@ -136,6 +138,7 @@ func build(cfg Config) (s *service, err error) {
 	s.router = &router{lost: s.lost, wrong: s.wrong}
 	s.huma = humago.New(s.router, s.humaConfig())
 	s.addCredentials()
+	s.addProbe()
 	s.addTrains()
 	s.addLinks()
 	s.addKeys()

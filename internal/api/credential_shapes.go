@@ -44,7 +44,8 @@ type credentialDraft struct {
 	OAuth            *oauthDraft    `json:"oauth,omitempty"`
 	ExpiresAt        *time.Time     `json:"expires_at,omitempty"`
 	RotateEveryDays  int            `json:"rotate_every_days,omitempty" minimum:"0" maximum:"3650"`
-	Secrets          secretFields   `json:"secrets" doc:"The secret fields of the type."`
+	Secrets          secretFields   `json:"secrets,omitempty" doc:"The secret fields of the type."`
+	Generate         generates      `json:"generate,omitempty" doc:"Secret fields that Signalbox makes, in the place of secrets. The answer has the public key of a pair and never the secret."`
 }
 
 func (d credentialDraft) vault() vault.Draft {
@@ -56,7 +57,7 @@ func (d credentialDraft) vault() vault.Draft {
 			Tags: d.Tags, Hosts: d.Hosts, ExpiresAt: d.ExpiresAt, RotateEvery: d.RotateEveryDays, Owner: d.Owner, ClientID: d.ClientID,
 			ServiceID: d.ServiceID, InfrastructureID: d.InfrastructureID, PluginName: d.PluginName,
 		},
-		Notes: d.Notes.Value, Secrets: d.Secrets.values(),
+		Notes: d.Notes.Value, Secrets: d.Secrets.values(), Generate: d.Generate.vault(),
 	}
 	if o := d.OAuth; o != nil {
 		out.OAuth = vault.OAuthMeta{
@@ -139,7 +140,7 @@ func shownCredential(c vault.Credential) client.Credential {
 		BaseURL: c.BaseURL, Hosts: listed(c.Hosts), ExternalURL: c.ExternalURL, InternalURL: c.InternalURL, Port: c.Port, RequiresVPN: c.RequiresVPN,
 		Requires2FA: c.Requires2FA, Tags: listed(c.Tags), HasNotes: c.HasNotes, Notes: c.Notes.Reveal(), Owner: c.Owner, ClientID: c.ClientID,
 		ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID, PluginName: c.PluginName, Status: string(c.Status), Health: string(c.Health), Tampered: c.Tampered,
-		Version: c.Version, SecretFields: listed(c.SecretFields), Suffix: c.Suffix, ExpiresAt: c.ExpiresAt, RotateEveryDays: c.RotateEvery,
+		Version: c.Version, SecretFields: listed(c.SecretFields), Suffix: c.Suffix, Facts: shownFacts(c.Facts), ExpiresAt: c.ExpiresAt, RotateEveryDays: c.RotateEvery,
 		LastRotatedAt: c.LastRotatedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 	}
 	if c.Type == vault.OAuth {

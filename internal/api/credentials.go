@@ -64,7 +64,7 @@ func (s *service) addCredentials() {
 	add(s, route{method: http.MethodGet, path: "/api/credentials/by-client/{client_id}", id: "list-credentials-by-client", summary: "List the credentials of a client",
 		tag: tag, access: string(identity.CredentialRead)}, s.listCredentialsByClient)
 	add(s, route{method: http.MethodPost, path: "/api/credentials", id: "create-credential", summary: "Store a credential", tag: tag,
-		description: "Only type, name and secrets are required.", access: string(identity.CredentialWrite), status: http.StatusCreated, maxBody: secretBody,
+		description: "Only type, name, and secrets or generate are required.", access: string(identity.CredentialWrite), status: http.StatusCreated, maxBody: secretBody,
 		again: s.again(identity.CredentialWrite, "create")}, s.createCredential)
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}", id: "get-credential", summary: "Read a credential's metadata", tag: tag,
 		description: "Never the secret.", access: string(identity.CredentialRead)}, s.getCredential)
@@ -171,11 +171,12 @@ func (s *service) revealCredential(ctx context.Context, caller identity.Caller, 
 func (s *service) rotateCredential(ctx context.Context, caller identity.Caller, in *struct {
 	ByID
 	Body struct {
-		Secrets secretFields `json:"secrets" doc:"The secret fields that change; the others stay."`
-		Reason  string       `json:"reason,omitempty" maxLength:"500" doc:"Kept with the version."`
+		Secrets  secretFields `json:"secrets,omitempty" doc:"The secret fields that change; the others stay."`
+		Generate generates    `json:"generate,omitempty" doc:"Secret fields that Signalbox makes. The answer has the public key of a pair and never the secret."`
+		Reason   string       `json:"reason,omitempty" maxLength:"500" doc:"Kept with the version."`
 	} `nameHint:"RotateRequest"`
 }) (*credentialAnswer, error) {
-	return credentialOut(s.Vault.Rotate(ctx, caller, in.ID, in.Body.Secrets.values(), in.Body.Reason))
+	return credentialOut(s.Vault.RotateMaking(ctx, caller, in.ID, in.Body.Secrets.values(), in.Body.Generate.vault(), in.Body.Reason))
 }
 
 func (s *service) listVersions(ctx context.Context, caller identity.Caller, in *ByID) (*struct {

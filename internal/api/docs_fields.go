@@ -221,6 +221,9 @@ func (d *described) sample(media *describedMedia) string {
 			names = all[:1]
 		}
 	}
+	if _, either := s.Properties["generate"]; either { // one of the two is needed, which no list of required fields says
+		names = append(slices.DeleteFunc(names, func(n string) bool { return n == "generate" }), "secrets")
+	}
 	parts := make([]string, len(names))
 	for i, name := range names {
 		parts[i] = encoded(name) + ":" + encoded(d.value(s.Properties[name]))
@@ -263,7 +266,7 @@ func (d *described) value(s *describedSchema) any {
 			out[name] = d.value(s.Properties[name])
 		}
 		var free describedSchema
-		if len(s.Properties) == 0 && json.Unmarshal(s.Additional, &free) == nil && free.Type != nil {
+		if len(s.Properties) == 0 && json.Unmarshal(s.Additional, &free) == nil && (free.Type != nil || free.Ref != "") {
 			out["field"] = d.value(&free)
 		}
 		return out

@@ -29,6 +29,7 @@ import (
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/secret"
@@ -134,6 +135,8 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	refreshes, err := oauth.New(oauth.Config{DB: h.db, Vault: safe, Ring: ring, Endpoint: wire, Servers: logins, SpillDir: t.TempDir(), Log: logger})
 	require.NoError(t, err)
+	probes, err := probe.New(probe.Config{Vault: safe, Policy: policy, Log: logger})
+	require.NoError(t, err)
 	require.NoError(t, h.db.Start(context.WithValue(ctx, byFeed{}, true)))
 	t.Cleanup(func() {
 		logins.Close()
@@ -148,7 +151,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Probe: probes, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})

@@ -33,6 +33,7 @@ func ownership() map[string]reachRow {
 		"get-credential":             {0, 0, 0, 0, 404},
 		"list-credential-versions":   {0, 0, 0, 0, 404},
 		"reveal-credential":          {0, 403, 0, 403, 404},
+		"test-credential":            {0, 0, 403, 403, 404},
 		"patch-credential":           {0, 403, 403, 0, 404},
 		"put-credential":             {0, 403, 403, 0, 404},
 		"rotate-credential":          {0, 403, 403, 0, 404},

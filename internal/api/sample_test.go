@@ -225,6 +225,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"import-credentials":     `{"files":[{"name":"p.csv","content":"` + base64.StdEncoding.EncodeToString([]byte("Title,Password\n"+store.NewID("n")+",planted\n")) + `"}],"format":"1password-csv","name":"n","passphrase":"p","dry_run":false}`,
 		"export-credentials":     `{"passphrase":"correct horse battery staple","reason":"r"}`,
 		"reveal-credential":      `{"field":"api_key","reason":"r"}`,
+		"test-credential":        `{"offline":true}`,
 		"create-train":           `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
 		"patch-train":            `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
 		"link-credential":        `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,

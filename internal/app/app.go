@@ -33,6 +33,7 @@ import (
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
@@ -59,6 +60,7 @@ type App struct {
 	notify    *notify.Room
 	vault     *vault.Room
 	trains    *train.Room
+	probes    *probe.Room
 	logins    *oauth.Logins
 	oauth     *oauth.Room
 	transport *http.Transport
@@ -193,6 +195,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
 		return err
 	}
+	if a.probes, err = probe.New(probe.Config{Vault: a.vault, Policy: policy, Log: a.log}); err != nil {
+		return err
+	}
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
@@ -216,7 +221,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,

@@ -26,6 +26,7 @@ const (
 	CredentialWrite  Permission = "credentials:write"
 	CredentialReveal Permission = "credentials:reveal"
 	CredentialGrant  Permission = "credentials:grant"
+	CredentialUse    Permission = "credentials:use"
 	TrainRead        Permission = "trains:read"
 	TrainWrite       Permission = "trains:write"
 	KeyRead          Permission = "keys:read"
@@ -98,6 +99,7 @@ var (
 		{CredentialWrite, "store, change, rotate and delete credentials", keepers, members, true},
 		{CredentialReveal, "see a secret field in plain text", keepers, members, false},
 		{CredentialGrant, "say who may use, reveal and manage a credential", keepers, members, false},
+		{CredentialUse, "have Signalbox use a credential where it is bound to, to test it", keepers, members, false},
 		{TrainRead, "read trains, their links and why an account is chosen", readers, nil, true},
 		{TrainWrite, "make, change and delete trains and their links", keepers, nil, true},
 		{KeyRead, "list client keys", readers, nil, true},

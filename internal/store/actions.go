@@ -19,6 +19,7 @@ const (
 	CredentialRotate   Action = "credential.rotate"
 	CredentialDelete   Action = "credential.delete"
 	CredentialReveal   Action = "credential.reveal"
+	CredentialTest     Action = "credential.test"
 	CredentialRefused  Action = "credential.refused"
 	CredentialCooling  Action = "credential.cooling"
 	CredentialGrant    Action = "credential.grant"
@@ -133,6 +134,7 @@ var actionRows = [...]ActionRow{
 	{CredentialRotate, "a credential got a new version of its secret"},
 	{CredentialDelete, "a credential was deleted and its sealed material destroyed"},
 	{CredentialReveal, "a secret field was decrypted for a person or a token, with the reason given"},
+	{CredentialTest, "a credential was tried where it is used: pending before anything leaves, then ok, or failed with the outcome (refused, unauthorized, unreachable, tls_failed, unsupported, forbidden_address)"},
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},

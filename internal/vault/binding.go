@@ -42,7 +42,7 @@ type claim struct {
 //
 // Out are: description, tags, requires_vpn, requires_2fa, rotate_every_days (advice that nothing obeys); notes and notes_version (sealed, bound
 // to their row and to one another); search, created_at, updated_at, last_rotated_at (they follow from the rest, or decide nothing); of the
-// version, its fields (each name is bound by its sealed value), suffix, reason and maker (shown only) and token_expires_at (the provider
+// version, its fields (each name is bound by its sealed value), suffix, facts, reason and maker (shown only) and token_expires_at (the provider
 // judges its token itself; a wrong time can only make a good one rest).
 //
 // A text that is added to the metadata is in until somebody takes it out.

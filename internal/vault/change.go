@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,12 +50,17 @@ func (r *Room) UpdateWith(ctx context.Context, caller identity.Caller, id string
 // Rotate stores a new version of the secret fields. Fields that are not named stay as they are. A credential that was changed outside
 // Signalbox gets no new secret before it is mended ([Room.Update]).
 func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, secrets map[string]secret.Value, reason string) (Credential, error) {
-	p := Patch{Secrets: make(map[string]*secret.Value, len(secrets)), Reason: reason}
+	return r.RotateMaking(ctx, caller, id, secrets, nil, reason)
+}
+
+// RotateMaking is [Room.Rotate] with fields that are made here.
+func (r *Room) RotateMaking(ctx context.Context, caller identity.Caller, id string, secrets map[string]secret.Value, generate Generates, reason string) (Credential, error) {
+	p := Patch{Secrets: make(map[string]*secret.Value, len(secrets)), Generate: generate, Reason: reason}
 	for name, v := range secrets {
 		p.Secrets[name] = &v
 	}
 	return r.change(ctx, caller, id, "rotate", store.CredentialRotate, func(tx *store.Tx, s *stored) error {
-		if len(secrets) == 0 {
+		if len(secrets)+len(generate) == 0 {
 			return fault.New(fault.Unprocessable, "secret_missing", "A rotation needs at least one new secret. Give the fields that change; nothing was changed.").
 				With("/secrets", "needs at least one field")
 		}
@@ -144,11 +150,13 @@ func (r *Room) change(ctx context.Context, caller identity.Caller, id, act strin
 
 func (r *Room) changeWith(ctx context.Context, caller identity.Caller, id, act string, action store.Action, along Along, fn func(*store.Tx, *stored) error) (Credential, error) {
 	var out Credential
-	err := r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, func(tx *store.Tx, own verbs) error {
+	work := &desk{}
+	one := func(tx *store.Tx, own verbs) error {
 		s, err := load(tx, id, true)
 		if err != nil {
 			return err
 		}
+		s.desk = work
 		if err := s.familiar(); err != nil {
 			return asRefusal(s.target(), err)
 		}
@@ -172,7 +180,8 @@ func (r *Room) changeWith(ctx context.Context, caller identity.Caller, id, act s
 		}
 		out = s.computed(tx.Now())
 		return along.run(tx, out)
-	})
+	}
+	err := r.turns(ctx, func() error { return r.act(ctx, caller, identity.CredentialWrite, toManage, act, id, one) })
 	if err != nil {
 		return Credential{}, r.settle(ctx, caller, action, err)
 	}
@@ -198,12 +207,25 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 	}
 	checkNotes(p.Notes.value, &bad)
 	checkReason(p.Reason, false, &bad)
-	secrets, err := r.mergeSecrets(tx, *s, p.Secrets, &bad)
+	secrets, err := r.mergeSecrets(tx, *s, p, &bad)
 	if err != nil {
 		return err
 	}
 	if err := bad.err(); err != nil {
 		return err
+	}
+	var found derived
+	if p.renews() {
+		if err := s.desk.fill(p.Generate, secrets); err != nil {
+			return err
+		}
+		checkSecrets(s.row, secrets, &bad)
+		if found, err = s.desk.factsOf(s.row, secrets); err != nil {
+			return err
+		}
+		if found.tell(&bad); bad.err() != nil {
+			return bad.err()
+		}
 	}
 	if err := s.free(tx, p.AccountID.IsSet()); err != nil {
 		return err
@@ -212,7 +234,7 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 		s.OAuth.ExpiresAt = nil // the old token's expiry says nothing about the new one
 	}
 	fields := changedFields(before, s.Meta)
-	if len(p.Secrets) > 0 {
+	if p.renews() {
 		// The expiry comes with the new version; the old version keeps its own.
 		fields = slices.DeleteFunc(fields, func(name string) bool { return name == tokenExpiry })
 	}
@@ -222,7 +244,7 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 	if p.Notes.IsSet() {
 		fields = append(fields, "notes")
 	}
-	if len(fields) == 0 && len(p.Secrets) == 0 && !mended {
+	if len(fields) == 0 && !p.renews() && !mended {
 		ev := caller.Event(store.CredentialView, s.target())
 		ev.Reason = "a patch that changes nothing"
 		return tx.Record(ev)
@@ -244,12 +266,13 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 		}
 		tx.Change(store.TopicCredential, s.ID)
 	}
-	if len(p.Secrets) == 0 {
+	if !p.renews() {
 		return nil
 	}
 	now := tx.Now()
 	s.LastRotatedAt = &now
-	return r.newVersion(tx, caller, s, version{secrets: secrets, reason: p.Reason})
+	next := version{secrets: secrets, reason: p.Reason, facts: found.facts, details: p.Generate.details()}
+	return r.newVersion(tx, caller, s, next, p.ExpiresAt.IsSet())
 }
 
 // tokenExpiry is the one field of the metadata that belongs to a version.
@@ -278,9 +301,10 @@ func (r *Room) writeMeta(tx *store.Tx, s *stored, notes Edit[secret.Value], expi
 	return s.update(tx)
 }
 
-// newVersion stores the next version and records it.
-func (r *Room) newVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
+// newVersion stores the next version and records it. The credential ends when its secret does, unless somebody chose another time.
+func (r *Room) newVersion(tx *store.Tx, caller identity.Caller, s *stored, v version, chosen bool) error {
 	s.Version++
+	followed := !chosen && s.follow(v.facts, slices.Collect(maps.Keys(v.secrets)))
 	s.UpdatedAt = tx.Now()
 	if err := r.insertVersion(tx, caller, s, v); err != nil {
 		return err
@@ -297,6 +321,10 @@ func (r *Room) newVersion(tx *store.Tx, caller identity.Caller, s *stored, v ver
 	if v.restoredFrom != 0 {
 		ev.Details = append(ev.Details, store.Int("restored_from", v.restoredFrom))
 	}
+	ev.Details = append(ev.Details, v.details...)
+	if followed {
+		ev.Details = append(ev.Details, store.Bool("expiry_from_secret", true))
+	}
 	if err := tx.Record(ev); err != nil {
 		return err
 	}
@@ -306,13 +334,15 @@ func (r *Room) newVersion(tx *store.Tx, caller identity.Caller, s *stored, v ver
 
 // mergeSecrets returns the full set of fields of the next version. What the patch does not name is opened and sealed anew, because a
 // sealed field is bound to its version; a patch that names every field therefore also mends a damaged credential.
-func (r *Room) mergeSecrets(tx *store.Tx, s stored, patch map[string]*secret.Value, bad *problems) (map[string]secret.Value, error) {
-	if len(patch) == 0 {
+func (r *Room) mergeSecrets(tx *store.Tx, s stored, p Patch, bad *problems) (map[string]secret.Value, error) {
+	if !p.renews() {
 		return nil, nil
 	}
+	p.Generate.check(s.row, func(name string) bool { _, ok := p.Secrets[name]; return ok }, bad)
 	var keep []string
 	for _, name := range s.SecretFields {
-		if _, named := patch[name]; !named {
+		_, named := p.Secrets[name]
+		if _, made := p.Generate[name]; !named && !made {
 			keep = append(keep, name)
 		}
 	}
@@ -320,12 +350,12 @@ func (r *Room) mergeSecrets(tx *store.Tx, s stored, patch map[string]*secret.Val
 	if err != nil {
 		return nil, err
 	}
-	for name, v := range patch {
+	for name, v := range p.Secrets {
 		if v != nil {
 			merged[name] = *v
 		}
 	}
-	checkSecrets(s.row, merged, bad)
+	checkSecrets(s.row, p.Generate.planned(merged), bad)
 	return merged, nil
 }
 
@@ -352,6 +382,9 @@ func (r *Room) open(tx *store.Tx, s stored, n int64, fields []string) (map[strin
 	}
 	return out, nil
 }
+
+// renews reports whether the patch makes a new version.
+func (p Patch) renews() bool { return len(p.Secrets)+len(p.Generate) > 0 }
 
 func (p Patch) merge(m Meta) Meta {
 	p.Name.apply(&m.Name)

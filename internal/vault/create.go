@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"signalbox.dev/signalbox/internal/facts"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
@@ -37,21 +38,13 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	if err != nil {
 		return Credential{}, err
 	}
-	row, ok := Lookup(d.Type)
-	if !ok {
-		return Credential{}, invalid("/type", "is not a credential type; the types are "+typeNames())
-	}
-	var p problems
-	meta := cloneMeta(d.Meta)
-	r.normalise(row, &meta, &p)
-	checkSecrets(row, d.Secrets, &p)
-	checkNotes(d.Notes, &p)
-	if err := p.err(); err != nil {
+	ready, err := r.Prepare(ctx, d)
+	if err != nil {
 		return Credential{}, err
 	}
 	var out Credential
 	store1 := func(tx *store.Tx, may verbs) error {
-		s, err := r.add(tx, caller, may, row, meta, d)
+		s, err := r.add(tx, caller, may, ready)
 		if err != nil {
 			return err
 		}
@@ -68,16 +61,77 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	return out, nil
 }
 
-// add stores a credential whose metadata are in form and whose secrets were looked at, with its first version and its owner, and records that.
-func (r *Room) add(tx *store.Tx, caller identity.Caller, may verbs, row TypeRow, meta Meta, d Draft) (stored, error) {
+// Ready is a draft that was looked at and brought into form. What was to be made is made, and what its secrets say of themselves is known.
+type Ready struct {
+	row   TypeRow
+	draft Draft // with every secret field
+	meta  Meta
+	facts facts.Facts
+}
+
+// Type returns the credential's type.
+func (d Ready) Type() Type { return d.row.Type }
+
+// Meta returns the metadata as they would be stored.
+func (d Ready) Meta() Meta { return cloneMeta(d.meta) }
+
+// Prepare looks at a draft, and makes the fields that it wants made. Nothing is stored. The fault says what is wrong with which field.
+func (r *Room) Prepare(ctx context.Context, d Draft) (Ready, error) {
+	row, ok := Lookup(d.Type)
+	if !ok {
+		return Ready{}, invalid("/type", "is not a credential type; the types are "+typeNames())
+	}
+	var p problems
+	meta := cloneMeta(d.Meta)
+	r.normalise(row, &meta, &p)
+	d.Generate.check(row, func(name string) bool { _, ok := d.Secrets[name]; return ok }, &p)
+	checkSecrets(row, d.Generate.planned(d.Secrets), &p)
+	checkNotes(d.Notes, &p)
+	if !slices.Contains([]Status{"", Active, Disabled, Compromised}, d.State) {
+		p.add("/status", "must be active, disabled or compromised")
+	}
+	if err := p.err(); err != nil {
+		return Ready{}, err
+	}
+	secrets, found, err := r.prepare(ctx, row, d)
+	if err != nil {
+		return Ready{}, err
+	}
+	checkSecrets(row, secrets, &p)
+	found.tell(&p)
+	if err := p.err(); err != nil {
+		return Ready{}, err
+	}
+	if meta.ExpiresAt == nil {
+		meta.ExpiresAt = endsOf(found.facts, slices.Collect(maps.Keys(secrets)))
+	}
+	d.Secrets = secrets
+	return Ready{row: row, draft: d, meta: meta, facts: found.facts}, nil
+}
+
+// renamed returns it under another name, with the account id that follows from it where none was chosen.
+func (r *Room) renamed(d Ready, name string) (Ready, error) {
+	var p problems
+	meta := cloneMeta(d.draft.Meta)
+	meta.Name = name
+	r.normalise(d.row, &meta, &p)
+	if meta.ExpiresAt == nil {
+		meta.ExpiresAt = d.meta.ExpiresAt
+	}
+	d.draft.Name, d.meta = name, meta
+	return d, p.err()
+}
+
+// add stores what was prepared, with its first version and its owner, and records that.
+func (r *Room) add(tx *store.Tx, caller identity.Caller, may verbs, d Ready) (stored, error) {
 	now := tx.Now()
-	s := stored{row: row, state: cmp.Or(d.State, Active)}
-	s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: row.Type, Meta: meta, HasNotes: !d.Notes.IsZero(), Version: 1, Revision: 1,
+	s := stored{row: d.row, state: cmp.Or(d.draft.State, Active)}
+	s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: d.row.Type, Meta: d.Meta(), HasNotes: !d.draft.Notes.IsZero(), Version: 1, Revision: 1,
 		CreatedAt: now, UpdatedAt: now}
-	if err := s.free(tx, d.AccountID != ""); err != nil {
+	if err := s.free(tx, d.draft.AccountID != ""); err != nil {
 		return stored{}, clashTold(err, may, store.Target{Kind: targetKind})
 	}
-	notes, err := r.sealNotes(&s, d.Notes)
+	notes, err := r.sealNotes(&s, d.draft.Notes)
 	if err != nil {
 		return stored{}, err
 	}
@@ -87,12 +141,12 @@ func (r *Room) add(tx *store.Tx, caller identity.Caller, may verbs, row TypeRow,
 	if err := s.insert(tx, notes); err != nil {
 		return stored{}, err
 	}
-	if err := r.insertVersion(tx, caller, &s, version{secrets: d.Secrets}); err != nil {
+	if err := r.insertVersion(tx, caller, &s, version{secrets: d.draft.Secrets, facts: d.facts}); err != nil {
 		return stored{}, err
 	}
 	ev := caller.Event(store.CredentialCreate, s.target())
 	ev.Fields = s.SecretFields
-	ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}
+	ev.Details = append(store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}, d.draft.Generate.details()...)
 	if err := tx.Record(ev); err != nil {
 		return stored{}, err
 	}
@@ -208,21 +262,27 @@ type version struct {
 	reason       string
 	restoredFrom int64
 	refreshed    bool // made by a refresh, not by a person
+	facts        facts.Facts
+	details      store.Details // for the record
 }
 
 // insertVersion stores version s.Version, sealing each field to it, and fills the fields of s that follow from it.
 func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v version) error {
 	s.Issued = tx.Now()
 	s.SecretFields = s.row.sorted(slices.Collect(maps.Keys(v.secrets)))
-	s.Suffix = suffix(s.row, v.secrets)
+	s.Suffix, s.Facts = suffix(s.row, v.secrets), v.facts
+	known, err := encodeFacts(v.facts)
+	if err != nil {
+		return err
+	}
 	fields, err := encodeList(s.SecretFields)
 	if err != nil {
 		return err
 	}
 	by := caller.Actor()
 	if _, err := tx.Exec(`INSERT INTO credential_versions (credential_id, version, fields, suffix, token_expires_at, reason, restored_from, created_by,
-		created_by_name, created_at, refreshed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now()), number01(v.refreshed)); err != nil {
+		created_by_name, created_at, refreshed, facts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		s.ID, s.Version, fields, s.Suffix, store.TimePtr(s.OAuth.ExpiresAt), v.reason, v.restoredFrom, by.ID, by.Name, store.TimeOf(tx.Now()), number01(v.refreshed), known); err != nil {
 		return err
 	}
 	for _, name := range s.SecretFields {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"signalbox.dev/signalbox/internal/facts"
 	"signalbox.dev/signalbox/internal/secret"
 )
 
@@ -54,6 +55,8 @@ type Draft struct {
 	Secrets map[string]secret.Value
 	// State is what an import brings along: disabled or compromised; empty means active.
 	State Status
+	// Generate are fields that are made here, in the place of Secrets.
+	Generate Generates
 }
 
 // Credential is a stored credential without its secrets.
@@ -73,7 +76,9 @@ type Credential struct {
 	// SecretFields are the names of the secret fields of this version.
 	SecretFields []string
 	// Suffix is the last four characters of a key or token of at least 16, or empty.
-	Suffix               string
+	Suffix string
+	// Facts are what was derived from the secret fields of this version. Lists do not have them.
+	Facts                facts.Facts
 	CreatedAt, UpdatedAt time.Time
 	LastRotatedAt        *time.Time
 	// Issued is when the secret fields of this version were stored.
@@ -138,6 +143,7 @@ type Patch struct {
 	OAuth                                            OAuthPatch
 	State                                            Edit[Status]             // active, disabled or compromised
 	Secrets                                          map[string]*secret.Value // a new version: nil removes a field, fields that are not named stay
+	Generate                                         Generates                // fields of a new version that are made here
 	Reason                                           string                   // why the secrets change; kept with the version
 }
 

@@ -33,33 +33,6 @@ func (r *Room) MayImport(ctx context.Context, caller identity.Caller) (identity.
 	return reach, nil
 }
 
-// Ready is a draft that was looked at and brought into form.
-type Ready struct {
-	row   TypeRow
-	draft Draft
-	meta  Meta
-}
-
-// Meta returns the metadata as they would be stored.
-func (d Ready) Meta() Meta { return cloneMeta(d.meta) }
-
-// Prepare looks at a draft as [Room.Create] does. Its faults are the same.
-func (r *Room) Prepare(d Draft) (Ready, error) {
-	row, ok := Lookup(d.Type)
-	if !ok {
-		return Ready{}, invalid("/type", "is not a credential type; the types are "+typeNames())
-	}
-	var p problems
-	meta := cloneMeta(d.Meta)
-	r.normalise(row, &meta, &p)
-	checkSecrets(row, d.Secrets, &p)
-	checkNotes(d.Notes, &p)
-	if !slices.Contains([]Status{"", Active, Disabled, Compromised}, d.State) {
-		p.add("/status", "must be active, disabled or compromised")
-	}
-	return Ready{row: row, draft: d, meta: meta}, p.err()
-}
-
 // Intake stores credentials within [Room.Import].
 type Intake struct {
 	room   *Room
@@ -95,7 +68,7 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, many int, fn 
 
 // Add stores one credential, as [Room.Create] does.
 func (in *Intake) Add(d Ready) (Credential, error) {
-	s, err := in.room.add(in.tx, in.caller, in.may, d.row, d.meta, d.draft)
+	s, err := in.room.add(in.tx, in.caller, in.may, d)
 	if err != nil {
 		return Credential{}, err
 	}
@@ -332,12 +305,5 @@ func (r *Room) markOf(tx *store.Tx, k marker, rows []materialRow) (mark, bool) {
 	return k.mark(likeness(s.row, s.Meta, secrets)), true
 }
 
-// Type returns the credential's type.
-func (d Ready) Type() Type { return d.row.Type }
-
 // Renamed returns the draft under another name, with the account id that follows from it where none was chosen.
-func (in *Intake) Renamed(d Ready, name string) (Ready, error) {
-	draft := d.draft
-	draft.Name = name
-	return in.room.Prepare(draft)
-}
+func (in *Intake) Renamed(d Ready, name string) (Ready, error) { return in.room.renamed(d, name) }

@@ -29,6 +29,7 @@ type need int
 
 const (
 	toSee need = iota
+	toUse
 	toReveal
 	toManage
 )
@@ -38,6 +39,8 @@ func (v verbs) has(n need) error {
 	switch {
 	case !v.sees():
 		return notFound()
+	case n == toUse && !v.use:
+		return fault.New(fault.Forbidden, "forbidden", "You may see this credential but not use it. Ask its owner, or an operator of this Signalbox, to grant you that.")
 	case n == toReveal && !v.reveal:
 		return fault.New(fault.Forbidden, "forbidden", "You may see this credential but not reveal it. Ask its owner, or an operator of this Signalbox, to grant you that.")
 	case n == toManage && !v.manage:
@@ -247,6 +250,8 @@ func (r *Room) MayStill(ctx context.Context, caller identity.Caller, p identity.
 	}
 	n := toManage
 	switch p {
+	case identity.CredentialUse:
+		n = toUse
 	case identity.CredentialRead:
 		n = toSee
 	case identity.CredentialReveal:

@@ -54,7 +54,12 @@ func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n
 				s.OAuth.ExpiresAt = all[at(newest)].TokenExpires
 			}
 		}
-		return r.newVersion(tx, caller, s, version{secrets: secrets, reason: "restored version " + strconv.FormatInt(n, 10), restoredFrom: n})
+		found, err := s.desk.factsOf(s.row, secrets) // what was stored once is not refused now
+		if err != nil {
+			return err
+		}
+		back := version{secrets: secrets, reason: "restored version " + strconv.FormatInt(n, 10), restoredFrom: n, facts: found.facts}
+		return r.newVersion(tx, caller, s, back, false)
 	})
 }
 

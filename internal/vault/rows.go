@@ -58,6 +58,7 @@ type row struct {
 	IssuedAt       store.Time  `db:"issued_at"`
 	Health         *string     `db:"health"`
 	HealthOf       *int64      `db:"health_of"`
+	Facts          string      `db:"facts"` // read by selectRow alone
 }
 
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
@@ -70,7 +71,8 @@ const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.ve
 
 const rowTables = ` FROM credentials c` + rowJoins
 
-const selectRow = `SELECT ` + rowColumns + rowTables
+// selectRow reads facts too, which lists and lending do not show.
+const selectRow = `SELECT ` + rowColumns + `, v.facts` + rowTables
 
 // stored is a credential in the middle of an act: what a caller may see, and what only the vault needs.
 type stored struct {
@@ -85,6 +87,8 @@ type stored struct {
 	// the database makes a good connection rest or has a dead one tried once more.
 	connection   Health
 	connectionOf int64
+	// desk is where the act that changes the credential works outside its transaction.
+	desk *desk
 }
 
 func (s stored) target() store.Target {
@@ -124,6 +128,7 @@ func (w row) decode(now time.Time) (stored, error) {
 			return stored{}, fmt.Errorf("credential %s: %w", w.ID, err)
 		}
 	}
+	c.Facts = decodeFacts(w.Facts)
 	c.CreatedAt, c.UpdatedAt, c.LastRotatedAt = w.CreatedAt.Time(), w.UpdatedAt.Time(), w.LastRotatedAt.Ptr()
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if kind.OAuth {

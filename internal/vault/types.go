@@ -29,6 +29,8 @@ type SecretField struct {
 	Header bool
 	// Suffix fields show their last four characters in lists when they are at least 16 long: keys and tokens, never passwords.
 	Suffix bool
+	// Makes says what Signalbox can generate for it.
+	Makes Making
 }
 
 // TypeRow is what Signalbox knows about one type. Forms, validation and the API description derive from the table.
@@ -47,13 +49,13 @@ type TypeRow struct {
 // Types returns the table of types in the order of the reference.
 func Types() []TypeRow {
 	return []TypeRow{
-		{Type: Password, Meaning: "a user name and password", Secrets: []SecretField{{Name: "password", Required: true, Lent: true}}},
-		{Type: APIKey, Meaning: "a key that a service accepts by itself", Account: true, Secrets: []SecretField{{Name: "api_key", Required: true, Lent: true, Header: true, Suffix: true}}},
+		{Type: Password, Meaning: "a user name and password", Secrets: []SecretField{{Name: "password", Required: true, Lent: true, Makes: MadeAsText}}},
+		{Type: APIKey, Meaning: "a key that a service accepts by itself", Account: true, Secrets: []SecretField{{Name: "api_key", Required: true, Lent: true, Header: true, Suffix: true, Makes: MadeAsText}}},
 		{Type: OAuth, Meaning: "OAuth tokens with what refreshes them", OAuth: true, Account: true, Secrets: []SecretField{
 			{Name: "access_token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "refresh_token"}, {Name: "client_secret"}}},
-		{Type: SSHKey, Meaning: "an SSH private key", Secrets: []SecretField{{Name: "private_key", Required: true}, {Name: "passphrase"}}},
-		{Type: SharedSecret, Meaning: "a secret that two sides share, such as a webhook's", Secrets: []SecretField{{Name: "secret", Required: true, Lent: true, Suffix: true}}},
-		{Type: JWT, Meaning: "a signed token, with the key that signs new ones", Secrets: []SecretField{{Name: "token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "signing_key"}}},
+		{Type: SSHKey, Meaning: "an SSH private key", Secrets: []SecretField{{Name: "private_key", Required: true, Makes: MadeAsKeyPair}, {Name: "passphrase", Makes: MadeAsText}}},
+		{Type: SharedSecret, Meaning: "a secret that two sides share, such as a webhook's", Secrets: []SecretField{{Name: "secret", Required: true, Lent: true, Suffix: true, Makes: MadeAsText}}},
+		{Type: JWT, Meaning: "a signed token, with the key that signs new ones", Secrets: []SecretField{{Name: "token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "signing_key", Makes: MadeAsText}}},
 		{Type: ConnectionString, Meaning: "a connection string with its password", Secrets: []SecretField{{Name: "connection_string", Required: true}}},
 		{Type: Certificate, Meaning: "a certificate with its private key", Secrets: []SecretField{{Name: "certificate", Required: true}, {Name: "private_key"}, {Name: "passphrase"}}},
 		{Type: Custom, Meaning: "any secret fields", AnyNames: true},
@@ -78,7 +80,7 @@ func (r TypeRow) Field(name string) (SecretField, bool) {
 		}
 	}
 	if r.AnyNames && validFieldName(name) {
-		return SecretField{Name: name, Lent: true}, true
+		return SecretField{Name: name, Lent: true, Makes: MadeAsEither}, true
 	}
 	return SecretField{}, false
 }

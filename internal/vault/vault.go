@@ -65,6 +65,7 @@ type Room struct {
 	trains Trains
 
 	catalog *catalog
+	bench   chan struct{} // holds a place for each piece of long work under way
 }
 
 // New returns the vault on a database and a keyring. It follows the change feed of the database.
@@ -78,12 +79,16 @@ func New(cfg Config) (*Room, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Room{db: cfg.DB, ring: cfg.Ring, binder: cfg.Binder, log: cfg.Log, check: cfg.CheckURL, now: cfg.Clock, trains: noTrains{}, catalog: newCatalog(cfg.DB)}, nil
+	return &Room{db: cfg.DB, ring: cfg.Ring, binder: cfg.Binder, log: cfg.Log, check: cfg.CheckURL, now: cfg.Clock, trains: noTrains{}, catalog: newCatalog(cfg.DB),
+		bench: make(chan struct{}, longWork)}, nil
 }
 
 // LendTo names the room of the trains, which is made after this one: it is asked who they are, and told what they may use no longer. It is
 // called once, before the database is started. Until then no train is known, and nothing that one may use is taken from it.
 func (r *Room) LendTo(trains Trains) { r.trains = trains }
+
+// longWork is how many keys are made or tried at a time.
+const longWork = 2
 
 // Names of this room in the database and in records.
 const (
