@@ -25,6 +25,7 @@ func docPages() map[string]int {
 	return map[string]int{
 		"guide/getting-started.md":     1, // npm fetches from the network
 		"guide/credentials.md":         0,
+		"guide/import-export.md":       0,
 		"guide/trains-and-accounts.md": 0,
 		"guide/sharing.md":             0,
 		"guide/refresh-drill.md":       3, // takes a minute; loses on purpose; needs a PostgreSQL

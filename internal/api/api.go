@@ -89,6 +89,7 @@ type service struct {
 	patience time.Duration // for a body to arrive
 	instance string        // names this process among those that share the database
 	running  running
+	large    chan struct{}               // a place for each large body that is being received
 	guard    *http.CrossOriginProtection // of requests with a cookie
 }
 
@@ -127,7 +128,7 @@ const documentVersion = "1"
 
 // build registers every operation. It touches no room.
 func build(cfg Config) (s *service, err error) {
-	s = &service{Config: cfg, patience: bodyPatience, instance: store.NewID("api"), guard: http.NewCrossOriginProtection()}
+	s = &service{Config: cfg, patience: bodyPatience, instance: store.NewID("api"), large: make(chan struct{}, largeAtOnce), guard: http.NewCrossOriginProtection()}
 	defer func() {
 		// huma panics on a shape that it cannot describe.
 		if p := recover(); p != nil {

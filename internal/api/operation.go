@@ -70,6 +70,10 @@ const (
 	smallBody  = 64 << 10
 	secretBody = 1 << 20 // bodies with secrets: certificates and keys are long
 
+	largeBody = 8 << 20 // from here on only largeAtOnce are received at a time
+
+	largeAtOnce = 2
+
 	emptyBody = 256 // what is read of a body where none is taken
 
 	bodyPatience = 30 * time.Second
@@ -187,6 +191,16 @@ func (s *service) enter(r route, needs []identity.Permission, ctx huma.Context, 
 	if ex.refusal != nil && r.ownRefusal != nil {
 		s.refuse(w, req, errors.Join(r.ownRefusal(req.Context(), ex.caller, ex.refusal), ex.refusal))
 		return
+	}
+	if r.maxBody > largeBody {
+		// A body is several times its size in memory until it is decoded.
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		default:
+			s.refuse(w, req, fault.New(fault.Unavailable, "memory_budget", "Other large bodies are being received at this moment, and each takes much memory. Nothing was done; send this again in a moment.").After(5))
+			return
+		}
 	}
 	in, err := s.input(r, ctx, w, req)
 	if err != nil {

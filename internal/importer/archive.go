@@ -166,6 +166,9 @@ func opener(passphrase secret.Value) ([]age.Identity, error) {
 }
 
 func parseArchive(f *file, out *items) error {
+	if err := f.unseal(); err != nil {
+		return err
+	}
 	ids, err := opener(f.passphrase)
 	if err != nil {
 		return err

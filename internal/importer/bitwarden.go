@@ -73,11 +73,14 @@ func parseBitwarden(f *file, out *items) error {
 		return err
 	}
 	if head.Encrypted {
+		if err := f.unseal(); err != nil {
+			return err
+		}
 		plain, err := head.open(f.passphrase)
 		if err != nil {
 			return err
 		}
-		f.data = plain
+		f.data, f.read = plain, nil
 		if err := f.take(int64(len(plain))); err != nil {
 			return err
 		}

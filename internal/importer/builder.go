@@ -24,6 +24,7 @@ type builder struct {
 	tags                     []string
 	fields                   map[string]secret.Value
 	lost                     []string
+	dropped                  int  // fields beyond those that are looked at
 	secure                   bool // the notes are the secret
 }
 
@@ -75,6 +76,10 @@ func (b *builder) field(name string, value any) {
 	if text == "" {
 		return
 	}
+	if len(b.fields) == fieldsRead {
+		b.dropped++
+		return
+	}
 	if b.fields == nil {
 		b.fields = map[string]secret.Value{}
 	}
@@ -120,8 +125,11 @@ func fieldName(s string) string {
 	return name
 }
 
-// fieldsMost is how many secret fields a credential may have.
-const fieldsMost = 32
+// fieldsMost is how many secret fields a credential may have, fieldsRead how many of an entry are looked at.
+const (
+	fieldsMost = 32
+	fieldsRead = 200
+)
 
 // tidy brings what a person wrote elsewhere into the form that it has here, as far as that loses nothing that tells entries apart.
 func (b *builder) tidy() {
@@ -208,7 +216,7 @@ func (b *builder) build(out *items) error {
 	}
 	names := sortedKeys(b.fields)
 	if len(names) > fieldsMost {
-		b.lose(strconv.Itoa(len(names)-fieldsMost) + " fields beyond the " + strconv.Itoa(fieldsMost) + " that a credential may have are not taken over")
+		b.lose(strconv.Itoa(len(names)-fieldsMost+b.dropped) + " fields beyond the " + strconv.Itoa(fieldsMost) + " that a credential may have are not taken over")
 		names = names[:fieldsMost]
 	}
 	for _, name := range names {

@@ -71,10 +71,7 @@ func parseEnv(f *file, out *items) error {
 		default:
 			if value != "" && strings.IndexByte("\"'`", value[0]) >= 0 {
 				// A quoted value may go on over several lines.
-				whole := value
-				if rest != "" {
-					whole += "\n" + rest
-				}
+				whole := text[len(line)-len(value):] // a piece of the text, not a copy: there may be very many
 				if inner, tail, closed := quoted(whole); closed {
 					used += strings.Count(whole[:len(whole)-len(tail)], "\n")
 					_, rest, _ = strings.Cut(tail, "\n")

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -39,8 +40,8 @@ type Export struct {
 	room       *Room
 	caller     identity.Caller
 	id, reason string
-	to         []age.Recipient
-	release    func()
+	sealed     io.WriteCloser
+	way        *way
 	sent, left int
 }
 
@@ -50,7 +51,9 @@ func (r *Room) Export(ctx context.Context, caller identity.Caller, req ExportReq
 	if err := r.vault.MayExport(ctx, caller); err != nil {
 		return nil, err
 	}
-	e := &Export{room: r, caller: caller, id: store.NewID("exp"), reason: req.Reason}
+	e := &Export{room: r, caller: caller, id: store.NewID("exp"), reason: req.Reason, way: &way{}}
+	e.way.to = &e.way.head
+	var to []age.Recipient
 	f := fault.New(fault.Unprocessable, "validation_failed", "The export cannot be made like this; see errors. Nothing was exported.")
 	if strings.TrimSpace(req.Reason) == "" || utf8.RuneCountInString(req.Reason) > 500 || !utf8.ValidString(req.Reason) {
 		_ = f.With("/reason", "is needed: say why in at most 500 characters, it is kept in the audit log")
@@ -62,28 +65,23 @@ func (r *Room) Export(ctx context.Context, caller identity.Caller, req ExportReq
 		_ = f.With("/recipients", "must be at most "+strconv.Itoa(maxRecipients))
 	case len(req.Recipients) > 0:
 		for i, text := range req.Recipients {
-			to, err := recipient(text)
+			one, err := recipient(text)
 			if err != nil {
 				_ = f.With("/recipients/"+strconv.Itoa(i), "is no recipient of age (age1…)")
 				continue
 			}
-			e.to = append(e.to, to)
-		}
-		if len(e.to) == len(req.Recipients) {
-			if _, err := age.Encrypt(io.Discard, e.to...); err != nil {
-				_ = f.With("/recipients", "cannot be used together: those that withstand quantum computers (age1pq1…) and others do not mix")
-			}
+			to = append(to, one)
 		}
 	case utf8.RuneCountInString(req.Passphrase.Reveal()) < leastPassphrase || req.Passphrase.Len() > maxPassphrase:
 		_ = f.With("/passphrase", "must have "+strconv.Itoa(leastPassphrase)+" to "+strconv.Itoa(maxPassphrase)+" characters, unless there are recipients")
 	default:
-		to, err := age.NewScryptRecipient(req.Passphrase.Reveal())
+		one, err := age.NewScryptRecipient(req.Passphrase.Reveal())
 		if err != nil {
 			_ = f.With("/passphrase", "cannot be used")
 			break
 		}
-		to.SetWorkFactor(r.work)
-		e.to = []age.Recipient{to}
+		one.SetWorkFactor(r.work)
+		to = []age.Recipient{one}
 	}
 	if len(f.Fields) > 0 {
 		return nil, f
@@ -92,13 +90,25 @@ func (r *Room) Export(ctx context.Context, caller identity.Caller, req ExportReq
 	if err != nil {
 		return nil, err
 	}
+	e.sealed, err = age.Encrypt(e.way, to...) // here a passphrase costs what it costs; the rest is a page at a time
+	release()
+	if err != nil {
+		return nil, f.With("/recipients", "cannot be used together: those that withstand quantum computers (age1pq1…) and others do not mix")
+	}
 	if err := e.record(ctx, store.OutcomeOK, "", store.Str("act", "begin")); err != nil {
-		release()
 		return nil, err
 	}
-	e.release = release
 	return e, nil
 }
+
+// way is where an archive goes: its head is kept until somebody takes it.
+type way struct {
+	to   io.Writer
+	head bytes.Buffer
+}
+
+// Write passes on.
+func (w *way) Write(b []byte) (int, error) { return w.to.Write(b) }
 
 // recipient reads a recipient of age. Of those there are, the two native ones are taken: others start programs, or are signing keys.
 func recipient(text string) (age.Recipient, error) {
@@ -120,11 +130,11 @@ func (e *Export) record(ctx context.Context, outcome, reason string, details ...
 // WriteTo writes the archive. before is asked before each page whether the caller may still have it. What was written when an error comes back is no
 // archive: it cannot be decrypted to its end.
 func (e *Export) WriteTo(ctx context.Context, w io.Writer, before func(context.Context) error) error {
-	sealed, err := age.Encrypt(w, e.to...)
-	if err != nil {
+	if _, err := w.Write(e.way.head.Bytes()); err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(sealed, 64<<10)
+	e.way.to = w
+	out := bufio.NewWriterSize(e.sealed, 64<<10)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(archiveLine{Head: &archiveHead{Format: archiveMark, Version: archiveVersion, At: e.room.now().UTC()}}); err != nil {
@@ -156,12 +166,11 @@ func (e *Export) WriteTo(ctx context.Context, w io.Writer, before func(context.C
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	return sealed.Close()
+	return e.sealed.Close()
 }
 
 // Close ends the export and records how far it came; why is the word for what broke it off, or empty.
 func (e *Export) Close(ctx context.Context, why string) error {
-	e.release()
 	outcome := store.OutcomeOK
 	if why != "" {
 		outcome = store.OutcomeFailed

@@ -78,8 +78,31 @@ type file struct {
 	passphrase secret.Value
 	// label names what the file itself gives no name.
 	label string
-	// room is how many bytes the files of this import may still unpack to, and quick lets a test make keys cheaply.
+	// room is how many bytes the files of this import may still unpack to.
 	room *int64
+	// sealed counts the encrypted files that were tried: each costs a second of work.
+	sealed *int
+	// read is the file as text, once it was asked for; whatever changes data forgets it.
+	read *reading
+}
+
+type reading struct {
+	text string
+	err  error
+}
+
+// sealedMost is how many encrypted files an import may have.
+const sealedMost = 4
+
+// unseal counts an attempt to open the file.
+func (f *file) unseal() error {
+	if f.sealed == nil {
+		return nil
+	}
+	if *f.sealed++; *f.sealed > sealedMost {
+		return bad("is one encrypted file too many; import " + strconv.Itoa(sealedMost) + " at a time")
+	}
+	return nil
 }
 
 // item is one thing in a file: a credential, a client key, or what is made nothing of.
@@ -162,7 +185,14 @@ func (f *file) readAll(r io.Reader) ([]byte, error) {
 
 // text returns the file as UTF-8 without a byte order mark. UTF-16 is taken when its mark says so.
 func (f *file) text() (string, error) {
-	b := f.data
+	if f.read == nil {
+		text, err := plainText(f.data)
+		f.read = &reading{text, err}
+	}
+	return f.read.text, f.read.err
+}
+
+func plainText(b []byte) (string, error) {
 	switch {
 	case bytes.HasPrefix(b, []byte{0xef, 0xbb, 0xbf}):
 		b = b[3:]

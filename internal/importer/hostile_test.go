@@ -3,6 +3,7 @@ package importer
 import (
 	"bytes"
 	"compress/gzip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -152,5 +153,51 @@ func FuzzArchive(f *testing.F) {
 				t.Fatalf("an error that is not ours: %T", err)
 			}
 		}
+	})
+}
+
+// TestMuchOfOneKind: what is alike in very many ways costs no more for each than for the first.
+func TestMuchOfOneKind(t *testing.T) {
+	const many = 30_000
+	room := int64(64 << 20)
+	read := func(format, text string) []item {
+		form, _ := lookup(format)
+		found := items{most: maxItems}
+		require.NoError(t, form.parse(&file{name: "x", data: []byte(text), room: &room}, &found))
+		return found.list
+	}
+	require.Len(t, read("env", strings.Repeat("A=\"b c\"\n", many)), many)
+	list := read("bitwarden", `{"encrypted":false,"items":[{"type":1,"name":"n","login":{"password":"p"},"fields":[`+strings.Repeat(`{"name":"a","value":"x","type":1},`, many)+`{"name":"a","value":"x","type":1}]}]}`)
+	require.Len(t, list, 2)
+	require.Len(t, list[1].credential.Secrets, fieldsMost)
+	require.Contains(t, strings.Join(list[0].notes, " "), "29969 fields beyond")
+	require.Len(t, read("1password-csv", "Title,Password\n"+strings.Repeat("n,p\n", many)), many)
+}
+
+// TestManyOfOneName: each is kept, under a name of its own, and is known again.
+func TestManyOfOneName(t *testing.T) {
+	each(t, func(t *testing.T, y *yard) {
+		const many = 300
+		var b strings.Builder
+		b.WriteString("Title,Username,Password\n")
+		for i := range many {
+			b.WriteString("n,u," + planted + strconv.Itoa(i) + "\n")
+		}
+		r := y.run(y.admin, with("p.csv", b.String()))
+		require.Equal(t, many, r.Created)
+		require.Equal(t, "n (300)", r.Rows[many-1].Name)
+		require.Equal(t, many, y.run(y.admin, with("p.csv", b.String())).Duplicates)
+	})
+}
+
+// TestEncryptedFilesAreFew: each costs a second of work.
+func TestEncryptedFilesAreFew(t *testing.T) {
+	each(t, func(t *testing.T, y *yard) {
+		var in Request
+		for range sealedMost + 1 {
+			in.Files = append(in.Files, File{Name: "b.json", Data: []byte(sealBitwarden(t, bitwardenFile, "correct horse"))})
+		}
+		in.Passphrase = secret.FromString("correct horse")
+		require.Contains(t, why(y.refused(y.admin, in)), "one encrypted file too many")
 	})
 }

@@ -125,7 +125,7 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 	if reach != identity.Everything {
 		most = narrowMost
 	}
-	p, err := r.read(req, most)
+	p, err := r.read(ctx, req, most)
 	if err != nil {
 		return Report{}, err
 	}
@@ -178,7 +178,7 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 }
 
 // read takes the files apart.
-func (r *Room) read(req Request, most int) (*plan, error) {
+func (r *Room) read(ctx context.Context, req Request, most int) (*plan, error) {
 	p := &plan{id: store.NewID("imp"), dry: req.DryRun}
 	if len(req.Files) == 0 || len(req.Files) > MaxFiles {
 		return nil, fault.New(fault.Unprocessable, "validation_failed", "An import has 1 to "+strconv.Itoa(MaxFiles)+" files.").With("/files", "must have 1 to "+strconv.Itoa(MaxFiles)+" items")
@@ -191,9 +191,12 @@ func (r *Room) read(req Request, most int) (*plan, error) {
 		}
 		given = &f
 	}
-	room := r.unpack
+	room, sealed := r.unpack, 0
 	for n, in := range req.Files {
-		f := &file{name: base(in.Name), data: in.Data, passphrase: req.Passphrase, label: req.Name, room: &room}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		f := &file{name: base(in.Name), data: in.Data, passphrase: req.Passphrase, label: req.Name, room: &room, sealed: &sealed}
 		if err := f.unpack(); err != nil {
 			return nil, refused(n, err)
 		}

@@ -100,6 +100,7 @@ func parse1PUX(f *file, out *items) error {
 	}
 	defer func() { _ = r.Close() }()
 	inner := *f
+	inner.read = nil
 	if inner.data, err = f.readAll(r); err != nil {
 		return err
 	}

@@ -96,6 +96,9 @@ func fieldsOf(f *fault.Error) string {
 	return strings.Join(parts, "; ")
 }
 
+// toldMost is of how many entries whose names are here already it is told whether their secrets are, too.
+const toldMost = 1000
+
 // names are what tells one credential from another for a person.
 type names struct {
 	kind           vault.Type
@@ -136,6 +139,8 @@ func (p *plan) decide(in *vault.Intake) error {
 		return err
 	}
 	mine, myAccounts, myIDs := map[names]int{}, map[string]int{}, map[string]int{}
+	last := map[names]int{} // the number that was given last to entries of one name, so that very many do not try all before
+	var sameNamed []int
 	for n := range p.rows {
 		w := &p.rows[n]
 		w.action, w.reason, w.other, w.same, w.id, w.renamed = Create, "", "", 0, "", ""
@@ -165,10 +170,10 @@ func (p *plan) decide(in *vault.Intake) error {
 		switch {
 		case other != "":
 			w.duplicate(other, "of the same name, type and user name")
-			w.secretOf(p.likeness, stored == other)
+			sameNamed = append(sameNamed, n)
 		case clash != "" && visible[clash]:
-			w.duplicate(clash, "an account of the same name or account id")
-			w.secretOf(p.likeness, stored == clash)
+			w.duplicate(clash, "of the same account name or account id")
+			sameNamed = append(sameNamed, n)
 		case clash != "":
 			w.action, w.reason = Invalid, "its name or account id is taken by an account that you may not see; rename it in the file"
 			p.hidden = append(p.hidden, clash)
@@ -185,7 +190,9 @@ func (p *plan) decide(in *vault.Intake) error {
 				_, known := named[key]
 				return !taken && (m.AccountID == "" || !takenAccount) && (name == m.Name || !known)
 			}
-			for i := 2; !free(); i++ {
+			first := key
+			for i := max(last[first], 1) + 1; !free(); i++ {
+				last[first] = i
 				name = head(m.Name, maxTitle) + " (" + strconv.Itoa(i) + ")"
 				key.name = name
 			}
@@ -201,6 +208,17 @@ func (p *plan) decide(in *vault.Intake) error {
 				myAccounts[name], myIDs[m.AccountID] = n, n
 			}
 			mine[key] = n
+		}
+	}
+	// Whether a secret is the one that was guessed is told as a reveal is: on record. Of very many it is not told at all.
+	if len(sameNamed) <= toldMost {
+		for _, n := range sameNamed {
+			w := &p.rows[n]
+			same := p.likeness.Stored[w.ready] == w.other
+			w.secretOf(p.likeness, same)
+			if same {
+				p.matched = append(p.matched, w.other)
+			}
 		}
 	}
 	slices.Sort(p.matched)
@@ -225,10 +243,17 @@ func (w *row) secretOf(l vault.Likeness, same bool) {
 // draft is what is stored of a row, under the name that was decided.
 func (p *plan) draft(w *row, room *vault.Intake) (vault.Ready, error) {
 	d := p.ready[w.ready]
-	if w.renamed == "" {
-		return d, nil
+	if w.renamed != "" {
+		var err error
+		if d, err = room.Renamed(d, w.renamed); err != nil {
+			return vault.Ready{}, err
+		}
 	}
-	return room.Renamed(d, w.renamed)
+	d, left, err := room.Homed(d)
+	if len(left) > 0 {
+		w.reason = strings.TrimPrefix(w.reason+"; without its "+strings.Join(left, " and ")+", which is not here", "; ")
+	}
+	return d, err
 }
 
 // store stores what was decided to be.

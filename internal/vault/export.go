@@ -36,10 +36,12 @@ func (r *Room) MayExport(ctx context.Context, caller identity.Caller) error {
 }
 
 // Export reveals one page of what the caller may reveal, in the order of the ids. Each has its reveal on record before it is opened, with the
-// reason and all its fields. The permission is asked again with each page.
+// reason and all its fields. The permission is asked again with each page; the
+// proof was asked for by [Room.MayExport], and may grow old while an export runs.
 func (r *Room) Export(ctx context.Context, caller identity.Caller, reason, after string) (ExportPage, error) {
-	reach, err := r.reach(ctx, caller, identity.CredentialReveal, "export", "")
+	reach, err := identity.Within(caller, identity.CredentialReveal)
 	if err != nil {
+		_, err := r.refuse(ctx, caller, "export", "", err)
 		return ExportPage{}, err
 	}
 	type sealed struct {
