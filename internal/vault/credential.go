@@ -55,6 +55,10 @@ type Draft struct {
 	Secrets map[string]secret.Value
 	// Generate are fields that are made here, in the place of Secrets.
 	Generate Generates
+	// State is what an import brings along: disabled or compromised; empty means active.
+	State Status
+	// found is what was derived from Secrets, outside of any transaction.
+	found derived
 }
 
 // Credential is a stored credential without its secrets.
