@@ -351,6 +351,6 @@ func TestOutOfReachIsAbsent(t *testing.T) {
 				require.Len(t, b.body, len(a.body))
 			}
 		}
-		require.Equal(t, 36, tried)
+		require.Equal(t, 39, tried)
 	})
 }

@@ -19,6 +19,7 @@ credentials:read        yes            yes            yes            granted    
 credentials:write       yes            yes            -              granted        yes
 credentials:reveal      yes            yes            -              granted        -
 credentials:grant       yes            yes            -              granted        -
+credentials:use         yes            yes            -              granted        -
 trains:read             yes            yes            yes            -              yes
 trains:write            yes            yes            -              -              yes
 keys:read               yes            yes            yes            -              yes

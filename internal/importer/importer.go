@@ -134,7 +134,7 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 			return Report{}, err
 		}
 	}
-	if err := p.prepare(ctx, r.vault); err != nil {
+	if err := p.prepare(r.vault); err != nil {
 		return Report{}, err
 	}
 	if p.likeness, err = r.vault.Compare(ctx, caller, p.ready); err != nil {

@@ -1,7 +1,6 @@
 package importer
 
 import (
-	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,13 +62,13 @@ func (p *plan) take(file, format string, list []item) {
 }
 
 // prepare looks at each credential by itself.
-func (p *plan) prepare(ctx context.Context, room *vault.Room) error {
+func (p *plan) prepare(room *vault.Room) error {
 	for n := range p.rows {
 		w := &p.rows[n]
 		if w.credential == nil {
 			continue
 		}
-		ready, err := room.Prepare(ctx, *w.credential)
+		ready, err := room.Prepare(*w.credential)
 		if f, is := fault.As(err); is && len(f.Fields) > 0 {
 			w.invalid = fieldsOf(f)
 			continue

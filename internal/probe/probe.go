@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -86,8 +87,8 @@ type Config struct {
 
 const (
 	patience = 10 * time.Second
-	// atOnce is how many probes an instance runs together.
-	atOnce = 16
+	// atOnce is how many probes an instance runs together, and each of how many of them one caller may have: nobody's slow servers hold up everybody.
+	atOnce, each = 16, 4
 	// maxAnswer is how much is read of a conversation that is no HTTP.
 	maxAnswer = 256 << 10
 )
@@ -101,7 +102,10 @@ type Room struct {
 	roots    *x509.CertPool
 	log      *slog.Logger
 	patience time.Duration
-	running  chan struct{}
+
+	mu      sync.Mutex
+	running map[string]int // by caller
+	all     int
 }
 
 // New returns a room.
@@ -117,7 +121,7 @@ func New(cfg Config) (*Room, error) {
 	}
 	o := outbound.Options{ConnectTimeout: cfg.Patience, HeaderTimeout: cfg.Patience, Timeout: cfg.Patience, RootCAs: cfg.RootCAs, OneShot: true}
 	return &Room{vault: cfg.Vault, policy: cfg.Policy, http: outbound.NewClient(cfg.Policy, o), dialer: outbound.NewDialer(cfg.Policy, o), roots: cfg.RootCAs, log: cfg.Log,
-		patience: cfg.Patience, running: make(chan struct{}, atOnce)}, nil
+		patience: cfg.Patience, running: map[string]int{}}, nil
 }
 
 // Test tries a credential. The faults are those of opening it, rate_limited when too many probes run, and validation_failed for an ask that cannot be.
@@ -125,12 +129,11 @@ func (r *Room) Test(ctx context.Context, caller identity.Caller, id string, ask 
 	if err := ask.check(); err != nil {
 		return Result{}, err
 	}
-	select {
-	case r.running <- struct{}{}:
-		defer func() { <-r.running }()
-	default:
+	who := caller.CountedAs()
+	if !r.begin(who) {
 		return Result{}, fault.New(fault.TooMany, "rate_limited", "Too many credentials are being tested at this moment. Try again in a few seconds.").After(5)
 	}
+	defer r.end(who)
 	trial, err := r.vault.Try(ctx, caller, id)
 	if err != nil {
 		return Result{}, err
@@ -163,6 +166,27 @@ func (r *Room) try(ctx context.Context, t vault.Trial, ask Ask) (out Result) {
 		out.Took = time.Since(start)
 	}
 	return out
+}
+
+// begin takes a place, which end gives back.
+func (r *Room) begin(who string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all >= atOnce || r.running[who] >= each {
+		return false
+	}
+	r.all++
+	r.running[who]++
+	return true
+}
+
+func (r *Room) end(who string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all--
+	if r.running[who]--; r.running[who] == 0 {
+		delete(r.running, who)
+	}
 }
 
 // failed turns the failure of a call into an outcome. Nothing of the error's text is used.

@@ -265,6 +265,39 @@ func TestHostileServers(t *testing.T) {
 	require.Equal(t, probe.Unreachable, b.outcome(trial(vault.APIKey, vault.Meta{BaseURL: "http://" + address}, nil, "api_key", planted), probe.Ask{}))
 }
 
+// TestTooManyAtOnce: one caller's slow servers leave room for others, and what is over the limit is told to come back.
+func TestTooManyAtOnce(t *testing.T) {
+	arrived, release := make(chan struct{}, 20), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	defer server.Close()
+	b := newBench(t, time.Minute, nil, "127.0.0.1")
+	b.safe.trial = trial(vault.APIKey, vault.Meta{BaseURL: server.URL}, nil, "api_key", planted)
+	ask := func(user string) error {
+		_, err := b.room.Test(t.Context(), identity.Caller{Kind: identity.KindPerson, ID: user, UserID: user}, "cred_1", probe.Ask{})
+		return err
+	}
+	var wg sync.WaitGroup
+	results := make(chan error, 8)
+	for i := range 8 {
+		wg.Go(func() { results <- ask(fmt.Sprintf("user_%d", i%2)) })
+	}
+	for range 8 {
+		<-arrived
+	}
+	f, ok := fault.As(ask("user_0"))
+	require.True(t, ok)
+	require.Equal(t, "rate_limited", f.Code)
+	close(release)
+	wg.Wait()
+	for range 8 {
+		require.NoError(t, <-results)
+	}
+	require.NoError(t, ask("user_0"))
+}
+
 // selfSigned makes a certificate for 127.0.0.1, with its key, in PEM.
 func selfSigned(t *testing.T, begins, ends time.Time) (cert, key string) {
 	t.Helper()

@@ -38,9 +38,23 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	if err != nil {
 		return Credential{}, err
 	}
-	ready, err := r.Prepare(ctx, d)
+	ready, err := r.inForm(d)
 	if err != nil {
 		return Credential{}, err
+	}
+	secrets, found, err := r.prepare(ctx, ready.row, d)
+	if err != nil {
+		return Credential{}, err
+	}
+	var p problems
+	checkSecrets(ready.row, secrets, &p)
+	found.tell(&p)
+	if err := p.err(); err != nil {
+		return Credential{}, err
+	}
+	ready.draft.Secrets, ready.facts = secrets, found.facts
+	if ready.meta.ExpiresAt == nil {
+		ready.meta.ExpiresAt = endsOf(found.facts, slices.Collect(maps.Keys(secrets)))
 	}
 	var out Credential
 	store1 := func(tx *store.Tx, may verbs) error {
@@ -61,10 +75,10 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	return out, nil
 }
 
-// Ready is a draft that was looked at and brought into form. What was to be made is made, and what its secrets say of themselves is known.
+// Ready is a draft that was looked at and brought into form.
 type Ready struct {
 	row   TypeRow
-	draft Draft // with every secret field
+	draft Draft
 	meta  Meta
 	facts facts.Facts
 }
@@ -75,8 +89,8 @@ func (d Ready) Type() Type { return d.row.Type }
 // Meta returns the metadata as they would be stored.
 func (d Ready) Meta() Meta { return cloneMeta(d.meta) }
 
-// Prepare looks at a draft, and makes the fields that it wants made. Nothing is stored. The fault says what is wrong with which field.
-func (r *Room) Prepare(ctx context.Context, d Draft) (Ready, error) {
+// inForm looks at all of a draft but what its secrets say of themselves.
+func (r *Room) inForm(d Draft) (Ready, error) {
 	row, ok := Lookup(d.Type)
 	if !ok {
 		return Ready{}, invalid("/type", "is not a credential type; the types are "+typeNames())
@@ -90,23 +104,7 @@ func (r *Room) Prepare(ctx context.Context, d Draft) (Ready, error) {
 	if !slices.Contains([]Status{"", Active, Disabled, Compromised}, d.State) {
 		p.add("/status", "must be active, disabled or compromised")
 	}
-	if err := p.err(); err != nil {
-		return Ready{}, err
-	}
-	secrets, found, err := r.prepare(ctx, row, d)
-	if err != nil {
-		return Ready{}, err
-	}
-	checkSecrets(row, secrets, &p)
-	found.tell(&p)
-	if err := p.err(); err != nil {
-		return Ready{}, err
-	}
-	if meta.ExpiresAt == nil {
-		meta.ExpiresAt = endsOf(found.facts, slices.Collect(maps.Keys(secrets)))
-	}
-	d.Secrets = secrets
-	return Ready{row: row, draft: d, meta: meta, facts: found.facts}, nil
+	return Ready{row: row, draft: d, meta: meta}, p.err()
 }
 
 // renamed returns it under another name, with the account id that follows from it where none was chosen.

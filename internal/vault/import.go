@@ -33,6 +33,19 @@ func (r *Room) MayImport(ctx context.Context, caller identity.Caller) (identity.
 	return reach, nil
 }
 
+// Prepare looks at a draft as [Room.Create] does. Its faults are the same, but for what is derived from the secrets: no passphrase is tried, since of
+// thousands of keys that would take hours, nor is what another program, or this one, had stored refused for its key.
+func (r *Room) Prepare(d Draft) (Ready, error) {
+	ready, err := r.inForm(d)
+	if err != nil {
+		return Ready{}, err
+	}
+	untried := maps.Clone(d.Secrets)
+	delete(untried, "passphrase")
+	ready.facts = derive(ready.row, untried).facts
+	return ready, nil
+}
+
 // Intake stores credentials within [Room.Import].
 type Intake struct {
 	room   *Room
