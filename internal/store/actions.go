@@ -93,6 +93,9 @@ const (
 	FactorSuspect      Action = "identity.factor_suspect"
 	RecoveryMake       Action = "identity.recovery_make"
 	RecoveryUse        Action = "identity.recovery_use"
+	FilterSave         Action = "identity.filter_save"
+	FilterRename       Action = "identity.filter_rename"
+	FilterDelete       Action = "identity.filter_delete"
 
 	OAuthProviderAdd    Action = "oauth.provider_add"
 	OAuthProviderChange Action = "oauth.provider_change"
@@ -201,6 +204,9 @@ var actionRows = [...]ActionRow{
 	{FactorSuspect, "a passkey's signature counter went backwards, as that of a copy does; it was refused"},
 	{RecoveryMake, "a person was shown a new set of recovery codes; the old ones are void"},
 	{RecoveryUse, "a recovery code was used in the place of a second factor"},
+	{FilterSave, "a person kept the filter of a list under a name; the event names the list, never what the filter looks for"},
+	{FilterRename, "a person gave a filter that they keep another name"},
+	{FilterDelete, "a person deleted a filter that they kept"},
 	{OAuthProviderAdd, "an OAuth provider was added"},
 	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
 	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},

@@ -55,6 +55,9 @@ type listPage struct {
 	Inputs       []ui.Field
 	Choices      []ui.Choice
 	Table        ui.Table
+	// Keep is the list's name where its filters can be kept, "" where they cannot.
+	Keep string
+	Kept ui.Saved
 	// Make and MakeAt are the label and the page of what makes another; "" is for who may not.
 	Make, MakeAt string
 }
@@ -76,10 +79,20 @@ func (p *listPage) pages(query url.Values, next, file string) {
 }
 
 // showList shows a list, or the list alone to a script that asks for that.
-func (s *site) showList(w http.ResponseWriter, r *http.Request, p *listPage) {
+func (s *site) showList(w http.ResponseWriter, r *http.Request, v visitor, p *listPage) {
+	if p.Keep != "" {
+		s.keeps(r, v, p.Keep, &p.Table)
+	}
 	if partial(r) {
 		s.show(w, r, http.StatusOK, ui.List(p.Table))
 		return
+	}
+	if p.Keep != "" {
+		var err error
+		if p.Kept, err = s.kept(r, v, &p.Frame, p.Keep); err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
 	}
 	s.show(w, r, http.StatusOK, listView(p))
 }
@@ -130,7 +143,7 @@ func (s *site) people(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.refused(w, r, v, err)
 		return
 	}
-	p := &listPage{Frame: s.frame(r, v, "People"), Lead: "Who signs in here, and with what.", Action: "/people",
+	p := &listPage{Frame: s.frame(r, v, "People"), Lead: "Who signs in here, and with what.", Action: "/people", Keep: "people",
 		Inputs: []ui.Field{{Name: "q", Label: "Name or e-mail", Type: "search", Value: filter.Q, MaxLength: 200, Autocomplete: "off", Optional: true}}}
 	if s.changes(v, identity.UserWrite) {
 		p.Make, p.MakeAt = "Invite a person", "/people/~invite"
@@ -152,7 +165,7 @@ func (s *site) people(w http.ResponseWriter, r *http.Request, v visitor) {
 		}})
 	}
 	p.pages(query, next, "/people.csv")
-	s.showList(w, r, p)
+	s.showList(w, r, v, p)
 }
 
 func (s *site) factorsOf(ctx context.Context, v visitor, list []identity.User) (map[string]identity.FactorKinds, error) {
@@ -198,35 +211,24 @@ func factorCell(f identity.FactorKinds) templ.Component {
 }
 
 func (s *site) peopleFile(w http.ResponseWriter, r *http.Request, v visitor) {
-	err := s.sheetFile(w, "people", func(add func(...string)) error {
-		add("id", "name", "email", "role", "active", "invited", "second_factors", "last_login_at", "created_at")
-		filter := userFilter(r.URL.Query())
-		filter.Limit = 1000
-		for {
-			list, next, err := s.Identity.Users(r.Context(), v.Caller, filter)
-			var factors map[string]identity.FactorKinds
-			if err == nil {
-				factors, err = s.factorsOf(r.Context(), v, list)
-			}
+	filter := userFilter(r.URL.Query())
+	filter.Limit = sheetRows
+	s.sendSheet(w, r, v, sheet{
+		name: "people", head: []string{"id", "name", "email", "role", "active", "invited", "second_factors", "last_login_at", "created_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			filter.Cursor = cursor
+			list, next, err := s.Identity.Users(ctx, v.Caller, filter)
 			if err != nil {
-				return err
+				return nil, "", err
 			}
+			factors, err := s.factorsOf(ctx, v, list)
 			for _, u := range list {
-				last := ""
-				if u.LastLoginAt != nil {
-					last = fileTime(*u.LastLoginAt)
-				}
-				add(u.ID, u.Name, u.Email, string(u.Role), strconv.FormatBool(u.Active), strconv.FormatBool(u.Invited), factorKindsText(factors[u.ID]), last, fileTime(u.CreatedAt))
+				rows = append(rows, []string{u.ID, u.Name, u.Email, string(u.Role), strconv.FormatBool(u.Active), strconv.FormatBool(u.Invited), factorKindsText(factors[u.ID]),
+					fileTimeOr(u.LastLoginAt), fileTime(u.CreatedAt)})
 			}
-			if next == "" {
-				return nil
-			}
-			filter.Cursor = next
-		}
+			return rows, next, err
+		},
 	})
-	if err != nil {
-		s.refused(w, r, v, err)
-	}
 }
 
 func (s *site) invitingPage(r *http.Request, v visitor, email, name string, role identity.Role) *askedPage {
