@@ -48,4 +48,3 @@ func announce(f *ui.Frame, r *http.Request, said map[string]string) {
 
 // unplaced puts what a fault says beside the fields of a form, and returns what it says of others, so that nothing is lost.
 func unplaced(f *fault.Error, fields []ui.Field) string { return mark(f, fields) }
-}
