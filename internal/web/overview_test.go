@@ -60,7 +60,7 @@ func TestFirstRunToAWorkingKeyInTenClicks(t *testing.T) {
 				require.NoError(s, err)
 				up := s.upstream("planted-upstream-key")
 				b := s.window(scripts)
-				b.see("light", 1280) // in a narrow window the places are behind "Menu"
+				b.see(view{theme: "light", width: 1280}) // in a narrow window the places are behind "Menu"
 				clicks := 0
 				click := func(selector string) {
 					clicks++
