@@ -129,13 +129,11 @@ type view struct {
 
 func (v view) String() string { return fmt.Sprintf("%s, %d wide at %d00 %%", v.theme, v.width, v.zoom) }
 
-// see sets the theme that the system asks for, and how wide the window is.
-func (b *browser) see(theme string, width int64) { b.Helper(); b.look(view{theme, width, 1}) }
-
-// look sets how the page is looked at. A browser that enlarges has fewer, larger pixels to lay the page out in.
-func (b *browser) look(v view) {
+// see sets how the page is looked at. A browser that enlarges has fewer, larger pixels to lay the page out in.
+func (b *browser) see(v view) {
 	b.Helper()
-	must(b, "look at it: "+v.String(), chromedp.EmulateViewport(v.width/v.zoom, 900/v.zoom, chromedp.EmulateScale(float64(v.zoom))))
+	zoom := max(v.zoom, 1)
+	must(b, "look at it: "+v.String(), chromedp.EmulateViewport(v.width/zoom, 900/zoom, chromedp.EmulateScale(float64(zoom))))
 	b.call(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 			{Name: "prefers-color-scheme", Value: v.theme}, {Name: "prefers-reduced-motion", Value: "reduce"},
@@ -156,7 +154,7 @@ func (b *browser) inspect(name string) {
 	if os.Getenv("SIGNALBOX_TEST_SCREENSHOTS") != "" {
 		for _, width := range []int64{1280, 390} {
 			for _, theme := range []string{"light", "dark"} {
-				b.see(theme, width)
+				b.see(view{theme, width, 1})
 				b.picture(name, theme, width)
 			}
 		}
@@ -177,13 +175,13 @@ func (b *browser) accessible(name string, views ...view) {
 		defer b.runsScripts(false)
 	}
 	for _, v := range views {
-		b.look(v)
+		b.see(v)
 		if v.zoom <= 2 {
 			assert.Empty(b, b.axe(v.theme == "light"), "%s, %s", name, v)
 		}
 		b.fits(fmt.Sprintf("%s, %s", name, v))
 	}
-	b.see("light", 1280)
+	b.see(view{"light", 1280, 1})
 }
 
 // fits tells whether the page, and a dialog over it, need no scrolling to the side.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -156,6 +157,7 @@ func TestStoredMarkupIsText(t *testing.T) {
 	}
 	onOne(t, func(s *site) {
 		w := &sown{site: s, cookie: s.administrator(), from: map[string]string{}}
+		s.prove(time.Hour)
 		s.seeded(w)
 		forms := map[string]asked{}
 		s.walk(w.cookie, func(path string, a answer) {
