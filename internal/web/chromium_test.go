@@ -21,6 +21,7 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/store"
@@ -126,12 +127,7 @@ type view struct {
 	zoom  int64
 }
 
-func (v view) String() string {
-	if v.zoom > 1 {
-		return fmt.Sprintf("%s, %d wide at %d00 %%", v.theme, v.width, v.zoom)
-	}
-	return fmt.Sprintf("%s, %d wide", v.theme, v.width)
-}
+func (v view) String() string { return fmt.Sprintf("%s, %d wide at %d00 %%", v.theme, v.width, v.zoom) }
 
 // see sets how the page is looked at. A browser that enlarges has fewer, larger pixels to lay the page out in.
 func (b *browser) see(v view) {
@@ -149,44 +145,49 @@ func (b *browser) see(v view) {
 // inspect looks at the page as it stands, or at the dialog over it: with axe-core in both themes, as wide as a desktop, as narrow as a telephone and
 // enlarged to 200 %; for what runs out of the window, down to 320 pixels (WCAG 1.4.10, which is 400 % of a desktop); and with a picture when
 // SIGNALBOX_TEST_SCREENSHOTS names a directory for them. It looks on SQLite alone: the pages of the other engine are the same. Both themes have one
-// layout, so what is no matter of colour is asked in one of them.
+// layout, so what is no matter of colour is asked in one of them, and a page is laid out without scripts as with them.
 func (b *browser) inspect(name string) {
 	b.Helper()
 	if b.db.Engine() != store.SQLite {
 		return
 	}
+	if os.Getenv("SIGNALBOX_TEST_SCREENSHOTS") != "" {
+		for _, width := range []int64{1280, 390} {
+			for _, theme := range []string{"light", "dark"} {
+				b.see(view{theme, width, 1})
+				b.picture(name, theme, width)
+			}
+		}
+	}
+	if b.scripts {
+		b.accessible(name, view{"light", 1280, 1}, view{"dark", 1280, 1}, view{"light", 390, 1}, view{"light", 1280, 2}, view{"dark", 1280, 2}, view{"light", 1280, 4})
+	} else {
+		b.accessible(name, view{"light", 1280, 1}, view{"dark", 1280, 2})
+	}
+}
+
+// accessible asks axe-core about the page in each of these views, by every rule where it is light and by those of colours where it is dark, and whether it
+// fits. Beyond 200 % it need only fit.
+func (b *browser) accessible(name string, views ...view) {
+	b.Helper()
 	if !b.scripts { // the page has loaded without, and stays so: only the test's own axe-core runs
 		b.runsScripts(true)
 		defer b.runsScripts(false)
 	}
-	for _, width := range []int64{1280, 390} {
-		for _, theme := range []string{"light", "dark"} {
-			v := view{theme: theme, width: width}
-			b.see(v)
-			b.picture(name, theme, width)
-			b.accessible(name, v)
-		}
-	}
-	for _, theme := range []string{"light", "dark"} {
-		v := view{theme: theme, width: 1280, zoom: 2}
+	for _, v := range views {
 		b.see(v)
-		b.accessible(name, v)
+		if v.zoom <= 2 {
+			assert.Empty(b, b.axe(v.theme == "light"), "%s, %s", name, v)
+		}
+		b.fits(fmt.Sprintf("%s, %s", name, v))
 	}
-	b.see(view{theme: "light", width: 1280, zoom: 4})
-	b.fits(name + ", 1280 wide at 400 %")
-	b.see(view{theme: "light", width: 1280})
-}
-
-func (b *browser) accessible(name string, v view) {
-	b.Helper()
-	require.Empty(b, b.axe(v.theme == "light"), "%s, %s", name, v)
-	b.fits(fmt.Sprintf("%s, %s", name, v))
+	b.see(view{"light", 1280, 1})
 }
 
 // fits tells whether the page, and a dialog over it, need no scrolling to the side.
 func (b *browser) fits(what string) {
 	b.Helper()
-	require.Equal(b, "fits", b.js(`(() => {
+	assert.Equal(b, "fits", b.js(`(() => {
 		const wide = [document.documentElement, ...document.querySelectorAll("dialog[open]")].find((one) => one.scrollWidth > one.clientWidth);
 		if (!wide) return "fits";
 		const out = [...wide.querySelectorAll("*")].find((one) => one.getBoundingClientRect().right > wide.getBoundingClientRect().left + wide.clientWidth + 1 && !one.closest(".scroll, .tabs ul, .sr"));

@@ -97,7 +97,7 @@ var link = regexp.MustCompile(`(?:href|data-from|hx-get)="(/[^"]*)"`)
 // walk reads every page that links lead to, from the overview on, and hands each to fn.
 func (s *site) walk(cookie string, fn func(path string, a answer)) {
 	s.Helper()
-	todo, seen := []string{"/", "/styleguide", "/tokens?whose=all", "/search?q=script", "/start/account"}, map[string]bool{}
+	todo, seen := []string{"/", "/styleguide", "/tokens?whose=all", "/search?q=script", "/filters", "/trains?q=w", "/credentials?q=script"}, map[string]bool{}
 	for len(todo) > 0 {
 		path := todo[0]
 		todo = todo[1:]
