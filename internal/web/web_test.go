@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -78,50 +79,54 @@ func each(t *testing.T, fn func(s *site)) {
 // eachWith is each with a limit of failures and the like.
 func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		cfg, s := cfg, &site{T: t, db: db, log: &log{}}
-		logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		root, err := secret.NewRootKey()
-		require.NoError(t, err)
-		ring, err := keyring.Open(t.Context(), keyring.Config{DB: db, Root: root})
-		require.NoError(t, err)
-		cfg.DB, cfg.Ring, cfg.Log = db, ring, logger
-		s.rooms, err = identity.New(cfg)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
-		s.openLogins(ring)
-		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
-		require.NoError(t, err)
-		t.Cleanup(s.trains.Close)
-		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
-		require.NoError(t, err)
-		s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Log: logger})
-		require.NoError(t, err)
-		t.Cleanup(s.notify.Close)
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
-			Admit: func(_ context.Context, c identity.Caller) error {
-				if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
-					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
-				}
-				return nil
-			},
-			AdmitReveal: func(context.Context, identity.Caller) error {
-				if left := s.reveals.Add(-1); left < 0 && left > -1_000_000 {
-					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
-				}
-				return nil
-			}})
-		require.NoError(t, err)
-		s.reveals.Store(-2_000_000) // no limit
-		require.NoError(t, db.Start(t.Context()))
-		require.NoError(t, s.oauth.Start())
-		s.audit.Start(t.Context())
-		t.Cleanup(s.audit.Close)
-		server := httptest.NewServer(handler)
-		t.Cleanup(server.Close)
-		s.url = server.URL
-		fn(s)
-	})
+	storetest.Each(t, func(t *testing.T, db *store.DB) { fn(openSite(t, db, cfg)) })
+}
+
+// openSite serves the pages of a database that is not started yet.
+func openSite(t *testing.T, db *store.DB, cfg identity.Config) *site {
+	t.Helper()
+	s := &site{T: t, db: db, log: &log{}}
+	logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	root, err := secret.NewRootKey()
+	require.NoError(t, err)
+	ring, err := keyring.Open(t.Context(), keyring.Config{DB: db, Root: root})
+	require.NoError(t, err)
+	cfg.DB, cfg.Ring, cfg.Log = db, ring, logger
+	s.rooms, err = identity.New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
+	s.openLogins(ring)
+	s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
+	require.NoError(t, err)
+	t.Cleanup(s.trains.Close)
+	s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	t.Cleanup(s.notify.Close)
+	handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		Admit: func(_ context.Context, c identity.Caller) error {
+			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
+				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
+			}
+			return nil
+		},
+		AdmitReveal: func(context.Context, identity.Caller) error {
+			if left := s.reveals.Add(-1); left < 0 && left > -1_000_000 {
+				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
+			}
+			return nil
+		}})
+	require.NoError(t, err)
+	s.reveals.Store(-2_000_000) // no limit
+	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, s.oauth.Start())
+	s.audit.Start(t.Context())
+	t.Cleanup(s.audit.Close)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
 }
 
 // answer is a page.
@@ -292,6 +297,22 @@ func TestSetUpRefusesWhatIsWrongAndKeepsWhatWasTyped(t *testing.T) {
 		require.Equal(s, http.StatusOK, s.do("POST", "/setup", fill(newer)).StatusCode)
 		require.NotContains(s, s.log.String(), planted)
 		require.NotContains(s, s.log.String(), "short-8f3k2")
+	})
+}
+
+// TestNothingOfTheTestsIsShipped: axe-core (MPL-2.0) runs in the tests' browser and is no part of the program, in which each asset is named.
+func TestNothingOfTheTestsIsShipped(t *testing.T) {
+	source, err := os.ReadFile("web.go")
+	require.NoError(t, err)
+	named := regexp.MustCompile(`(?m)^//go:embed (.+)$`).FindAllSubmatch(source, -1)
+	require.Len(t, named, 1)
+	for _, name := range strings.Fields(string(named[0][1])) {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NotRegexp(t, `(?i)mozilla public|\baxe-core\b|axe\.run`, string(text), name)
+	}
+	each(t, func(s *site) {
+		require.Equal(s, http.StatusNotFound, s.do("GET", "/assets/axe.min.js", nil).StatusCode)
 	})
 }
 
