@@ -219,7 +219,7 @@ func noPanic(h *house) (out []finding) {
 			if !ok || builtin.Name() != "panic" {
 				return
 			}
-			if call, ok := u.parent(0).(*ast.CallExpr); ok && (r.path == "internal/broker" || r.path == "internal/api") && len(call.Args) == 1 {
+			if call, ok := u.parent(0).(*ast.CallExpr); ok && (r.path == "internal/broker" || r.path == "internal/api" || r.path == "internal/web") && len(call.Args) == 1 {
 				if sel, ok := call.Args[0].(*ast.SelectorExpr); ok && u.file.info.Uses[sel.Sel] != nil && qualified(u.file.info.Uses[sel.Sel]) == "net/http.ErrAbortHandler" {
 					return
 				}

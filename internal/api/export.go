@@ -133,7 +133,6 @@ func (e *export) serve(w *reply, req *http.Request, first audit.Page) {
 	if cause := e.ended.Load(); err != nil && cause != nil {
 		err = *cause
 	}
-	_ = conn.SetWriteDeadline(time.Time{}) // the connection may serve another request
 	outcome, reason := store.OutcomeOK, ""
 	if err != nil {
 		w.broken = true

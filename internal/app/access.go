@@ -38,7 +38,9 @@ func (a *App) handler() http.Handler {
 			}
 			// A refusal waits for the rest of the body, which a client may announce and never send. The broker sees to itself: its
 			// answers last as long as they last.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(shortRequest))
+			line := http.NewResponseController(w)
+			_ = line.SetReadDeadline(time.Now().Add(shortRequest))
+			_ = line.SetWriteDeadline(time.Now().Add(shortAnswer))
 			a.short(w, r)
 		}
 	})
@@ -56,6 +58,10 @@ func doorOf(urlPath string) string {
 
 // shortRequest is how long a request that is no stream may take to come whole.
 const shortRequest = time.Minute
+
+// shortAnswer is how long the client of one may take until it has the answer: one that does not read must not hold what was made for it. What goes on for
+// longer, as an export does, moves the end with each part that was taken.
+const shortAnswer = 2 * time.Minute
 
 func (a *App) short(w http.ResponseWriter, r *http.Request) {
 	switch {

@@ -19,7 +19,7 @@ func (s *site) accountTrainsPage(r *http.Request, v visitor, id string, chosen [
 	if err != nil {
 		return nil, err
 	}
-	stands, err := s.standings(r, v, []vault.Credential{c})
+	stands, err := s.standings(r.Context(), v, []vault.Credential{c})
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (s *site) accountDeletePage(r *http.Request, v visitor) (ui.Frame, ui.Confi
 	if err != nil {
 		return ui.Frame{}, ui.Confirm{}, err
 	}
-	stands, err := s.standings(r, v, []vault.Credential{c})
+	stands, err := s.standings(r.Context(), v, []vault.Credential{c})
 	if err != nil {
 		return ui.Frame{}, ui.Confirm{}, err
 	}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -82,7 +83,7 @@ func (s *site) accountsPage(r *http.Request, v visitor) (*accountsPage, error) {
 	if err != nil {
 		return nil, err
 	}
-	stands, err := s.standings(r, v, list)
+	stands, err := s.standings(r.Context(), v, list)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (s *site) accountsPage(r *http.Request, v visitor) (*accountsPage, error) {
 }
 
 // standings are how accounts stand on the trains; nothing of it for who may not read trains.
-func (s *site) standings(r *http.Request, v visitor, list []vault.Credential) (map[string]train.Standing, error) {
+func (s *site) standings(ctx context.Context, v visitor, list []vault.Credential) (map[string]train.Standing, error) {
 	if !v.may(identity.TrainRead) {
 		return nil, nil
 	}
@@ -121,7 +122,7 @@ func (s *site) standings(r *http.Request, v visitor, list []vault.Credential) (m
 	for i, c := range list {
 		ids[i] = c.ID
 	}
-	return s.Trains.Standings(r.Context(), v.Caller, ids)
+	return s.Trains.Standings(ctx, v.Caller, ids)
 }
 
 func (s *site) accounts(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -209,35 +210,26 @@ func accountState(reader ui.Reader, c vault.Credential, stand train.Standing, li
 
 // accountsFile is the list as a file, all of it.
 func (s *site) accountsFile(w http.ResponseWriter, r *http.Request, v visitor) {
-	err := s.sheetFile(w, "accounts", func(add func(...string)) error {
-		add("credential_id", "name", "account_id", "provider", "type", "suffix", "status", "health", "state", "why", "cooling_until", "trains", "base_url", "version", "created_at", "updated_at")
-		f := accountFilter(r)
-		f.Limit, f.Cursor = 1000, ""
-		for {
-			list, next, err := s.Vault.List(r.Context(), v.Caller, f)
+	f := accountFilter(r)
+	f.Limit = sheetRows
+	s.sendSheet(w, r, v, sheet{
+		name: "accounts",
+		head: []string{"credential_id", "name", "account_id", "provider", "type", "suffix", "status", "health", "state", "why", "cooling_until", "trains", "base_url", "version", "created_at", "updated_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			f.Cursor = cursor
+			list, next, err := s.Vault.List(ctx, v.Caller, f)
 			if err != nil {
-				return err
+				return nil, "", err
 			}
-			stands, err := s.standings(r, v, list)
-			if err != nil {
-				return err
-			}
+			stands, err := s.standings(ctx, v, list)
 			for _, c := range list {
-				stand, until := stands[c.ID], ""
-				if stand.CoolingUntil != nil {
-					until = fileTime(*stand.CoolingUntil)
-				}
-				add(c.ID, c.Name, c.AccountID, c.Provider, string(c.Type), c.Suffix, string(c.Status), string(c.Health), string(stand.State), stand.Why, until, strings.Join(stand.Trains, " "),
-					c.BaseURL, strconv.FormatInt(c.Version, 10), fileTime(c.CreatedAt), fileTime(c.UpdatedAt))
+				stand := stands[c.ID]
+				rows = append(rows, []string{c.ID, c.Name, c.AccountID, c.Provider, string(c.Type), c.Suffix, string(c.Status), string(c.Health), string(stand.State), stand.Why,
+					fileTimeOr(stand.CoolingUntil), strings.Join(stand.Trains, " "), c.BaseURL, strconv.FormatInt(c.Version, 10), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
 			}
-			if f.Cursor = next; next == "" {
-				return nil
-			}
-		}
+			return rows, next, err
+		},
 	})
-	if err != nil {
-		s.refused(w, r, v, err)
-	}
 }
 
 // accountRename changes the name and the base URL of an account in its row.

@@ -21,8 +21,6 @@ func (s *site) routeAudit(mux *http.ServeMux) {
 	mux.HandleFunc("GET /audit/{event}", s.signedIn(s.auditEvent))
 	mux.HandleFunc("GET /overview/feed", s.signedIn(s.feedNow))
 	mux.HandleFunc("GET /overview/requests", s.signedIn(s.requestsNow))
-	mux.HandleFunc("GET "+firstAccount, s.signedIn(s.firstAccountForm))
-	mux.HandleFunc("POST "+firstAccount, s.submitted(s.firstAccountStore))
 }
 
 // auditPage is a search in the log.

@@ -31,7 +31,7 @@ type connectionPage struct {
 }
 
 func (s *site) connectionPart(r *http.Request, v visitor, c vault.Credential) (*connectionPart, error) {
-	rows, err := s.heldOf(r, []vault.Credential{c})
+	rows, err := s.heldOf(r.Context(), []vault.Credential{c})
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,11 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/a-h/templ"
 
@@ -71,11 +71,11 @@ type held struct {
 }
 
 // heldOf reads how the refreshing of listed credentials stands; on an instance that refreshes nothing, what the vault knows.
-func (s *site) heldOf(r *http.Request, list []vault.Credential) ([]held, error) {
+func (s *site) heldOf(ctx context.Context, list []vault.Credential) ([]held, error) {
 	out := make([]held, 0, len(list))
 	known := map[string]oauth.Connection{}
 	if s.OAuth != nil {
-		found, err := s.OAuth.Connections(r.Context(), list)
+		found, err := s.OAuth.Connections(ctx, list)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func (s *site) connections(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	var rows []held
 	if err == nil {
-		rows, err = s.heldOf(r, list)
+		rows, err = s.heldOf(r.Context(), list)
 	}
 	if err != nil {
 		s.refused(w, r, v, err)
@@ -208,36 +208,24 @@ func (s *site) nextRefresh(reader ui.Reader, c held) templ.Component {
 
 // connectionsFile is the list as a file, all of it.
 func (s *site) connectionsFile(w http.ResponseWriter, r *http.Request, v visitor) {
-	at := func(t *time.Time) string {
-		if t == nil {
-			return ""
-		}
-		return fileTime(*t)
-	}
-	err := s.sheetFile(w, "connections", func(add func(...string)) error {
-		add("credential_id", "name", "provider", "health", "state", "code", "scopes", "refreshed_at", "attempted_at", "retry_at", "token_expires_at")
-		f := connectionFilter(r)
-		f.Limit, f.Cursor = 1000, ""
-		for {
-			list, next, err := s.Vault.List(r.Context(), v.Caller, f)
+	f := connectionFilter(r)
+	f.Limit = sheetRows
+	s.sendSheet(w, r, v, sheet{
+		name: "connections", head: []string{"credential_id", "name", "provider", "health", "state", "code", "scopes", "refreshed_at", "attempted_at", "retry_at", "token_expires_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			f.Cursor = cursor
+			list, next, err := s.Vault.List(ctx, v.Caller, f)
 			if err != nil {
-				return err
+				return nil, "", err
 			}
-			rows, err := s.heldOf(r, list)
-			if err != nil {
-				return err
+			all, err := s.heldOf(ctx, list)
+			for _, c := range all {
+				rows = append(rows, []string{c.ID, c.Credential.Name, c.Provider, string(c.Credential.Health), string(c.State), c.Code, strings.Join(c.OAuth.Scopes, " "),
+					fileTimeOr(c.RefreshedAt), fileTimeOr(c.AttemptedAt), fileTimeOr(c.RetryAt), fileTimeOr(c.OAuth.ExpiresAt)})
 			}
-			for _, c := range rows {
-				add(c.ID, c.Credential.Name, c.Provider, string(c.Credential.Health), string(c.State), c.Code, strings.Join(c.OAuth.Scopes, " "), at(c.RefreshedAt), at(c.AttemptedAt), at(c.RetryAt), at(c.OAuth.ExpiresAt))
-			}
-			if f.Cursor = next; next == "" {
-				return nil
-			}
-		}
+			return rows, next, err
+		},
 	})
-	if err != nil {
-		s.refused(w, r, v, err)
-	}
 }
 
 func healthTone(h vault.Health) ui.Tone {

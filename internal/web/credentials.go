@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -268,33 +269,22 @@ func healthBadge(h vault.Health) templ.Component {
 // credentialsFile is the list as a file, all of it.
 func (s *site) credentialsFile(w http.ResponseWriter, r *http.Request, v visitor) {
 	f, _, err := s.asked(r, v)
-	if err == nil {
-		f.Limit, f.Cursor = 1000, ""
-		err = s.sheetFile(w, "credentials", func(add func(...string)) error {
-			add("id", "name", "type", "provider", "account_id", "status", "health", "owner", "client_id", "service_id", "infrastructure_id", "tags", "expires_at", "last_rotated_at", "created_at", "updated_at")
-			for {
-				list, next, err := s.Vault.List(r.Context(), v.Caller, f)
-				if err != nil {
-					return err
-				}
-				for _, c := range list {
-					add(c.ID, c.Name, string(c.Type), c.Provider, c.AccountID, string(c.Status), string(c.Health), c.Owner, c.ClientID, c.ServiceID, c.InfrastructureID, strings.Join(c.Tags, " "),
-						fileTimeOr(c.ExpiresAt), fileTimeOr(c.LastRotatedAt), fileTime(c.CreatedAt), fileTime(c.UpdatedAt))
-				}
-				if f.Cursor = next; next == "" {
-					return nil
-				}
-			}
-		})
-	}
 	if err != nil {
 		s.refused(w, r, v, err)
+		return
 	}
-}
-
-func fileTimeOr(t *time.Time) string {
-	if t == nil {
-		return ""
-	}
-	return fileTime(*t)
+	f.Limit = sheetRows
+	s.sendSheet(w, r, v, sheet{
+		name: "credentials",
+		head: []string{"id", "name", "type", "provider", "account_id", "status", "health", "owner", "client_id", "service_id", "infrastructure_id", "tags", "expires_at", "last_rotated_at", "created_at", "updated_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			f.Cursor = cursor
+			list, next, err := s.Vault.List(ctx, v.Caller, f)
+			for _, c := range list {
+				rows = append(rows, []string{c.ID, c.Name, string(c.Type), c.Provider, c.AccountID, string(c.Status), string(c.Health), c.Owner, c.ClientID, c.ServiceID, c.InfrastructureID,
+					strings.Join(c.Tags, " "), fileTimeOr(c.ExpiresAt), fileTimeOr(c.LastRotatedAt), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
+			}
+			return rows, next, err
+		},
+	})
 }

@@ -75,18 +75,18 @@ func takePictures(t *testing.T) {
 	clock := &turned{}
 	cfg.Clock = clock.now
 	clock.set(-26 * time.Hour)
-	s := openSite(t, storetest.OpenConfig(t, cfg), identity.Config{})
+	s := serve(t, storetest.OpenConfig(t, cfg), identity.Config{})
 	b := s.window(true)
 	take := func(name string, dark bool) {
-		b.see("light", 1280)
+		b.see(view{theme: "light", width: 1280})
 		b.keep(filepath.Join(guidePictures, name+".webp"), false)
 		if dark {
-			b.see("dark", 1280)
+			b.see(view{theme: "dark", width: 1280})
 			b.keep(filepath.Join(guidePictures, name+"-dark.webp"), false)
 		}
-		b.see("light", 390)
+		b.see(view{theme: "light", width: 390})
 		b.keep(filepath.Join(guidePictures, name+"-narrow.webp"), false)
-		b.see("light", 1280)
+		b.see(view{theme: "light", width: 1280})
 	}
 	b.open("/setup?token=" + s.link())
 	take("first-run", false)

@@ -146,7 +146,7 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
-	defer func() { _ = out.SetWriteDeadline(time.Time{}) }() // for what comes on this connection later
+	_ = out.SetReadDeadline(time.Time{}) // that of a short request would cancel this one
 	say := func(text string) bool {
 		_ = out.SetWriteDeadline(time.Now().Add(liveTaken)) // best effort: not every connection has one
 		_, err := io.WriteString(w, text)

@@ -211,35 +211,24 @@ func factorCell(f identity.FactorKinds) templ.Component {
 }
 
 func (s *site) peopleFile(w http.ResponseWriter, r *http.Request, v visitor) {
-	err := s.sheetFile(w, "people", func(add func(...string)) error {
-		add("id", "name", "email", "role", "active", "invited", "second_factors", "last_login_at", "created_at")
-		filter := userFilter(r.URL.Query())
-		filter.Limit = 1000
-		for {
-			list, next, err := s.Identity.Users(r.Context(), v.Caller, filter)
-			var factors map[string]identity.FactorKinds
-			if err == nil {
-				factors, err = s.factorsOf(r.Context(), v, list)
-			}
+	filter := userFilter(r.URL.Query())
+	filter.Limit = sheetRows
+	s.sendSheet(w, r, v, sheet{
+		name: "people", head: []string{"id", "name", "email", "role", "active", "invited", "second_factors", "last_login_at", "created_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			filter.Cursor = cursor
+			list, next, err := s.Identity.Users(ctx, v.Caller, filter)
 			if err != nil {
-				return err
+				return nil, "", err
 			}
+			factors, err := s.factorsOf(ctx, v, list)
 			for _, u := range list {
-				last := ""
-				if u.LastLoginAt != nil {
-					last = fileTime(*u.LastLoginAt)
-				}
-				add(u.ID, u.Name, u.Email, string(u.Role), strconv.FormatBool(u.Active), strconv.FormatBool(u.Invited), factorKindsText(factors[u.ID]), last, fileTime(u.CreatedAt))
+				rows = append(rows, []string{u.ID, u.Name, u.Email, string(u.Role), strconv.FormatBool(u.Active), strconv.FormatBool(u.Invited), factorKindsText(factors[u.ID]),
+					fileTimeOr(u.LastLoginAt), fileTime(u.CreatedAt)})
 			}
-			if next == "" {
-				return nil
-			}
-			filter.Cursor = next
-		}
+			return rows, next, err
+		},
 	})
-	if err != nil {
-		s.refused(w, r, v, err)
-	}
 }
 
 func (s *site) invitingPage(r *http.Request, v visitor, email, name string, role identity.Role) *askedPage {

@@ -16,44 +16,40 @@ import (
 
 // TestFiltersAreKeptInABrowser: a person narrows a list, keeps the filter under a name, comes back to it, and deletes it; with scripts and without.
 func TestFiltersAreKeptInABrowser(t *testing.T) {
-	for name, scripts := range map[string]bool{"scripts": true, "plain": false} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(s *site) {
-				s.administrator()
-				for _, slug := range []string{"web", "batch"} {
-					_, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: slug})
-					require.NoError(s, err)
-				}
-				b := s.window(scripts)
-				b.signInHere("/trains")
-				require.Equal(b, "null", b.js(`String(document.querySelector('a[href^="/filters/~new"]'))`), "there is nothing to keep yet")
-				if scripts { // narrowed as one types: the link below the list goes along
-					b.js(`const q = document.querySelector(".filter input[name=q]"); q.value = "we"; q.dispatchEvent(new Event("input", {bubbles: true})); ""`)
-				} else {
-					b.submitIn(`form.filter`, "q", "we")
-				}
-				b.until(`document.querySelector('a[href="/filters/~new?list=trains&q=we"]')`)
-				b.click(`a[href^="/filters/~new"]`)
-				if scripts {
-					b.until(`document.querySelector("dialog[open] input[name=name]")`)
-					b.inspect("filter-dialog")
-				}
-				b.submitIn(`form[action="/filters"]`, "name", "Web only")
-				b.until(`location.pathname === "/trains" && location.search === "?done=filter-kept&q=we"`)
-				require.Equal(b, "Web only page", b.js(`[...document.querySelectorAll(".kept [aria-current]")].map((a) => a.textContent + " page").join()`))
-				b.open("/trains")
-				b.click(`.kept a`)
-				b.until(`location.search === "?q=we" && document.querySelectorAll("#trains tbody tr").length === 1`)
-				b.click(`.kept a.manage`)
-				b.until(`location.pathname === "/filters"`)
-				b.inspect("filters")
-				b.click(`a[href$="/delete"]`)
-				b.submitIn(`form[action$="/delete"]`)
-				b.until(`location.search === "?done=deleted"`)
-				require.Contains(b, b.text(), "You keep no filter yet")
-			})
-		})
-	}
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		for _, slug := range []string{"web", "batch"} {
+			_, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: slug})
+			require.NoError(s, err)
+		}
+		b := s.window(scripts)
+		b.signInHere("/trains")
+		require.Equal(b, "null", b.js(`String(document.querySelector('a[href^="/filters/~new"]'))`), "there is nothing to keep yet")
+		if scripts { // narrowed as one types: the link below the list goes along
+			b.js(`const q = document.querySelector(".filter input[name=q]"); q.value = "we"; q.dispatchEvent(new Event("input", {bubbles: true})); ""`)
+		} else {
+			b.submitIn(`form.filter`, "q", "we")
+		}
+		b.until(`document.querySelector('a[href="/filters/~new?list=trains&q=we"]')`)
+		b.click(`a[href^="/filters/~new"]`)
+		if scripts {
+			b.until(`document.querySelector("dialog[open] input[name=name]")`)
+			b.inspect("filter-dialog")
+		}
+		b.submitIn(`form[action="/filters"]`, "name", "Web only")
+		b.until(`location.pathname === "/trains" && location.search === "?done=filter-kept&q=we"`)
+		require.Equal(b, "Web only page", b.js(`[...document.querySelectorAll(".kept [aria-current]")].map((a) => a.textContent + " page").join()`))
+		b.open("/trains")
+		b.click(`.kept a`)
+		b.until(`location.search === "?q=we" && document.querySelectorAll("#trains tbody tr").length === 1`)
+		b.click(`.kept a.manage`)
+		b.until(`location.pathname === "/filters"`)
+		b.inspect("filters")
+		b.click(`a[href$="/delete"]`)
+		b.submitIn(`form[action$="/delete"]`)
+		b.until(`location.search === "?done=deleted"`)
+		require.Contains(b, b.text(), "You keep no filter yet")
+	})
 }
 
 // TestKeptFiltersBelongToOnePerson: of every list, whatever else stands in the address is left out; another person sees, renames and deletes none of them,

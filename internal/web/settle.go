@@ -1,11 +1,7 @@
 package web
 
 import (
-	"encoding/csv"
-	"io"
 	"net/http"
-	"strings"
-	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/web/ui"
@@ -50,48 +46,5 @@ func announce(f *ui.Frame, r *http.Request, said map[string]string) {
 	}
 }
 
-// unplaced is what a fault says of fields that a form does not have, so that nothing is lost.
-func unplaced(f *fault.Error, fields []ui.Field) string {
-	if alert := markInputs(fields, f); alert != "" {
-		return alertOf(f)
-	}
-	return ""
-}
-
-const (
-	// filesAtOnce bounds the memory of files for spreadsheets, which are made as a whole.
-	filesAtOnce = 4
-	// fileTaken is how long a browser may take to receive one.
-	fileTaken = 2 * time.Minute
-)
-
-// sheetFile answers with a list as a file for a spreadsheet. What a spreadsheet would take for a formula gets an apostrophe.
-func (s *site) sheetFile(w http.ResponseWriter, name string, rows func(add func(cells ...string)) error) error {
-	select {
-	case s.files <- struct{}{}:
-		defer func() { <-s.files }()
-	default:
-		return fault.New(fault.TooMany, "rate_limited", "Other files are being made. Ask again in a moment.").After(5)
-	}
-	var b strings.Builder
-	out := csv.NewWriter(&b)
-	err := rows(func(cells ...string) {
-		for i, cell := range cells {
-			if cell != "" && strings.ContainsAny(cell[:1], "=+-@\t\r") {
-				cells[i] = "'" + cell
-			}
-		}
-		_ = out.Write(cells) // a Builder never fails
-	})
-	if err != nil {
-		return err
-	}
-	out.Flush()
-	conn := http.NewResponseController(w)
-	_ = conn.SetWriteDeadline(time.Now().Add(fileTaken))      // best effort: not every connection has one
-	defer func() { _ = conn.SetWriteDeadline(time.Time{}) }() // for what comes on this connection later
-	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`.csv"`)
-	_, _ = io.WriteString(w, b.String()) // a browser that is gone needs no file
-	return nil
-}
+// unplaced puts what a fault says beside the fields of a form, and returns what it says of others, so that nothing is lost.
+func unplaced(f *fault.Error, fields []ui.Field) string { return mark(f, fields) }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -112,33 +113,19 @@ func withQuery(path, name, value string) string {
 }
 
 func (s *site) tokensFile(w http.ResponseWriter, r *http.Request, v visitor) {
-	err := s.sheetFile(w, "tokens", func(add func(...string)) error {
-		add("id", "name", "owner", "preview", "status", "scopes", "created_at", "last_used_at", "expires_at")
-		filter := tokenFilter(v, r.URL.Query())
-		filter.Limit = 1000
-		at := func(t *time.Time) string {
-			if t == nil {
-				return ""
-			}
-			return fileTime(*t)
-		}
-		for {
-			list, next, err := s.Identity.ListTokens(r.Context(), v.Caller, filter)
-			if err != nil {
-				return err
-			}
+	filter := tokenFilter(v, r.URL.Query())
+	filter.Limit = sheetRows
+	s.sendSheet(w, r, v, sheet{
+		name: "tokens", head: []string{"id", "name", "owner", "preview", "status", "scopes", "created_at", "last_used_at", "expires_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			filter.Cursor = cursor
+			list, next, err := s.Identity.ListTokens(ctx, v.Caller, filter)
 			for _, t := range list {
-				add(t.ID, t.Name, t.Owner, t.Preview, string(t.Status), strings.Join(scopeNames(t.Scopes), " "), fileTime(t.CreatedAt), at(t.LastUsedAt), at(t.ExpiresAt))
+				rows = append(rows, []string{t.ID, t.Name, t.Owner, t.Preview, string(t.Status), strings.Join(scopeNames(t.Scopes), " "), fileTime(t.CreatedAt), fileTimeOr(t.LastUsedAt), fileTimeOr(t.ExpiresAt)})
 			}
-			if next == "" {
-				return nil
-			}
-			filter.Cursor = next
-		}
+			return rows, next, err
+		},
 	})
-	if err != nil {
-		s.refused(w, r, v, err)
-	}
 }
 
 // tokenAsked is what a form of a token says.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -134,26 +135,18 @@ func strategyText(s train.Strategy) string {
 
 // trainsFile is the list as a file, all of it.
 func (s *site) trainsFile(w http.ResponseWriter, r *http.Request, v visitor) {
-	err := s.sheetFile(w, "trains", func(add func(...string)) error {
-		add("train_id", "name", "description", "disabled", "links", "strategy", "created_at", "updated_at")
-		filter := train.Filter{Q: r.URL.Query().Get("q"), Limit: 1000}
-		for {
-			list, next, err := s.Trains.ListTrains(r.Context(), v.Caller, filter)
-			if err != nil {
-				return err
-			}
+	filter := train.Filter{Q: r.URL.Query().Get("q"), Limit: sheetRows}
+	s.sendSheet(w, r, v, sheet{
+		name: "trains", head: []string{"train_id", "name", "description", "disabled", "links", "strategy", "created_at", "updated_at"},
+		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
+			filter.Cursor = cursor
+			list, next, err := s.Trains.ListTrains(ctx, v.Caller, filter)
 			for _, t := range list {
-				add(t.Slug, t.Name, t.Description, strconv.FormatBool(t.Disabled), strconv.Itoa(t.Links), string(t.Strategy), fileTime(t.CreatedAt), fileTime(t.UpdatedAt))
+				rows = append(rows, []string{t.Slug, t.Name, t.Description, strconv.FormatBool(t.Disabled), strconv.Itoa(t.Links), string(t.Strategy), fileTime(t.CreatedAt), fileTime(t.UpdatedAt)})
 			}
-			if next == "" {
-				return nil
-			}
-			filter.Cursor = next
-		}
+			return rows, next, err
+		},
 	})
-	if err != nil {
-		s.refused(w, r, v, err)
-	}
 }
 
 // trainFields are the fields of a train; the slug only when it is new.

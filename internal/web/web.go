@@ -86,7 +86,7 @@ type site struct {
 	hub    *hub
 	follow *follow
 	packed map[string][]byte // the assets, compressed
-	files  chan struct{}     // one place for each file that may be made at once
+	sheets *sheets           // the files that are being sent
 }
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
@@ -106,7 +106,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.AdmitReveal == nil {
 		cfg.AdmitReveal = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg, files: make(chan struct{}, filesAtOnce), hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
+	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
 	if cfg.DB != nil {
 		cfg.DB.Subscribe(s.hub.heard)
 	}
@@ -290,6 +290,10 @@ func (s *site) asset(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
 }
 
+// pageTaken is how long a page may take from the request until the browser has it. What goes on for longer moves the end with each part of it: /live, and
+// files for spreadsheets.
+const pageTaken = 90 * time.Second
+
 type requestID struct{}
 
 // dress sets what every answer carries. Referrer-Policy is same-origin rather than no-referrer because with the latter browsers send
@@ -306,6 +310,8 @@ func (s *site) dress(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		// It stays in force when the handler has returned, since the end of the answer is sent after that; then the server lifts it.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(pageTaken)) // best effort: not every connection has one
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestID{}, id)))
 	})
 }
@@ -373,7 +379,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", firstAccount: "GET, HEAD, POST", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"hash/fnv"
 	"html"
 	"io"
 	"log/slog"
@@ -79,11 +80,32 @@ func each(t *testing.T, fn func(s *site)) {
 // eachWith is each with a limit of failures and the like.
 func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, db *store.DB) { fn(openSite(t, db, cfg)) })
+	storetest.Each(t, func(t *testing.T, db *store.DB) { fn(serve(t, db, cfg)) })
 }
 
-// openSite serves the pages of a database that is not started yet.
-func openSite(t *testing.T, db *store.DB, cfg identity.Config) *site {
+// onOne runs a story whose point is the page and not what lies below it on one engine: the one that the story's name falls on.
+func onOne(t *testing.T, fn func(s *site)) {
+	t.Helper()
+	name, engines := fnv.New32(), storetest.Engines()
+	_, _ = name.Write([]byte(t.Name()))
+	on(t, engines[int(name.Sum32()%uint32(len(engines)))], fn)
+}
+
+func on(t *testing.T, e store.Engine, fn func(s *site)) {
+	t.Helper()
+	t.Run(string(e), func(t *testing.T) { fn(serve(t, storetest.Open(t, e), identity.Config{})) })
+}
+
+// scripted runs the main story of a page with scripts on each engine, and without on the one where pages are inspected: forms without scripts reach the
+// rooms as those with them do.
+func scripted(t *testing.T, fn func(s *site, scripts bool)) {
+	t.Helper()
+	t.Run("with scripts", func(t *testing.T) { each(t, func(s *site) { fn(s, true) }) })
+	t.Run("without scripts", func(t *testing.T) { on(t, storetest.Engines()[0], func(s *site) { fn(s, false) }) })
+}
+
+// serve opens the rooms on a database and the pages before them.
+func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	t.Helper()
 	s := &site{T: t, db: db, log: &log{}}
 	logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
