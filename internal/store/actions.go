@@ -22,6 +22,9 @@ const (
 	CredentialRefused  Action = "credential.refused"
 	CredentialCooling  Action = "credential.cooling"
 	CredentialGrant    Action = "credential.grant"
+	CredentialImport   Action = "credential.import"
+	CredentialCompare  Action = "credential.compare"
+	CredentialExport   Action = "credential.export"
 	OAuthRefresh       Action = "oauth.refresh"
 	OAuthRecovery      Action = "oauth.recovery"
 	OAuthNeedsLogin    Action = "oauth.needs_login"
@@ -133,6 +136,9 @@ var actionRows = [...]ActionRow{
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{CredentialImport, "files of another program, or an archive, were imported, or tried with dry_run; the event has the numbers, and each credential and key one of its own"},
+	{CredentialCompare, "an import told its caller that this stored credential, which they may reveal, has the same secret as one in the file"},
+	{CredentialExport, "credentials were exported into an encrypted archive: one event before the first leaves, one at the end with how many did and whether that was all; each has a reveal of its own"},
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
