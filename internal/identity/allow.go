@@ -108,7 +108,7 @@ var (
 		{TokenRead, "list one's own tokens", everyone, nil, true},
 		{TokenWrite, "issue and revoke one's own tokens", everyone, nil, true},
 		{ProfileRead, "read one's own profile and list one's own sessions", everyone, nil, true},
-		{ProfileWrite, "change one's own name and password, and end one's own sessions", everyone, nil, true},
+		{ProfileWrite, "change one's own name and password, keep filters of lists, and end one's own sessions", everyone, nil, true},
 		{UserRead, "list people, their tokens and their sessions", []Role{Administrator, Auditor}, nil, true},
 		{UserWrite, "add and change people, issue and revoke their tokens, and end their sessions", []Role{Administrator}, nil, true},
 		{GroupRead, "list groups and their members", readers, nil, true},

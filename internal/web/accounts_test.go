@@ -107,7 +107,7 @@ func TestCoolDownsAppearByThemselves(t *testing.T) {
 		b.inspect("account-cooling")
 
 		require.Eventually(s, func() bool { // the outcome is recorded a moment after
-			return strings.Contains(s.do("GET", "/accounts/~requests", nil, "Cookie", s.signIn("")).text, "<svg")
+			return strings.Contains(s.do("GET", "/accounts/~requests", nil, "Cookie", s.signIn("")).text, "<polyline")
 		}, 30*time.Second, 50*time.Millisecond)
 		b.open("/accounts/~requests?account=" + id)
 		b.until(`document.querySelector(".spark svg")`)

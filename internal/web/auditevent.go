@@ -85,7 +85,7 @@ func eventFacts(reader ui.Reader, entry audit.Entry) (facts, details []ui.Fact) 
 		}
 		return kind
 	}
-	facts = append(facts, ui.Fact{Term: "When", Value: ui.When(reader, e.At)}, ui.Fact{Term: "Time", Value: ui.Code(e.At.UTC().Format(store.TimeFormat))},
+	facts = append(facts, ui.Fact{Term: "When", Value: ui.When(reader, e.At)}, ui.Fact{Term: "Time", Value: ui.Code(e.At.UTC().Format(store.TimeFormat)), Wide: true},
 		ui.Fact{Term: "Outcome", Value: outcomeBadge(e.Outcome)})
 	add("Reason", e.Reason)
 	search("Who", named(e.Actor.Kind, e.Actor.Name, e.Actor.ID), "actor", e.Actor.ID)

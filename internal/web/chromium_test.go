@@ -236,25 +236,28 @@ func axeSource(t *testing.T) string {
 	return "(() => {" + text + "})()"
 }
 
-// picture keeps how the page looks.
+// picture keeps how the whole page looks.
 func (b *browser) picture(name, theme string, width int64) {
 	b.Helper()
-	dir := os.Getenv("SIGNALBOX_TEST_SCREENSHOTS")
-	if dir == "" {
-		return
+	if dir := os.Getenv("SIGNALBOX_TEST_SCREENSHOTS"); dir != "" {
+		b.keep(filepath.Join(dir, name+"-"+strconv.FormatInt(width, 10)+"-"+theme+".webp"), true)
 	}
+}
+
+// keep writes a picture of the page, or of what the window shows of it.
+func (b *browser) keep(path string, beyond bool) {
+	b.Helper()
 	var image []byte
 	b.call(func(ctx context.Context, t *chromedp.Target) error {
 		quality := int64(80)
-		beyond := true
 		got, err := cdp.Call(ctx, t, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatWebp, Quality: &quality, CaptureBeyondViewport: &beyond})
 		if err == nil {
 			image = got.Data
 		}
 		return err
 	})
-	require.NoError(b, os.MkdirAll(dir, 0o755))
-	require.NoError(b, os.WriteFile(filepath.Join(dir, name+"-"+strconv.FormatInt(width, 10)+"-"+theme+".webp"), image, 0o644))
+	require.NoError(b, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(b, os.WriteFile(path, image, 0o644))
 }
 
 // maxWeight is how much a page may weigh with all that it loads, compressed.

@@ -136,7 +136,7 @@ func TestConnect(t *testing.T) {
 		require.NotEmpty(s, s.consents.calls()[0].Get("code_verifier"))
 
 		list := s.do("GET", "/connections", nil, "Cookie", cookie)
-		require.Regexp(s, `<th scope="row"><a href="/connections/cred_[0-9a-z]+">Mine</a></th><td[^>]*>work</td>`, list.text)
+		require.Regexp(s, `<th role="rowheader" scope="row"><a href="/connections/cred_[0-9a-z]+">Mine</a></th><td[^>]*>work</td>`, list.text)
 		require.Regexp(s, `</svg> ?healthy</span>`, list.text)
 		id := regexp.MustCompile(`/connect\?credential=(cred_[0-9a-z]+)&amp;next=`).FindStringSubmatch(list.text)
 		require.NotNil(s, id)

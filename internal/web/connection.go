@@ -72,7 +72,7 @@ func issuedTable(reader ui.Reader, versions []vault.Version) ui.Table {
 	for _, one := range versions {
 		number := ui.Text(reader.Number(one.Number))
 		if one.Current {
-			number = stateView(ui.Good, reader.Number(one.Number), "current")
+			number = currentView(reader.Number(one.Number))
 		}
 		t.Rows = append(t.Rows, ui.Row{Cells: []templ.Component{number, ui.When(reader, one.CreatedAt), ui.Text(one.CreatedByName), ui.WhenOr(reader, one.TokenExpires, "not told"), ui.Text(one.Reason)}})
 	}

@@ -109,8 +109,13 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	fact("Infrastructure", one.InfrastructureID)
 	fact("Plugin", one.PluginName)
 	fact("Tags", strings.Join(one.Tags, ", "))
-	fact("Address from outside", one.ExternalURL)
-	fact("Address from inside", one.InternalURL)
+	long := func(term, value string) {
+		if value != "" {
+			p.Facts = append(p.Facts, ui.Fact{Term: term, Value: ui.Text(value), Wide: true})
+		}
+	}
+	long("Address from outside", one.ExternalURL)
+	long("Address from inside", one.InternalURL)
 	fact("Port", numberOr(one.Port))
 	if one.RequiresVPN {
 		fact("Needs", "a VPN")
@@ -118,10 +123,10 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	if one.Requires2FA {
 		fact("Needs", "a second factor there")
 	}
-	fact("Description", one.Description)
-	fact("Notes", one.Notes.Reveal())
+	long("Description", one.Description)
+	long("Notes", one.Notes.Reveal())
 	p.Facts = append(p.Facts, ui.Fact{Term: "Ends", Value: ui.WhenOr(reader, one.ExpiresAt, "never")}, ui.Fact{Term: "Rotation", Value: ui.Text(rotation(reader, one))},
-		ui.Fact{Term: "Stored", Value: ui.When(reader, one.CreatedAt)}, ui.Fact{Term: "Changed", Value: ui.When(reader, one.UpdatedAt)}, ui.Fact{Term: "Id", Value: ui.Code(one.ID)})
+		ui.Fact{Term: "Stored", Value: ui.When(reader, one.CreatedAt)}, ui.Fact{Term: "Changed", Value: ui.When(reader, one.UpdatedAt)}, ui.Fact{Term: "Id", Value: ui.Code(one.ID), Wide: true})
 	p.Targets = targetFacts(one)
 	if p.Row.OAuth {
 		if err := s.refreshFacts(r, v, p); err != nil {

@@ -71,7 +71,7 @@ func credentialTop(p *credentialPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = ui.LinkButton("Delete…", credentialPath(p.One.ID, "delete"), ui.Plain, true).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = ui.LinkButton("Delete…", credentialPath(p.One.ID, "delete"), ui.Danger, true).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

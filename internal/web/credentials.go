@@ -208,7 +208,7 @@ func (p *credentialsPage) filters(query url.Values) {
 func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.Table {
 	t := ui.Table{
 		ID: "credentials", Caption: "Credentials, the oldest first", Live: "credential",
-		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Provider"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Health"}, {Label: "Ends"}, {Label: "Secret changed"}},
+		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Ends"}, {Label: "Secret changed"}},
 		Empty:   ui.Empty{Text: "There is no credential yet that you may see. A credential is one secret, sealed, with what is known of it.", Command: "signalbox credential add"},
 	}
 	if write {
@@ -220,11 +220,18 @@ func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.T
 			changed = *c.LastRotatedAt
 		}
 		t.Rows = append(t.Rows, ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, credentialPath(c.ID)), ui.Text(typeLabel(c.Type)), ui.Text(c.Provider), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), statusBadge(c.Status),
-			healthBadge(c.Health), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed),
+			ui.Link(c.Name, credentialPath(c.ID)), kindOf(c), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), standView(c), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed),
 		}})
 	}
 	return t
+}
+
+// kindOf is what a credential is, with where it comes from.
+func kindOf(c vault.Credential) templ.Component {
+	if c.Provider == "" {
+		return ui.Text(typeLabel(c.Type))
+	}
+	return ui.Text(typeLabel(c.Type) + ", " + c.Provider)
 }
 
 // belongs says whose a credential is, as far as it says so itself.

@@ -371,7 +371,7 @@ func TestCredentialListsNarrow(t *testing.T) {
 			s.Helper()
 			return s.do("GET", path, nil, append([]string{"Cookie", cookie}, header...)...)
 		}
-		rows := func(a answer) int { return strings.Count(a.text, `<th scope="row">`) }
+		rows := func(a answer) int { return strings.Count(a.text, `<th role="rowheader" scope="row">`) }
 		first := get("/credentials")
 		require.Equal(s, 50, rows(first))
 		_, next, ok := strings.Cut(first.text, `href="/credentials?cursor=`)

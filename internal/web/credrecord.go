@@ -76,10 +76,8 @@ func detailText(e store.Event) string {
 	if len(e.Fields) > 0 {
 		parts = append(parts, strings.Join(e.Fields, ", "))
 	}
-	if len(e.Details) > 0 {
-		if b, err := e.Details.MarshalJSON(); err == nil { // it never fails
-			parts = append(parts, strings.Trim(string(b), "{}"))
-		}
+	for _, d := range e.Details {
+		parts = append(parts, strings.ReplaceAll(d.Key, "_", " ")+" "+d.Text())
 	}
 	return strings.Join(parts, "; ")
 }

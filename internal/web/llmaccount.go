@@ -84,9 +84,9 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 		base = "the provider's own"
 	}
 	p.Facts = []ui.Fact{
-		{Term: "State", Value: accountState(reader, c, stand, linked)}, {Term: "Account id", Value: ui.Code(c.AccountID)}, {Term: "Used at", Value: ui.Text(base)},
+		{Term: "State", Value: accountState(reader, c, stand, linked)}, {Term: "Account id", Value: ui.Code(c.AccountID)}, {Term: "Used at", Value: ui.Text(base), Wide: c.BaseURL != ""},
 		{Term: "Secret", Value: ui.Text("version " + reader.Number(c.Version))}, {Term: "Ends", Value: ui.WhenOr(reader, c.ExpiresAt, "never")},
-		{Term: "Added", Value: ui.When(reader, c.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, c.UpdatedAt)}, {Term: "Id", Value: ui.Code(c.ID)},
+		{Term: "Added", Value: ui.When(reader, c.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, c.UpdatedAt)}, {Term: "Id", Value: ui.Code(c.ID), Wide: true},
 	}
 	if c.Suffix != "" {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Ends with", Value: ui.Code("…" + c.Suffix)})
@@ -95,7 +95,7 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 		p.Facts = slices.Insert(p.Facts, 1, ui.Fact{Term: "Cooling since", Value: ui.WhenOr(reader, stand.CoolingSince, "")}, ui.Fact{Term: "Free again", Value: ui.WhenOr(reader, stand.CoolingUntil, "")})
 	}
 	if c.Description != "" {
-		p.Facts = append(p.Facts, ui.Fact{Term: "Description", Value: ui.Text(c.Description)})
+		p.Facts = append(p.Facts, ui.Fact{Term: "Description", Value: ui.Text(c.Description), Wide: true})
 	}
 	if len(c.Hosts) > 0 {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Sent only to", Value: ui.Text(strings.Join(c.Hosts, ", "))})

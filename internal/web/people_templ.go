@@ -8,7 +8,10 @@ package web
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-import "signalbox.dev/signalbox/internal/web/ui"
+import (
+	"signalbox.dev/signalbox/internal/web/ui"
+	"strings"
+)
 
 // listView is a page that is one list with its filter bar.
 func listView(p *listPage) templ.Component {
@@ -142,6 +145,14 @@ type onePage struct {
 // act is a button that leads to the page of an act.
 type act struct{ Label, Href string }
 
+// kind is how much the button weighs: what ends something looks like it.
+func (a act) kind() ui.Kind {
+	if strings.HasPrefix(a.Label, "Delete") || strings.HasPrefix(a.Label, "Deactivate") {
+		return ui.Danger
+	}
+	return ui.Plain
+}
+
 // part is a headed list.
 type part struct {
 	ID, Title string
@@ -203,7 +214,7 @@ func oneView(p *onePage) templ.Component {
 				}
 				ctx = templ.InitializeContext(ctx)
 				for _, a := range p.Acts {
-					templ_7745c5c3_Err = ui.LinkButton(a.Label, a.Href, ui.Plain, true).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.LinkButton(a.Label, a.Href, a.kind(), true).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -68,6 +68,9 @@ type providerPage struct {
 	ui.Frame
 	Provider oauth.Known
 	Facts    []ui.Fact
+	// Places are its addresses, Callback where it sends people back to; "" when it sends nobody.
+	Places   []ui.Fact
+	Callback string
 	// Write says whether the visitor may change it, Discovers whether it can be asked for its endpoints, Deletes whether there is anything to delete.
 	Write, Discovers, Deletes, Connects bool
 }
@@ -145,15 +148,18 @@ func (s *site) provider(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	p.Facts = []ui.Fact{
 		{Term: "State", Value: providerState(k)}, {Term: "Name", Value: ui.Code(k.Name)}, {Term: "Ways", Value: ui.Text(waysText(k))}, {Term: "Client id", Value: text(k.ClientID)},
-		{Term: "Client secret", Value: ui.Text(key)}, {Term: "Scopes", Value: text(strings.Join(k.Scopes, " "))}, {Term: "Issuer", Value: text(k.Issuer)}, {Term: "Consent page", Value: text(k.AuthorizeURL)},
+		{Term: "Client secret", Value: ui.Text(key)}, {Term: "Scopes", Value: text(strings.Join(k.Scopes, " "))},
+	}
+	p.Places = []ui.Fact{
+		{Term: "Issuer", Value: text(k.Issuer)}, {Term: "Consent page", Value: text(k.AuthorizeURL)},
 		{Term: "Token endpoint", Value: text(strings.Join(k.TokenURLs, " "))}, {Term: "Device codes", Value: text(k.DeviceURL)}, {Term: "Revocation", Value: text(k.RevokeURL)}, {Term: "Tokens are used at", Value: text(k.BaseURL)},
 	}
 	if len(k.Hosts) > 0 {
-		p.Facts = append(p.Facts, ui.Fact{Term: "Sent only to", Value: ui.Text(strings.Join(k.Hosts, " "))})
+		p.Places = append(p.Places, ui.Fact{Term: "Sent only to", Value: ui.Text(strings.Join(k.Hosts, " "))})
 	}
 	if !k.PasteBack && k.AuthorizeURL != "" {
 		if callback, err := s.Logins.CallbackURL(r.Host); err == nil {
-			p.Facts = append(p.Facts, ui.Fact{Term: "Redirect address to register there", Value: ui.Code(callback)})
+			p.Callback = callback
 		}
 	}
 	announce(&p.Frame, r, map[string]string{"made": "The provider was added. Register the redirect address there.", "changed": "The provider was changed. Logins that had begun there are void.",

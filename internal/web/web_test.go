@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -318,6 +319,22 @@ func TestSetUpRefusesWhatIsWrongAndKeepsWhatWasTyped(t *testing.T) {
 		require.Equal(s, http.StatusOK, s.do("POST", "/setup", fill(newer)).StatusCode)
 		require.NotContains(s, s.log.String(), planted)
 		require.NotContains(s, s.log.String(), "short-8f3k2")
+	})
+}
+
+// TestNothingOfTheTestsIsShipped: axe-core (MPL-2.0) runs in the tests' browser and is no part of the program, in which each asset is named.
+func TestNothingOfTheTestsIsShipped(t *testing.T) {
+	source, err := os.ReadFile("web.go")
+	require.NoError(t, err)
+	named := regexp.MustCompile(`(?m)^//go:embed (.+)$`).FindAllSubmatch(source, -1)
+	require.Len(t, named, 1)
+	for _, name := range strings.Fields(string(named[0][1])) {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NotRegexp(t, `(?i)mozilla public|\baxe-core\b|axe\.run`, string(text), name)
+	}
+	each(t, func(s *site) {
+		require.Equal(s, http.StatusNotFound, s.do("GET", "/assets/axe.min.js", nil).StatusCode)
 	})
 }
 

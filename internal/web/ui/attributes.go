@@ -13,6 +13,22 @@ func identified(id string) templ.OrderedAttributes { return attribute("id", id) 
 
 func sorted(c Column) templ.OrderedAttributes { return attribute("aria-sort", c.Sorted) }
 
+// cell says what a cell belongs to: in a narrow window a row stands as a list of terms, and each cell shows its column's label itself. Roles are said
+// outright, because a table that is laid out otherwise loses its own in some browsers.
+func (t Table) cell(i int) (a templ.OrderedAttributes) {
+	if i >= len(t.Columns) {
+		return nil
+	}
+	c := t.Columns[i]
+	switch {
+	case c.Unseen:
+		return attribute("class", "acts")
+	case c.Number:
+		a = attribute("class", "number")
+	}
+	return append(a, attribute("data-label", c.Label)...)
+}
+
 // live names what makes a part of a page stale. It is read again from the page's own address.
 func live(topics, id string) templ.OrderedAttributes {
 	if topics == "" || id == "" {

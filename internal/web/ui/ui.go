@@ -14,19 +14,42 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 // Reader is whom a page is for: what they read numbers and dates like, and when they look.
 type Reader struct {
-	Now  time.Time
-	tags string // the language they like best, in lower case: "de", "en-us"
+	Now     time.Time
+	tags    string // the language they like best, in lower case: "de", "en-us"
+	printer *message.Printer
 }
 
-// NewReader reads an Accept-Language header. Only its first language counts: the pages are in English, and this is for grouping and order.
+// longestTag bounds what is read of an Accept-Language header; RFC 5646 wants room for 35 characters.
+const longestTag = 35
+
+// NewReader reads an Accept-Language header. Only its first language counts: the pages are in English, and this is for grouping and order. Digits stay
+// those of the text around them, whatever the language has.
 func NewReader(acceptLanguage string, now time.Time) Reader {
 	first, _, _ := strings.Cut(acceptLanguage, ",")
 	first, _, _ = strings.Cut(first, ";")
-	return Reader{Now: now, tags: strings.ToLower(strings.TrimSpace(first))}
+	r := Reader{Now: now, tags: strings.ToLower(strings.TrimSpace(first))}
+	if len(r.tags) > longestTag {
+		r.tags = ""
+	}
+	asked := r.tags
+	if r.language() == "no" { // browsers say so in Norway, where nearly all write nb
+		asked = "nb"
+	}
+	tag, err := language.Parse(asked) // its zero value, of what is no language, is nobody's in particular
+	if err == nil {
+		tag, err = tag.SetTypeForKey("nu", "latn")
+	}
+	if err != nil {
+		tag = language.English
+	}
+	r.printer = message.NewPrinter(tag)
+	return r
 }
 
 func (r Reader) language() string {
@@ -34,34 +57,16 @@ func (r Reader) language() string {
 	return base
 }
 
-// Number is n with its digits in groups of three.
+// Number is n with its digits in groups, as the reader's language has them.
 func (r Reader) Number(n int64) string {
-	sep := ","
-	switch r.language() {
-	case "de", "es", "it", "nl", "pt", "da", "tr", "id", "el", "ro", "hr", "sl":
-		sep = "."
-		if r.tags == "de-ch" || r.tags == "de-li" {
-			sep = "’"
-		}
-	case "fr", "cs", "sk", "pl", "ru", "uk", "sv", "nb", "nn", "no", "fi", "hu", "bg", "lt", "lv", "et":
-		sep = "\u202f" // narrow, and no line breaks at it
+	if r.printer == nil {
+		return strconv.FormatInt(n, 10)
 	}
-	digits := strconv.FormatInt(n, 10)
-	sign := ""
-	if digits[0] == '-' {
-		sign, digits = "-", digits[1:]
-	}
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteString(sep)
-		}
-		b.WriteRune(d)
-	}
-	return sign + b.String()
+	return r.printer.Sprintf("%d", n)
 }
 
-// Clock is a time as a whole, in UTC, with the parts of the date in the reader's order.
+// Clock is a time as a whole, in UTC, with the parts of the date in the reader's order. The months are English words, as everything else is, so that no
+// order can be misread; golang.org/x/text knows none for dates.
 func (r Reader) Clock(t time.Time) string {
 	layout := "2 Jan 2006, 15:04 UTC"
 	switch {

@@ -21,15 +21,24 @@ func render(t *testing.T, c templ.Component) string {
 func TestReaderWritesNumbersAndTimes(t *testing.T) {
 	now := time.Date(2026, 11, 22, 14, 3, 0, 0, time.UTC)
 	for accept, want := range map[string][2]string{
-		"":                      {"1,234,567", "2026-11-22 14:03 UTC"},
-		"en-US,en;q=0.9":        {"1,234,567", "Nov 22, 2026, 2:03 PM UTC"},
-		"en-GB":                 {"1,234,567", "22 Nov 2026, 14:03 UTC"},
-		"de-DE;q=0.9,en":        {"1.234.567", "22 Nov 2026, 14:03 UTC"},
-		"de-CH":                 {"1’234’567", "22 Nov 2026, 14:03 UTC"},
-		"fr":                    {"1\u202f234\u202f567", "22 Nov 2026, 14:03 UTC"},
-		"sv-SE":                 {"1\u202f234\u202f567", "2026-11-22 14:03 UTC"},
-		"<script>;q=1, *":       {"1,234,567", "22 Nov 2026, 14:03 UTC"},
-		strings.Repeat(",", 99): {"1,234,567", "2026-11-22 14:03 UTC"},
+		"":                          {"1,234,567", "2026-11-22 14:03 UTC"},
+		"en-US,en;q=0.9":            {"1,234,567", "Nov 22, 2026, 2:03 PM UTC"},
+		"en-GB":                     {"1,234,567", "22 Nov 2026, 14:03 UTC"},
+		"de-DE;q=0.9,en":            {"1.234.567", "22 Nov 2026, 14:03 UTC"},
+		"de-CH":                     {"1’234’567", "22 Nov 2026, 14:03 UTC"},
+		"de-AT":                     {"1\u00a0234\u00a0567", "22 Nov 2026, 14:03 UTC"},
+		"en-IN":                     {"12,34,567", "22 Nov 2026, 14:03 UTC"},
+		"fr":                        {"1\u00a0234\u00a0567", "22 Nov 2026, 14:03 UTC"},
+		"no":                        {"1\u00a0234\u00a0567", "22 Nov 2026, 14:03 UTC"},
+		"es-MX":                     {"1,234,567", "22 Nov 2026, 14:03 UTC"},
+		"ar":                        {"1,234,567", "22 Nov 2026, 14:03 UTC"}, // the digits of the text around them
+		"bn":                        {"12,34,567", "22 Nov 2026, 14:03 UTC"},
+		"ja":                        {"1,234,567", "2026-11-22 14:03 UTC"},
+		"sv-SE":                     {"1\u00a0234\u00a0567", "2026-11-22 14:03 UTC"},
+		"x-y":                       {"1,234,567", "22 Nov 2026, 14:03 UTC"},
+		strings.Repeat("de-", 9999): {"1,234,567", "2026-11-22 14:03 UTC"},
+		"<script>;q=1, *":           {"1,234,567", "22 Nov 2026, 14:03 UTC"},
+		strings.Repeat(",", 99):     {"1,234,567", "2026-11-22 14:03 UTC"},
 	} {
 		r := NewReader(accept, now)
 		require.Equal(t, want[0], r.Number(1234567), accept)
