@@ -55,6 +55,7 @@ type Credential struct {
 	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
 	RotateEveryDays  int        `json:"rotate_every_days,omitempty"`
 	LastRotatedAt    *time.Time `json:"last_rotated_at,omitempty"`
+	LastUsedAt       *time.Time `json:"last_used_at,omitempty" doc:"When it was last lent or revealed. What another instance lent is told half a minute late; it has no part in the ETag."`
 	CreatedAt        time.Time  `json:"created_at"`
 	UpdatedAt        time.Time  `json:"updated_at"`
 	// ETag names this state; give it as IfMatch to change only what you have read. It travels as a header.

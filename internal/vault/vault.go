@@ -65,6 +65,7 @@ type Room struct {
 	trains Trains
 
 	catalog *catalog
+	uses    uses
 }
 
 // New returns the vault on a database and a keyring. It follows the change feed of the database.

@@ -202,7 +202,7 @@ func (p *credentialsPage) filters(query url.Values) {
 func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.Table {
 	t := ui.Table{
 		ID: "credentials", Caption: "Credentials, the oldest first", Live: "credential",
-		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Provider"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Health"}, {Label: "Ends"}, {Label: "Secret changed"}},
+		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Provider"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Health"}, {Label: "Ends"}, {Label: "Secret changed"}, {Label: "Last used"}},
 		Empty:   ui.Empty{Text: "There is no credential yet that you may see. A credential is one secret, sealed, with what is known of it.", Command: "signalbox credential add"},
 	}
 	if write {
@@ -215,7 +215,7 @@ func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.T
 		}
 		t.Rows = append(t.Rows, ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
 			ui.Link(c.Name, credentialPath(c.ID)), ui.Text(typeLabel(c.Type)), ui.Text(c.Provider), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), statusBadge(c.Status),
-			healthBadge(c.Health), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed),
+			healthBadge(c.Health), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed), ui.WhenOr(reader, c.LastUsedAt, "never"),
 		}})
 	}
 	return t
@@ -263,13 +263,13 @@ func (s *site) credentialsFile(w http.ResponseWriter, r *http.Request, v visitor
 	f.Limit = sheetRows
 	s.sendSheet(w, r, v, sheet{
 		name: "credentials",
-		head: []string{"id", "name", "type", "provider", "account_id", "status", "health", "owner", "client_id", "service_id", "infrastructure_id", "tags", "expires_at", "last_rotated_at", "created_at", "updated_at"},
+		head: []string{"id", "name", "type", "provider", "account_id", "status", "health", "owner", "client_id", "service_id", "infrastructure_id", "tags", "expires_at", "last_rotated_at", "last_used_at", "created_at", "updated_at"},
 		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
 			f.Cursor = cursor
 			list, next, err := s.Vault.List(ctx, v.Caller, f)
 			for _, c := range list {
 				rows = append(rows, []string{c.ID, c.Name, string(c.Type), c.Provider, c.AccountID, string(c.Status), string(c.Health), c.Owner, c.ClientID, c.ServiceID, c.InfrastructureID,
-					strings.Join(c.Tags, " "), fileTimeOr(c.ExpiresAt), fileTimeOr(c.LastRotatedAt), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
+					strings.Join(c.Tags, " "), fileTimeOr(c.ExpiresAt), fileTimeOr(c.LastRotatedAt), fileTimeOr(c.LastUsedAt), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
 			}
 			return rows, next, err
 		},
