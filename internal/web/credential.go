@@ -38,7 +38,7 @@ type credentialPage struct {
 	Open         bool
 	List         ui.Table
 	Lists        []ui.Table
-	Chart        []ui.Point
+	Chart        *refreshChart
 	Reader       ui.Reader
 }
 
