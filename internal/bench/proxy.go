@@ -152,6 +152,15 @@ func benchEnv() []string {
 	return []string{"SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS=127.0.0.1", "SIGNALBOX_CALLER_LIMIT=1000000"} // one caller makes everything
 }
 
+// serveEnv is the environment of an instance on that database, "" for SQLite.
+func serveEnv(postgres string) []string {
+	env := benchEnv()
+	if postgres != "" {
+		env = append(env, "DATABASE_URL="+postgres, "SIGNALBOX_ROOT_KEY="+rootKey)
+	}
+	return env
+}
+
 // startSignalbox starts the built binary as a user would, with one account, one train and one client key.
 func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	data := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
@@ -162,10 +171,7 @@ func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := benchEnv()
-	if postgres != "" {
-		env = append(env, "DATABASE_URL="+postgres, "SIGNALBOX_ROOT_KEY="+rootKey)
-	}
+	env := serveEnv(postgres)
 	init := exec.Command(bin, "init", "--data-dir", data, "--admin-email", "bench@example.com", "--password-stdin", "--json")
 	init.Stdin, init.Env = strings.NewReader("a long enough passphrase\n"), append(os.Environ(), env...)
 	var stderr bytes.Buffer
