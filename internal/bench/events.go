@@ -18,6 +18,8 @@ const (
 	eventActs = 10
 	// actsTogether is how many acts share a transaction, and actWriters how many transactions there are at once.
 	actsTogether, actWriters = 1000, 4
+	// eventCallers is how many uses there are at once; with so many, as on a busy server, a batch has some 60 records.
+	eventCallers = 32
 )
 
 // subjects are whom and what the events of a log are about.
@@ -59,7 +61,7 @@ func fill(dir, url string, n int, of subjects) error {
 			}
 		}
 	})
-	crowd(logCallers, func(int) {
+	crowd(eventCallers, func(int) {
 		for uses.Add(-1) >= 0 && failed.Load() == nil {
 			if err := use(ctx, db, of); err != nil {
 				failed.Store(&err)

@@ -143,9 +143,10 @@ func (p *proxy) pages(rep *report, floor *proxy, of subjects) error {
 	}
 	kinds := pageKinds(of)
 	results, bare, sizes := make([]result, len(kinds)), result{}, make([]int, len(kinds))
-	assets := map[string]int{}
+	assets, cpu, floorCPU := map[string]int{}, make([]time.Duration, len(kinds)), time.Duration(0)
 	for turn := range pageTurns {
 		for k, kind := range kinds {
+			before := p.busy()
 			for range pageRequests / pageTurns {
 				began := time.Now()
 				text, err := p.page(kind.path(), cookie, false)
@@ -161,7 +162,9 @@ func (p *proxy) pages(rep *report, floor *proxy, of subjects) error {
 					sizes[k] = max(sizes[k], weight)
 				}
 			}
+			cpu[k] += p.busy() - before
 		}
+		before := floor.busy()
 		for range pageRequests / pageTurns {
 			began := time.Now()
 			if _, err := floor.page("/", "", false); err != nil {
@@ -169,24 +172,26 @@ func (p *proxy) pages(rep *report, floor *proxy, of subjects) error {
 			}
 			bare.lat = append(bare.lat, time.Since(began))
 		}
+		floorCPU += floor.busy() - before
 	}
 	least := bare.percentile(.5)
 	rep.line("")
-	rep.line("| page | p50 | p95 | p50 ÷ floor | KB with all assets |")
-	rep.line("|---|---|---|---|---|")
+	rep.line("| page | p50 | p95 | p50 ÷ floor | CPU | KB with all assets |")
+	rep.line("|---|---|---|---|---|---|")
 	for k, kind := range kinds {
-		rep.line("| %s | %.1f ms | %.1f ms | %.0f | %.0f |", kind.name, ms(results[k].percentile(.5)), ms(results[k].percentile(.95)), float64(results[k].percentile(.5))/float64(least), float64(sizes[k])/1000)
+		rep.line("| %s | %.1f ms | %.1f ms | %.0f | %.1f ms | %.0f |", kind.name, ms(results[k].percentile(.5)), ms(results[k].percentile(.95)), float64(results[k].percentile(.5))/float64(least), ms(cpu[k])/pageRequests, float64(sizes[k])/1000)
 	}
-	rep.line("| the floor: a GET through the bare reverse proxy | %.1f ms | %.1f ms | 1 | |", ms(least), ms(bare.percentile(.95)))
+	rep.line("| the floor: a GET through the bare reverse proxy | %.1f ms | %.1f ms | 1 | %.1f ms | |", ms(least), ms(bare.percentile(.95)), ms(floorCPU)/pageRequests)
 	return nil
 }
 
 // searches asks for each search of the audit log in turn.
 func (p *proxy) searches(rep *report, of subjects) error {
 	kinds := searchKinds(of)
-	results := make([]result, len(kinds))
+	results, cpu := make([]result, len(kinds)), make([]time.Duration, len(kinds))
 	for range pageTurns {
 		for k, kind := range kinds {
+			before := p.busy()
 			for range pageRequests / pageTurns {
 				began := time.Now()
 				if err := p.get(kind.path(), nil); err != nil {
@@ -194,13 +199,14 @@ func (p *proxy) searches(rep *report, of subjects) error {
 				}
 				results[k].lat = append(results[k].lat, time.Since(began))
 			}
+			cpu[k] += p.busy() - before
 		}
 	}
 	rep.line("")
-	rep.line("| audit over REST | p50 | p95 |")
-	rep.line("|---|---|---|")
+	rep.line("| audit over REST | p50 | p95 | CPU |")
+	rep.line("|---|---|---|---|")
 	for k, kind := range kinds {
-		rep.line("| %s | %.1f ms | %.1f ms |", kind.name, ms(results[k].percentile(.5)), ms(results[k].percentile(.95)))
+		rep.line("| %s | %.1f ms | %.1f ms | %.1f ms |", kind.name, ms(results[k].percentile(.5)), ms(results[k].percentile(.95)), ms(cpu[k])/pageRequests)
 	}
 	return nil
 }
