@@ -98,6 +98,8 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"cred history", "c%", nil, "", "", "IN USE"},
 		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
 		{"cred grant", "c% --to person:operator@localhost --allow owner", nil, "", "", "owner, use, reveal, manage"},
+		{"import", "DIR/i%.csv", nil, "", "", "Imported 1 of 1 entries"},
+		{"export", "--to DIR/x%.age", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--passphrase-stdin", typedSecret, "Wrote "},
 		{"cred rm", "c%", sure, "--yes", "", "Deleted password c%"},
 		{"notify channel add", "n% --kind webhook", []string{"(not shown): ", "https://hooks.example.com/" + typedSecret}, "--secret-stdin url", "https://hooks.example.com/" + typedSecret, "whsec_"},
 		{"notify channel list", "", nil, "", "", "https://hooks.example.com"},
@@ -170,6 +172,9 @@ func (r *rounds) prepare() {
 		_, code := r.run(r.t, "", "oauth", "provider", "add", "gone"+letter, "--token-url", "https://id.example.com/token")
 		require.Zero(r.t, code)
 		r.tokens[letter] = regexp.MustCompile(`tok_[0-9a-z]+`).FindString(out)
+	}
+	for _, letter := range []string{"t", "p"} {
+		require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "i"+letter+".csv"), []byte("Title,Password\nimported "+letter+","+typedSecret+letter+"\n"), 0o600))
 	}
 	out, _ := r.run(r.t, "", "audit", "search", "--json", "--limit", "1")
 	r.event = regexp.MustCompile(`evt_[0-9a-z_]+`).FindString(out)

@@ -263,6 +263,13 @@ func (s *shell) credEdit() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if patch.Status != nil { // a person names it, so they mean it: the state that it is in is taken as seen
+			now, err := c.GetCredential(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			patch.IfMatch = now.ETag
+		}
 		cred, err := c.UpdateCredential(cmd.Context(), id, patch)
 		if err != nil {
 			return err

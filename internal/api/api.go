@@ -29,6 +29,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -44,6 +45,7 @@ type Config struct {
 	Ring     *keyring.Ring // seals what is kept of answers
 	Vault    *vault.Room
 	Trains   *train.Room
+	Importer *importer.Room
 	Logins   *oauth.Logins
 	OAuth    *oauth.Room
 	Identity *identity.Room
@@ -90,7 +92,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Limits == nil || cfg.Version == "" {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Limits == nil || cfg.Version == "" {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
@@ -151,6 +153,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addNotifications()
 	s.addProviders()
 	s.addOAuth()
+	s.addTransfer()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ func tags() []*huma.Tag {
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "notifications", Description: "Where people are told of what happened, and what became of it."},
 		{Name: "OAuth", Description: "Logging in at OAuth providers, and what becomes of the tokens."},
+		{Name: "import and export", Description: "Bringing in what other programs keep, and taking everything along in an encrypted archive."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}
 }

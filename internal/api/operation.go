@@ -37,6 +37,8 @@ type route struct {
 	status, also int
 	// maxBody in bytes; 0 means [smallBody].
 	maxBody int64
+	// patience is how long a body may take to arrive; 0 means [bodyPatience].
+	patience time.Duration
 	// streams are the types of an answer that is sent as it is made.
 	streams []string
 	// moving says that the answer changes without its ETag, so that If-None-Match is not asked.
@@ -361,7 +363,7 @@ func (s *service) input(r route, ctx huma.Context, w http.ResponseWriter, req *h
 	if op.RequestBody == nil {
 		return in, s.noBody(w, req)
 	}
-	if in.body, err = readBody(w, req, r.maxBody, s.patience); err != nil {
+	if in.body, err = readBody(w, req, r.maxBody, max(s.patience, r.patience)); err != nil {
 		return nil, err
 	}
 	tree, err := parse(in.body)

@@ -56,6 +56,8 @@ func ownership() map[string]reachRow {
 		"start-device-login":         {0, 0, 0, 0, 0},
 		"poll-device-login":          {0, 0, 0, 0, 0},
 		"login-client":               {0, 0, 0, 0, 0},
+		"import-credentials":         {0, 0, 0, 0, 0}, // what one imports is one's own
+		"export-credentials":         {0, 0, 0, 0, 0}, // what one may reveal, which may be nothing
 	}
 }
 

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -221,6 +222,8 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 			"secrets":{"access_token":"a"}}`,
 		"patch-credential":       `{"description":"changed","secrets":{"api_key":"k"},"reason":"r","status":"active"}`,
 		"rotate-credential":      `{"secrets":{"api_key":"k"},"reason":"r"}`,
+		"import-credentials":     `{"files":[{"name":"p.csv","content":"` + base64.StdEncoding.EncodeToString([]byte("Title,Password\n"+store.NewID("n")+",planted\n")) + `"}],"format":"1password-csv","name":"n","passphrase":"p","dry_run":false}`,
+		"export-credentials":     `{"passphrase":"correct horse battery staple","reason":"r"}`,
 		"reveal-credential":      `{"field":"api_key","reason":"r"}`,
 		"create-train":           `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
 		"patch-train":            `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,

@@ -184,6 +184,11 @@ func TestStoryPassword(t *testing.T) {
 		got, err = h.client.UpdateCredential(ctx, made.ID, client.CredentialPatch{Status: ptr("compromised")})
 		require.NoError(t, err)
 		require.Equal(t, "compromised", got.Status)
+		_, err = h.client.UpdateCredential(ctx, made.ID, client.CredentialPatch{Status: ptr("active")})
+		refused(t, err, 409, "state_conflict") // nobody takes the mark back unseen
+		got, err = h.client.UpdateCredential(ctx, made.ID, client.CredentialPatch{Status: ptr("active"), IfMatch: got.ETag})
+		require.NoError(t, err)
+		require.Equal(t, "active", got.Status)
 
 		// The type never changes, and is not a field of a change.
 		a := h.do(request{method: "PATCH", target: "/api/credentials/" + made.ID, token: h.token, body: []byte(`{"type":"api_key"}`)})

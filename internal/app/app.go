@@ -28,6 +28,7 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/broker"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -210,8 +211,12 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
+	if err != nil {
+		return err
+	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,

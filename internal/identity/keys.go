@@ -49,6 +49,20 @@ func (r *Room) ImportKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft
 	return r.addKey(tx, caller, trainID, d, value, preview(prefix, text))
 }
 
+// KeyOf returns the train and the id of the client key with this secret, revoked or not, or the fault "not_found".
+func (r *Room) KeyOf(tx *store.Tx, value secret.Value) (trainID, id string, err error) {
+	var row struct {
+		ID      string `db:"id"`
+		TrainID string `db:"train_id"`
+	}
+	sum := digest(value.Reveal())
+	err = tx.Get(&row, `SELECT id, train_id FROM client_keys WHERE hash = $1`, sum[:])
+	if errors.Is(err, store.ErrNotFound) {
+		return "", "", fault.New(fault.NotFound, "not_found", "There is no such client key.")
+	}
+	return row.TrainID, row.ID, err
+}
+
 func (r *Room) addKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft, value secret.Value, shown string) (Key, error) {
 	name, err := validKey(tx.Now(), d.Name, d.ExpiresAt)
 	if err != nil {

@@ -311,6 +311,33 @@ func TestAnOvertakenPairIsRefused(t *testing.T) {
 	})
 }
 
+// TestAnOvertakenPairIsRefusedElsewhere: another process has met the refusal and told people; while the overtaken pair is tried the connection
+// still needs a login, and when it is refused too they do not hear it again.
+func TestAnOvertakenPairIsRefusedElsewhere(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		s.lenient()
+		p := s.open()
+		p.channel(t)
+		id := s.connect(p)
+		heir, other := s.overtaken(t, id, p)
+		refused := answers(provider.Refused, "invalid_grant", 400, 0)
+		s.server.next(refused, refused)
+		_, err := other.needs(t, id)
+		requireFault(t, "login_required", err)
+		tried := make(chan vault.Health, 1)
+		heir.meets(oauth.AtSending, func() { tried <- other.health(t, id) })
+		require.Eventually(t, func() bool {
+			heir.Sweep()
+			return heir.Spare() == 0 && heir.Owed() == 0 && heir.Waiting() == 0
+		}, 10*time.Second, 10*time.Millisecond)
+		require.Equal(t, vault.NeedsLogin, <-tried)
+		require.Equal(t, vault.NeedsLogin, heir.health(t, id))
+		require.Len(t, heir.told(t), 1)
+		require.Len(t, heir.events(t, "oauth.needs_login"), 1)
+		s.cleared()
+	})
+}
+
 // TestAnOvertakenPairGoes: with the credential, and with a person's new login.
 func TestAnOvertakenPairGoes(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {

@@ -109,7 +109,8 @@ func (w *connectionRow) connection() (connection, error) {
 
 // save stores the connection, if it is still the one that was read: of the claim before, in the generation before. It announces a change of health.
 func (c *connection) save(tx *store.Tx, before connection) error {
-	if h := c.State.health(); h != "" {
+	// While an overtaken pair is tried the account needs a login as before, and people know.
+	if h := c.State.health(); h != "" && !(c.State == Recovering && before.health == vault.NeedsLogin) {
 		c.health = h
 	}
 	args := []any{c.credential, c.generation, c.mark, string(c.State), string(c.health), c.claim, micros(c.claimUntil), c.attempts, micros(c.attempted), micros(c.FirstAt),

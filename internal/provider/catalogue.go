@@ -46,7 +46,9 @@ func google() Provider {
 		AuthorizeURL: "https://accounts.google.com/o/oauth2/v2/auth",
 		TokenURLs:    []string{"https://oauth2.googleapis.com/token"},
 		DeviceURL:    "https://oauth2.googleapis.com/device/code",
-		RevokeURL:    "https://oauth2.googleapis.com/revoke", Revoke: Revocation{Auth: AuthNone, Wide: true},
+		// What a person has allowed a client is one grant, however often they logged in: revoking one of its tokens ends all of them (reported by users
+		// of it; the documentation says so of the scopes of a combined authorization).
+		RevokeURL: "https://oauth2.googleapis.com/revoke", Revoke: Revocation{Auth: AuthNone, Wide: true},
 		Scopes: []string{"openid", "email"},
 		Auth:   AuthPost, Format: Form, PKCE: true,
 		AuthorizeParams: map[string]string{"access_type": "offline", "prompt": "consent"},
@@ -67,7 +69,8 @@ func github() Provider {
 		AuthorizeURL: "https://github.com/login/oauth/authorize",
 		TokenURLs:    []string{"https://github.com/login/oauth/access_token"},
 		DeviceURL:    "https://github.com/login/device/code",
-		// https://docs.github.com/en/rest/apps/oauth-applications, "Delete an app authorization".
+		// https://docs.github.com/en/rest/apps/oauth-applications, "Delete an app authorization": it "will also delete all OAuth tokens associated
+		// with the application for the user".
 		RevokeURL: "https://api.github.com/applications/{client_id}/grant",
 		Revoke:    Revocation{Method: "DELETE", Param: "access_token", Format: JSON, Auth: AuthBasic, Access: true, Wide: true},
 		Scopes:    []string{"read:user"},

@@ -22,6 +22,9 @@ const (
 	CredentialRefused  Action = "credential.refused"
 	CredentialCooling  Action = "credential.cooling"
 	CredentialGrant    Action = "credential.grant"
+	CredentialImport   Action = "credential.import"
+	CredentialCompare  Action = "credential.compare"
+	CredentialExport   Action = "credential.export"
 	OAuthRefresh       Action = "oauth.refresh"
 	OAuthRecovery      Action = "oauth.recovery"
 	OAuthNeedsLogin    Action = "oauth.needs_login"
@@ -93,6 +96,9 @@ const (
 	FactorSuspect      Action = "identity.factor_suspect"
 	RecoveryMake       Action = "identity.recovery_make"
 	RecoveryUse        Action = "identity.recovery_use"
+	FilterSave         Action = "identity.filter_save"
+	FilterRename       Action = "identity.filter_rename"
+	FilterDelete       Action = "identity.filter_delete"
 
 	OAuthProviderAdd    Action = "oauth.provider_add"
 	OAuthProviderChange Action = "oauth.provider_change"
@@ -130,6 +136,9 @@ var actionRows = [...]ActionRow{
 	{CredentialRefused, "an act on a credential was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
+	{CredentialImport, "files of another program, or an archive, were imported, or tried with dry_run; the event has the numbers, and each credential and key one of its own"},
+	{CredentialCompare, "an import told its caller that this stored credential, which they may reveal, has the same secret as one in the file"},
+	{CredentialExport, "credentials were exported into an encrypted archive: one event before the first leaves, one at the end with how many did and whether that was all; each has a reveal of its own"},
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
@@ -201,6 +210,9 @@ var actionRows = [...]ActionRow{
 	{FactorSuspect, "a passkey's signature counter went backwards, as that of a copy does; it was refused"},
 	{RecoveryMake, "a person was shown a new set of recovery codes; the old ones are void"},
 	{RecoveryUse, "a recovery code was used in the place of a second factor"},
+	{FilterSave, "a person kept the filter of a list under a name; the event names the list, never what the filter looks for"},
+	{FilterRename, "a person gave a filter that they keep another name"},
+	{FilterDelete, "a person deleted a filter that they kept"},
 	{OAuthProviderAdd, "an OAuth provider was added"},
 	{OAuthProviderChange, "an OAuth provider was changed; the event names the fields, and for one of consumer subscriptions that was switched on, that its terms were read"},
 	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},

@@ -40,6 +40,7 @@ type Tx struct {
 	act      *Event
 	changes  []Change
 	writable bool
+	again    repeated
 }
 
 type inTx struct{}
@@ -211,7 +212,7 @@ func (tx *Tx) Context() context.Context { return tx.ctx }
 // Exec runs a statement and returns the number of rows that it changed.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 	tx.db.statements.Add(1)
-	res, err := tx.tx.ExecContext(tx.ctx, query, args...)
+	res, err := tx.exec(query, args...)
 	if err != nil {
 		return 0, ended(tx.ctx, err)
 	}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"regexp"
 	"strings"
+
+	"signalbox.dev/signalbox/internal/secret"
 )
 
 // kind is one way in which a value shows that it is a credential.
@@ -80,6 +82,20 @@ func classify(name, text string) (kind, bool) {
 		return kind{name: "a random value with a telling name", typ: "api_key", field: "api_key"}, true
 	}
 	return kind{}, false
+}
+
+// Judge says what the value of a variable looks like, and takes out of it what is the credential. Line and File of the finding are empty, and so
+// is its Name when it may not be shown. It returns false for what looks like no credential.
+func Judge(name string, value secret.Value) (Finding, secret.Value, bool) {
+	text := value.Reveal()
+	k, ok := classify(name, text)
+	if !ok {
+		return Finding{Name: shown(name)}, secret.Value{}, false
+	}
+	if k.find != nil {
+		text = k.find.FindString(text)
+	}
+	return Finding{Name: shown(name), Kind: k.name, Type: k.typ, Field: k.field, Provider: k.provider}, secret.FromString(text), true
 }
 
 // entropy is Shannon's, in bits a character: words of a language repeat letters, keys hardly.

@@ -116,19 +116,7 @@ func (r *Room) CreateTrain(ctx context.Context, caller identity.Caller, d Draft)
 	if err := t.check(true); err != nil {
 		return Train{}, err
 	}
-	err := r.db.Write(ctx, func(tx *store.Tx) error {
-		t.ID = store.NewID("train")
-		t.CreatedAt, t.UpdatedAt = tx.Now(), tx.Now()
-		now := store.TimeOf(tx.Now())
-		if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision)
-			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)`, t.ID, t.Slug, t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, now, now, t.Revision); err != nil {
-			return err
-		}
-		tx.Change(store.TopicTrain, t.ID)
-		ev := caller.Event(store.TrainCreate, t.target())
-		ev.Details = store.Details{store.Str("strategy", string(t.Strategy))}
-		return tx.Record(ev)
-	})
+	err := r.db.Write(ctx, func(tx *store.Tx) error { return t.insert(tx, caller) })
 	if store.IsConflict(err) {
 		return Train{}, fault.New(fault.Conflict, "already_exists", "There is already a train with this train_id. Choose another, or use the train that is there.").
 			With("/train_id", "is taken")
@@ -137,6 +125,21 @@ func (r *Room) CreateTrain(ctx context.Context, caller identity.Caller, d Draft)
 		return Train{}, err
 	}
 	return t, nil
+}
+
+// insert stores a new train and records that.
+func (t *Train) insert(tx *store.Tx, caller identity.Caller) error {
+	t.ID = store.NewID("train")
+	t.CreatedAt, t.UpdatedAt = tx.Now(), tx.Now()
+	now := store.TimeOf(tx.Now())
+	if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)`, t.ID, t.Slug, t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, now, now, t.Revision); err != nil {
+		return err
+	}
+	tx.Change(store.TopicTrain, t.ID)
+	ev := caller.Event(store.TrainCreate, t.target())
+	ev.Details = store.Details{store.Str("strategy", string(t.Strategy))}
+	return tx.Record(ev)
 }
 
 // GetTrain returns a train by slug or id. It needs trains:read.

@@ -151,7 +151,9 @@ func TestListsAgreeWithAPlainScan(t *testing.T) {
 					d := draft()
 					p := Patch{Owner: To(d.Owner), Description: To(d.Description), Tags: To(d.Tags), ExpiresAt: To(d.ExpiresAt),
 						State: To([]Status{Active, Disabled, Compromised}[rng.IntN(3)])}
-					_, err := r.Update(t.Context(), lister, ids[rng.IntN(len(ids))], p, "")
+					now, err := r.Get(t.Context(), lister, ids[rng.IntN(len(ids))])
+					require.NoError(t, err)
+					_, err = r.Update(t.Context(), lister, now.ID, p, now.ETag())
 					require.NoError(t, err)
 				case k < 9: // a refresh came to something, with this version or an earlier one
 					require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/etag"
@@ -14,7 +15,8 @@ import (
 
 // Update merges a patch into a credential (RFC 7396). Secrets in the patch make a new version, in which the fields that it does not name
 // stay. With ifMatch (the If-Match header's text, or empty) it changes only the state that the caller has seen; otherwise the fault is
-// etag_mismatch. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and, of
+// etag_mismatch. What is marked as compromised is given another status only with an ifMatch that names its present state: whoever pauses or resumes many
+// must not undo the mark unseen. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and, of
 // type oauth, the oauth block, which vouches for it anew; any other is the fault credential_tampered.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
 	return r.UpdateWith(ctx, caller, id, p, ifMatch, nil)
@@ -25,6 +27,9 @@ func (r *Room) UpdateWith(ctx context.Context, caller identity.Caller, id string
 	return r.changeWith(ctx, caller, id, "update", store.CredentialUpdate, along, func(tx *store.Tx, s *stored) error {
 		if !etag.Match(ifMatch, s.ETag()) {
 			return changedMeanwhile()
+		}
+		if s.state == Compromised && p.State.IsSet() && p.State.value != Compromised && strings.Trim(ifMatch, " \t*") == "" {
+			return stillCompromised(s.Name)
 		}
 		if err := r.vouched(s, p, true); err != nil {
 			return err
@@ -58,6 +63,11 @@ func (r *Room) Rotate(ctx context.Context, caller identity.Caller, id string, se
 		}
 		return r.patch(tx, caller, s, p)
 	})
+}
+
+func stillCompromised(name string) error {
+	return fault.New(fault.Conflict, "state_conflict", "Somebody else may know the secret of "+name+": it is marked as compromised. Give it a new secret (signalbox cred rotate); then take the mark back on its page, "+
+		"by signalbox cred edit --status active, or over the API with If-Match of what it is now.")
 }
 
 func changedMeanwhile() error {

@@ -241,7 +241,9 @@ func TestStatusAndItsStates(t *testing.T) {
 		require.Equal(t, vault.Expiring, at(d.ExpiresAt.Add(-time.Second)))
 		require.Equal(t, vault.Expired, at(*d.ExpiresAt))
 		for _, s := range []vault.Status{vault.Disabled, vault.Compromised, vault.Active} {
-			got, err := f.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(s)}, "")
+			now, err := f.Get(t.Context(), admin, c.ID)
+			require.NoError(t, err)
+			got, err := f.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(s)}, now.ETag())
 			require.NoError(t, err)
 			require.Equal(t, []string{"status"}, f.lastEvent(t).Fields)
 			if s == vault.Active {
@@ -250,6 +252,36 @@ func TestStatusAndItsStates(t *testing.T) {
 			require.Equal(t, s, got.Status, "what a person said weighs more than time")
 			require.Equal(t, s, at(d.ExpiresAt.Add(time.Hour)))
 		}
+	})
+}
+
+// TestACompromisedMarkIsNotTakenBackUnseen: neither a pause nor a resume of who has not looked hides that somebody else may know the secret; who
+// names the state that they saw takes the mark back.
+func TestACompromisedMarkIsNotTakenBackUnseen(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		c := f.create(t, apiKey("leaked"))
+		set := func(to vault.Status, ifMatch string) (vault.Credential, error) {
+			return f.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(to)}, ifMatch)
+		}
+		for _, state := range []vault.Status{vault.Disabled, vault.Active, vault.Compromised, vault.Compromised} { // from any other state, unseen
+			_, err := set(state, "")
+			require.NoError(t, err)
+		}
+		for _, seen := range []string{"", "*", " * "} {
+			for _, to := range []vault.Status{vault.Active, vault.Disabled} {
+				_, err := set(to, seen)
+				requireCode(t, err, "state_conflict")
+				require.Contains(t, err.Error(), "leaked")
+			}
+		}
+		_, err := set(vault.Active, c.ETag())
+		requireCode(t, err, "etag_mismatch") // of before the mark
+		marked, err := f.Update(t.Context(), admin, c.ID, vault.Patch{Description: vault.To("found on a forum")}, "")
+		require.NoError(t, err, "the rest of it is changed as ever")
+		require.Equal(t, vault.Compromised, marked.Status)
+		back, err := set(vault.Active, marked.ETag())
+		require.NoError(t, err)
+		require.Equal(t, vault.Active, back.Status)
 	})
 }
 

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -50,48 +51,12 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 	}
 	var out Credential
 	store1 := func(tx *store.Tx, may verbs) error {
-		now := tx.Now()
-		s := stored{row: row, state: Active}
-		s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: row.Type, Meta: meta, HasNotes: !d.Notes.IsZero(), Version: 1, Revision: 1,
-			CreatedAt: now, UpdatedAt: now}
-		if err := s.free(tx, d.AccountID != ""); err != nil {
-			return clashTold(err, may, store.Target{Kind: targetKind})
-		}
-		notes, err := r.sealNotes(&s, d.Notes)
+		s, err := r.add(tx, caller, may, row, meta, d)
 		if err != nil {
 			return err
 		}
-		if err := r.bind(&s); err != nil {
-			return err
-		}
-		if err := s.insert(tx, notes); err != nil {
-			return err
-		}
-		if err := r.insertVersion(tx, caller, &s, version{secrets: d.Secrets}); err != nil {
-			return err
-		}
-		ev := caller.Event(store.CredentialCreate, s.target())
-		ev.Fields = s.SecretFields
-		ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}
-		if err := tx.Record(ev); err != nil {
-			return err
-		}
-		if !may.all {
-			if err := lockScopes(tx, inherits(s.Meta)...); err != nil {
-				return err
-			}
-		}
-		if err := mayMove(tx, caller, may, Meta{}, s.Meta, store.Target{Kind: targetKind}); err != nil {
-			return err
-		}
-		if err := may.mayBorrow(Meta{}, false, s.Meta, s.SecretFields); err != nil {
-			return asRefusal(store.Target{Kind: targetKind}, err)
-		}
-		if err := own(tx, caller, s.ID); err != nil {
-			return err
-		}
 		tx.Change(store.TopicCredential, s.ID)
-		out = s.computed(now)
+		out = s.computed(tx.Now())
 		return along.run(tx, out)
 	}
 	err = r.narrowed(ctx, caller, reach, "create", store1, func(*store.Tx, []string) (verbs, error) {
@@ -101,6 +66,53 @@ func (r *Room) CreateWith(ctx context.Context, caller identity.Caller, d Draft, 
 		return Credential{}, r.settle(ctx, caller, store.CredentialCreate, err)
 	}
 	return out, nil
+}
+
+// add stores a credential whose metadata are in form and whose secrets were looked at, with its first version and its owner, and records that.
+func (r *Room) add(tx *store.Tx, caller identity.Caller, may verbs, row TypeRow, meta Meta, d Draft) (stored, error) {
+	now := tx.Now()
+	s := stored{row: row, state: cmp.Or(d.State, Active)}
+	s.Credential = Credential{ID: store.NewID(credentialPrefix), Type: row.Type, Meta: meta, HasNotes: !d.Notes.IsZero(), Version: 1, Revision: 1,
+		CreatedAt: now, UpdatedAt: now}
+	if err := s.free(tx, d.AccountID != ""); err != nil {
+		return stored{}, clashTold(err, may, store.Target{Kind: targetKind})
+	}
+	notes, err := r.sealNotes(&s, d.Notes)
+	if err != nil {
+		return stored{}, err
+	}
+	if err := r.bind(&s); err != nil {
+		return stored{}, err
+	}
+	if err := s.insert(tx, notes); err != nil {
+		return stored{}, err
+	}
+	if err := r.insertVersion(tx, caller, &s, version{secrets: d.Secrets}); err != nil {
+		return stored{}, err
+	}
+	ev := caller.Event(store.CredentialCreate, s.target())
+	ev.Fields = s.SecretFields
+	ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("version", s.Version)}
+	if err := tx.Record(ev); err != nil {
+		return stored{}, err
+	}
+	if err := mayAdd(tx, caller, may, s.Meta, s.SecretFields); err != nil {
+		return stored{}, err
+	}
+	return s, own(tx, caller, s.ID)
+}
+
+// mayAdd refuses to store a credential under a client or service, or with a grant, that the caller could gain by.
+func mayAdd(tx *store.Tx, caller identity.Caller, may verbs, meta Meta, fields []string) error {
+	if !may.all {
+		if err := lockScopes(tx, inherits(meta)...); err != nil {
+			return err
+		}
+	}
+	if err := mayMove(tx, caller, may, Meta{}, meta, store.Target{Kind: targetKind}); err != nil {
+		return err
+	}
+	return asRefusal(store.Target{Kind: targetKind}, may.mayBorrow(Meta{}, false, meta, fields))
 }
 
 // MayCreate returns nil when the caller may store credentials at all, be it only their own; a refusal is recorded.

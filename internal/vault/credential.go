@@ -52,6 +52,8 @@ type Draft struct {
 	Meta
 	Notes   secret.Value
 	Secrets map[string]secret.Value
+	// State is what an import brings along: disabled or compromised; empty means active.
+	State Status
 }
 
 // Credential is a stored credential without its secrets.

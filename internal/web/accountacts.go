@@ -27,16 +27,15 @@ type outcomePage struct {
 	Back  string
 }
 
-// switched pauses or resumes an account as it is now: a pause must not hide, and a resume not undo, that somebody just called it compromised.
+// switched pauses or resumes an account whatever state it is in; the vault refuses to take back unseen that somebody called it compromised.
 func (s *site) switched(r *http.Request, v visitor, id string, to vault.Status) (vault.Credential, error) {
-	c, err := s.Vault.Get(r.Context(), v.Caller, id)
-	switch {
-	case err != nil:
-		return c, err
-	case c.Status == vault.Compromised:
-		return c, fault.New(fault.Conflict, "state_conflict", "Somebody else may know the secret of "+c.Name+". Give it a new one, then say that it is active again.")
+	c, err := s.Vault.Update(r.Context(), v.Caller, id, vault.Patch{State: vault.To(to)}, "")
+	if err != nil { // its name, for the list of what became of each
+		if was, missing := s.Vault.Get(r.Context(), v.Caller, id); missing == nil {
+			c = was
+		}
 	}
-	return s.Vault.Update(r.Context(), v.Caller, id, vault.Patch{State: vault.To(to)}, c.ETag())
+	return c, err
 }
 
 // accountSwitch is the form of one account.

@@ -51,6 +51,7 @@ type accountsPage struct {
 	Q      string
 	States []ui.Option
 	Table  ui.Table
+	Kept   ui.Saved
 	// Write says whether the visitor may change accounts, Refresh whether this instance refreshes, Requests whether they may see what was asked for.
 	Write, Refresh, Requests bool
 }
@@ -105,7 +106,11 @@ func (s *site) accountsPage(r *http.Request, v visitor) (*accountsPage, error) {
 		query.Set("cursor", next)
 		p.Table.Next = "/accounts?" + query.Encode()
 	}
-	return p, nil
+	s.keeps(r, v, "accounts", &p.Table)
+	if !partial(r) {
+		p.Kept, err = s.kept(r, v, &p.Frame, "accounts")
+	}
+	return p, err
 }
 
 // standings are how accounts stand on the trains; nothing of it for who may not read trains.

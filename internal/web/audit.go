@@ -21,8 +21,6 @@ func (s *site) routeAudit(mux *http.ServeMux) {
 	mux.HandleFunc("GET /audit/{event}", s.signedIn(s.auditEvent))
 	mux.HandleFunc("GET /overview/feed", s.signedIn(s.feedNow))
 	mux.HandleFunc("GET /overview/requests", s.signedIn(s.requestsNow))
-	mux.HandleFunc("GET "+firstAccount, s.signedIn(s.firstAccountForm))
-	mux.HandleFunc("POST "+firstAccount, s.submitted(s.firstAccountStore))
 }
 
 // auditPage is a search in the log.
@@ -34,6 +32,7 @@ type auditPage struct {
 	Choices []ui.Choice
 	Inputs  []ui.Field
 	Table   ui.Table
+	Kept    ui.Saved
 	// NDJSON is the address of what was found as a file; the table has that of the CSV. "" while nothing was found.
 	NDJSON string
 	// Narrowed says that not everything is shown.
@@ -92,6 +91,11 @@ func (s *site) auditLog(w http.ResponseWriter, r *http.Request, v visitor) {
 	p.Table = auditTable(s.reader(r), found, asked, q.Cursor)
 	if len(found.Events) > 0 {
 		p.Table.CSV, p.NDJSON = auditExportPath(asked, "csv"), auditExportPath(asked, "ndjson")
+	}
+	s.keeps(r, v, "audit", &p.Table)
+	if p.Kept, err = s.kept(r, v, &p.Frame, "audit"); err != nil {
+		s.refused(w, r, v, err)
+		return
 	}
 	s.show(w, r, http.StatusOK, auditView(p))
 }

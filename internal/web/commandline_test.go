@@ -258,7 +258,7 @@ func TestCommandLineInABrowser(t *testing.T) {
 		b.submit("/sign-in", "email", "ada@example.com", "password", planted)
 		b.until(`document.querySelector("h1").textContent === "Sign in the command line?"`)
 		b.js(`document.querySelector('form[action="/cli"] button').click(); ""`) // a click that the policy forbids leads nowhere, and chromedp's own would wait for it
-		b.until(`document.body.innerText.includes("the command line")`)
+		b.until(`location.pathname === "/done" && document.body.innerText.includes("the command line")`)
 		require.Len(s, came, 1)
 		got := <-came
 		require.Equal(s, cliState, got.Get("state"))

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"html"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +42,11 @@ func (s *site) openLogins(ring *keyring.Ring) {
 	s.consents = &consents{}
 	s.consents.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
+		if r.Method == http.MethodGet { // its page
+			q := url.Values{"state": r.Form["state"], "code": {"planted-code"}}
+			_, _ = io.WriteString(w, `<!DOCTYPE html><title>Consent</title><a id="agree" href="`+html.EscapeString(r.Form.Get("redirect_uri")+"?"+q.Encode())+`">Agree</a>`)
+			return
+		}
 		s.consents.mu.Lock()
 		s.consents.asked = append(s.consents.asked, r.PostForm)
 		s.consents.mu.Unlock()

@@ -36,6 +36,7 @@ type connectionsPage struct {
 	Q       string
 	Healths []ui.Option
 	Table   ui.Table
+	Kept    ui.Saved
 	// Write says whether the visitor may log in.
 	Write bool
 }
@@ -128,8 +129,13 @@ func (s *site) connections(w http.ResponseWriter, r *http.Request, v visitor) {
 		query.Set("cursor", next)
 		p.Table.Next = "/connections?" + query.Encode()
 	}
+	s.keeps(r, v, "connections", &p.Table)
 	if partial(r) {
 		s.show(w, r, http.StatusOK, ui.List(p.Table))
+		return
+	}
+	if p.Kept, err = s.kept(r, v, &p.Frame, "connections"); err != nil {
+		s.refused(w, r, v, err)
 		return
 	}
 	s.show(w, r, http.StatusOK, connectionsView(p))

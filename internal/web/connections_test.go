@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -22,66 +21,62 @@ import (
 // TestConnectInABrowser: an administrator adds a server that we did not write by its issuer, logs in there in the browser, refreshes, looks at what the
 // refreshes came to, and logs in again, with scripts and without.
 func TestConnectInABrowser(t *testing.T) {
-	for name, scripts := range map[string]bool{"with scripts": true, "without scripts": false} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(s *site) {
-				s.administrator()
-				b := s.window(scripts)
-				server := signalboxtest.StartOIDCProvider(t, signalboxtest.OAuthOptions{Redirects: []string{b.base + oauth.CallbackPath}})
-				b.signInHere("/connections/providers")
-				b.inspect("providers")
-				b.click(`a[href="/connections/providers/~new"]`)
-				b.until(`location.pathname === "/step-up" || document.querySelector('form[action="/connections/providers"]')`)
-				if b.js(`location.pathname`) == "/step-up" {
-					b.submitIn(`form[action="/step-up"]`, "password", planted)
-				}
-				b.submitIn(`form[action="/connections/providers"]`, "name", "Not A Name", "issuer", server.Issuer)
-				b.until(`document.querySelector("#name-error")`)
-				b.inspect("provider-new-error")
-				b.submitIn(`form[action="/connections/providers"]`, "name", "work", "title", "Work <i>id</i>", "client_id", signalboxtest.ClientConfidential, "client_secret", server.Secret,
-					"scopes", "openid files:read", "auth", "client_secret_basic", "base_url", server.Issuer)
-				b.until(`location.search === "?done=made"`)
-				require.Contains(b, b.text(), server.TokenURL)
-				require.Contains(b, b.text(), b.base+oauth.CallbackPath)
-				require.NotContains(b, b.js(`document.documentElement.outerHTML`), server.Secret)
-				b.inspect("provider")
-				b.submitIn(`form[action$="/discover"]`)
-				b.until(`location.search === "?done=discovered"`)
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		b := s.window(scripts)
+		server := signalboxtest.StartOIDCProvider(s.T, signalboxtest.OAuthOptions{Redirects: []string{b.base + oauth.CallbackPath}})
+		b.signInHere("/connections/providers")
+		b.inspect("providers")
+		b.click(`a[href="/connections/providers/~new"]`)
+		b.until(`location.pathname === "/step-up" || document.querySelector('form[action="/connections/providers"]')`)
+		if b.js(`location.pathname`) == "/step-up" {
+			b.submitIn(`form[action="/step-up"]`, "password", planted)
+		}
+		b.submitIn(`form[action="/connections/providers"]`, "name", "Not A Name", "issuer", server.Issuer)
+		b.until(`document.querySelector("#name-error")`)
+		b.inspect("provider-new-error")
+		b.submitIn(`form[action="/connections/providers"]`, "name", "work", "title", "Work <i>id</i>", "client_id", signalboxtest.ClientConfidential, "client_secret", server.Secret,
+			"scopes", "openid files:read", "auth", "client_secret_basic", "base_url", server.Issuer)
+		b.until(`location.search === "?done=made"`)
+		require.Contains(b, b.text(), server.TokenURL)
+		require.Contains(b, b.text(), b.base+oauth.CallbackPath)
+		require.NotContains(b, b.js(`document.documentElement.outerHTML`), server.Secret)
+		b.inspect("provider")
+		b.submitIn(`form[action$="/discover"]`)
+		b.until(`location.search === "?done=discovered"`)
 
-				b.open("/connect?provider=work")
-				b.inspect("connect")
-				b.submit("/connect", "name", "Mine")
-				b.consent()
-				b.until(`location.pathname === "/connections" && document.querySelector("#connections tbody tr")`)
-				b.inspect("connections")
-				b.click(`#connections tbody th a`)
-				b.until(`document.querySelector("#connection-facts")`)
-				require.Contains(b, b.text(), "healthy")
-				b.submitIn(`form[action$="/refresh"]`)
-				b.until(`location.search === "?done=refreshed" && document.querySelectorAll("#tokens tbody tr").length === 2`)
-				b.inspect("connection")
-				b.click(`a[href^="/connections/~refreshes"]`)
-				b.until(`document.querySelectorAll(".chart svg").length === 1`)
-				require.Contains(b, b.text(), "Brought a token: 1.")
-				b.inspect("refreshes")
+		b.open("/connect?provider=work")
+		b.inspect("connect")
+		b.submit("/connect", "name", "Mine")
+		b.consent()
+		b.until(`location.pathname === "/connections" && document.querySelector("#connections tbody tr")`)
+		b.inspect("connections")
+		b.click(`#connections tbody th a`)
+		b.until(`document.querySelector("#connection-facts")`)
+		require.Contains(b, b.text(), "healthy")
+		b.submitIn(`form[action$="/refresh"]`)
+		b.until(`location.search === "?done=refreshed" && document.querySelectorAll("#tokens tbody tr").length === 2`)
+		b.inspect("connection")
+		b.click(`a[href^="/connections/~refreshes"]`)
+		b.until(`document.querySelectorAll(".chart svg").length === 1`)
+		require.Contains(b, b.text(), "Brought a token: 1.")
+		b.inspect("refreshes")
 
-				b.open("/connections")
-				b.click(`#connections a[href^="/connect?"]`)
-				b.until(`document.querySelector('form[action="/connect"]')`)
-				require.Contains(b, b.text(), "You log in again for Mine")
-				b.submitIn(`form[action="/connect"]`)
-				b.consent()
-				b.until(`location.pathname === "/connections" && document.querySelectorAll("#connections tbody tr").length === 1`)
-				list, err := s.logins.Credentials(s.Context(), boss)
-				require.NoError(s, err)
-				require.Len(s, list, 1)
-				require.EqualValues(s, 3, list[0].Version)
-				for _, text := range []string{s.log.String(), b.js(`document.documentElement.outerHTML`)} {
-					require.NotContains(s, text, server.Secret)
-				}
-			})
-		})
-	}
+		b.open("/connections")
+		b.click(`#connections a[href^="/connect?"]`)
+		b.until(`document.querySelector('form[action="/connect"]')`)
+		require.Contains(b, b.text(), "You log in again for Mine")
+		b.submitIn(`form[action="/connect"]`)
+		b.consent()
+		b.until(`location.pathname === "/connections" && document.querySelectorAll("#connections tbody tr").length === 1`)
+		list, err := s.logins.Credentials(s.Context(), boss)
+		require.NoError(s, err)
+		require.Len(s, list, 1)
+		require.EqualValues(s, 3, list[0].Version)
+		for _, text := range []string{s.log.String(), b.js(`document.documentElement.outerHTML`)} {
+			require.NotContains(s, text, server.Secret)
+		}
+	})
 }
 
 // consent goes through the pages of the server, as a person does, until the browser is back here.
@@ -98,11 +93,6 @@ func (b *browser) consent() {
 		b.click(`form button[type="submit"]`)
 		b.until(`location.href !== ` + quoted(at))
 	}
-}
-
-func quoted(text string) string {
-	b, _ := json.Marshal(text)
-	return string(b)
 }
 
 // deviceServer has codes that are typed on another device, and says yes once it was told to.
@@ -130,43 +120,39 @@ func (s *site) deviceServer() (agree *atomic.Bool) {
 
 // TestDeviceLoginInABrowser: the code is shown, and the page goes on by itself once somebody has agreed; without scripts, by its button.
 func TestDeviceLoginInABrowser(t *testing.T) {
-	for name, scripts := range map[string]bool{"with scripts": true, "without scripts": false} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(s *site) {
-				s.administrator()
-				agree := s.deviceServer()
-				b := s.window(scripts)
-				b.signInHere("/connections")
-				b.open("/connect?provider=tv&next=/connections")
-				b.until(`document.querySelector('button[value="device"]')`)
-				b.js(`document.querySelector('input[name="name"]').value = "Living room"; ""`)
-				b.click(`button[value="device"]`)
-				b.until(`document.querySelector("#user-code")`)
-				require.Equal(b, "WDJB-<b>MJHT", b.js(`document.querySelector("#user-code").textContent`))
-				require.NotContains(b, b.js(`document.documentElement.outerHTML`), "planted-device-code")
-				b.inspect("device")
-				if !scripts {
-					b.click(`#device button`)
-					b.until(`document.querySelector("#device [role=status]").textContent.includes("Nobody has agreed")`)
-					require.Equal(b, "WDJB-<b>MJHT", b.js(`document.querySelector("#user-code").textContent`))
-				}
-				agree.Store(true)
-				if scripts {
-					b.until(`location.pathname === "/connections"`)
-				}
-				require.Eventually(b, func() bool {
-					if b.js(`location.pathname`) == "/connections" {
-						return true
-					}
-					b.click(`#device button`)
-					return false
-				}, 30*time.Second, 500*time.Millisecond)
-				b.until(`document.querySelector("#connections tbody tr")`)
-				require.Contains(b, b.text(), "Living room")
-				require.NotContains(b, s.log.String(), "planted-")
-			})
-		})
-	}
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		agree := s.deviceServer()
+		b := s.window(scripts)
+		b.signInHere("/connections")
+		b.open("/connect?provider=tv&next=/connections")
+		b.until(`document.querySelector('button[value="device"]')`)
+		b.js(`document.querySelector('input[name="name"]').value = "Living room"; ""`)
+		b.click(`button[value="device"]`)
+		b.until(`document.querySelector("#user-code")`)
+		require.Equal(b, "WDJB-<b>MJHT", b.js(`document.querySelector("#user-code").textContent`))
+		require.NotContains(b, b.js(`document.documentElement.outerHTML`), "planted-device-code")
+		b.inspect("device")
+		if !scripts {
+			b.click(`#device button`)
+			b.until(`document.querySelector("#device [role=status]").textContent.includes("Nobody has agreed")`)
+			require.Equal(b, "WDJB-<b>MJHT", b.js(`document.querySelector("#user-code").textContent`))
+		}
+		agree.Store(true)
+		if scripts {
+			b.until(`location.pathname === "/connections"`)
+		}
+		require.Eventually(b, func() bool {
+			if b.js(`location.pathname`) == "/connections" {
+				return true
+			}
+			b.click(`#device button`)
+			return false
+		}, 30*time.Second, 500*time.Millisecond)
+		b.until(`document.querySelector("#connections tbody tr")`)
+		require.Contains(b, b.text(), "Living room")
+		require.NotContains(b, s.log.String(), "planted-")
+	})
 }
 
 // TestDevicePageShowsNoOtherAddress: what the form keeps is shown again to who sent it, and leads to the web alone.

@@ -186,9 +186,7 @@ func (s *site) bulk(w http.ResponseWriter, r *http.Request, v visitor) {
 
 func (s *site) bulkOne(r *http.Request, v visitor, act bulkAct, c vault.Credential, tags []string) error {
 	var p vault.Patch
-	if c.Status == vault.Compromised && (act.name == "disable" || act.name == "enable") {
-		return fault.New(fault.Conflict, "state_conflict", "It is marked as compromised, which is taken back on its own page only.")
-	}
+	seen := c.ETag()
 	switch act.name {
 	case "tag":
 		all := slices.Clone(c.Tags)
@@ -200,16 +198,16 @@ func (s *site) bulkOne(r *http.Request, v visitor, act bulkAct, c vault.Credenti
 		p.Tags = vault.To(all)
 	case "untag":
 		p.Tags = vault.To(slices.DeleteFunc(slices.Clone(c.Tags), func(t string) bool { return slices.Contains(tags, t) }))
-	case "disable":
-		p.State = vault.To(vault.Disabled)
+	case "disable": // whatever state it is in: nobody has looked at it, and the vault refuses what only somebody who has may do
+		p.State, seen = vault.To(vault.Disabled), ""
 	case "enable":
-		p.State = vault.To(vault.Active)
+		p.State, seen = vault.To(vault.Active), ""
 	case "delete":
 		return s.Logins.Delete(r.Context(), v.Caller, c.ID, c.ETag())
 	default:
 		return errors.New("web: an unknown act")
 	}
-	_, err := s.Vault.Update(r.Context(), v.Caller, c.ID, p, c.ETag())
+	_, err := s.Vault.Update(r.Context(), v.Caller, c.ID, p, seen)
 	return err
 }
 

@@ -68,6 +68,7 @@ type credentialsPage struct {
 	// Open says that one of the further filters is in use.
 	Open  bool
 	Table ui.Table
+	Kept  ui.Saved
 	// Write says whether the visitor may store and change any.
 	Write bool
 	Acts  ui.Choice
@@ -142,8 +143,13 @@ func (s *site) credentials(w http.ResponseWriter, r *http.Request, v visitor) {
 	} else if len(query) > 0 {
 		p.Table.Empty = ui.Empty{Text: "No credential is like this.", Label: "Show all", Href: "/credentials"}
 	}
+	s.keeps(r, v, "credentials", &p.Table)
 	if partial(r) {
 		s.show(w, r, http.StatusOK, ui.List(p.Table))
+		return
+	}
+	if p.Kept, err = s.kept(r, v, &p.Frame, "credentials"); err != nil {
+		s.refused(w, r, v, err)
 		return
 	}
 	p.filters(query)

@@ -26,6 +26,11 @@ const evil = `"><script>alert(1)</script><img src=x onerror=alert(2)>`
 // stored stores a credential of a type, with a planted secret in each field that the type needs.
 func (s *site) stored(t vault.Type, m vault.Meta) vault.Credential {
 	s.Helper()
+	return s.storedBy(boss, t, m)
+}
+
+func (s *site) storedBy(who identity.Caller, t vault.Type, m vault.Meta) vault.Credential {
+	s.Helper()
 	row, ok := vault.Lookup(t)
 	require.True(s, ok)
 	secrets := map[string]secret.Value{}
@@ -37,7 +42,7 @@ func (s *site) stored(t vault.Type, m vault.Meta) vault.Credential {
 	if row.AnyNames {
 		secrets["pin"] = secret.FromString("planted-pin-0123456789")
 	}
-	c, err := s.vault.Create(s.Context(), boss, vault.Draft{Type: t, Meta: m, Secrets: secrets})
+	c, err := s.vault.Create(s.Context(), who, vault.Draft{Type: t, Meta: m, Secrets: secrets})
 	require.NoError(s, err)
 	return c
 }
@@ -53,118 +58,114 @@ func (s *site) ends(id string, act store.Action) []store.Event {
 // TestCredentialsInABrowser: a secret is stored, revealed with a reason, hidden again, copied without being shown, rotated, restored and deleted; what is
 // planted stands in no page, storage or history but the one answer.
 func TestCredentialsInABrowser(t *testing.T) {
-	for name, scripts := range map[string]bool{"with scripts": true, "without scripts": false} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(s *site) {
-				const first, second = "planted-browser-first-0123456789", "planted-browser-second-0123456789"
-				s.administrator()
-				b := s.window(scripts)
-				b.signInHere("/credentials")
-				b.until(`document.querySelector(".empty")`)
-				b.inspect("credentials-empty")
-				clean := func() {
-					b.Helper()
-					for _, planted := range []string{first, second} {
-						require.NotContains(b, b.js(`document.documentElement.outerHTML + JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage}) + location.href + JSON.stringify(history.state)`), planted)
-					}
-				}
+	scripted(t, func(s *site, scripts bool) {
+		const first, second = "planted-browser-first-0123456789", "planted-browser-second-0123456789"
+		s.administrator()
+		b := s.window(scripts)
+		b.signInHere("/credentials")
+		b.until(`document.querySelector(".empty")`)
+		b.inspect("credentials-empty")
+		clean := func() {
+			b.Helper()
+			for _, planted := range []string{first, second} {
+				require.NotContains(b, b.js(`document.documentElement.outerHTML + JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage}) + location.href + JSON.stringify(history.state)`), planted)
+			}
+		}
 
-				b.click(`.empty a`)
-				b.until(`document.querySelectorAll(".kinds li").length === 9`)
-				b.inspect("credential-types")
-				b.click(`.kinds a[href$="api_key"]`)
-				b.submitIn(`form[action="/credentials"]`, "name", "Team key", "secrets/api_key", first, "hosts", "not a host", "provider", "gitea")
-				b.until(`document.querySelector("[id='hosts-error']")`)
-				clean()
-				b.js(`scrollTo(0, 0); ""`)
-				b.inspect("credential-new-error")
-				b.submitIn(`form[action="/credentials"]`, "hosts", "git.example.com", "secrets/api_key", first)
-				b.until(`location.search === "?done=made"`)
-				clean()
-				b.inspect("credential")
-				id := strings.TrimPrefix(b.js("location.pathname"), "/credentials/")
+		b.click(`.empty a`)
+		b.until(`document.querySelectorAll(".kinds li").length === 9`)
+		b.inspect("credential-types")
+		b.click(`.kinds a[href$="api_key"]`)
+		b.submitIn(`form[action="/credentials"]`, "name", "Team key", "secrets/api_key", first, "hosts", "not a host", "provider", "gitea")
+		b.until(`document.querySelector("[id='hosts-error']")`)
+		clean()
+		b.js(`scrollTo(0, 0); ""`)
+		b.inspect("credential-new-error")
+		b.submitIn(`form[action="/credentials"]`, "hosts", "git.example.com", "secrets/api_key", first)
+		b.until(`location.search === "?done=made"`)
+		clean()
+		b.inspect("credential")
+		id := strings.TrimPrefix(b.js("location.pathname"), "/credentials/")
 
-				b.click(`a[href*="/reveal?field=api_key"]`)
-				reveal := `form[action="/credentials/` + id + `/reveal"]`
-				if scripts {
-					b.until(`document.querySelector("dialog[open] form")`)
-					b.inspect("reveal-dialog")
-					b.js(`window.copied = ""; Object.defineProperty(navigator, "clipboard", {value: {write: async (items) => { window.copied = await (await items[0].getType("text/plain")).text() }}}); ""`)
-					b.js(`document.querySelector('dialog[open] [name="reason"]').value = "hand-over"; ""`)
-					b.click(`dialog[open] [data-copy-answer]`)
-					b.until(`document.querySelector("[data-told]").textContent.startsWith("Copied")`)
-					require.Equal(b, first, b.js(`window.copied`))
-					b.js(`window.copied = ""`)
-					clean()
-				}
-				b.submitIn(reveal, "reason", "hand-over")
-				b.until(`document.querySelector("#revealed")`)
-				require.Equal(b, first, b.js(`document.querySelector("#revealed").textContent`))
-				b.inspect("revealed")
-				if scripts {
-					b.js(`(() => { const now = Date.now; Date.now = () => now() + 31000; return "" })()`)
-					b.until(`!document.querySelector("#revealed")`)
-					clean()
-				}
-				b.open("/credentials/" + id)
-				b.until(`document.querySelector("#fields")`)
-				clean()
-				want := 1
-				if scripts {
-					want = 2
-				}
-				require.Len(b, s.ends(id, store.CredentialReveal), want)
-				require.Equal(b, "hand-over", s.ends(id, store.CredentialReveal)[0].Reason)
+		b.click(`a[href*="/reveal?field=api_key"]`)
+		reveal := `form[action="/credentials/` + id + `/reveal"]`
+		if scripts {
+			b.until(`document.querySelector("dialog[open] form")`)
+			b.inspect("reveal-dialog")
+			b.js(`window.copied = ""; Object.defineProperty(navigator, "clipboard", {value: {write: async (items) => { window.copied = await (await items[0].getType("text/plain")).text() }}}); ""`)
+			b.js(`document.querySelector('dialog[open] [name="reason"]').value = "hand-over"; ""`)
+			b.click(`dialog[open] [data-copy-answer]`)
+			b.until(`document.querySelector("[data-told]").textContent.startsWith("Copied")`)
+			require.Equal(b, first, b.js(`window.copied`))
+			b.js(`window.copied = ""`)
+			clean()
+		}
+		b.submitIn(reveal, "reason", "hand-over")
+		b.until(`document.querySelector("#revealed")`)
+		require.Equal(b, first, b.js(`document.querySelector("#revealed").textContent`))
+		b.inspect("revealed")
+		if scripts {
+			b.js(`(() => { const now = Date.now; Date.now = () => now() + 31000; return "" })()`)
+			b.until(`!document.querySelector("#revealed")`)
+			clean()
+		}
+		b.open("/credentials/" + id)
+		b.until(`document.querySelector("#fields")`)
+		clean()
+		want := 1
+		if scripts {
+			want = 2
+		}
+		require.Len(b, s.ends(id, store.CredentialReveal), want)
+		require.Equal(b, "hand-over", s.ends(id, store.CredentialReveal)[0].Reason)
 
-				b.click(`a[href$="/rotate"]`)
-				b.submitIn(`form[action="/credentials/`+id+`/rotate"]`, "secrets/api_key", second, "reason", "it leaked")
-				b.until(`location.search === "?done=rotated"`)
-				b.open("/credentials/" + id + "/versions")
-				b.until(`document.querySelectorAll("#versions tbody tr").length === 2`)
-				b.inspect("credential-versions")
-				b.click(`#versions a[href$="/1/restore"]`)
-				b.submitIn(`form[action$="/1/restore"]`)
-				b.until(`location.search === "?done=restored" && document.querySelectorAll("#versions tbody tr").length === 3`)
-				clean()
-				b.open("/credentials/" + id + "/access")
-				b.until(`document.querySelector("#grants-list")`)
-				b.inspect("credential-access")
-				b.open("/credentials/" + id + "/record")
-				b.until(`document.querySelectorAll("#record tbody tr").length > 5`)
-				clean()
-				b.inspect("credential-record")
+		b.click(`a[href$="/rotate"]`)
+		b.submitIn(`form[action="/credentials/`+id+`/rotate"]`, "secrets/api_key", second, "reason", "it leaked")
+		b.until(`location.search === "?done=rotated"`)
+		b.open("/credentials/" + id + "/versions")
+		b.until(`document.querySelectorAll("#versions tbody tr").length === 2`)
+		b.inspect("credential-versions")
+		b.click(`#versions a[href$="/1/restore"]`)
+		b.submitIn(`form[action$="/1/restore"]`)
+		b.until(`location.search === "?done=restored" && document.querySelectorAll("#versions tbody tr").length === 3`)
+		clean()
+		b.open("/credentials/" + id + "/access")
+		b.until(`document.querySelector("#grants-list")`)
+		b.inspect("credential-access")
+		b.open("/credentials/" + id + "/record")
+		b.until(`document.querySelectorAll("#record tbody tr").length > 5`)
+		clean()
+		b.inspect("credential-record")
 
-				b.open("/credentials")
-				b.until(`document.querySelectorAll("#credentials tbody tr").length === 1`)
-				b.inspect("credentials")
-				b.click(`#credentials tbody input[type="checkbox"]`)
-				b.js(`document.querySelector('#bulk select').value = "tag"; ""`)
-				b.click(`#bulk button`)
-				b.submitIn(`form[method="post"][action="/credentials/~bulk"]`, "tags", "team, git")
-				b.until(`document.body.innerText.includes("Done to 1 credential.")`)
+		b.open("/credentials")
+		b.until(`document.querySelectorAll("#credentials tbody tr").length === 1`)
+		b.inspect("credentials")
+		b.click(`#credentials tbody input[type="checkbox"]`)
+		b.js(`document.querySelector('#bulk select').value = "tag"; ""`)
+		b.click(`#bulk button`)
+		b.submitIn(`form[method="post"][action="/credentials/~bulk"]`, "tags", "team, git")
+		b.until(`document.body.innerText.includes("Done to 1 credential.")`)
 
-				b.open("/credentials/" + id)
-				b.until(`document.querySelector("#about summary")`)
-				require.Contains(b, b.text(), "team, git")
-				b.click(`#about summary`)
-				b.until(`document.querySelector("#about details[open]")`)
-				b.submitIn(`#about form`, "name", "Team key 2", "internal_url", "no address")
-				b.until(`document.querySelector("#internal_url-error")`)
-				b.js(`scrollTo(0, 0); ""`)
-				b.inspect("credential-edit")
-				b.submitIn(`#about form`, "name", "Team key 2", "internal_url", "https://git.internal.example.com")
-				b.until(`location.search === "?done=changed"`)
-				require.Contains(b, b.text(), "Team key 2")
-				b.click(`a[href$="/delete"]`)
-				b.until(`document.querySelector('form[action$="/delete"]')`)
-				b.inspect("credential-delete")
-				b.submitIn(`form[action$="/delete"]`, "typed", "delete")
-				b.until(`location.pathname === "/credentials" && document.querySelector(".flash")`)
-				clean()
-				require.NotContains(b, s.log.String(), first)
-			})
-		})
-	}
+		b.open("/credentials/" + id)
+		b.until(`document.querySelector("#about summary")`)
+		require.Contains(b, b.text(), "team, git")
+		b.click(`#about summary`)
+		b.until(`document.querySelector("#about details[open]")`)
+		b.submitIn(`#about form`, "name", "Team key 2", "internal_url", "no address")
+		b.until(`document.querySelector("#internal_url-error")`)
+		b.js(`scrollTo(0, 0); ""`)
+		b.inspect("credential-edit")
+		b.submitIn(`#about form`, "name", "Team key 2", "internal_url", "https://git.internal.example.com")
+		b.until(`location.search === "?done=changed"`)
+		require.Contains(b, b.text(), "Team key 2")
+		b.click(`a[href$="/delete"]`)
+		b.until(`document.querySelector('form[action$="/delete"]')`)
+		b.inspect("credential-delete")
+		b.submitIn(`form[action$="/delete"]`, "typed", "delete")
+		b.until(`location.pathname === "/credentials" && document.querySelector(".flash")`)
+		clean()
+		require.NotContains(b, s.log.String(), first)
+	})
 }
 
 // TestCredentialPagesHoldNoSecret: whatever the type, no page holds what is sealed, what others wrote is text, and the one answer that holds a secret is

@@ -34,7 +34,7 @@ func (s *site) groups(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.refused(w, r, v, err)
 		return
 	}
-	p := &listPage{Frame: s.frame(r, v, "Groups"), Lead: "What is granted to a group is granted to everybody in it.", Action: "/groups",
+	p := &listPage{Frame: s.frame(r, v, "Groups"), Lead: "What is granted to a group is granted to everybody in it.", Action: "/groups", Keep: "groups",
 		Inputs: []ui.Field{{Name: "q", Label: "Name", Type: "search", Value: q, MaxLength: 200, Autocomplete: "off", Optional: true}}}
 	announce(&p.Frame, r, map[string]string{"deleted": "The group was deleted, with what was granted to it."})
 	if s.changes(v, identity.GroupWrite) {
@@ -51,7 +51,7 @@ func (s *site) groups(w http.ResponseWriter, r *http.Request, v visitor) {
 			ui.Link(g.Name, under("/groups", g.ID)), ui.Text(g.Description), ui.Text(reader.Number(int64(g.Members))), ui.When(reader, g.CreatedAt)}})
 	}
 	p.pages(query, next, "")
-	s.showList(w, r, p)
+	s.showList(w, r, v, p)
 }
 
 func namedFields(name, description string) []ui.Field {

@@ -234,8 +234,12 @@ func keyFault(f *fault.Error) *fault.Error {
 
 // linkedTo links an account to trains, one after the other, and leads to its page.
 func (s *site) linkedTo(w http.ResponseWriter, r *http.Request, v visitor, c vault.Credential, trains []string, done string) {
-	for _, slug := range trains {
-		if _, _, err := s.Trains.Link(r.Context(), v.Caller, slug, train.LinkDraft{Credential: c.ID}); err != nil {
+	for _, slug := range slices.Compact(slices.Sorted(slices.Values(trains))) {
+		err := s.Admit(r.Context(), v.Caller) // each is an act of its own
+		if err == nil {
+			_, _, err = s.Trains.Link(r.Context(), v.Caller, slug, train.LinkDraft{Credential: c.ID})
+		}
+		if err != nil {
 			s.settled(w, r, v, err, "", accountPath(c.ID, "trains"), func(f *fault.Error) {
 				p, err := s.accountTrainsPage(r, v, c.ID, trains)
 				if err != nil {

@@ -38,7 +38,6 @@ type overviewPage struct {
 // overview is the front page of whoever is signed in.
 func (s *site) overview(w http.ResponseWriter, r *http.Request, v visitor) {
 	p := &overviewPage{Frame: s.frame(r, v, "Overview"), Reader: s.reader(r)}
-	announce(&p.Frame, r, map[string]string{"account": "The account was stored. Now link it to a train."})
 	err := s.overviewParts(r, v, p)
 	if err != nil {
 		s.refused(w, r, v, err)
@@ -163,7 +162,7 @@ func (s *site) steps(r *http.Request, v visitor, stored bool) ([]step, error) {
 	}
 	linked := slices.IndexFunc(list, func(t train.Train) bool { return t.Links > 0 })
 	out := []step{
-		{Title: "Store an account", Text: "What agents will be lent, such as an API key of a provider. It is sealed at once.", Label: "Store an account", Href: firstAccount, Done: stored, Dialog: true},
+		{Title: "Store an account", Text: "What agents will be lent, such as an API key of a provider. It is sealed at once.", Label: "Store an account", Href: newAccount, Done: stored, Dialog: true},
 		{Title: "Link it to a train", Text: "A train is a project or a workload. Its agents share the accounts that it has.", Label: "Link it", Done: linked >= 0, Dialog: true},
 		{Title: "Issue a client key", Text: "What an agent sends in place of the provider's key.", Label: "Issue a client key", Dialog: true},
 	}

@@ -60,6 +60,7 @@ func TestFirstRunToAWorkingKeyInTenClicks(t *testing.T) {
 				require.NoError(s, err)
 				up := s.upstream("planted-upstream-key")
 				b := s.window(scripts)
+				b.see(view{theme: "light", width: 1280}) // in a narrow window the places are behind "Menu"
 				clicks := 0
 				click := func(selector string) {
 					clicks++
@@ -76,14 +77,13 @@ func TestFirstRunToAWorkingKeyInTenClicks(t *testing.T) {
 				b.until(`document.querySelectorAll(".steps li").length === 3`)
 				b.inspect("overview-first")
 				click(`.steps a`)
-				send(`form[action="/start/account"]`, "name", "team-alpha", "api_key", "planted-upstream-key", "base_url", up.URL)
-				b.until(`document.querySelectorAll(".steps .done").length === 1`)
+				click(`form[action="/accounts"] label.tick`)
+				send(`form[action="/accounts"]`, "name", "team-alpha", "api_key", "planted-upstream-key", "base_url", up.URL)
+				b.until(`document.querySelector("h1").textContent === "team-alpha" && location.pathname.startsWith("/accounts/cred_")`)
 				require.NotContains(b, b.js(`document.documentElement.outerHTML`), "planted-upstream-key")
+				click(`nav a[href="/"]`)
+				b.until(`document.querySelectorAll(".steps .done").length === 2`)
 				click(`.steps a`)
-				click(`form[action="/trains/default/link"] label.tick`)
-				send(`form[action="/trains/default/link"]`)
-				b.until(`location.search === "?done=linked"`)
-				click(`#key-list .empty a`)
 				send(`form[action="/trains/default/keys"]`, "name", "laptop")
 				b.until(`document.querySelector("#client-key")`)
 				key := b.js(`document.querySelector("#client-key").textContent`)
@@ -218,22 +218,22 @@ func TestTheFeedIsRecordedOnceAMinute(t *testing.T) {
 func TestFirstAccountKeepsWhatWasTyped(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
-		form := s.form(cookie, "/start/account", "name", `"><script>x</script>`, "provider", "anthropic", "api_key", "planted-typed-key", "base_url", "ftp://nowhere")
-		a := s.do("POST", "/start/account", form, "Cookie", cookie)
+		form := s.form(cookie, "/accounts/~new", "name", `"><script>x</script>`, "provider", "anthropic", "api_key", "planted-typed-key", "base_url", "ftp://nowhere")
+		a := s.do("POST", "/accounts", form, "Cookie", cookie)
 		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode, a.text)
 		require.NotContains(s, a.text, "planted-typed-key")
 		require.NotContains(s, a.text, "<script>x")
 		require.Contains(s, a.text, `id="base_url-error"`)
 		form.Set("api_key", "")
 		form.Set("base_url", "")
-		a = s.do("POST", "/start/account", form, "Cookie", cookie)
+		a = s.do("POST", "/accounts", form, "Cookie", cookie)
 		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode)
 		require.Contains(s, a.text, `id="api_key-error"`)
-		require.Equal(s, http.StatusForbidden, s.do("POST", "/start/account", url.Values{"name": {"x"}}, "Cookie", cookie).StatusCode)
+		require.Equal(s, http.StatusForbidden, s.do("POST", "/accounts", url.Values{"name": {"x"}}, "Cookie", cookie).StatusCode)
 		auditor := s.person(identity.Auditor)
-		require.Equal(s, http.StatusForbidden, s.do("GET", "/start/account", nil, "Cookie", auditor).StatusCode)
+		require.Equal(s, http.StatusForbidden, s.do("GET", "/accounts/~new", nil, "Cookie", auditor).StatusCode)
 		token := regexp.MustCompile(`name="form" value="([^"]+)"`).FindStringSubmatch(s.do("GET", "/account", nil, "Cookie", auditor).text)[1]
 		forced := url.Values{"form": {token}, "name": {"forced"}, "provider": {"anthropic"}, "api_key": {"planted-typed-key"}}
-		require.Equal(s, http.StatusForbidden, s.do("POST", "/start/account", forced, "Cookie", auditor).StatusCode)
+		require.Equal(s, http.StatusForbidden, s.do("POST", "/accounts", forced, "Cookie", auditor).StatusCode)
 	})
 }

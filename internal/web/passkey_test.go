@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -18,109 +17,6 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
-
-// browser is a window of Chromium.
-type browser struct {
-	*site
-	ctx  context.Context
-	base string
-	key  webauthn.AuthenticatorID
-
-	scripts bool
-	met     *breaches
-}
-
-// browse opens a window with a virtual authenticator.
-func (s *site) browse() *browser {
-	s.Helper()
-	b := s.window(true)
-	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		if _, err := cdp.Call(ctx, t, webauthn.Enable, webauthn.EnableParams{}); err != nil {
-			return err
-		}
-		got, err := cdp.Call(ctx, t, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
-			Protocol: "ctap2", Transport: "internal", HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
-		}})
-		b.key = got.AuthenticatorID
-		return err
-	}))
-	return b
-}
-
-func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
-	b.Helper()
-	require.NoError(b, chromedp.Do(b.ctx, steps...))
-}
-
-func (b *browser) open(path string) { b.Helper(); b.do(chromedp.Navigate(b.base + path)) }
-
-// js evaluates an expression; one that gives a promise is waited for.
-func (b *browser) js(expression string) string {
-	b.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression, chromedp.EvalAwaitPromise))
-	require.NoError(b, err)
-	return v
-}
-
-// until waits for an expression to be true.
-func (b *browser) until(expression string) {
-	b.Helper()
-	require.Eventually(b, func() bool {
-		v, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !!("+expression+")"))
-		return err == nil && v
-	}, 30*time.Second, 20*time.Millisecond, "%s: %s", expression, b.text())
-}
-
-func (b *browser) text() string {
-	v, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname + ' ' + document.body.innerText"))
-	return v
-}
-
-// submit fills the form with that action and sends it as a click does.
-func (b *browser) submit(action string, fill ...string) {
-	b.Helper()
-	b.submitIn(`form[action="`+action+`"]`, fill...)
-}
-
-// submitIn is submit for the form that a selector finds.
-func (b *browser) submitIn(selector string, fill ...string) {
-	b.Helper()
-	quoted, err := json.Marshal(selector)
-	require.NoError(b, err)
-	form := `document.querySelector(` + string(quoted) + `)`
-	b.until(form)
-	for i := 0; i < len(fill); i += 2 {
-		value, err := json.Marshal(fill[i+1])
-		require.NoError(b, err)
-		b.js(form + `.elements["` + fill[i] + `"].value = ` + string(value))
-	}
-	b.click(selector + " button")
-}
-
-// click clicks on what a selector finds.
-func (b *browser) click(selector string) {
-	b.Helper()
-	b.do(chromedp.Click(chromedp.CSS(selector)))
-}
-
-// hold keeps the next form of the script from being sent, and take returns what it would have sent.
-func (b *browser) hold() {
-	b.Helper()
-	b.js(`HTMLFormElement.prototype.requestSubmit = function() { window.held = new URLSearchParams(new FormData(this)).toString() }; ""`)
-}
-
-func (b *browser) take() url.Values {
-	b.Helper()
-	b.until("window.held")
-	form, err := url.ParseQuery(b.js("window.held"))
-	require.NoError(b, err)
-	return form
-}
-
-func (b *browser) call(fn func(ctx context.Context, t *chromedp.Target) error) {
-	b.Helper()
-	b.do(chromedp.Func(fn))
-}
 
 // TestPasskeysInABrowser: in a real Chromium, a passkey is registered, signs its person in without a password, is the second factor of a
 // password, and steps a session up; what is wrong with an answer is refused.
@@ -140,6 +36,12 @@ func TestPasskeysInABrowser(t *testing.T) {
 		b.submit("/account/factors/passkeys", "name", "Laptop again")
 		b.until(`document.querySelector("[data-error]").textContent`)
 		require.Contains(b, b.text(), "This device has a passkey for you already.")
+
+		b.open("/account/factors")
+		b.submitIn(`form[action$="/rename"]`, "name", evil)
+		b.until(`location.search === "?done=renamed"`)
+		require.Equal(b, evil, b.js("document.querySelector('tbody input[name=name]').value"), "the name is text")
+		require.Empty(b, b.js(`String(document.querySelector("main script:not([src]), main img") || "")`))
 
 		signOut := func() {
 			b.open("/sign-out")

@@ -55,6 +55,9 @@ type listPage struct {
 	Inputs       []ui.Field
 	Choices      []ui.Choice
 	Table        ui.Table
+	// Keep is the list's name where its filters can be kept, "" where they cannot.
+	Keep string
+	Kept ui.Saved
 	// Make and MakeAt are the label and the page of what makes another; "" is for who may not.
 	Make, MakeAt string
 }
@@ -76,10 +79,20 @@ func (p *listPage) pages(query url.Values, next, file string) {
 }
 
 // showList shows a list, or the list alone to a script that asks for that.
-func (s *site) showList(w http.ResponseWriter, r *http.Request, p *listPage) {
+func (s *site) showList(w http.ResponseWriter, r *http.Request, v visitor, p *listPage) {
+	if p.Keep != "" {
+		s.keeps(r, v, p.Keep, &p.Table)
+	}
 	if partial(r) {
 		s.show(w, r, http.StatusOK, ui.List(p.Table))
 		return
+	}
+	if p.Keep != "" {
+		var err error
+		if p.Kept, err = s.kept(r, v, &p.Frame, p.Keep); err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
 	}
 	s.show(w, r, http.StatusOK, listView(p))
 }
@@ -130,7 +143,7 @@ func (s *site) people(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.refused(w, r, v, err)
 		return
 	}
-	p := &listPage{Frame: s.frame(r, v, "People"), Lead: "Who signs in here, and with what.", Action: "/people",
+	p := &listPage{Frame: s.frame(r, v, "People"), Lead: "Who signs in here, and with what.", Action: "/people", Keep: "people",
 		Inputs: []ui.Field{{Name: "q", Label: "Name or e-mail", Type: "search", Value: filter.Q, MaxLength: 200, Autocomplete: "off", Optional: true}}}
 	if s.changes(v, identity.UserWrite) {
 		p.Make, p.MakeAt = "Invite a person", "/people/~invite"
@@ -152,7 +165,7 @@ func (s *site) people(w http.ResponseWriter, r *http.Request, v visitor) {
 		}})
 	}
 	p.pages(query, next, "/people.csv")
-	s.showList(w, r, p)
+	s.showList(w, r, v, p)
 }
 
 func (s *site) factorsOf(ctx context.Context, v visitor, list []identity.User) (map[string]identity.FactorKinds, error) {

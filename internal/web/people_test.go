@@ -53,77 +53,73 @@ func (s *site) age() {
 // administration, whatever they ask for; another role is obeyed at once. With scripts, a proof that became too old while one typed is asked for over
 // the page, and what was typed is sent.
 func TestWhatAnInvitedMemberSees(t *testing.T) {
-	for name, scripts := range map[string]bool{"with scripts": true, "without scripts": false} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(s *site) {
-				s.administrator()
-				admin, member := s.window(scripts), s.window(scripts)
-				admin.signInHere("/people")
-				admin.inspect("people")
-				admin.click(`.heading a[href="/people/~invite"]`)
-				if scripts {
-					admin.until(`document.querySelector("dialog[open] form")`)
-					admin.inspect("invite-dialog")
-					s.age()
-					admin.submitIn(`form[method="post"][action="/people"]`, "email", "mia@example.com", "name", "Mia <i>Member</i>", "role", "member")
-					admin.until(`document.querySelector("#proof[open] #proof-password")`)
-					admin.inspect("step-up-dialog")
-					admin.submitIn(`#proof form[action="/step-up"]`, "password", "not-the-password-1")
-					admin.until(`document.querySelector("#proof[open] .alert")`)
-					admin.submitIn(`#proof form[action="/step-up"]`, "password", planted)
-				} else {
-					admin.submitIn(`form[method="post"][action="/people"]`, "email", "mia@example.com", "name", "Mia <i>Member</i>", "role", "member")
-				}
-				admin.until(`document.querySelector("#password-link")`)
-				link := admin.js(`document.querySelector("#password-link").textContent`)
-				admin.inspect("invite-once")
-				admin.click("#stored")
-				admin.click(".stored button")
-				admin.until(`location.pathname.startsWith("/people/user_")`)
-				require.Contains(admin, admin.text(), "Mia <i>Member</i>")
-				require.NotContains(admin, admin.js(`document.documentElement.outerHTML`), link[strings.Index(link, "token="):])
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		admin, member := s.window(scripts), s.window(scripts)
+		admin.signInHere("/people")
+		admin.inspect("people")
+		admin.click(`.heading a[href="/people/~invite"]`)
+		if scripts {
+			admin.until(`document.querySelector("dialog[open] form")`)
+			admin.inspect("invite-dialog")
+			s.age()
+			admin.submitIn(`form[method="post"][action="/people"]`, "email", "mia@example.com", "name", "Mia <i>Member</i>", "role", "member")
+			admin.until(`document.querySelector("#proof[open] #proof-password")`)
+			admin.inspect("step-up-dialog")
+			admin.submitIn(`#proof form[action="/step-up"]`, "password", "not-the-password-1")
+			admin.until(`document.querySelector("#proof[open] .alert")`)
+			admin.submitIn(`#proof form[action="/step-up"]`, "password", planted)
+		} else {
+			admin.submitIn(`form[method="post"][action="/people"]`, "email", "mia@example.com", "name", "Mia <i>Member</i>", "role", "member")
+		}
+		admin.until(`document.querySelector("#password-link")`)
+		link := admin.js(`document.querySelector("#password-link").textContent`)
+		admin.inspect("invite-once")
+		admin.click("#stored")
+		admin.click(".stored button")
+		admin.until(`location.pathname.startsWith("/people/user_")`)
+		require.Contains(admin, admin.text(), "Mia <i>Member</i>")
+		require.NotContains(admin, admin.js(`document.documentElement.outerHTML`), link[strings.Index(link, "token="):])
 
-				member.open(link[strings.Index(link, "/invite"):])
-				member.submit("/invite", "password", "mias-own-password-77")
-				member.until(`location.pathname === "/"`)
-				member.inspect("overview-member")
-				nav := member.js(`document.querySelector("nav").innerText`)
-				for _, hidden := range []string{"People", "Groups", "Service accounts", "Settings", "Trains"} {
-					require.NotContains(member, strings.Split(nav, "\n"), hidden)
-				}
-				require.Contains(member, nav, "Tokens")
-				for _, path := range []string{"/people", "/people/~invite", "/groups", "/service-accounts", "/settings", "/settings/sign-in", "/settings/notifications", "/settings/checks"} {
-					member.open(path)
-					require.Contains(member, member.text(), "No permission", path)
-				}
-				member.inspect("forbidden")
+		member.open(link[strings.Index(link, "/invite"):])
+		member.submit("/invite", "password", "mias-own-password-77")
+		member.until(`location.pathname === "/"`)
+		member.inspect("overview-member")
+		nav := member.js(`document.querySelector("nav").innerText`)
+		for _, hidden := range []string{"People", "Groups", "Service accounts", "Settings", "Trains"} {
+			require.NotContains(member, strings.Split(nav, "\n"), hidden)
+		}
+		require.Contains(member, nav, "Tokens")
+		for _, path := range []string{"/people", "/people/~invite", "/groups", "/service-accounts", "/settings", "/settings/sign-in", "/settings/notifications", "/settings/checks"} {
+			member.open(path)
+			require.Contains(member, member.text(), "No permission", path)
+		}
+		member.inspect("forbidden")
 
-				admin.open("/people")
-				admin.until(`document.querySelectorAll("#people tbody tr").length === 2`)
-				admin.inspect("people-list")
-				admin.js(`[...document.querySelectorAll("#people tbody a")].find((a) => a.textContent.includes("Mia")).click(); ""`)
-				admin.until(`location.pathname.startsWith("/people/user_")`)
-				admin.inspect("person")
-				admin.click(`a[href$="/edit"]`)
-				admin.submitIn(`form[action$="/edit"]`, "role", "operator")
-				admin.until(`location.search === "?done=changed"`)
-				member.open("/")
-				member.until(`location.pathname === "/sign-in"`)
-				member.submit("/sign-in", "email", "mia@example.com", "password", "mias-own-password-77")
-				member.until(`location.pathname === "/"`)
-				require.Contains(member, member.js(`document.querySelector("nav").innerText`), "Trains")
+		admin.open("/people")
+		admin.until(`document.querySelectorAll("#people tbody tr").length === 2`)
+		admin.inspect("people-list")
+		admin.js(`[...document.querySelectorAll("#people tbody a")].find((a) => a.textContent.includes("Mia")).click(); ""`)
+		admin.until(`location.pathname.startsWith("/people/user_")`)
+		admin.inspect("person")
+		admin.click(`a[href$="/edit"]`)
+		admin.submitIn(`form[action$="/edit"]`, "role", "operator")
+		admin.until(`location.search === "?done=changed"`)
+		member.open("/")
+		member.until(`location.pathname === "/sign-in"`)
+		member.submit("/sign-in", "email", "mia@example.com", "password", "mias-own-password-77")
+		member.until(`location.pathname === "/"`)
+		require.Contains(member, member.js(`document.querySelector("nav").innerText`), "Trains")
 
-				admin.click(`a[href$="/deactivate"]`)
-				admin.until(`document.querySelector('form[action$="/deactivate"]')`)
-				require.Contains(admin, admin.text(), "1 session of theirs: ended at once")
-				require.Contains(admin, admin.text(), "0 active tokens of theirs: revoked for good")
-				admin.submitIn(`form[action$="/deactivate"]`)
-				admin.until(`location.search === "?done=deactivate"`)
-				member.open("/account")
-				member.until(`location.pathname === "/sign-in"`)
-			})
-		})
-	}
+		admin.click(`a[href$="/deactivate"]`)
+		admin.until(`document.querySelector('form[action$="/deactivate"]')`)
+		require.Contains(admin, admin.text(), "1 session of theirs: ended at once")
+		require.Contains(admin, admin.text(), "0 active tokens of theirs: revoked for good")
+		admin.submitIn(`form[action$="/deactivate"]`)
+		admin.until(`location.search === "?done=deactivate"`)
+		member.open("/account")
+		member.until(`location.pathname === "/sign-in"`)
+	})
 }
 
 // filledPeople makes one of everything, with names that a page must show as text.

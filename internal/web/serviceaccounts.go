@@ -41,7 +41,7 @@ func (s *site) services(w http.ResponseWriter, r *http.Request, v visitor) {
 		s.refused(w, r, v, err)
 		return
 	}
-	p := &listPage{Frame: s.frame(r, v, "Service accounts"), Lead: "Programs that act over the API for nobody in particular, each with a role and tokens of its own.", Action: services,
+	p := &listPage{Frame: s.frame(r, v, "Service accounts"), Lead: "Programs that act over the API for nobody in particular, each with a role and tokens of its own.", Action: services, Keep: "service-accounts",
 		Inputs: []ui.Field{{Name: "q", Label: "Name", Type: "search", Value: q, MaxLength: 200, Autocomplete: "off", Optional: true}}}
 	if s.changes(v, identity.ServiceWrite) {
 		p.Make, p.MakeAt = "Make a service account", services+"/~new"
@@ -57,7 +57,7 @@ func (s *site) services(w http.ResponseWriter, r *http.Request, v visitor) {
 			ui.Link(a.Name, under(services, a.ID)), ui.Text(string(a.Role)), activeBadge(a.Active), ui.Text(a.Description), ui.When(reader, a.CreatedAt)}})
 	}
 	p.pages(query, next, "")
-	s.showList(w, r, p)
+	s.showList(w, r, v, p)
 }
 
 func (s *site) newServicePage(r *http.Request, v visitor, a identity.ServiceAccount) *askedPage {

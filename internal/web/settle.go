@@ -46,10 +46,5 @@ func announce(f *ui.Frame, r *http.Request, said map[string]string) {
 	}
 }
 
-// unplaced is what a fault says of fields that a form does not have, so that nothing is lost.
-func unplaced(f *fault.Error, fields []ui.Field) string {
-	if alert := markInputs(fields, f); alert != "" {
-		return alertOf(f)
-	}
-	return ""
-}
+// unplaced puts what a fault says beside the fields of a form, and returns what it says of others, so that nothing is lost.
+func unplaced(f *fault.Error, fields []ui.Field) string { return mark(f, fields) }

@@ -68,7 +68,7 @@ func (s *site) tokens(w http.ResponseWriter, r *http.Request, v visitor) {
 		p.Table.Empty.Label, p.Table.Empty.Href, p.Table.Empty.Dialog = p.Make, p.MakeAt, true
 	}
 	p.pages(query, next, "/tokens.csv")
-	s.showList(w, r, p)
+	s.showList(w, r, v, p)
 }
 
 func ownerCell(t identity.Token) templ.Component {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -298,7 +299,10 @@ func (s *site) link(w http.ResponseWriter, r *http.Request, v visitor) {
 	if len(chosen) == 0 {
 		err = fault.New(fault.Unprocessable, "validation_failed", "Tick at least one credential.")
 	}
-	for _, id := range chosen {
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(chosen))) {
+		if err = s.Admit(r.Context(), v.Caller); err != nil { // each is an act of its own
+			break
+		}
 		if _, _, err = s.Trains.Link(r.Context(), v.Caller, r.PathValue("train"), train.LinkDraft{Credential: id}); err != nil {
 			break
 		}

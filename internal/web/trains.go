@@ -47,6 +47,7 @@ type trainsPage struct {
 	ui.Frame
 	Q     string
 	Table ui.Table
+	Kept  ui.Saved
 	// Make says whether the visitor may make one.
 	Make bool
 }
@@ -84,8 +85,13 @@ func (s *site) trains(w http.ResponseWriter, r *http.Request, v visitor) {
 	} else if q != "" {
 		p.Table.Empty = ui.Empty{Text: "No train has “" + q + "” in its slug or its name.", Label: "Show all", Href: "/trains"}
 	}
+	s.keeps(r, v, "trains", &p.Table)
 	if partial(r) {
 		s.show(w, r, http.StatusOK, ui.List(p.Table))
+		return
+	}
+	if p.Kept, err = s.kept(r, v, &p.Frame, "trains"); err != nil {
+		s.refused(w, r, v, err)
 		return
 	}
 	s.show(w, r, http.StatusOK, trainsView(p))

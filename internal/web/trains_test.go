@@ -38,82 +38,77 @@ func (s *site) person(role identity.Role) string {
 
 // TestTrainsInABrowser: from an empty list to a key that was issued and revoked, with scripts and without.
 func TestTrainsInABrowser(t *testing.T) {
-	for name, scripts := range map[string]bool{"with scripts": true, "without scripts": false} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(s *site) {
-				s.administrator()
-				s.account("team-alpha")
-				s.account("team-beta")
-				b := s.window(scripts)
-				b.signInHere("/trains")
-				b.until(`document.querySelector(".empty")`)
-				b.inspect("trains-empty")
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		s.account("team-alpha")
+		s.account("team-beta")
+		b := s.window(scripts)
+		b.signInHere("/trains")
+		b.until(`document.querySelector(".empty")`)
+		b.inspect("trains-empty")
 
-				b.click(`.empty a`)
-				b.submitIn(`form[method="post"][action="/trains"]`, "train_id", "bad slug")
-				b.until(`document.querySelector("#train_id-error")`)
-				b.submitIn(`form[method="post"][action="/trains"]`, "train_id", "web", "name", "Web <b>shop</b>")
-				b.until(`location.pathname === "/trains/web"`)
-				require.Contains(b, b.text(), "Web <b>shop</b>")
+		b.click(`.empty a`)
+		b.submitIn(`form[method="post"][action="/trains"]`, "train_id", "bad slug")
+		b.until(`document.querySelector("#train_id-error")`)
+		b.submitIn(`form[method="post"][action="/trains"]`, "train_id", "web", "name", "Web <b>shop</b>")
+		b.until(`location.pathname === "/trains/web"`)
+		require.Contains(b, b.text(), "Web <b>shop</b>")
 
-				b.click(`#accounts .empty a`)
-				b.until(`document.querySelector('form[action="/trains/web/link"]')`)
-				b.js(`document.querySelectorAll('input[name="credential_id"]').forEach((box) => { box.checked = true }); ""`)
-				b.submit("/trains/web/link")
-				b.until(`location.search === "?done=linked" && document.querySelectorAll("#accounts tbody tr").length === 2`)
+		b.click(`#accounts .empty a`)
+		b.until(`document.querySelector('form[action="/trains/web/link"]')`)
+		b.js(`document.querySelectorAll('input[name="credential_id"]').forEach((box) => { box.checked = true }); ""`)
+		b.submit("/trains/web/link")
+		b.until(`location.search === "?done=linked" && document.querySelectorAll("#accounts tbody tr").length === 2`)
 
-				b.click(`#key-list .empty a`)
-				if scripts {
-					b.until(`document.querySelector("dialog[open] form")`)
-					b.inspect("key-dialog")
-				}
-				b.submit("/trains/web/keys", "name", "laptop")
-				b.until(`document.querySelector("#client-key")`)
-				key := b.js(`document.querySelector("#client-key").textContent`)
-				require.Regexp(b, `^sbx_live_`, key)
-				_, err := s.rooms.Client(key)
-				require.NoError(b, err)
-				b.see("light", 1280)
-				if scripts {
-					require.Equal(b, "true", b.js(`String(document.querySelector("[data-wait]").disabled)`))
-					b.inspect("key-once")
-				}
-				b.click("#stored")
-				b.click(`.stored button`)
-				b.until(`location.pathname === "/trains/web" && document.querySelectorAll("#key-list tbody tr").length === 1`)
-				require.NotContains(b, b.js(`document.documentElement.outerHTML`), key)
+		b.click(`#key-list .empty a`)
+		if scripts {
+			b.until(`document.querySelector("dialog[open] form")`)
+			b.inspect("key-dialog")
+		}
+		b.submit("/trains/web/keys", "name", "laptop")
+		b.until(`document.querySelector("#client-key")`)
+		key := b.js(`document.querySelector("#client-key").textContent`)
+		require.Regexp(b, `^sbx_live_`, key)
+		_, err := s.rooms.Client(key)
+		require.NoError(b, err)
+		if scripts {
+			require.Equal(b, "true", b.js(`String(document.querySelector("[data-wait]").disabled)`))
+			b.inspect("key-once")
+		}
+		b.click("#stored")
+		b.click(`.stored button`)
+		b.until(`location.pathname === "/trains/web" && document.querySelectorAll("#key-list tbody tr").length === 1`)
+		require.NotContains(b, b.js(`document.documentElement.outerHTML`), key)
 
-				b.submitIn(`form[action^="/trains/web/accounts/"]`, "alias", "git", "priority", "1")
-				b.until(`location.search === "?done=relinked"`)
-				b.submitIn(`#accounts tbody tr:last-child form`, "alias", "git", "priority", "2")
-				b.until(`document.querySelector("#accounts .error")`)
-				b.inspect("train-error")
-				b.open("/trains/web")
-				b.inspect("train")
-				b.open("/trains")
-				b.until(`document.querySelectorAll("tbody tr").length === 1`)
-				b.inspect("trains")
+		b.submitIn(`form[action^="/trains/web/accounts/"]`, "alias", "git", "priority", "1")
+		b.until(`location.search === "?done=relinked"`)
+		b.submitIn(`#accounts tbody tr:last-child form`, "alias", "git", "priority", "2")
+		b.until(`document.querySelector("#accounts .error")`)
+		b.inspect("train-error")
+		b.open("/trains/web")
+		b.inspect("train")
+		b.open("/trains")
+		b.until(`document.querySelectorAll("tbody tr").length === 1`)
+		b.inspect("trains")
 
-				b.open("/trains/web")
-				b.click(`a[href$="/revoke"]`)
-				b.until(`document.querySelector('form[action$="/revoke"]')`)
-				if scripts {
-					b.until(`document.querySelector("dialog[open]")`)
-					b.inspect("revoke-dialog")
-					b.js(`document.querySelector("dialog[open] [data-close]").click(); ""`)
-					b.until(`!document.querySelector("dialog[open]") && document.activeElement.matches('a[href$="/revoke"]')`)
-					b.click(`a[href$="/revoke"]`)
-				}
-				b.submitIn(`form[action$="/revoke"]`)
-				b.until(`location.search === "?done=revoked"`)
-				_, err = s.rooms.Client(key)
-				require.Error(b, err)
-				for _, secret := range []string{key, "planted-key-team-alpha"} {
-					require.NotContains(b, s.log.String(), secret)
-				}
-			})
-		})
-	}
+		b.open("/trains/web")
+		b.click(`a[href$="/revoke"]`)
+		b.until(`document.querySelector('form[action$="/revoke"]')`)
+		if scripts {
+			b.until(`document.querySelector("dialog[open]")`)
+			b.inspect("revoke-dialog")
+			b.js(`document.querySelector("dialog[open] [data-close]").click(); ""`)
+			b.until(`!document.querySelector("dialog[open]") && document.activeElement.matches('a[href$="/revoke"]')`)
+			b.click(`a[href$="/revoke"]`)
+		}
+		b.submitIn(`form[action$="/revoke"]`)
+		b.until(`location.search === "?done=revoked"`)
+		_, err = s.rooms.Client(key)
+		require.Error(b, err)
+		for _, secret := range []string{key, "planted-key-team-alpha"} {
+			require.NotContains(b, s.log.String(), secret)
+		}
+	})
 }
 
 // TestTrainPagesByRole: what a role may not do is not shown, and refused when forced.

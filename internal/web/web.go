@@ -172,6 +172,7 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeServices(mux)
 	s.routeTokens(mux)
 	s.routeSettings(mux)
+	s.routeFilters(mux)
 	mux.HandleFunc("GET /live", s.signedIn(s.live))
 	if cfg.Styleguide {
 		mux.HandleFunc("GET /styleguide", s.signedIn(s.styleguide))
@@ -378,7 +379,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", firstAccount: "GET, HEAD, POST", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"hash/fnv"
 	"html"
 	"io"
 	"log/slog"
@@ -78,50 +79,75 @@ func each(t *testing.T, fn func(s *site)) {
 // eachWith is each with a limit of failures and the like.
 func eachWith(t *testing.T, cfg identity.Config, fn func(s *site)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, db *store.DB) {
-		cfg, s := cfg, &site{T: t, db: db, log: &log{}}
-		logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		root, err := secret.NewRootKey()
-		require.NoError(t, err)
-		ring, err := keyring.Open(t.Context(), keyring.Config{DB: db, Root: root})
-		require.NoError(t, err)
-		cfg.DB, cfg.Ring, cfg.Log = db, ring, logger
-		s.rooms, err = identity.New(cfg)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
-		s.openLogins(ring)
-		s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
-		require.NoError(t, err)
-		t.Cleanup(s.trains.Close)
-		s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
-		require.NoError(t, err)
-		s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Log: logger})
-		require.NoError(t, err)
-		t.Cleanup(s.notify.Close)
-		handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
-			Admit: func(_ context.Context, c identity.Caller) error {
-				if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
-					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
-				}
-				return nil
-			},
-			AdmitReveal: func(context.Context, identity.Caller) error {
-				if left := s.reveals.Add(-1); left < 0 && left > -1_000_000 {
-					return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
-				}
-				return nil
-			}})
-		require.NoError(t, err)
-		s.reveals.Store(-2_000_000) // no limit
-		require.NoError(t, db.Start(t.Context()))
-		require.NoError(t, s.oauth.Start())
-		s.audit.Start(t.Context())
-		t.Cleanup(s.audit.Close)
-		server := httptest.NewServer(handler)
-		t.Cleanup(server.Close)
-		s.url = server.URL
-		fn(s)
-	})
+	storetest.Each(t, func(t *testing.T, db *store.DB) { fn(serve(t, db, cfg)) })
+}
+
+// onOne runs a story whose point is the page and not what lies below it on one engine: the one that the story's name falls on.
+func onOne(t *testing.T, fn func(s *site)) {
+	t.Helper()
+	name, engines := fnv.New32(), storetest.Engines()
+	_, _ = name.Write([]byte(t.Name()))
+	on(t, engines[int(name.Sum32()%uint32(len(engines)))], fn)
+}
+
+func on(t *testing.T, e store.Engine, fn func(s *site)) {
+	t.Helper()
+	t.Run(string(e), func(t *testing.T) { fn(serve(t, storetest.Open(t, e), identity.Config{})) })
+}
+
+// scripted runs the main story of a page with scripts on each engine, and without on the one where pages are inspected: forms without scripts reach the
+// rooms as those with them do.
+func scripted(t *testing.T, fn func(s *site, scripts bool)) {
+	t.Helper()
+	t.Run("with scripts", func(t *testing.T) { each(t, func(s *site) { fn(s, true) }) })
+	t.Run("without scripts", func(t *testing.T) { on(t, storetest.Engines()[0], func(s *site) { fn(s, false) }) })
+}
+
+// serve opens the rooms on a database and the pages before them.
+func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
+	t.Helper()
+	s := &site{T: t, db: db, log: &log{}}
+	logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	root, err := secret.NewRootKey()
+	require.NoError(t, err)
+	ring, err := keyring.Open(t.Context(), keyring.Config{DB: db, Root: root})
+	require.NoError(t, err)
+	cfg.DB, cfg.Ring, cfg.Log = db, ring, logger
+	s.rooms, err = identity.New(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.rooms.Close()) })
+	s.openLogins(ring)
+	s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger})
+	require.NoError(t, err)
+	t.Cleanup(s.trains.Close)
+	s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	t.Cleanup(s.notify.Close)
+	handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+		Admit: func(_ context.Context, c identity.Caller) error {
+			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
+				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
+			}
+			return nil
+		},
+		AdmitReveal: func(context.Context, identity.Caller) error {
+			if left := s.reveals.Add(-1); left < 0 && left > -1_000_000 {
+				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)
+			}
+			return nil
+		}})
+	require.NoError(t, err)
+	s.reveals.Store(-2_000_000) // no limit
+	require.NoError(t, db.Start(t.Context()))
+	require.NoError(t, s.oauth.Start())
+	s.audit.Start(t.Context())
+	t.Cleanup(s.audit.Close)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
 }
 
 // answer is a page.

@@ -90,6 +90,7 @@
         const left = Math.ceil((until - Date.now()) / 1000);
         if (!box.isConnected) return;
         if (left > 0) { told.textContent = `It hides in ${left} s.`; setTimeout(tick, 250); return; }
+        if (box.contains(document.activeElement)) one("a", box).focus();
         for (const secret of box.querySelectorAll("pre, [data-copy]")) secret.remove();
         told.textContent = "It is hidden again.";
       };
