@@ -120,6 +120,7 @@ var revealers = map[string]string{
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
 	{"internal/rate.(*Limiter).draw", "counter", "counts what callers take of their limits, a share at a time"},
+	{"internal/vault.(*Room).writeUses", "touch", "writes down when credentials were last lent, in batches"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
 	{"internal/identity.(*Room).admit", "counter", "counts a guess of a password or a second factor, over all instances; failures are on record by source and minute"},
 	{"internal/identity.(*Room).trimLogins", "counter", "forgets guesses that no longer count"},

@@ -132,7 +132,7 @@ func (s *shell) describe(c client.Credential) {
 		"internal URL", c.InternalURL, "port", port, "needs VPN", yes(c.RequiresVPN), "needs 2FA", yes(c.Requires2FA), "tags", strings.Join(c.Tags, ", "),
 		"owner", c.Owner, "client", c.ClientID, "service", c.ServiceID, "infrastructure", c.InfrastructureID, "plugin", c.PluginName, "notes", c.Notes,
 		"secret fields", strings.Join(c.SecretFields, ", "), "ends in", c.Suffix, "version", strconv.FormatInt(c.Version, 10),
-		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt), "to be rotated by", momentOf(c.RotationDueAt),
+		"expires", momentOf(c.ExpiresAt), "to be rotated", every, "rotated", momentOf(c.LastRotatedAt), "to be rotated by", momentOf(c.RotationDueAt), "last used", momentOf(c.LastUsedAt),
 		"stored", moment(c.CreatedAt), "changed", moment(c.UpdatedAt),
 	}
 	if o := c.OAuth; o != nil {
@@ -188,7 +188,7 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 			return err
 		}
 		return s.show(page, func() {
-			t := table{head: []string{"NAME", "TYPE", "PROVIDER", "STATUS", "VERSION", "EXPIRES", "ID"}}
+			t := table{head: []string{"NAME", "TYPE", "PROVIDER", "STATUS", "VERSION", "EXPIRES", "LAST USED", "ID"}}
 			if f.RotationDueBefore != nil {
 				t.head[5] = "ROTATE BY"
 			}
@@ -197,7 +197,7 @@ func (s *shell) credentialList(use, short string, args cobra.PositionalArgs) *co
 				if f.RotationDueBefore != nil {
 					ends = cred.RotationDueAt
 				}
-				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(ends)), cred.ID)
+				t.add(cred.Name, cred.Type, orDash(cred.Provider), cred.Status, strconv.FormatInt(cred.Version, 10), orDash(momentOf(ends)), orDash(momentOf(cred.LastUsedAt)), cred.ID)
 			}
 			if len(page.Credentials) == 0 && f != (client.CredentialFilter{Limit: f.Limit}) {
 				s.note("No credentials match.")

@@ -68,7 +68,7 @@ func (s *service) addCredentials() {
 		description: "Only type, name, and secrets or generate are required.", access: string(identity.CredentialWrite), status: http.StatusCreated, maxBody: secretBody,
 		again: s.again(identity.CredentialWrite, "create")}, s.createCredential)
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}", id: "get-credential", summary: "Read a credential's metadata", tag: tag,
-		description: "Never the secret.", access: string(identity.CredentialRead)}, s.getCredential)
+		description: "Never the secret.", access: string(identity.CredentialRead), moving: true}, s.getCredential)
 	for _, method := range []string{http.MethodPatch, http.MethodPut} {
 		add(s, route{method: method, path: "/api/credentials/{id}", id: strings.ToLower(method) + "-credential", summary: "Change a credential", tag: tag,
 			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host or token endpoint needs the right to reveal the secret too, since it would go there. Under another client or service, a train that could use it by what is granted on the one it leaves, and by nothing else, is unlinked. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"slices"
 
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -19,9 +20,10 @@ type candidate struct {
 }
 
 func newFinder(tx *store.Tx, f *filter) *finder {
-	return &finder{
-		events:  eventStream{tx: tx, f: f, below: f.start.source},
-		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget},
+	used := f.Action == store.LeaseGranted || f.Action == store.LeaseOutcome
+	return &finder{ // uses are in the batches and nothing else is; see store.md
+		events:  eventStream{tx: tx, f: f, below: f.start.source, done: used},
+		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget, page: firstPage, done: f.Action != "" && !used},
 	}
 }
 
@@ -74,9 +76,6 @@ func (s *eventStream) fetch() error {
 		} else {
 			w.Add("id <= ?", s.below)
 		}
-		if s.f.Actor != "" {
-			w.Add("(actor_id = ? OR on_behalf_of = ?)", s.f.Actor, s.f.Actor)
-		}
 		if s.f.Target != "" {
 			w.Add("target_id = ?", s.f.Target)
 		}
@@ -87,8 +86,8 @@ func (s *eventStream) fetch() error {
 			w.Add("request_id = ?", s.f.RequestID)
 		}
 		page := min(eventPage, s.f.Limit+1)
-		var rows []recordRow
-		if err := s.tx.Select(&rows, `SELECT id, body FROM audit_events`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(page), w.Args()...); err != nil {
+		rows, err := s.read(&w, page)
+		if err != nil {
 			return err
 		}
 		for _, row := range rows {
@@ -109,36 +108,126 @@ func (s *eventStream) fetch() error {
 	return nil
 }
 
+// read returns the newest n rows. Who acted and on whose behalf are two columns with an index each: asked for together, an engine would sort all that either
+// has, or go through everything.
+func (s *eventStream) read(w *store.Where, n int) (rows []recordRow, err error) {
+	if s.f.Actor == "" {
+		err = s.tx.Select(&rows, `SELECT id, body FROM audit_events`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(n), w.Args()...)
+		return rows, err
+	}
+	for _, own := range []string{"actor_id = ?", "on_behalf_of = ?"} {
+		half := w.Clone()
+		half.Add(own, s.f.Actor)
+		var some []recordRow
+		if err := s.tx.Select(&some, `SELECT id, body FROM audit_events`+half.SQL()+` ORDER BY id DESC LIMIT `+half.Arg(n), half.Args()...); err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
+	}
+	slices.SortFunc(rows, func(a, b recordRow) int { return newestFirst(a.ID, b.ID) })
+	rows = slices.CompactFunc(rows, func(a, b recordRow) bool { return a.ID == b.ID }) // who acts on their own behalf
+	return rows[:min(n, len(rows))], nil
+}
+
 // batchStream reads audit_batches. What a batch holds is known only from its body; for an actor or a target a trail says which to read.
 type batchStream struct {
 	tx      *store.Tx
 	f       *filter
 	below   string
 	begun   bool
+	ended   bool // there are no more batches than those in rows
 	done    bool
 	budget  int
+	page    int   // how many batches are read next
 	reached place // everything that is not older was looked at
+	moved   bool  // something was looked at
 	trail   *trail
+	rows    []recordRow // batches that were read
+	lines   [][]byte    // of the first of them, what was not looked at
 	found   []candidate
 }
 
-const batchPage = 32
+const (
+	// firstPage is how many batches are read first; there are more each time, up to batchPage, while they hold no more than pageBytes.
+	firstPage = 2
+	batchPage = 32
+	pageBytes = 1 << 20
+	// What is read costs so much of the budget: a batch, each kilobyte of it, and each record that is decoded.
+	batchCost, decodeCost = 1, 8
+)
+
+func costOf(row recordRow) int { return batchCost + len(row.Body)>>10 }
 
 // spent reports whether the stream stopped short of its end.
 func (s *batchStream) spent() bool { return !s.done && s.budget <= 0 }
 
+// fetch sees to it that there is a match, unless there is none or the budget is spent. At least one record is looked at, so that every call gets on.
 func (s *batchStream) fetch() error {
+	if s.done {
+		return nil
+	}
 	if err := s.begin(); err != nil {
 		return err
 	}
-	for len(s.found) == 0 && !s.done && s.budget > 0 {
-		step := s.nextAny
-		if s.trail != nil {
-			step = s.nextOnTrail
+	for len(s.found) == 0 && !s.done && (s.budget > 0 || !s.moved) {
+		switch {
+		case len(s.lines) > 0:
+			if err := s.look(); err != nil {
+				return err
+			}
+		case len(s.rows) > 0:
+			s.open()
+		case s.ended:
+			s.done = true
+		default:
+			step := s.nextAny
+			if s.trail != nil {
+				step = s.nextOnTrail
+			}
+			if err := step(); err != nil {
+				return err
+			}
 		}
-		if err := step(); err != nil {
-			return err
+	}
+	return nil
+}
+
+// open takes up the first of the batches, or passes over one that can hold no match.
+func (s *batchStream) open() {
+	if row := s.rows[0]; s.f.worth(row.Body) {
+		s.lines = bytes.Split(row.Body, newline)
+		return
+	}
+	s.pass()
+}
+
+// pass says that all of the first batch was looked at.
+func (s *batchStream) pass() {
+	s.reached = place{s.rows[0].ID, 0}
+	s.moved = s.moved || s.reached.older(s.f.start)
+	s.rows, s.lines = s.rows[1:], nil
+}
+
+// look takes the newest record of the first batch that was not looked at.
+func (s *batchStream) look() error {
+	n := len(s.lines) - 1
+	at, line := place{s.rows[0].ID, n}, s.lines[n]
+	s.lines = s.lines[:n]
+	if at.older(s.f.start) {
+		s.reached, s.moved = at, true
+		if s.f.worth(line) {
+			s.budget -= decodeCost
+			e, err := store.DecodeEvent(line)
+			if err != nil {
+				return err
+			}
+			if s.f.match(&e) {
+				s.found = append(s.found, candidate{at, e})
+			}
 		}
+	}
+	if n == 0 {
+		s.pass()
 	}
 	return nil
 }
@@ -165,17 +254,13 @@ func (s *batchStream) nextAny() error {
 	} else {
 		w.Add("id <= ?", s.below)
 	}
-	var rows []recordRow
-	if err := s.tx.Select(&rows, `SELECT id, body FROM audit_batches`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(batchPage), w.Args()...); err != nil {
+	n := s.page
+	if err := s.take(`SELECT id, body FROM audit_batches`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(n), w.Args()); err != nil {
 		return err
 	}
-	s.begun, s.done = true, len(rows) < batchPage
-	s.budget -= len(rows) + 1
-	for _, row := range rows {
-		s.below, s.reached = row.ID, place{row.ID, 0}
-		if err := s.take(row); err != nil {
-			return err
-		}
+	s.begun, s.ended = true, len(s.rows) < n
+	if len(s.rows) > 0 {
+		s.below = s.rows[len(s.rows)-1].ID
 	}
 	return nil
 }
@@ -183,50 +268,35 @@ func (s *batchStream) nextAny() error {
 // nextOnTrail reads the next batches that the trail leads to.
 func (s *batchStream) nextOnTrail() error {
 	cost := 0
-	ids, upTo, err := s.trail.next(s.tx, s.f.below(), batchPage, &cost)
+	ids, upTo, err := s.trail.next(s.tx, s.f.below(), s.page, &cost)
 	s.budget -= cost
 	if err != nil {
 		return err
 	}
 	if len(ids) == 0 {
-		s.done = upTo == ""
-		s.reached = place{upTo, 0}
+		s.ended = upTo == ""
+		s.reached, s.moved = place{upTo, 0}, true
 		return nil
 	}
-	s.budget -= len(ids)
 	var w store.Where
 	w.Add("id <= ?", ids[0])
 	in := inList(&w, "id", ids)
-	var rows []recordRow
-	if err := s.tx.Select(&rows, `SELECT id, body FROM audit_batches`+w.SQL()+in+` ORDER BY id DESC`, w.Args()...); err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if err := s.take(row); err != nil {
-			return err
-		}
-	}
-	s.reached = place{ids[len(ids)-1], 0}
-	return nil
+	return s.take(`SELECT id, body FROM audit_batches`+w.SQL()+in+` ORDER BY id DESC`, w.Args())
 }
 
-func (s *batchStream) take(row recordRow) error {
-	if !s.f.worth(row.Body) {
-		return nil
+// take reads batches, and says how many are read the next time.
+func (s *batchStream) take(query string, args []any) error {
+	if err := s.tx.Select(&s.rows, query, args...); err != nil {
+		return err
 	}
-	lines := bytes.Split(row.Body, newline)
-	for n := len(lines) - 1; n >= 0; n-- {
-		at := place{row.ID, n}
-		if !at.older(s.f.start) || !s.f.worth(lines[n]) {
-			continue
-		}
-		e, err := store.DecodeEvent(lines[n])
-		if err != nil {
-			return err
-		}
-		if s.f.match(&e) {
-			s.found = append(s.found, candidate{at, e})
-		}
+	s.budget -= batchCost
+	bytes := 0
+	for _, row := range s.rows {
+		s.budget -= costOf(row)
+		bytes += len(row.Body)
+	}
+	if len(s.rows) > 0 {
+		s.page = min(2*s.page, batchPage, max(1, pageBytes*len(s.rows)/max(1, bytes)))
 	}
 	return nil
 }

@@ -20,9 +20,10 @@ const (
 	pendingFor = 15 * time.Minute
 	// outcomeWithin is how far after an intent its outcome is looked for.
 	outcomeWithin = 30 * time.Minute
-	// outcomeBudget bounds the batches that one call reads for outcomes, beyond those of its first intent.
+	// outcomeBudget bounds what one call reads for outcomes, beyond that of its first intent, in the measure of searchBudget.
 	outcomeBudget = 20_000
-	outcomePage   = 64
+	// outcomePage is how many batches are read at once at most.
+	outcomePage = 64
 )
 
 // outcomes finds what became of intents. Nothing leads from an intent to its outcome but the lease's name, so it reads the batches that
@@ -128,7 +129,7 @@ func (o *outcomes) settleClaim(e *store.Event, anyway bool) (bool, error) {
 
 // read reads batches after pos, up to stop, until it has met the lease. It skips what was read before.
 func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err error) {
-	from := pos
+	from, page := pos, firstPage
 	defer func() { o.ranges = append(o.ranges, idRange{from, pos}) }()
 	for pos < stop {
 		if n := len(o.ranges); n > 0 && o.ranges[n-1].lo <= pos {
@@ -144,17 +145,19 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 			limit = o.ranges[n-1].lo
 		}
 		var rows []recordRow
-		if err := o.tx.Select(&rows, `SELECT id, body FROM audit_batches WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3`, pos, limit, outcomePage); err != nil {
+		if err := o.tx.Select(&rows, `SELECT id, body FROM audit_batches WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3`, pos, limit, page); err != nil {
 			return false, err
 		}
-		o.budget -= len(rows) + 1
+		o.budget -= batchCost
 		for _, row := range rows {
+			o.budget -= costOf(row)
 			o.collect(row)
 			pos = row.ID
 		}
-		if len(rows) < outcomePage {
+		if len(rows) < page {
 			pos = limit
 		}
+		page = min(2*page, outcomePage)
 		if _, have := o.known[lease]; have {
 			return true, nil
 		}
@@ -164,17 +167,38 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 
 // collect notes the outcomes in a batch.
 func (o *outcomes) collect(row recordRow) {
-	mark := []byte(`"action":"` + string(store.LeaseOutcome) + `"`)
 	for line := range bytes.SplitSeq(row.Body, newline) {
-		if !bytes.Contains(line, mark) {
-			continue
-		}
-		e, err := store.DecodeEvent(line)
-		if err != nil || e.Action != store.LeaseOutcome {
-			continue
-		}
-		if lease, ok := e.Details.Get(leaseDetail); ok {
-			o.known[lease.Text()] = result{row.ID, e.Outcome}
+		if lease, outcome := outcomeIn(line); lease != "" {
+			o.known[lease] = result{row.ID, outcome}
 		}
 	}
+}
+
+var (
+	outcomeMark = []byte(`"action":"` + string(store.LeaseOutcome) + `"`)
+	leaseMark   = []byte(`"` + leaseDetail + `":"`) // in a text its quotes would be escaped
+)
+
+// outcomeIn returns the lease that a record tells the outcome of, "" when it tells of none. There are very many to a batch, so they are not decoded.
+func outcomeIn(line []byte) (lease, outcome string) {
+	if !bytes.Contains(line, outcomeMark) {
+		return "", ""
+	}
+	g, ok := look(line)
+	if !ok || string(g.action) != string(store.LeaseOutcome) {
+		return "", ""
+	}
+	_, after, ok := bytes.Cut(line, leaseMark)
+	name, _, closed := bytes.Cut(after, []byte(`"`))
+	if ok && closed && !bytes.ContainsRune(name, '\\') {
+		return string(name), string(g.outcome)
+	}
+	e, err := store.DecodeEvent(line)
+	if err != nil {
+		return "", ""
+	}
+	if d, ok := e.Details.Get(leaseDetail); ok {
+		return d.Text(), e.Outcome
+	}
+	return "", ""
 }

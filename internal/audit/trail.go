@@ -46,11 +46,12 @@ func newTrail(subjects []string, floor string) *trail {
 }
 
 // begin lists the batches that have no index, and returns false when there are too many. One statement sees one state of the log: whatever
-// has an index later is listed here already.
+// has an index later is listed here already. The ids are compared as expressions: by their index SQLite would go through all leaves of the time asked for,
+// not through those behind the last segment.
 func (t *trail) begin(tx *store.Tx, below string) (ok bool, err error) {
 	rows, err := tx.Query(`WITH x AS (SELECT COALESCE(MAX(segment) + 1, 0) AS indexed FROM audit_segments)
 		SELECT indexed, '' AS id FROM x
-		UNION ALL SELECT indexed, source_id FROM x, audit_leaves WHERE first_leaf >= (SELECT indexed FROM x) * $4 AND source_id >= $1 AND source_id < $2
+		UNION ALL SELECT indexed, source_id FROM x, audit_leaves WHERE first_leaf >= (SELECT indexed FROM x) * $4 AND source_id || '' >= $1 AND source_id || '' < $2
 		UNION ALL SELECT indexed, source_id FROM x, audit_pending WHERE source_id >= $1 AND source_id < $2 LIMIT $3`, t.floor, below, maxLoose+1, segmentLeaves)
 	if err != nil {
 		return false, err

@@ -33,6 +33,7 @@ type options struct {
 	grow        string
 	credentials int
 	log         bool
+	events      int
 	journal     string
 	postgres    string
 	output      string
@@ -54,6 +55,7 @@ func main() {
 	flag.StringVar(&o.grow, "grow", defaultGrow, "trains, client keys and accounts of the instances that are compared; empty leaves it out")
 	flag.IntVar(&o.credentials, "credentials", 100_000, "credentials of the largest of them; 0 leaves out how long lists of them take")
 	flag.BoolVar(&o.log, "log", true, "measure the audit log by itself")
+	flag.IntVar(&o.events, "events", 1_000_000, "audit events of the instance whose pages and searches are measured; 0 leaves them out")
 	flag.StringVar(&o.only, "only", "", "part of a measurement's name; others are left out")
 	flag.StringVar(&o.postgres, "postgres", "", "URL of a PostgreSQL database to use; without it one is started")
 	flag.StringVar(&o.output, "output", "", "also write the table to this file, as Markdown")

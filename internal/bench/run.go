@@ -87,6 +87,11 @@ func orchestrate(o options) error {
 				return fmt.Errorf("%s: growth: %w", engine, err)
 			}
 		}
+		if o.events > 0 {
+			if err := dashboard(o, rep, floor[0], engine, dir, bin, "http://"+upAddr); err != nil {
+				return fmt.Errorf("%s: pages: %w", engine, err)
+			}
+		}
 		if o.log {
 			if err := measureLog(o, rep, engine, dir); err != nil {
 				return fmt.Errorf("%s: audit log: %w", engine, err)
@@ -119,10 +124,10 @@ func upstreamAddr(o options) (string, error) {
 }
 
 func argsText(o options) string {
-	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" && o.grow == defaultGrow && o.log {
+	if o.rounds == 5 && o.duration == 2*time.Second && o.only == "" && o.conns == "1,32,256" && o.grow == defaultGrow && o.log && o.events == 1_000_000 {
 		return ""
 	}
-	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s -grow '%s' -log=%v\"", o.rounds, o.duration, o.conns, o.grow, o.log)
+	return fmt.Sprintf(" BENCH_ARGS=\"-rounds %d -duration %v -conns %s -only '%s' -grow '%s' -events %d -log=%v\"", o.rounds, o.duration, o.conns, o.only, o.grow, o.events, o.log)
 }
 
 func measure(o options, rep *report, floor [2]*proxy, engine, dir, bin, upstream string, conns []int) error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,6 +26,9 @@ func (w *Where) Arg(a any) string {
 	w.args = append(w.args, a)
 	return "$" + strconv.Itoa(len(w.args))
 }
+
+// Clone returns the same conditions, to which others are added.
+func (w *Where) Clone() *Where { return &Where{conds: slices.Clone(w.conds), args: slices.Clone(w.args)} }
 
 // SQL returns " WHERE a AND b", or nothing without conditions.
 func (w *Where) SQL() string {

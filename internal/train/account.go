@@ -25,13 +25,13 @@ type account struct {
 	cooling *atomic.Pointer[coolDown]
 	// refreshAt and waitAt are when a fresh access token is fetched in the background, and from when on a request waits for it; zero for never.
 	refreshAt, waitAt time.Time
-	// used is when the account was last lent, in nanoseconds, of those that refresh. All versions share it.
-	used *atomic.Int64
+	// used is when the account was last lent. All versions share it.
+	used *vault.Use
 }
 
-func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *atomic.Int64) *account {
+func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *vault.Use) *account {
 	if cooling == nil {
-		cooling, used = new(atomic.Pointer[coolDown]), new(atomic.Int64)
+		cooling, used = new(atomic.Pointer[coolDown]), vault.NewUse(m.ID)
 	}
 	pack(&m.ID, &m.Name, &m.AccountID)
 	m.Type, m.State = unique.Make(m.Type).Value(), unique.Make(m.State).Value() // there are few of each

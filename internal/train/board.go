@@ -176,7 +176,7 @@ func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) 
 	}
 	last := from.accounts.get(id)
 	var shared *atomic.Pointer[coolDown]
-	var used *atomic.Int64
+	var used *vault.Use
 	if last != nil {
 		shared, used = last.cooling, last.used
 	}

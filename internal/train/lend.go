@@ -104,7 +104,7 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 			l.Done(Outcome{Result: Refused})
 			return nil, err
 		}
-		l.account.lent()
+		r.vault.Used(l.account.used, l.granted)
 		if t.caller.Kind == identity.KindClientKey {
 			r.keys.Touch(t.caller.ID)
 		}

@@ -38,13 +38,6 @@ func (a *account) stale(now time.Time) bool {
 	return a.TokenExpires != nil && !a.TokenExpires.After(now)
 }
 
-// lent notes that the account is in use.
-func (a *account) lent() {
-	if a.Refreshes {
-		a.used.Store(time.Now().UnixNano())
-	}
-}
-
 // freshen sees to the access token of the account that was chosen. again says that the choice must be made anew: there is a fresh token now, or
 // none can be had and the account is passed over. While the token works, that no fresh one can be had is no reason to refuse.
 func (r *Room) freshen(ctx context.Context, t *trip, a *account) (again bool, err error) {
@@ -149,9 +142,9 @@ func (r *Room) ahead() {
 	if r.refresher == nil || r.closed.Load() {
 		return
 	}
-	now, since := r.now(), time.Now().Add(-inUseFor).UnixNano()
+	now, since := r.now(), time.Now().Add(-inUseFor)
 	for a := range r.lines.Load().accounts.all() {
-		if a.refreshAt.IsZero() || now.Before(a.refreshAt) || a.used.Load() < since || a.barred(now) != "" {
+		if a.refreshAt.IsZero() || now.Before(a.refreshAt) || a.used.At().Before(since) || a.barred(now) != "" {
 			continue
 		}
 		_, _ = r.refresher.Fresh(context.Background(), a.id, a.Version, oauth.Ahead)

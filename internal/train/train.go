@@ -80,6 +80,7 @@ func New(cfg Config) (*Room, error) {
 	cfg.Vault.LendTo(r)
 	cfg.DB.Subscribe(r.follow)
 	r.watch()
+	r.done.Go(r.writeUses)
 	return r, nil
 }
 
@@ -101,7 +102,7 @@ func newRoom(cfg Config) (*Room, error) {
 	return r, nil
 }
 
-// Close ends the watchdog, grants nothing more and cuts the leases that are still open; drain them before. It may be called more than once.
+// Close ends the watchdog, writes down what was used, grants nothing more and cuts the leases that are still open; drain them before. It may be called more than once.
 func (r *Room) Close() {
 	r.once.Do(func() {
 		r.closed.Store(true)

@@ -81,6 +81,8 @@ type Credential struct {
 	Facts                facts.Facts
 	CreatedAt, UpdatedAt time.Time
 	LastRotatedAt        *time.Time
+	// LastUsedAt is when it was last lent or revealed, half a minute late where another instance did it; nil: never.
+	LastUsedAt *time.Time
 	// Issued is when the secret fields of this version were stored.
 	Issued    time.Time
 	refreshes bool

@@ -44,6 +44,7 @@ func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Cred
 	if err != nil {
 		return Credential{}, err
 	}
+	r.uses.overlay(&s.Credential)
 	if s.Tampered {
 		r.log.Error("a credential was changed outside Signalbox and is not lent; set its destinations anew", "credential", s.ID, "revision", s.Revision)
 	}
@@ -129,6 +130,9 @@ func (r *Room) page(ctx context.Context, f Filter, after string) (items []Creden
 		}
 		return nil
 	})
+	for i := range items {
+		r.uses.overlay(&items[i])
+	}
 	return items, next, err
 }
 

@@ -53,6 +53,9 @@ func (r *Room) Reveal(ctx context.Context, caller identity.Caller, id, field, re
 		ev := caller.Event(store.CredentialReveal, s.target())
 		ev.Reason = reason
 		ev.Details = store.Details{store.Str("field", field), store.Int("version", s.Version)}
+		if err := revealed(tx, s.ID); err != nil {
+			return err
+		}
 		return tx.Record(ev)
 	})
 	if err != nil {

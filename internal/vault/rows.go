@@ -59,15 +59,17 @@ type row struct {
 	Health         *string     `db:"health"`
 	HealthOf       *int64      `db:"health_of"`
 	Facts          string      `db:"facts"` // read by selectRow alone
+	LastUsedAt     *store.Time `db:"last_used_at"`
 }
 
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
 	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at,
-	v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of`
+	v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
 
-const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id`
+const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id
+	LEFT JOIN credential_uses u ON u.credential_id = c.id`
 
 const rowTables = ` FROM credentials c` + rowJoins
 
@@ -129,7 +131,7 @@ func (w row) decode(now time.Time) (stored, error) {
 		}
 	}
 	c.Facts = decodeFacts(w.Facts)
-	c.CreatedAt, c.UpdatedAt, c.LastRotatedAt = w.CreatedAt.Time(), w.UpdatedAt.Time(), w.LastRotatedAt.Ptr()
+	c.CreatedAt, c.UpdatedAt, c.LastRotatedAt, c.LastUsedAt = w.CreatedAt.Time(), w.UpdatedAt.Time(), w.LastRotatedAt.Ptr(), w.LastUsedAt.Ptr()
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if kind.OAuth {
 		c.Health, c.refreshes = s.healthAt(now), s.refreshes()

@@ -67,6 +67,7 @@ type Room struct {
 	catalog   *catalog
 	bench     chan struct{} // holds a place for each piece of long work under way
 	reminders reminders
+	uses      uses
 }
 
 // New returns the vault on a database and a keyring. It follows the change feed of the database.

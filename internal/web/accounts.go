@@ -143,7 +143,7 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 	reader := s.reader(r)
 	t := ui.Table{
 		ID: "llm-accounts", Caption: "Accounts at LLM providers, which trains lend", Live: "credential train",
-		Columns: []ui.Column{{Label: "Account"}, {Label: "Kind"}, {Label: "State"}, {Label: "Trains"}},
+		Columns: []ui.Column{{Label: "Account"}, {Label: "Kind"}, {Label: "State"}, {Label: "Trains"}, {Label: "Last used"}},
 		Empty:   ui.Empty{Text: "There is no account that you see. An account is what agents use at an LLM provider: an API key or a login.", Command: "signalbox account add"},
 	}
 	if p.Write {
@@ -160,7 +160,7 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 			trains = trainLinks(stand.Trains, 3)
 		}
 		row := ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), trains,
+			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), trains, ui.WhenOr(reader, c.LastUsedAt, "never"),
 		}}
 		if p.Write {
 			row.Cells = append(row.Cells, accountEdit(accountDraft{Form: v.formToken(), ID: c.ID, Of: c.Name, Name: c.Name, BaseURL: c.BaseURL, Tag: c.ETag()}))
@@ -214,7 +214,7 @@ func (s *site) accountsFile(w http.ResponseWriter, r *http.Request, v visitor) {
 	f.Limit = sheetRows
 	s.sendSheet(w, r, v, sheet{
 		name: "accounts",
-		head: []string{"credential_id", "name", "account_id", "provider", "type", "suffix", "status", "health", "state", "why", "cooling_until", "trains", "base_url", "version", "created_at", "updated_at"},
+		head: []string{"credential_id", "name", "account_id", "provider", "type", "suffix", "status", "health", "state", "why", "cooling_until", "trains", "base_url", "last_used_at", "version", "created_at", "updated_at"},
 		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
 			f.Cursor = cursor
 			list, next, err := s.Vault.List(ctx, v.Caller, f)
@@ -225,7 +225,7 @@ func (s *site) accountsFile(w http.ResponseWriter, r *http.Request, v visitor) {
 			for _, c := range list {
 				stand := stands[c.ID]
 				rows = append(rows, []string{c.ID, c.Name, c.AccountID, c.Provider, string(c.Type), c.Suffix, string(c.Status), string(c.Health), string(stand.State), stand.Why,
-					fileTimeOr(stand.CoolingUntil), strings.Join(stand.Trains, " "), c.BaseURL, strconv.FormatInt(c.Version, 10), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
+					fileTimeOr(stand.CoolingUntil), strings.Join(stand.Trains, " "), c.BaseURL, fileTimeOr(c.LastUsedAt), strconv.FormatInt(c.Version, 10), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
 			}
 			return rows, next, err
 		},

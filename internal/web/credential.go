@@ -38,7 +38,7 @@ type credentialPage struct {
 	Open         bool
 	List         ui.Table
 	Lists        []ui.Table
-	Chart        []ui.Point
+	Chart        *refreshChart
 	Reader       ui.Reader
 }
 
@@ -126,7 +126,8 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	long("Description", one.Description)
 	long("Notes", one.Notes.Reveal())
 	p.Facts = append(p.Facts, ui.Fact{Term: "Ends", Value: ui.WhenOr(reader, one.ExpiresAt, "never")}, ui.Fact{Term: "Rotation", Value: ui.Text(rotation(reader, one))},
-		ui.Fact{Term: "Stored", Value: ui.When(reader, one.CreatedAt)}, ui.Fact{Term: "Changed", Value: ui.When(reader, one.UpdatedAt)}, ui.Fact{Term: "Id", Value: ui.Code(one.ID), Wide: true})
+		ui.Fact{Term: "Stored", Value: ui.When(reader, one.CreatedAt)}, ui.Fact{Term: "Changed", Value: ui.When(reader, one.UpdatedAt)},
+		ui.Fact{Term: "Last used", Value: ui.WhenOr(reader, one.LastUsedAt, "never")}, ui.Fact{Term: "Id", Value: ui.Code(one.ID), Wide: true})
 	p.Targets = targetFacts(one)
 	if p.Row.OAuth {
 		if err := s.refreshFacts(r, v, p); err != nil {

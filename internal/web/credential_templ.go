@@ -337,8 +337,8 @@ func credentialView(p *credentialPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					if len(p.Chart) > 0 {
-						templ_7745c5c3_Err = ui.Timeline(p.Reader, "Refreshes of the last 14 days; days with a failure are marked", "calls", p.Chart).Render(ctx, templ_7745c5c3_Buffer)
+					if p.Chart != nil {
+						templ_7745c5c3_Err = refreshTimeline(p.Chart).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}

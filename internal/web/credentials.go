@@ -208,7 +208,7 @@ func (p *credentialsPage) filters(query url.Values) {
 func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.Table {
 	t := ui.Table{
 		ID: "credentials", Caption: "Credentials, the oldest first", Live: "credential",
-		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Ends"}, {Label: "Secret changed"}},
+		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Ends"}, {Label: "Secret changed"}, {Label: "Last used"}},
 		Empty:   ui.Empty{Text: "There is no credential yet that you may see. A credential is one secret, sealed, with what is known of it.", Command: "signalbox credential add"},
 	}
 	if write {
@@ -220,7 +220,7 @@ func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.T
 			changed = *c.LastRotatedAt
 		}
 		t.Rows = append(t.Rows, ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, credentialPath(c.ID)), kindOf(c), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), standView(c), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed),
+			ui.Link(c.Name, credentialPath(c.ID)), kindOf(c), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), standView(c), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed), ui.WhenOr(reader, c.LastUsedAt, "never"),
 		}})
 	}
 	return t
@@ -276,13 +276,13 @@ func (s *site) credentialsFile(w http.ResponseWriter, r *http.Request, v visitor
 	f.Limit = sheetRows
 	s.sendSheet(w, r, v, sheet{
 		name: "credentials",
-		head: []string{"id", "name", "type", "provider", "account_id", "status", "health", "owner", "client_id", "service_id", "infrastructure_id", "tags", "expires_at", "last_rotated_at", "created_at", "updated_at"},
+		head: []string{"id", "name", "type", "provider", "account_id", "status", "health", "owner", "client_id", "service_id", "infrastructure_id", "tags", "expires_at", "last_rotated_at", "last_used_at", "created_at", "updated_at"},
 		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
 			f.Cursor = cursor
 			list, next, err := s.Vault.List(ctx, v.Caller, f)
 			for _, c := range list {
 				rows = append(rows, []string{c.ID, c.Name, string(c.Type), c.Provider, c.AccountID, string(c.Status), string(c.Health), c.Owner, c.ClientID, c.ServiceID, c.InfrastructureID,
-					strings.Join(c.Tags, " "), fileTimeOr(c.ExpiresAt), fileTimeOr(c.LastRotatedAt), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
+					strings.Join(c.Tags, " "), fileTimeOr(c.ExpiresAt), fileTimeOr(c.LastRotatedAt), fileTimeOr(c.LastUsedAt), fileTime(c.CreatedAt), fileTime(c.UpdatedAt)})
 			}
 			return rows, next, err
 		},

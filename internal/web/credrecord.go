@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/a-h/templ"
 
@@ -14,9 +13,6 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
-
-// timelineDays is how far back the refreshes of a credential are drawn.
-const timelineDays = 14
 
 // recorded searches the audit log for what was done to a credential, and records that it was read, as the API does.
 func (s *site) recorded(ctx context.Context, v visitor, id string, q audit.Query) (audit.Page, error) {
@@ -106,36 +102,12 @@ func (s *site) refreshFacts(r *http.Request, v visitor, p *credentialPage) error
 	if !v.may(identity.AuditRead) {
 		return nil
 	}
-	now := p.Reader.Now.UTC()
-	page, err := s.recorded(r.Context(), v, p.One.ID, audit.Query{Action: store.OAuthRefresh, From: now.Add(-timelineDays * 24 * time.Hour), Limit: 1000})
+	page, err := s.recorded(r.Context(), v, p.One.ID, audit.Query{Action: store.OAuthRefresh, From: refreshBegin(p.Reader), Limit: 1000})
 	if err != nil {
 		return err
 	}
-	p.Chart = refreshPoints(now, page.Events)
+	p.Chart = refreshChartOf(p.Reader, refreshCalls(page.Events))
 	return nil
-}
-
-// refreshPoints counts the calls of each day by their outcomes.
-func refreshPoints(now time.Time, events []store.Event) []ui.Point {
-	points := make([]ui.Point, timelineDays)
-	index := map[string]int{}
-	for i := range points {
-		date := now.Add(-time.Duration(timelineDays-1-i) * 24 * time.Hour).Format(time.DateOnly)
-		points[i] = ui.Point{Label: date, Tone: ui.Good}
-		index[date] = i
-	}
-	for _, e := range refreshCalls(events) {
-		i, known := index[e.At.UTC().Format(time.DateOnly)]
-		if !known {
-			continue
-		}
-		points[i].Value++
-		if e.Outcome != store.OutcomeOK {
-			points[i].Tone = ui.Bad
-			points[i].Label = e.At.UTC().Format(time.DateOnly) + " (with failures)"
-		}
-	}
-	return points
 }
 
 func (p *credentialPage) refreshActs() (acts []templ.Component) {

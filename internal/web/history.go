@@ -30,6 +30,7 @@ type historyPage struct {
 	Reader                        ui.Reader
 	Back, BackLabel, Lead, Limits string
 	Charts                        []historyChart
+	Refreshes                     *refreshChart
 	Table                         ui.Table
 	Empty                         ui.Empty
 }
@@ -37,7 +38,6 @@ type historyPage struct {
 // historyChart is one chart, with a sentence.
 type historyChart struct {
 	Label, Text, Title, Unit string
-	Bars                     bool
 	Points                   []ui.Point
 }
 
@@ -158,6 +158,42 @@ func refreshCalls(events []store.Event) (calls []store.Event) {
 // refreshDays is how many days the timeline of refreshes has.
 const refreshDays = 14
 
+// refreshChart is what the calls of a token endpoint came to, by the day: the page of a credential and that of its refreshes draw the same.
+type refreshChart struct {
+	Reader          ui.Reader
+	Points          []ui.Point
+	Brought, Failed int
+}
+
+// refreshBegin is the first day of the timeline.
+func refreshBegin(reader ui.Reader) time.Time {
+	return reader.Now.UTC().Truncate(day).Add(-(refreshDays - 1) * day)
+}
+
+// refreshChartOf counts calls by the day (UTC); a day with a failure is marked.
+func refreshChartOf(reader ui.Reader, calls []store.Event) *refreshChart {
+	c, begin := &refreshChart{Reader: reader, Points: make([]ui.Point, refreshDays)}, refreshBegin(reader)
+	for i := range c.Points {
+		c.Points[i] = ui.Point{Label: begin.Add(time.Duration(i) * day).Format(time.DateOnly), Tone: ui.Good}
+	}
+	for _, e := range calls {
+		i := int(e.At.Sub(begin) / day)
+		if e.At.Before(begin) || i >= refreshDays {
+			continue
+		}
+		c.Points[i].Value++
+		if e.Outcome == store.OutcomeOK {
+			c.Brought++
+			continue
+		}
+		if c.Failed++; c.Points[i].Tone == ui.Good {
+			c.Points[i].Tone = ui.Bad
+			c.Points[i].Label += " (with failures)"
+		}
+	}
+	return c
+}
+
 // refreshes shows the refreshes of a connection, by the day, and the last of them.
 func (s *site) refreshes(w http.ResponseWriter, r *http.Request, v visitor) {
 	c, err := s.connectionOf(r, v, r.URL.Query().Get("credential"))
@@ -166,7 +202,7 @@ func (s *site) refreshes(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	reader := s.reader(r)
-	begin := reader.Now.UTC().Truncate(day).Add(-(refreshDays - 1) * day)
+	begin := refreshBegin(reader)
 	events, from, err := s.records(r, v, audit.Query{Action: store.OAuthRefresh, Target: c.ID, From: begin})
 	if err != nil {
 		s.refused(w, r, v, err)
@@ -176,27 +212,7 @@ func (s *site) refreshes(w http.ResponseWriter, r *http.Request, v visitor) {
 	p := &historyPage{Frame: s.frame(r, v, "Refreshes of "+c.Name), Reader: reader, Back: connectionPath(c.ID), BackLabel: c.Name, Lead: "The calls that refreshed its access token, in the last " + strconv.Itoa(refreshDays) + " days (UTC).",
 		Limits: limitText(reader, events, from, begin), Empty: ui.Empty{Text: "It was not refreshed in these days."}}
 	if len(events) > 0 {
-		ok, failed := make([]ui.Point, refreshDays), make([]ui.Point, refreshDays)
-		for i := range ok {
-			label := begin.Add(time.Duration(i) * day).Format("2006-01-02")
-			ok[i], failed[i] = ui.Point{Label: label, Tone: ui.Good}, ui.Point{Label: label, Tone: ui.Bad}
-		}
-		good := 0
-		for _, e := range events {
-			i := int(e.At.Sub(begin) / day)
-			switch {
-			case i < 0 || i >= refreshDays:
-			case e.Outcome == store.OutcomeOK:
-				ok[i].Value++
-				good++
-			default:
-				failed[i].Value++
-			}
-		}
-		p.Charts = []historyChart{
-			{Label: "New tokens", Text: "Brought a token: " + reader.Number(int64(good)) + ".", Title: "New tokens by the day", Unit: "Refreshes", Bars: true, Points: ok},
-			{Label: "Failures", Text: "Brought none: " + reader.Number(int64(len(events)-good)) + ".", Title: "Failures by the day", Unit: "Refreshes", Bars: true, Points: failed},
-		}
+		p.Refreshes = refreshChartOf(reader, events)
 	}
 	p.Table = ui.Table{ID: "refreshes", Caption: "The last of them", Columns: []ui.Column{{Label: "When"}, {Label: "Outcome"}, {Label: "Why"}, {Label: "By"}}}
 	for _, e := range events[:min(len(events), pageSize)] {

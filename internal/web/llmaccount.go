@@ -86,7 +86,7 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 	p.Facts = []ui.Fact{
 		{Term: "State", Value: accountState(reader, c, stand, linked)}, {Term: "Account id", Value: ui.Code(c.AccountID)}, {Term: "Used at", Value: ui.Text(base), Wide: c.BaseURL != ""},
 		{Term: "Secret", Value: ui.Text("version " + reader.Number(c.Version))}, {Term: "Ends", Value: ui.WhenOr(reader, c.ExpiresAt, "never")},
-		{Term: "Added", Value: ui.When(reader, c.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, c.UpdatedAt)}, {Term: "Id", Value: ui.Code(c.ID), Wide: true},
+		{Term: "Added", Value: ui.When(reader, c.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, c.UpdatedAt)}, {Term: "Last used", Value: ui.WhenOr(reader, c.LastUsedAt, "never")}, {Term: "Id", Value: ui.Code(c.ID), Wide: true},
 	}
 	if c.Suffix != "" {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Ends with", Value: ui.Code("…" + c.Suffix)})
