@@ -28,7 +28,9 @@ func (w *Where) Arg(a any) string {
 }
 
 // Clone returns the same conditions, to which others are added.
-func (w *Where) Clone() *Where { return &Where{conds: slices.Clone(w.conds), args: slices.Clone(w.args)} }
+func (w *Where) Clone() *Where {
+	return &Where{conds: slices.Clone(w.conds), args: slices.Clone(w.args)}
+}
 
 // SQL returns " WHERE a AND b", or nothing without conditions.
 func (w *Where) SQL() string {
