@@ -16,6 +16,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
@@ -63,6 +64,7 @@ func everyType() []vault.Draft {
 // TestArchiveRoundTrip: what an archive holds comes back as it was, on another installation: every type with its metadata, notes, state and present secret.
 func TestArchiveRoundTrip(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
+		storetest.Homes(t, y.db, "c", "s", "i")
 		for _, d := range everyType() {
 			c, err := y.vault.Create(t.Context(), y.admin, d)
 			require.NoError(t, err)
@@ -83,6 +85,7 @@ func TestArchiveRoundTrip(t *testing.T) {
 		require.Equal(t, len(vault.Types()), reveals, "each is on record")
 
 		other := newYard(t, y.db.Engine())
+		storetest.Homes(t, other.db, "c", "s", "i")
 		in := with("vault.age", string(archive))
 		in.Passphrase = secret.FromString("another passphrase here")
 		require.Contains(t, why(other.refused(other.admin, in)), "does not open")
@@ -107,9 +110,29 @@ func TestArchiveRoundTrip(t *testing.T) {
 	})
 }
 
+// TestArchiveOfAnotherServer: what a credential belonged to there is left out where there is no such thing, which the report says, and all else is stored.
+func TestArchiveOfAnotherServer(t *testing.T) {
+	each(t, func(t *testing.T, y *yard) {
+		storetest.Homes(t, y.db, "c", "s", "i")
+		_, err := y.vault.Create(t.Context(), y.admin, everyType()[0])
+		require.NoError(t, err)
+		archive := y.export(y.admin, ExportRequest{Passphrase: secret.FromString(passphrase), Reason: "move"})
+		other := newYard(t, y.db.Engine())
+		storetest.Homes(t, other.db, "", "s", "")
+		in := with("vault.age", string(archive))
+		in.Passphrase = secret.FromString(passphrase)
+		r := other.run(other.admin, in)
+		require.Equal(t, 1, r.Created, r.Rows)
+		require.Equal(t, "without its client and infrastructure, which is not here", r.Rows[0].Reason)
+		got := other.named(everyType()[0].Name)
+		require.Equal(t, [3]string{"", "s", ""}, [3]string{got.ClientID, got.ServiceID, got.InfrastructureID})
+	})
+}
+
 // TestArchiveForRecipients: age itself opens it, and so do we with the identity, armoured or not.
 func TestArchiveForRecipients(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
+		storetest.Homes(t, y.db, "c", "s", "i")
 		_, err := y.vault.Create(t.Context(), y.admin, everyType()[0])
 		require.NoError(t, err)
 		classic, err := age.GenerateX25519Identity()
@@ -143,6 +166,7 @@ func TestArchiveForRecipients(t *testing.T) {
 // TestArchiveThatIsNotWhole: one that was cut at any place, or changed in any byte, is refused and nothing of it is stored.
 func TestArchiveThatIsNotWhole(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
+		storetest.Homes(t, y.db, "c", "s", "i")
 		for _, d := range everyType()[:2] {
 			_, err := y.vault.Create(t.Context(), y.admin, d)
 			require.NoError(t, err)
@@ -183,6 +207,7 @@ func TestArchiveThatIsNotWhole(t *testing.T) {
 // TestExportAsksBeforeEachPage: who lost the right gets no further page, and the record says how far it came.
 func TestExportAsksBeforeEachPage(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
+		storetest.Homes(t, y.db, "c", "s", "i")
 		_, err := y.Import(t.Context(), y.admin, with("p.csv", manyRows(150)))
 		require.NoError(t, err)
 		req := ExportRequest{Passphrase: secret.FromString(passphrase), Reason: "r"}
@@ -225,6 +250,7 @@ func TestExportAsksBeforeEachPage(t *testing.T) {
 // TestExportLeavesOutWhatWasChanged: a credential that was changed outside Signalbox is left out, on record, and the others are there.
 func TestExportLeavesOutWhatWasChanged(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
+		storetest.Homes(t, y.db, "c", "s", "i")
 		for _, d := range everyType()[:3] {
 			_, err := y.vault.Create(t.Context(), y.admin, d)
 			require.NoError(t, err)
