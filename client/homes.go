@@ -118,17 +118,32 @@ type InfrastructurePage struct {
 	NextCursor     string           `json:"next_cursor,omitempty"`
 }
 
-// HomeFilter selects services or infrastructure. Zero fields do not select.
-type HomeFilter struct {
+// ServiceFilter selects services. Zero fields do not select.
+type ServiceFilter struct {
 	ClientID string // of this client
-	Kind     string // infrastructure of this kind
 	Q        string // words that must occur in the text
 	Limit    int    // 0 means 100; at most 1000
 	Cursor   string
 	Skip     int
 }
 
-func (f HomeFilter) query() url.Values {
+func (f ServiceFilter) query() url.Values {
+	q := ListFilter{Q: f.Q, Limit: f.Limit, Cursor: f.Cursor, Skip: f.Skip}.query()
+	setText(q, "client_id", f.ClientID)
+	return q
+}
+
+// InfrastructureFilter selects infrastructure. Zero fields do not select.
+type InfrastructureFilter struct {
+	ClientID string // of this client
+	Kind     string // host, network or device
+	Q        string // words that must occur in the text
+	Limit    int    // 0 means 100; at most 1000
+	Cursor   string
+	Skip     int
+}
+
+func (f InfrastructureFilter) query() url.Values {
 	q := ListFilter{Q: f.Q, Limit: f.Limit, Cursor: f.Cursor, Skip: f.Skip}.query()
 	setText(q, "client_id", f.ClientID)
 	setText(q, "kind", f.Kind)
@@ -192,7 +207,7 @@ func (c *Client) GetService(ctx context.Context, id string) (Service, error) {
 }
 
 // ListServices returns one page of services, the oldest first.
-func (c *Client) ListServices(ctx context.Context, f HomeFilter) (ServicePage, error) {
+func (c *Client) ListServices(ctx context.Context, f ServiceFilter) (ServicePage, error) {
 	var out ServicePage
 	_, err := c.do(ctx, call{method: http.MethodGet, path: path("services"), query: f.query()}, &out)
 	return out, err
@@ -229,7 +244,7 @@ func (c *Client) GetInfrastructure(ctx context.Context, id string) (Infrastructu
 }
 
 // ListInfrastructure returns one page of infrastructure, the oldest first.
-func (c *Client) ListInfrastructure(ctx context.Context, f HomeFilter) (InfrastructurePage, error) {
+func (c *Client) ListInfrastructure(ctx context.Context, f InfrastructureFilter) (InfrastructurePage, error) {
 	var out InfrastructurePage
 	_, err := c.do(ctx, call{method: http.MethodGet, path: path("infrastructure"), query: f.query()}, &out)
 	return out, err

@@ -203,7 +203,7 @@ func scopeNames() (out []cobra.Completion) {
 // homeNames suggests the clients, services or infrastructure there are.
 func homeNames(k homes) suggest {
 	return func(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
-		items, _, err := k.list(ctx, c, client.HomeFilter{Limit: 1000})
+		items, _, err := k.list(ctx, c, client.InfrastructureFilter{Limit: 1000})
 		if err != nil {
 			return nil
 		}

@@ -32,7 +32,7 @@ type homes struct {
 	owned                    bool // it may belong to a client
 	create                   func(context.Context, *client.Client, string, map[string]*string) (home, error)
 	get                      func(context.Context, *client.Client, string) (home, error)
-	list                     func(context.Context, *client.Client, client.HomeFilter) ([]home, string, error)
+	list                     func(context.Context, *client.Client, client.InfrastructureFilter) ([]home, string, error)
 	edit                     func(context.Context, *client.Client, string, map[string]*string) (home, error)
 	remove                   func(context.Context, *client.Client, string) error
 	key                      string // of the list in --json
@@ -67,7 +67,7 @@ func clientHomes() homes {
 		get: func(ctx context.Context, c *client.Client, id string) (home, error) {
 			return result(c.GetCustomer(ctx, id))
 		},
-		list: func(ctx context.Context, c *client.Client, f client.HomeFilter) ([]home, string, error) {
+		list: func(ctx context.Context, c *client.Client, f client.InfrastructureFilter) ([]home, string, error) {
 			page, err := c.ListCustomers(ctx, client.ListFilter{Q: f.Q, Limit: f.Limit, Cursor: f.Cursor})
 			return mapped(page.Clients, one), page.NextCursor, err
 		},
@@ -92,8 +92,8 @@ func serviceHomes() homes {
 		get: func(ctx context.Context, c *client.Client, id string) (home, error) {
 			return result(c.GetService(ctx, id))
 		},
-		list: func(ctx context.Context, c *client.Client, f client.HomeFilter) ([]home, string, error) {
-			page, err := c.ListServices(ctx, f)
+		list: func(ctx context.Context, c *client.Client, f client.InfrastructureFilter) ([]home, string, error) {
+			page, err := c.ListServices(ctx, client.ServiceFilter{ClientID: f.ClientID, Q: f.Q, Limit: f.Limit, Cursor: f.Cursor, Skip: f.Skip})
 			return mapped(page.Services, one), page.NextCursor, err
 		},
 		edit: func(ctx context.Context, c *client.Client, id string, v map[string]*string) (home, error) {
@@ -117,7 +117,7 @@ func infrastructureHomes() homes {
 		get: func(ctx context.Context, c *client.Client, id string) (home, error) {
 			return result(c.GetInfrastructure(ctx, id))
 		},
-		list: func(ctx context.Context, c *client.Client, f client.HomeFilter) ([]home, string, error) {
+		list: func(ctx context.Context, c *client.Client, f client.InfrastructureFilter) ([]home, string, error) {
 			page, err := c.ListInfrastructure(ctx, f)
 			return mapped(page.Infrastructure, one), page.NextCursor, err
 		},
@@ -138,7 +138,7 @@ func (k homes) find(ctx context.Context, c *client.Client, ref string) (home, er
 		return found, err
 	}
 	like, err := everything(func(cursor string) ([]home, string, error) {
-		return k.list(ctx, c, client.HomeFilter{Q: ref, Limit: 1000, Cursor: cursor})
+		return k.list(ctx, c, client.InfrastructureFilter{Q: ref, Limit: 1000, Cursor: cursor})
 	})
 	if err != nil {
 		return home{}, err
@@ -252,7 +252,7 @@ func article(thing string) string {
 }
 
 func (s *shell) homeList(k homes) *cobra.Command {
-	var f client.HomeFilter
+	var f client.InfrastructureFilter
 	var all bool
 	cmd := s.remote("list", "List "+k.key, words(), func(cmd *cobra.Command, _ []string) error {
 		c, _, err := s.client(cmd)

@@ -38,7 +38,7 @@ type probeBody struct {
 func (s *service) addProbe() {
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/test", id: "test-credential", summary: "Try a credential where it is used", tag: "credentials",
 		description: "Within ten seconds, and only at the hosts that it is bound to. What the server says is told as an outcome; that it refuses is a success of this operation. The try is recorded before anything leaves, and what became of it after.",
-		access:      string(identity.CredentialUse), makesNothing: true, again: s.again(identity.CredentialUse, "test")}, s.testCredential)
+		access:      string(identity.CredentialUse), makesNothing: true, keyless: true, again: s.again(identity.CredentialUse, "test")}, s.testCredential)
 }
 
 func (s *service) testCredential(ctx context.Context, caller identity.Caller, in *struct {

@@ -115,7 +115,7 @@ func (r *Room) ListHomes(ctx context.Context, caller identity.Caller, kind HomeK
 		}
 		if len(rows) > f.Limit {
 			rows = rows[:f.Limit]
-			next = encodeCursor(rows[len(rows)-1].ID)
+			next = encodeCursor(homeCursor + rows[len(rows)-1].ID)
 		}
 		for _, one := range rows {
 			items = append(items, one.home(kind))

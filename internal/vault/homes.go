@@ -200,21 +200,29 @@ func (f HomeFilter) check(r homeRow) (after string, err error) {
 	}
 	if f.Cursor != "" {
 		b, err := base64.RawURLEncoding.DecodeString(f.Cursor)
-		after = string(b)
-		// An id may be any text that a credential named before there were homes.
-		if err != nil || after == "" || textProblem(after, 100, false) != "" || encodeCursor(after) != f.Cursor {
+		// An id may be any text that a credential named before there were homes, so that a mark before it says that it is a cursor.
+		marked := false
+		after, marked = strings.CutPrefix(string(b), homeCursor)
+		if err != nil || !marked || after == "" || textProblem(after, 100, false) != "" || encodeCursor(homeCursor+after) != f.Cursor {
 			p.add("/cursor", "is not a cursor of this list")
 		}
 	}
 	if len(p.fields) == 0 {
 		return after, nil
 	}
-	out := fault.New(fault.Unprocessable, "validation_failed", "The list cannot be made like this. Correct the filters that are named and try again; begin without a cursor if it is that.")
+	detail := "The list cannot be made like this. Correct the filters that are named and try again; begin without a cursor if it is that."
+	if len(p.fields) == 1 && p.fields[0].Pointer == "/cursor" {
+		detail = "The cursor is not one that this list returned. Begin the list again without a cursor."
+	}
+	out := fault.New(fault.Unprocessable, "validation_failed", detail)
 	for _, field := range p.fields {
 		_ = out.With(field.Pointer, field.Message)
 	}
 	return "", out
 }
+
+// homeCursor begins what a cursor of a list of homes says.
+const homeCursor = "after "
 
 // homeErr is err for what is stored of a home.
 func (p *problems) homeErr(r homeRow) error {
