@@ -60,11 +60,15 @@ func TestMaterialIsWhatALeaseNeeds(t *testing.T) {
 		require.Len(t, f.events(t), before, "the lender records, not the vault")
 
 		for state, why := range map[vault.Status]string{vault.Disabled: "disabled", vault.Compromised: "compromised"} {
-			_, err := f.Update(t.Context(), admin, key.ID, vault.Patch{State: vault.To(state)}, "")
+			now, err := f.Get(t.Context(), admin, key.ID)
+			require.NoError(t, err)
+			_, err = f.Update(t.Context(), admin, key.ID, vault.Patch{State: vault.To(state)}, now.ETag())
 			require.NoError(t, err)
 			require.Contains(t, f.materials(t, key.ID)[key.ID].Usable(today), why)
 		}
-		_, err := f.Update(t.Context(), admin, key.ID, vault.Patch{State: vault.To(vault.Active), ExpiresAt: vault.To(&expires)}, "")
+		now, err := f.Get(t.Context(), admin, key.ID)
+		require.NoError(t, err)
+		_, err = f.Update(t.Context(), admin, key.ID, vault.Patch{State: vault.To(vault.Active), ExpiresAt: vault.To(&expires)}, now.ETag())
 		require.NoError(t, err)
 		require.Empty(t, f.materials(t, key.ID)[key.ID].Usable(today))
 		require.Contains(t, f.materials(t, key.ID)[key.ID].Usable(expires), "expired")

@@ -137,7 +137,9 @@ func TestMissedStepsAndNewDates(t *testing.T) {
 		second := first.AddDate(0, 0, 10)
 		edit := func(p vault.Patch) {
 			t.Helper()
-			_, err := f.Update(t.Context(), admin, c.ID, p, "")
+			now, err := f.Get(t.Context(), admin, c.ID)
+			require.NoError(t, err)
+			_, err = f.Update(t.Context(), admin, c.ID, p, now.ETag())
 			require.NoError(t, err)
 		}
 		edit(vault.Patch{ExpiresAt: vault.To(&second)})
