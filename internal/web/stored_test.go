@@ -132,7 +132,7 @@ func mended(n int) map[string]string {
 		"oauth/token_endpoint": web, "oauth/resource": web, "oauth/scopes": "read", "oauth/client_id": "client", "issuer": web, "jwks_url": web, "authorize_url": web, "token_urls": web, "device_url": web, "redirect_url": web,
 		"grantee": "mia@example.com", "user_id": "mia@example.com", "allowed_domains": "example.com", "link_domains": "", "roles": "", "subjects": "", "audience": "signalbox", "scopes": "read", "resource": "",
 		"host": "mail.example.com", "from": "box@example.com", "to": "you@example.com", "username": "box", "field": "pin", "name": word, "client_id": "client", "provider": "anthropic", "acr_values": "",
-		"email_claim": "", "verified_claim": "", "name_claim": "", "groups_claim": "", "subject_claim": "", "terms_url": web, "revoke_url": web, "userinfo_url": web, "plugin_name": "plugin",
+		"email_claim": "", "verified_claim": "", "name_claim": "", "groups_claim": "", "subject_claim": "", "terms_url": web, "revoke_url": web, "userinfo_url": web, "plugin_name": "plugin", "service_id": "", "infrastructure_id": "", // which there must be
 		"/connections/providers issuer": "", "/connections/providers/work/settings issuer": "", // one that is given is asked at once
 	}
 }
