@@ -138,10 +138,10 @@ func (e *export) serve(w *reply, req *http.Request, first audit.Page) {
 		w.broken = true
 		outcome, reason = store.OutcomeFailed, "broken_off"
 		switch {
+		case fault.KindOf(err) == fault.Unauthenticated, fault.KindOf(err) == fault.Forbidden:
+			reason = "revoked" // first, because net/http ends the context of a request whose answer was broken off, too
 		case req.Context().Err() != nil:
 			reason = "client_gone"
-		case fault.KindOf(err) == fault.Unauthenticated, fault.KindOf(err) == fault.Forbidden:
-			reason = "revoked"
 		}
 		e.Log.LogAttrs(req.Context(), slog.LevelWarn, "an export of the audit broke off", slog.String("request_id", e.caller.RequestID), slog.String("reason", reason),
 			slog.String("code", fault.Of(err).Code))

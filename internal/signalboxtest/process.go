@@ -3,11 +3,13 @@ package signalboxtest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -188,6 +190,18 @@ func (p *Process) Kill(t testing.TB) { t.Helper(); p.signal(syscall.SIGKILL) }
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(s))
+	if s != syscall.SIGSTOP {
+		return
+	}
+	// One of its threads takes the signal when it is its turn; until then the others go on.
+	require.Eventually(t, func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid()))
+		return err == nil && len(tasks) > 0 && !slices.ContainsFunc(tasks, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			_, state, found := bytes.Cut(stat, []byte(") "))
+			return err == nil && (!found || state[0] != 'T')
+		})
+	}, time.Minute, time.Millisecond, "it does not stop")
 }
 
 // Wait waits for the process to end by itself and returns its error.
