@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"signalbox.dev/signalbox/internal/outbound"
 )
@@ -47,6 +48,8 @@ func (c *Client) ask(ctx context.Context, p Provider, addresses []string, r *req
 	answer = unusable()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	// Whoever sends a token must have time for the answer: without it nobody knows whether the token is spent.
+	enough := time.Now().Add(c.cfg.Timeout * 3 / 4)
 	sent := false
 	for _, address := range addresses {
 		got := c.once(ctx, r, address)
@@ -54,7 +57,7 @@ func (c *Client) ask(ctx context.Context, p Provider, addresses []string, r *req
 		answer, body = c.judge(p, got)
 		answer.Sent = sent
 		next := got.status == http.StatusNotFound || got.status == 0 && !got.sent
-		if !next || ctx.Err() != nil {
+		if !next || ctx.Err() != nil || time.Now().After(enough) {
 			break
 		}
 	}
