@@ -432,6 +432,10 @@ func readQuery(op *huma.Operation, raw string) (url.Values, error) {
 	return query, nil
 }
 
+// takenWithin is how long an operation and its answer may take at least, from when its body is there; one whose body may take longer may take as
+// long again.
+const takenWithin = 2 * time.Minute
+
 // readBody reads a JSON body of at most limit bytes, which must arrive in time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, patience time.Duration) ([]byte, error) {
 	if r.ContentLength == 0 {
@@ -448,7 +452,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, patience time
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Now().Add(patience)) // not every writer has a connection
 	// Left in force, the deadline would cancel the request while the operation works: the server reads ahead.
-	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
+	defer func() {
+		_ = conn.SetReadDeadline(time.Time{})
+		_ = conn.SetWriteDeadline(time.Now().Add(max(patience, takenWithin))) // the time of the answer begins when the body is there
+	}()
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	switch {
 	case err != nil:
