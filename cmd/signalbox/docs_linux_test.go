@@ -40,6 +40,7 @@ func docPages() map[string]int {
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
 		"operations/reverse-proxy.md":  1, // needs another address than loopback
 		"operations/backup.md":         2, // sqlite3, pg_dump
+		"operations/keys.md":           1, // records that do not open
 		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program
 		"operations/notifications.md":  1, // Slack and a mail server of yours

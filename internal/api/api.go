@@ -53,6 +53,7 @@ type Config struct {
 	Audit    *audit.Log
 	Notify   *notify.Room
 	Probe    *probe.Room
+	Rekeyer  *keyring.Rekeyer
 	Log      *slog.Logger
 	// Version of this build, for GET /api/version.
 	Version string
@@ -159,6 +160,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addProviders()
 	s.addOAuth()
 	s.addTransfer()
+	s.addKeyring()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

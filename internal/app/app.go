@@ -54,6 +54,7 @@ type App struct {
 	owned     *os.File // the lock of a data directory beside PostgreSQL
 	db        *store.DB
 	ring      *keyring.Ring
+	rekeyer   *keyring.Rekeyer
 	identity  *identity.Room
 	breached  *identity.Breached
 	audit     *audit.Log
@@ -159,6 +160,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
 	a.reminders.Start(ctx)
+	a.rekeyer.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
@@ -219,12 +221,15 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: a.db, Ring: a.ring, Places: a.sealed(), Instance: a.instance, Log: a.log, Files: a.oauth.SealFiles}); err != nil {
+		return err
+	}
 	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
 	if err != nil {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -274,6 +279,9 @@ func (a *App) Close() error {
 		}
 		if a.oauth != nil {
 			a.oauth.Close()
+		}
+		if a.rekeyer != nil {
+			a.rekeyer.Close()
 		}
 		if a.reminders != nil {
 			a.reminders.Close()

@@ -200,6 +200,8 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		lastPass = float64(last.Unix())
 	}
 	put(remindersLast, lastPass)
+	put(rekeyRemaining, float64(a.rekeyer.Left()))
+	put(dataKeySeals, float64(a.ring.Seals()))
 	for kind, n := range a.identity.Failures() {
 		put(authFailures, float64(n), kind)
 	}

@@ -64,6 +64,8 @@ const (
 	notifyOldest
 	remindersTold
 	remindersLast
+	rekeyRemaining
+	dataKeySeals
 	apiRequests
 	apiDuration
 	authFailures
@@ -156,6 +158,10 @@ var metricTable = [metricCount]Metric{
 		Help: "Reminders that this instance has stored, of an expiry or a rotation, by their step: days before the date, 0 on the day, -1 overdue."},
 	remindersLast: {Name: "signalbox_credential_reminders_last_timestamp_seconds", Type: gauge, Unit: "seconds",
 		Help: "When this instance last went through all credentials for reminders, as Unix time; 0 before that."},
+	rekeyRemaining: {Name: "signalbox_rekey_remaining", Type: gauge, Unit: "values",
+		Help: "Sealed values that are still under the old data key while it is being changed, as of the last look of this instance; 0 when no change is under way."},
+	dataKeySeals: {Name: "signalbox_data_key_seals", Type: gauge, Unit: "seals",
+		Help: "How often the active data key has sealed, all instances together as far as this one knows. It refuses shortly before 4294967296 (2^32)."},
 	apiRequests: {Name: "signalbox_api_requests_total", Type: counter, Unit: "requests", Labels: []string{"method", "route", "class"},
 		Help: "Requests under /api, by the operation's method and path pattern (unmatched when there was none) and by the class of the status."},
 	apiDuration: {Name: "signalbox_api_request_duration_seconds", Type: histogram, Unit: "seconds", Labels: []string{"method", "route"}, buckets: quickBuckets,

@@ -50,6 +50,8 @@ const (
 	NotifyWrite      Permission = "notifications:write"
 	ProviderRead     Permission = "oauth_providers:read"
 	ProviderWrite    Permission = "oauth_providers:write"
+	KeyringRead      Permission = "keyring:read"
+	KeyringWrite     Permission = "keyring:write"
 )
 
 // Reach says how far a permission goes.
@@ -123,6 +125,8 @@ var (
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
 		{ProviderRead, "list the OAuth providers at which one can log in", everyone, nil, true},
 		{ProviderWrite, "add, change, switch on and delete OAuth providers", []Role{Administrator}, nil, false},
+		{KeyringRead, "see how a change of the data key goes", []Role{Administrator, Auditor}, nil, false},
+		{KeyringWrite, "change the data key", []Role{Administrator}, nil, false},
 	}
 )
 

@@ -7,6 +7,8 @@ type Action string
 const (
 	AdminInit          Action = "admin.init"
 	AdminKeyring       Action = "admin.keyring"
+	AdminRekey         Action = "admin.rekey"
+	AdminRekeyed       Action = "admin.rekeyed"
 	AdminStart         Action = "admin.start"
 	AdminStop          Action = "admin.stop"
 	AuditSigner        Action = "audit.signer"
@@ -134,6 +136,8 @@ func Actions() []ActionRow { return actionRows[:] }
 var actionRows = [...]ActionRow{
 	{AdminInit, "the database was initialised from the command line"},
 	{AdminKeyring, "a keyring or a data key was made"},
+	{AdminRekey, "a change of the data key was begun, or what does not open was given up; the event names the new key"},
+	{AdminRekeyed, "a change of the data key ended: everything is sealed under the new key, and the old one was destroyed; the event counts what was moved"},
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
 	{AuditSigner, "the key that signs checkpoints was made"},
