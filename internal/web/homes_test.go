@@ -59,6 +59,7 @@ func TestClientsInABrowser(t *testing.T) {
 		b.open("/services/" + service)
 		b.click(`#of-credentials a[href^="/credentials/~new"]`)
 		b.click(`.kinds a[href*="api_key"]`)
+		b.until(`document.querySelector("#service_id")`)
 		require.Equal(b, client+" "+service, b.js(`document.querySelector("#client_id").value + " " + document.querySelector("#service_id").value`))
 		b.inspect("credential-new")
 		b.submitIn(`form[action="/credentials"]`, "name", "Shop key", "secrets/api_key", "planted-shop-key-0123456789")
