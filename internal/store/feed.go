@@ -28,6 +28,7 @@ const (
 	TopicService    Topic = "service_account" // a service account
 	TopicHome       Topic = "home"            // a client, a service or infrastructure
 	TopicKeyring    Topic = "keyring"         // the data keys, or how a change of them goes
+	TopicIncident   Topic = "incident"
 )
 
 // Change says that a thing changed; what it is now must be read.
