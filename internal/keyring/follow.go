@@ -136,9 +136,9 @@ const (
 
 // usage counts the seals of one data key.
 type usage struct {
-	stored  atomic.Int64 // by every instance, as the database had it
-	own     atomic.Int64 // by this one since
-	warned  atomic.Bool
+	stored atomic.Int64 // by every instance, as the database had it
+	own    atomic.Int64 // by this one since
+	warned atomic.Bool
 }
 
 func (r *Ring) usage(version uint32) *usage {

@@ -72,8 +72,8 @@ type Rekeyer struct {
 	cfg  RekeyerConfig
 	pace Pace
 
-	poked    chan struct{}
-	seen     atomic.Pointer[Rekey] // the last that was looked at
+	poked chan struct{}
+	seen  atomic.Pointer[Rekey] // the last that was looked at
 	// Only the loop touches these: the active key when the files were last sealed anew, and the first transaction that began after the keys had left.
 	filesFor uint32
 	horizon  struct {

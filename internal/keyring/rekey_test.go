@@ -27,7 +27,9 @@ func answers() keyring.Place {
 	return keyring.Sealed("idempotency_keys", "answer", "test", "id", "", "", func(row keyring.Row) (secret.AAD, error) { return answerAAD(row.ID), nil })
 }
 
-func answerAAD(id string) secret.AAD { return secret.AAD{Table: "idempotency_keys", ID: id, Field: "answer"} }
+func answerAAD(id string) secret.AAD {
+	return secret.AAD{Table: "idempotency_keys", ID: id, Field: "answer"}
+}
 
 func quick() keyring.Pace {
 	return keyring.Pace{Tick: 5 * time.Millisecond, Known: 20 * time.Millisecond, Settle: 20 * time.Millisecond, Term: 300 * time.Millisecond, Batch: 16}
@@ -79,7 +81,9 @@ func (m *member) get(id string) (string, error) {
 func (m *member) under() map[uint32]int {
 	m.t.Helper()
 	var boxes [][]byte
-	require.NoError(m.t, m.db.Read(m.t.Context(), func(tx *store.Tx) error { return tx.Select(&boxes, `SELECT answer FROM idempotency_keys WHERE answer IS NOT NULL`) }))
+	require.NoError(m.t, m.db.Read(m.t.Context(), func(tx *store.Tx) error {
+		return tx.Select(&boxes, `SELECT answer FROM idempotency_keys WHERE answer IS NOT NULL`)
+	}))
 	out := map[uint32]int{}
 	for _, b := range boxes {
 		out[binary.BigEndian.Uint32(b[1:])]++
@@ -196,7 +200,9 @@ func TestRekeyMovesEverythingUnderLoad(t *testing.T) {
 			}
 
 			var wrapped []byte
-			require.NoError(t, first.db.Read(t.Context(), func(tx *store.Tx) error { return tx.Get(&wrapped, `SELECT wrapped FROM keyring_keys WHERE version = 1`) }))
+			require.NoError(t, first.db.Read(t.Context(), func(tx *store.Tx) error {
+				return tx.Get(&wrapped, `SELECT wrapped FROM keyring_keys WHERE version = 1`)
+			}))
 			require.Empty(t, wrapped, "the old key is destroyed")
 			require.Error(t, first.db.Bookkeep(t.Context(), store.Replay, func(tx *store.Tx) error {
 				_, err := tx.Exec(`UPDATE idempotency_keys SET answer = $1 WHERE id = 'row0'`, old)
