@@ -1,0 +1,132 @@
+package keeper
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/secret"
+)
+
+// tokenSource returns a bearer token. It is a type of its own because libraries of three services stand behind it.
+type tokenSource func(ctx context.Context) (secret.Value, error)
+
+// guarded returns a client that reaches public addresses and the named hosts, wherever these are: the operator has named them, or the
+// service's own documentation has.
+func guarded(hosts []string, roots *x509.CertPool) (*http.Client, error) {
+	policy, err := outbound.ParsePolicy(hosts)
+	if err != nil {
+		return nil, err
+	}
+	return outbound.NewClient(policy, outbound.Options{ConnectTimeout: 5 * time.Second, Timeout: oneTry, RootCAs: roots}), nil
+}
+
+// wire speaks JSON with one service.
+type wire struct {
+	at     Address
+	client *http.Client
+	quick  bool
+	// sign puts the credentials into a request.
+	sign func(context.Context, *http.Request) error
+	// judge says what an answer other than 200 means; again asks for another try.
+	judge func(status int, body []byte) (t trouble, again bool)
+}
+
+// maxAnswer bounds an answer; the longest are a few kilobytes.
+const maxAnswer = 256 << 10
+
+// call sends in as JSON (nothing when nil) and reads the answer into out. Wrapping and unwrapping change nothing at the service, so that each
+// may be sent again.
+func (w *wire) call(ctx context.Context, method, address string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, allOfIt)
+	defer cancel()
+	var err error
+	for try := range tries {
+		if try > 0 {
+			if perr := w.pause(ctx, try); perr != nil {
+				return err
+			}
+		}
+		var again bool
+		if again, err = w.once(ctx, method, address, in, out); err == nil || !again {
+			return err
+		}
+	}
+	return err
+}
+
+func (w *wire) pause(ctx context.Context, try int) error {
+	d := time.Duration(try) * time.Duration(try) * 500 * time.Millisecond
+	if w.quick {
+		d = time.Millisecond
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (w *wire) once(ctx context.Context, method, address string, in, out any) (again bool, err error) {
+	var body []byte
+	if in != nil {
+		if body, err = json.Marshal(in); err != nil {
+			return false, fmt.Errorf("keeper: write the request: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		return false, w.at.fault(failed, errors.New("the address makes no request"))
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	if err := w.sign(ctx, req); err != nil {
+		return false, err
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+			return false, ctx.Err()
+		}
+		return !errors.Is(err, outbound.ErrRefused), w.at.fault(unreachable, outbound.Clean(err))
+	}
+	answer, err := outbound.ReadCapped(resp, maxAnswer)
+	if err != nil {
+		return true, w.at.fault(unreachable, outbound.Clean(err))
+	}
+	if resp.StatusCode != http.StatusOK {
+		var t trouble
+		switch {
+		case resp.StatusCode >= 300 && resp.StatusCode < 400:
+			t = elsewhere
+		case resp.StatusCode == http.StatusTooManyRequests:
+			t, again = throttled, true
+		default:
+			t, again = w.judge(resp.StatusCode, answer)
+		}
+		return again, w.at.fault(t, fmt.Errorf("it answered with status %d", resp.StatusCode))
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return false, w.at.fault(failed, errors.New("its answer is not the JSON that it should be"))
+	}
+	return false, nil
+}
+
+// hostOf returns the host of a URL that a variable holds, for the list of hosts that may be called; "" when there is none.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
