@@ -107,6 +107,9 @@ func manual() []chapter {
 
 		{"audit tail", "Prints the newest records of the audit log, in its order; with --follow it goes on. With --json each record is one line.", "signalbox audit tail -n 50\nsignalbox audit tail --follow --json"},
 		{"audit search", "Searches the audit log, the newest records first. An intent shows with its outcome.", "signalbox audit search --action credential.reveal --since 7d\nsignalbox audit search --outcome refused --json"},
+		{"audit facets", "Counts what a search finds by act, by outcome, by who did it (or for whom) and by what it was done to, with the most frequent first. It looks at a bounded number of records, the newest first, and says when there are more.", "signalbox audit facets --since 7d\nsignalbox audit facets --outcome refused --top 20 --json"},
+		{"audit show", "Shows one record whole, with its place in the log. Its page on the dashboard is /audit/EVENT.", "signalbox audit show evt_01m80rvgm8e3drxqxa5zhs6fhr"},
+		{"audit export", "Exports the records that a search finds, the newest first, as NDJSON or CSV. That it was done is recorded itself. When it breaks off, the exit code is not 0 and a file that was begun is removed.", "signalbox audit export --since 30d --to audit.ndjson\nsignalbox audit export --action credential.reveal --format csv"},
 		{"audit verify", "", "signalbox audit verify\nsignalbox audit verify --checkpoint /mnt/elsewhere/checkpoints.log --json"},
 		{"audit prove", "Proves that one record is in the signed log. The proof can be saved with --json and checked anywhere, without a server.", "signalbox audit prove evt_01m80rvgm8e3drxqxa5zhs6fhr --json\nsignalbox audit prove --check proof.json"},
 

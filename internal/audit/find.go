@@ -69,24 +69,7 @@ const eventPage = 200
 
 func (s *eventStream) fetch() error {
 	for len(s.found) == 0 && !s.done {
-		var w store.Where
-		w.Add("id >= ?", s.f.floor)
-		if s.begun {
-			w.Add("id < ?", s.below)
-		} else {
-			w.Add("id <= ?", s.below)
-		}
-		if s.f.Target != "" {
-			w.Add("target_id = ?", s.f.Target)
-		}
-		if s.f.Action != "" {
-			w.Add("action = ?", string(s.f.Action))
-		}
-		if s.f.RequestID != "" {
-			w.Add("request_id = ?", s.f.RequestID)
-		}
-		page := min(eventPage, s.f.Limit+1)
-		rows, err := s.read(&w, page)
+		rows, err := s.page(min(eventPage, s.f.Limit+1))
 		if err != nil {
 			return err
 		}
@@ -100,12 +83,37 @@ func (s *eventStream) fetch() error {
 				s.found = append(s.found, candidate{at, e})
 			}
 		}
-		s.begun, s.done = true, len(rows) < page
-		if len(rows) > 0 {
-			s.below = rows[len(rows)-1].ID
-		}
 	}
 	return nil
+}
+
+// page reads the next rows, at most n, and notes when these are the last.
+func (s *eventStream) page(n int) ([]recordRow, error) {
+	var w store.Where
+	w.Add("id >= ?", s.f.floor)
+	if s.begun {
+		w.Add("id < ?", s.below)
+	} else {
+		w.Add("id <= ?", s.below)
+	}
+	if s.f.Target != "" {
+		w.Add("target_id = ?", s.f.Target)
+	}
+	if s.f.Action != "" {
+		w.Add("action = ?", string(s.f.Action))
+	}
+	if s.f.RequestID != "" {
+		w.Add("request_id = ?", s.f.RequestID)
+	}
+	rows, err := s.read(&w, n)
+	if err != nil {
+		return nil, err
+	}
+	s.begun, s.done = true, len(rows) < n
+	if len(rows) > 0 {
+		s.below = rows[len(rows)-1].ID
+	}
+	return rows, nil
 }
 
 // read returns the newest n rows. Who acted and on whose behalf are two columns with an index each: asked for together, an engine would sort all that either
@@ -190,6 +198,30 @@ func (s *batchStream) fetch() error {
 		}
 	}
 	return nil
+}
+
+// row returns the newest batch that is left without taking it up, for who looks at batches whole; nil at the end, and where the budget is spent.
+func (s *batchStream) row() (*recordRow, error) {
+	if s.done {
+		return nil, nil
+	}
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	for len(s.rows) == 0 && !s.ended && s.budget > 0 {
+		step := s.nextAny
+		if s.trail != nil {
+			step = s.nextOnTrail
+		}
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.rows) == 0 {
+		s.done = s.ended
+		return nil, nil
+	}
+	return &s.rows[0], nil
 }
 
 // open takes up the first of the batches, or passes over one that can hold no match.

@@ -60,26 +60,34 @@ func (o *outcomes) settle(e *store.Event, anyway bool) (bool, error) {
 	if !ok {
 		return true, nil
 	}
-	name := lease.Text()
 	at, ok := parseID(e.ID)
 	if !ok {
 		return true, nil
 	}
+	outcome, enough, err := o.settleLease(lease.Text(), at, anyway)
+	if enough {
+		e.Outcome = outcome
+	}
+	return enough, err
+}
+
+// settleLease is settle for the intent of a lease by its name and place.
+func (o *outcomes) settleLease(name string, at place, anyway bool) (outcome string, enough bool, err error) {
 	granted, _ := store.IDTime(sourcePrefix, at.source)
 	stop := store.IDFloor(sourcePrefix, granted.Add(outcomeWithin))
 	if _, have := o.known[name]; !have {
-		enough, err := o.read(at.source, stop, name, anyway)
-		if err != nil || !enough {
-			return false, err
+		if enough, err := o.read(at.source, stop, name, anyway); err != nil || !enough {
+			return "", false, err
 		}
 	}
 	// A later outcome may have been met on the way to another one; what is shown must not depend on that.
 	if r, have := o.known[name]; have && r.source <= stop {
-		e.Outcome = r.outcome
-	} else if o.tx.Now().Sub(granted) >= pendingFor {
-		e.Outcome = OutcomeUnknown
+		return r.outcome, true, nil
 	}
-	return true, nil
+	if o.tx.Now().Sub(granted) >= pendingFor {
+		return OutcomeUnknown, true, nil
+	}
+	return store.OutcomePending, true, nil
 }
 
 // settleClaim is settle for the call of a token endpoint: its outcome is a later event of the same credential and claim. A claim that was found to

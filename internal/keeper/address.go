@@ -96,7 +96,7 @@ func (a Address) vault(rest string) (Address, error) {
 	if a.host = host; !hostName(name) || !portNumber(port) {
 		return Address{}, bad
 	}
-	if ip, err := netip.ParseAddr(name); a.plain && name != "localhost" && (err != nil || !ip.IsLoopback()) {
+	if a.plain && !thisMachine(name) {
 		return Address{}, errors.New("is vault-transit+http, which is for a Vault on this machine only (127.0.0.1, ::1 or localhost); write vault-transit:// and let it speak TLS")
 	}
 	return a, nil

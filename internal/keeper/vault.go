@@ -39,7 +39,7 @@ func openVault(cfg Config) (*vault, error) {
 			return nil, errors.New("VAULT_CACERT names a file without a certificate in PEM")
 		}
 	}
-	client, err := guarded([]string{a.host}, roots)
+	client, err := guarded([]string{a.host}, nil, roots)
 	if err != nil {
 		return nil, fmt.Errorf("the address of the root key's keeper: %w", err)
 	}

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -19,13 +22,49 @@ import (
 type tokenSource func(ctx context.Context) (secret.Value, error)
 
 // guarded returns a client that reaches public addresses and the named hosts, wherever these are: the operator has named them, or the
-// service's own documentation has.
-func guarded(hosts []string, roots *x509.CertPool) (*http.Client, error) {
-	policy, err := outbound.ParsePolicy(hosts)
+// service's own documentation has. Without TLS it reaches this machine alone, and those of metadata, which hand a cloud's machines their
+// credentials.
+func guarded(hosts, metadata []string, roots *x509.CertPool) (*http.Client, error) {
+	policy, err := outbound.ParsePolicy(append(slices.Clone(hosts), metadata...))
 	if err != nil {
 		return nil, err
 	}
-	return outbound.NewClient(policy, outbound.Options{ConnectTimeout: 5 * time.Second, Timeout: oneTry, RootCAs: roots}), nil
+	client := outbound.NewClient(policy, outbound.Options{ConnectTimeout: 5 * time.Second, Timeout: oneTry, RootCAs: roots})
+	client.Transport = encrypted{client.Transport, metadata}
+	return client, nil
+}
+
+// encrypted refuses what would leave this machine without TLS, and says of a redirect that it is one: some libraries take it for an answer.
+type encrypted struct {
+	next  http.RoundTripper
+	plain []string
+}
+
+// elsewhereError is a redirect.
+type elsewhereError struct{}
+
+// Error says so.
+func (*elsewhereError) Error() string { return "the service points to another address, and none is followed" }
+
+// RoundTrip makes one exchange.
+func (e encrypted) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" && !thisMachine(r.URL.Hostname()) && !slices.ContainsFunc(e.plain, func(h string) bool { return h == r.URL.Host || h == r.URL.Hostname() }) {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, fault.New(fault.Unprocessable, "upstream_refused", "The key management service must be spoken to with TLS.").Because(outbound.ErrRefused)
+	}
+	resp, err := e.next.RoundTrip(r)
+	if err == nil && resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		_ = resp.Body.Close()
+		return nil, &elsewhereError{}
+	}
+	return resp, err
+}
+
+func thisMachine(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // wire speaks JSON with one service.
@@ -98,6 +137,9 @@ func (w *wire) once(ctx context.Context, method, address string, in, out any) (a
 		if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
 			return false, ctx.Err()
 		}
+		if refused := (*elsewhereError)(nil); errors.As(err, &refused) {
+			return false, w.at.fault(elsewhere, nil)
+		}
 		return !errors.Is(err, outbound.ErrRefused), w.at.fault(unreachable, outbound.Clean(err))
 	}
 	answer, err := outbound.ReadCapped(resp, maxAnswer)
@@ -107,8 +149,6 @@ func (w *wire) once(ctx context.Context, method, address string, in, out any) (a
 	if resp.StatusCode != http.StatusOK {
 		var t trouble
 		switch {
-		case resp.StatusCode >= 300 && resp.StatusCode < 400:
-			t = elsewhere
 		case resp.StatusCode == http.StatusTooManyRequests:
 			t, again = throttled, true
 		default:
