@@ -44,7 +44,9 @@ type encrypted struct {
 type elsewhereError struct{}
 
 // Error says so.
-func (*elsewhereError) Error() string { return "the service points to another address, and none is followed" }
+func (*elsewhereError) Error() string {
+	return "the service points to another address, and none is followed"
+}
 
 // RoundTrip makes one exchange.
 func (e encrypted) RoundTrip(r *http.Request) (*http.Response, error) {
