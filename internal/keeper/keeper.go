@@ -64,8 +64,6 @@ type Config struct {
 
 	// Of the tests.
 	roots *x509.CertPool
-	base  string // the address of the service's API in place of the real one
-	token tokenSource
 	quick bool // no pauses between tries
 }
 

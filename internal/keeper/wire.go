@@ -9,17 +9,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/outbound"
-	"signalbox.dev/signalbox/internal/secret"
 )
-
-// tokenSource returns a bearer token. It is a type of its own because libraries of three services stand behind it.
-type tokenSource func(ctx context.Context) (secret.Value, error)
 
 // guarded returns a client that reaches public addresses and the named hosts, wherever these are: the operator has named them, or the
 // service's own documentation has. Without TLS it reaches this machine alone, and those of metadata, which hand a cloud's machines their
@@ -162,13 +157,4 @@ func (w *wire) once(ctx context.Context, method, address string, in, out any) (a
 		return false, w.at.fault(failed, errors.New("its answer is not the JSON that it should be"))
 	}
 	return false, nil
-}
-
-// hostOf returns the host of a URL that a variable holds, for the list of hosts that may be called; "" when there is none.
-func hostOf(text string) string {
-	u, err := url.Parse(text)
-	if err != nil {
-		return ""
-	}
-	return u.Host
 }

@@ -30,7 +30,6 @@ import (
 type answer struct {
 	status int
 	body   string
-	header http.Header
 }
 
 // Service is what the fakes have in common: keys with versions, credentials, and faults to be played.
@@ -46,7 +45,6 @@ type Service struct {
 type key struct {
 	versions [][]byte
 	disabled bool
-	deleted  bool
 	least    int // versions below open nothing
 }
 
