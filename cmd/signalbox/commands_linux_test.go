@@ -155,6 +155,13 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"token issue", "k%", nil, "", "", "It is shown only now"},
 		{"token list", "", nil, "", "", "operator.token"},
 		{"token revoke", "TOKEN%", nil, "", "", "Revoked tok_"},
+		{"incident open", "n% --severity low", nil, "", "", "Opened incident inc_"},
+		{"incident list", "", nil, "", "", "n%"},
+		{"incident show", "INCIDENT%", nil, "", "", "gone%"},
+		{"incident edit", "INCIDENT% --findings x", nil, "", "", "Changed incident inc_"},
+		{"incident note", "INCIDENT% x", nil, "", "", "Noted at"},
+		{"incident advance", "INCIDENT% contained", nil, "", "", "is contained"},
+		{"incident rm", "INCIDENT%", sure, "--yes", "", "Deleted incident inc_"},
 		{"audit search", "--limit 2", nil, "", "", "ACTION"},
 		{"audit facets", "--since 1d", nil, "", "", "RECORDS"},
 		{"audit show", "EVENT", nil, "", "", "outcome"},
@@ -178,11 +185,12 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 }
 
 type rounds struct {
-	t      *testing.T
-	dir    string
-	env    []string
-	tokens map[string]string
-	event  string
+	t         *testing.T
+	dir       string
+	env       []string
+	tokens    map[string]string
+	incidents map[string]string
+	event     string
 	// consents is an OAuth server that says yes.
 	consents string
 	// vault is the address of a transit engine, as a keeper of root keys.
@@ -191,13 +199,15 @@ type rounds struct {
 
 // prepare makes what has an id that only the server knows.
 func (r *rounds) prepare() {
-	r.tokens = map[string]string{}
+	r.tokens, r.incidents = map[string]string{}, map[string]string{}
 	_, code := r.run(r.t, typedSecret, "user", "add", fakeEmail, "--password-stdin")
 	require.Zero(r.t, code)
 	for _, letter := range []string{"t", "p"} {
 		out, _ := r.run(r.t, "", "token", "issue", "gone"+letter, "--json")
 		_, code := r.run(r.t, "", "oauth", "provider", "add", "gone"+letter, "--token-url", "https://id.example.com/token")
 		require.Zero(r.t, code)
+		opened, _ := r.run(r.t, "", "incident", "open", "gone"+letter, "--json")
+		r.incidents[letter] = regexp.MustCompile(`inc_[0-9a-z]+`).FindString(opened)
 		r.tokens[letter] = regexp.MustCompile(`tok_[0-9a-z]+`).FindString(out)
 	}
 	for _, letter := range []string{"t", "p"} {
@@ -213,7 +223,7 @@ func (r *rounds) prepare() {
 }
 
 func (r *rounds) args(turn turn, letter string) []string {
-	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "EVENT", r.event, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
+	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
 	return strings.Fields(line)
 }
 

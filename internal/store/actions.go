@@ -41,6 +41,14 @@ const (
 	InfrastructureUpdate Action = "infrastructure.update"
 	InfrastructureDelete Action = "infrastructure.delete"
 
+	IncidentOpen    Action = "incident.open"
+	IncidentUpdate  Action = "incident.update"
+	IncidentAdvance Action = "incident.advance"
+	IncidentNote    Action = "incident.note"
+	IncidentRepeat  Action = "incident.repeat"
+	IncidentDelete  Action = "incident.delete"
+	IncidentRefused Action = "incident.refused"
+
 	OAuthRefresh       Action = "oauth.refresh"
 	OAuthRecovery      Action = "oauth.recovery"
 	OAuthNeedsLogin    Action = "oauth.needs_login"
@@ -169,6 +177,13 @@ var actionRows = [...]ActionRow{
 	{InfrastructureCreate, "infrastructure was stored"},
 	{InfrastructureUpdate, "infrastructure changed; the event names the fields"},
 	{InfrastructureDelete, "infrastructure that nothing belonged to was deleted"},
+	{IncidentOpen, "an incident was opened, by somebody or by a detector; the event names its type, its severity and what it touches, never what somebody wrote"},
+	{IncidentUpdate, "an incident changed; the event names the fields"},
+	{IncidentAdvance, "an incident moved to another status; the event names both"},
+	{IncidentNote, "somebody wrote into the timeline of an incident"},
+	{IncidentRepeat, "a detector reported again what an open incident of its is about"},
+	{IncidentDelete, "an incident was deleted with its timeline"},
+	{IncidentRefused, "an act on an incident was refused"},
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
