@@ -89,6 +89,7 @@ var codes = [...]Code{
 	{"sso_unreachable", Unavailable, "the single sign-on provider does not answer as it should"},
 	{"encryption_key_missing", Unavailable, "the keyring is sealed or its root key is missing"},
 	{"data_key_exhausted", Unavailable, "the active data key has sealed as much as one key may; what is stored can be read"},
+	{"root_key_keeper", Unavailable, "the key management service that keeps the root key cannot be reached, refuses, or cannot open it"},
 	{"memory_budget", Unavailable, "too many large request bodies are held at this moment"},
 	{"draining", Unavailable, "this instance is shutting down; another one will serve the retry"},
 	{"oauth_unreachable", Unavailable, "the OAuth provider could not be asked, or its answer was not usable"},
