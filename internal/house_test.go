@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"internal/audit":    3,
 	"internal/notify":   3,
 	"internal/keyring":  2,
+	"internal/backup":   2,
 	"internal/rate":     2,
 	"internal/oidc":     2,
 	"internal/provider": 2, // calls through outbound

@@ -9,6 +9,8 @@ const (
 	AdminKeyring       Action = "admin.keyring"
 	AdminStart         Action = "admin.start"
 	AdminStop          Action = "admin.stop"
+	AdminBackup        Action = "admin.backup"
+	AdminRestore       Action = "admin.restore"
 	AuditSigner        Action = "audit.signer"
 	AuditRead          Action = "audit.read"
 	AuditExport        Action = "audit.export"
@@ -136,6 +138,8 @@ var actionRows = [...]ActionRow{
 	{AdminKeyring, "a keyring or a data key was made"},
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
+	{AdminBackup, "the whole database was written into a sealed backup: pending before any of it is read, then ok with its time and size, or failed"},
+	{AdminRestore, "this database is what a backup held: recorded by the first start after a restore, or a move, with the backup's id and time"},
 	{AuditSigner, "the key that signs checkpoints was made"},
 	{AuditRead, "audit records were read or searched"},
 	{AuditExport, "audit records were exported: one event before the first record leaves, one at the end with how many left and whether that was all"},
