@@ -67,6 +67,27 @@ type EventPage struct {
 	NextCursor string  `json:"next_cursor,omitempty"`
 }
 
+// Facet is one value with the number of records that have it.
+type Facet struct {
+	Value string `json:"value" doc:"An act, an outcome, or the id of who acted or of what was acted on: what the parameter of a search would be."`
+	Kind  string `json:"kind,omitempty" doc:"Of an actor or a target: what it is."`
+	Name  string `json:"name,omitempty" doc:"Of an actor or a target: its name in one of the records."`
+	Count int64  `json:"count"`
+}
+
+// Facets count the records that a filter selects. A record counts for who acted and for whom it was done.
+type Facets struct {
+	Counted      int64      `json:"counted" doc:"How many records were counted."`
+	Complete     bool       `json:"complete" doc:"Whether these are all that match. Otherwise they are the newest, and every count is a least one."`
+	Since        *time.Time `json:"since,omitempty" doc:"Where the counting ended, when it is not complete: everything newer was counted."`
+	Actions      []Facet    `json:"actions" nullable:"false" doc:"All that occur, the most frequent first."`
+	Outcomes     []Facet    `json:"outcomes" nullable:"false" doc:"All that occur, the most frequent first."`
+	Actors       []Facet    `json:"actors" nullable:"false" doc:"The most frequent of who acted, or for whom."`
+	Targets      []Facet    `json:"targets" nullable:"false" doc:"The most frequent of what was acted on."`
+	OtherActors  int        `json:"other_actors" doc:"How many more actors there are."`
+	OtherTargets int        `json:"other_targets" doc:"How many more targets there are."`
+}
+
 // Checkpoint is a signed statement of what the log holds (golang.org/x/mod/sumdb/note).
 type Checkpoint struct {
 	Origin   string    `json:"origin" doc:"The name of the log."`
@@ -121,6 +142,18 @@ func (c *Client) AuditByCredential(ctx context.Context, credential string, f Aud
 func (c *Client) AuditByUser(ctx context.Context, user string, f AuditFilter) (EventPage, error) {
 	f.Actor = ""
 	return c.events(ctx, f, "credential-audit-logs", "by-user", user)
+}
+
+// AuditFacets counts the records that f selects; its Limit and Cursor are not used. top is how many actors and targets are named: 0 means 10, at most 50.
+func (c *Client) AuditFacets(ctx context.Context, f AuditFilter, top int) (Facets, error) {
+	f.Limit, f.Cursor = 0, ""
+	q := f.query()
+	setInt(q, "top", top)
+	var out struct {
+		Facets Facets `json:"facets"`
+	}
+	_, err := c.do(ctx, call{method: http.MethodGet, path: path("credential-audit-logs", "facets"), query: q}, &out)
+	return out.Facets, err
 }
 
 // AuditLog returns one record.

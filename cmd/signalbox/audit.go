@@ -20,7 +20,7 @@ import (
 )
 
 func (s *shell) auditCommand() *cobra.Command {
-	return parent("audit", "Read, search, verify and prove the audit log", s.auditTail(), s.auditSearch(), s.auditVerify(), s.auditProve())
+	return parent("audit", "Read, search, verify and prove the audit log", s.auditTail(), s.auditSearch(), s.auditFacets(), s.auditShow(), s.auditExport(), s.auditVerify(), s.auditProve())
 }
 
 // followEvery is how often --follow asks for news.
@@ -144,64 +144,6 @@ func label(kind, name, id string) string {
 		return kind
 	}
 	return kind + " " + name
-}
-
-func (s *shell) auditSearch() *cobra.Command {
-	var f client.AuditFilter
-	var since, until string
-	cmd := s.remote("search", "Search the audit log, the newest records first", words(), func(cmd *cobra.Command, _ []string) (err error) {
-		if f.From, err = parsePast(since); err != nil {
-			return err
-		}
-		if f.To, err = parsePast(until); err != nil {
-			return err
-		}
-		c, _, err := s.client(cmd)
-		if err != nil {
-			return err
-		}
-		page, err := c.AuditLogs(cmd.Context(), f)
-		if err != nil {
-			return err
-		}
-		return s.show(page, func() {
-			t := table{head: []string{"AT", "ACTION", "OUTCOME", "WHO", "WHAT", "REASON", "ID"}}
-			for _, e := range page.Events {
-				t.add(moment(e.At), e.Action, e.Outcome, who(e), orDash(what(e)), orDash(e.Reason), e.ID)
-			}
-			s.print(t, "No audit records match.")
-			if page.NextCursor != "" {
-				s.note("There are more: add --cursor %s", page.NextCursor)
-			}
-		})
-	})
-	flags := cmd.Flags()
-	flags.StringVar(&since, "since", "", "from when: a span back such as 2h or 7d, or a time such as 2027-01-31T12:00:00Z")
-	flags.StringVar(&until, "until", "", "until when, likewise")
-	flags.StringVar(&f.Actor, "actor", "", "id of the person, token or key that did it, or of whom it was done for")
-	flags.StringVar(&f.Target, "target", "", "id of what it was done to")
-	flags.StringVar(&f.Action, "action", "", "such as credential.reveal or lease.granted")
-	flags.StringVar(&f.Outcome, "outcome", "", "ok, refused, failed, pending or unknown")
-	flags.StringVar(&f.RequestID, "request", "", "id of the request")
-	flags.IntVar(&f.Limit, "limit", 50, "how many at most, up to 1000")
-	flags.StringVar(&f.Cursor, "cursor", "", "go on after an earlier search")
-	return cmd
-}
-
-// parsePast reads a moment in the past: a span back from now, or a time in RFC 3339.
-func parsePast(text string) (*time.Time, error) {
-	if text == "" {
-		return nil, nil
-	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return &at, nil
-	}
-	span, err := parseSpan(text)
-	if err != nil {
-		return nil, err
-	}
-	at := time.Now().UTC().Add(-span)
-	return &at, nil
 }
 
 func (s *shell) auditProve() *cobra.Command {

@@ -240,12 +240,18 @@ func (s *shell) exportCommand() *cobra.Command {
 	return cmd
 }
 
+// newFile makes a file for its owner only.
+func newFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, usage("%s is there already; choose another file", path)
+	}
+	return f, err
+}
+
 // writeArchive writes the archive to a new file, which is gone again when it is not whole. What reaches the disk is encrypted.
 func writeArchive(ctx context.Context, c *client.Client, d client.ExportDraft, to string) (size int64, err error) {
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return 0, usage("%s is there already; choose another file", to)
-	}
+	f, err := newFile(to)
 	if err != nil {
 		return 0, err
 	}

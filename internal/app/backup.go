@@ -15,6 +15,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/backup"
+	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -41,7 +42,7 @@ func Backup(ctx context.Context, cfg Config, output string, replace bool, progre
 		return BackedUp{}, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	root, err := knownRoot(ctx, cfg, db)
+	root, wrappings, err := knownRoot(ctx, cfg, db)
 	if err != nil {
 		return BackedUp{}, err
 	}
@@ -55,7 +56,7 @@ func Backup(ctx context.Context, cfg Config, output string, replace bool, progre
 	if err := backup.Begin(ctx, db, id); err != nil {
 		return BackedUp{}, fmt.Errorf("a backup is recorded before it is taken: %w", err)
 	}
-	head, err := backup.Write(ctx, db, file, backup.Options{ID: id, Root: root, Version: Version(), Progress: progress})
+	head, err := backup.Write(ctx, db, file, backup.Options{ID: id, Root: root, Version: Version(), Wrappings: wrappings, Progress: progress})
 	if err == nil {
 		err = file.keep(replace)
 	}
@@ -70,21 +71,55 @@ func Backup(ctx context.Context, cfg Config, output string, replace bool, progre
 	return out, nil
 }
 
-// knownRoot is the root key, when it opens the keyring of db.
-func knownRoot(ctx context.Context, cfg Config, db *store.DB) (secret.RootKey, error) {
+// knownRoot is the root key, when it opens the keyring of db, with what keepers have wrapped of it.
+func knownRoot(ctx context.Context, cfg Config, db *store.DB) (root secret.RootKey, wrapped []backup.Wrapping, err error) {
 	exists, err := keyring.Exists(ctx, db)
 	if err != nil {
-		return secret.RootKey{}, err
+		return root, nil, err
 	}
 	if !exists {
-		return secret.RootKey{}, errors.New("there is nothing to back up: no Signalbox has served this database yet")
+		return root, nil, errors.New("there is nothing to back up: no Signalbox has served this database yet")
 	}
-	root, err := rootKey(cfg, true)
+	if root, err = readRootKey(ctx, cfg, db, true); err != nil {
+		return root, nil, err
+	}
+	if _, err = proven(ctx, cfg, db, root); err != nil {
+		return root, nil, err
+	}
+	all, err := keeper.List(ctx, db)
+	for _, w := range all {
+		if w.RootKeyID == root.ID() {
+			wrapped = append(wrapped, backup.Wrapping{Keeper: w.Keeper, KeyVersion: w.KeyVersion, Wrapped: w.Blob})
+		}
+	}
+	return root, wrapped, err
+}
+
+// rootOf finds the root key of a backup: where the configuration says that it is, or, when that is a keeper, as the keeper has wrapped it for the
+// database that was backed up.
+func rootOf(ctx context.Context, cfg Config, input string) (secret.RootKey, error) {
+	if cfg.RootKeyKeeper.IsZero() {
+		return rootKey(cfg, true)
+	}
+	f, err := os.Open(input)
 	if err != nil {
 		return secret.RootKey{}, err
 	}
-	_, err = keyring.Open(ctx, keyring.Config{DB: db, Root: root, Log: cfg.logger()})
-	return root, err
+	defer func() { _ = f.Close() }()
+	h, _, err := backup.ReadHead(bufio.NewReader(f))
+	if err != nil {
+		return secret.RootKey{}, fmt.Errorf("%s: %w", input, err)
+	}
+	for _, w := range h.Wrappings {
+		if w.Keeper == cfg.RootKeyKeeper.String() {
+			k, err := cfg.openKeeper(cfg.RootKeyKeeper)
+			if err != nil {
+				return secret.RootKey{}, err
+			}
+			return k.Unwrap(ctx, h.RootKey, keeper.Wrapped{Blob: w.Wrapped, KeyVersion: w.KeyVersion})
+		}
+	}
+	return secret.RootKey{}, fmt.Errorf("the backup was made with root key %s, which the keeper %s had not wrapped; give the root key itself in SIGNALBOX_ROOT_KEY_FILE, without SIGNALBOX_ROOT_KEY_KEEPER", h.RootKey, cfg.RootKeyKeeper)
 }
 
 func errExists(path string) error {
@@ -168,7 +203,7 @@ func (c CheckedBackup) OK() bool { return c.Damaged == 0 && c.Audit.OK() }
 // CheckBackup reads a whole backup, restores it into a database of its own below scratch, which is removed again, opens its keyring and every sealed
 // secret of a credential, and verifies its audit log. "" is the usual directory for temporary files.
 func CheckBackup(ctx context.Context, cfg Config, input, scratch string, progress func(done, total int64)) (out CheckedBackup, err error) {
-	root, err := rootKey(cfg, true)
+	root, err := rootOf(ctx, cfg, input)
 	if err != nil {
 		return out, err
 	}
@@ -230,7 +265,7 @@ func Restore(ctx context.Context, cfg Config, input string, o RestoreOptions) (R
 			return RestoredBackup{}, err
 		}
 	}
-	root, err := rootKey(cfg, true)
+	root, err := rootOf(ctx, cfg, input)
 	if err != nil {
 		return RestoredBackup{}, err
 	}

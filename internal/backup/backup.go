@@ -32,7 +32,7 @@ const (
 	// format is the form that this version writes and the newest that it reads.
 	format = 1
 	// headLimit bounds the second line.
-	headLimit = 4096
+	headLimit = 256 << 10
 	// wrapping is the purpose of the root key's subkey that wraps the keys of files.
 	wrapping = "backup-wrap"
 )
@@ -53,6 +53,15 @@ type Head struct {
 	Rows    int64  `json:"rows"`
 	// Key is the file's own key, wrapped.
 	Key string `json:"key"`
+	// Wrappings are the root key as key management services have wrapped it: what one of them opens without the root key at hand.
+	Wrappings []Wrapping `json:"wrappings,omitempty"`
+}
+
+// Wrapping is a root key that only the named keeper unwraps.
+type Wrapping struct {
+	Keeper     string `json:"keeper"`
+	KeyVersion string `json:"key_version"`
+	Wrapped    []byte `json:"wrapped"`
 }
 
 // ErrDamaged is returned for a file that is not what was written.

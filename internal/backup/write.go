@@ -26,6 +26,8 @@ type Options struct {
 	ID      string
 	Root    secret.RootKey
 	Version string
+	// Wrappings go into the head.
+	Wrappings []Wrapping
 	// Progress is told how many rows of how many were written, now and then.
 	Progress func(done, total int64)
 }
@@ -59,7 +61,7 @@ func (w *writer) Begin(snap store.Snapshot) error {
 		return err
 	}
 	w.head = Head{Format: format, ID: w.o.ID, At: snap.At, Version: w.o.Version, Schema: snap.Schema, Engine: snap.Engine, RootKey: w.o.Root.ID(),
-		Tables: len(snap.Tables), Rows: snap.Rows(), Key: box}
+		Tables: len(snap.Tables), Rows: snap.Rows(), Key: box, Wrappings: w.o.Wrappings}
 	line, err := w.head.line()
 	if err != nil {
 		return err

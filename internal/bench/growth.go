@@ -18,6 +18,7 @@ import (
 const (
 	growthConns   = 32
 	growthWorkers = 16
+	growthClients = 1000
 	// listRequests is how often each kind of list is asked for.
 	listRequests = 200
 	// listTurns divides them.
@@ -102,6 +103,9 @@ func growth(o options, rep *report, engine, dir, bin, upstream string, sizes []i
 
 // grow makes n trains with a client key and an account each, which share the load, and more credentials that no train may use.
 func (p *proxy) grow(n, more int) error {
+	if err := p.settle(min(n+more, growthClients)); err != nil {
+		return err
+	}
 	p.keys = make([]string, n)
 	p.ids = make([]string, n+more)
 	g, ctx := errgroup.WithContext(context.Background())
@@ -116,8 +120,8 @@ func (p *proxy) grow(n, more int) error {
 				Credential struct{ ID string } `json:"credential"`
 			}
 			if err := p.call(p.token, "/api/credentials", map[string]any{"type": "api_key", "name": slug, "provider": "anthropic", "base_url": p.upstream,
-				"tags": []string{"group-" + strconv.Itoa(i%100)}, "owner": "owner-" + strconv.Itoa(i%2), "client_id": "client-" + strconv.Itoa(i%1000),
-				"service_id": "service-" + strconv.Itoa(2*i/(n+more)), "plugin_name": fmt.Sprintf("plugin-%06d", i),
+				"tags": []string{"group-" + strconv.Itoa(i%100)}, "owner": "owner-" + strconv.Itoa(i%2), "client_id": p.homes.Clients[i%len(p.homes.Clients)],
+				"service_id": p.homes.Services[2*i/(n+more)], "plugin_name": fmt.Sprintf("plugin-%06d", i),
 				"expires_at":  time.Now().AddDate(0, 0, 10+90*(i%2)).UTC().Format(time.RFC3339),
 				"description": "stored to measure with, used by nobody; half of them expire soon",
 				"secrets":     map[string]string{"api_key": "upstream-key"}}, &cred); err != nil {
@@ -146,6 +150,29 @@ func (p *proxy) grow(n, more int) error {
 		})
 	}
 	return g.Wait()
+}
+
+// homes are the ids of what credentials belong to.
+type homes struct{ Clients, Services []string }
+
+// settle makes clients and two services, to which credentials will belong.
+func (p *proxy) settle(clients int) error {
+	p.homes = homes{Clients: make([]string, clients), Services: make([]string, 2)}
+	for i := range p.homes.Clients {
+		var made struct{ Client struct{ ID string } }
+		if err := p.call(p.token, "/api/clients", map[string]any{"name": fmt.Sprintf("client-%04d", i)}, &made); err != nil {
+			return err
+		}
+		p.homes.Clients[i] = made.Client.ID
+	}
+	for i := range p.homes.Services {
+		var made struct{ Service struct{ ID string } }
+		if err := p.call(p.token, "/api/services", map[string]any{"name": fmt.Sprintf("service-%d", i)}, &made); err != nil {
+			return err
+		}
+		p.homes.Services[i] = made.Service.ID
+	}
+	return nil
 }
 
 // lists measures how long one caller waits for a page of credentials and for one credential.
@@ -223,8 +250,8 @@ func listKinds(p *proxy, trains, n int, cursors []string) []listKind {
 		{"type (none)", fixed("?type=certificate")},
 		{"provider and type (all)", fixed("?provider=anthropic&type=api_key")},
 		{"provider (none)", fixed("?provider=nobody")},
-		{"client_id (a thousandth)", drawn("client_id=client-%d", min(n, 1000))},
-		{"service_id (the later half)", fixed("?service_id=service-1")},
+		{"client_id (a thousandth)", func(int) string { return "/api/credentials?client_id=" + pick(p.homes.Clients) }},
+		{"service_id (the later half)", fixed("?service_id=" + p.homes.Services[1])},
 		{"owner (half)", fixed("?owner=owner-1")},
 		{"owner (half), further on", deep("?owner=owner-1")},
 		{"plugin_name (one)", drawn("plugin_name=plugin-%06d", n)},
@@ -237,11 +264,11 @@ func listKinds(p *proxy, trains, n int, cursors []string) []listKind {
 		{"train_id", drawn("train_id=grown-%06d", trains)},
 		{"q (one, by its name)", drawn("q=grown-%06d", n)},
 		{"q (all), the last page by skip", fixed("?q=nobody&skip=" + strconv.Itoa(max(n-100, 0)))},
-		{"q (half)", fixed("?q=service-1")},
+		{"q (half)", fixed("?q=" + p.homes.Services[1])},
 		{"q (none)", fixed("?q=nothing")},
 		{"q (two letters, none)", fixed("?q=zz")},
 		{"q (three words)", drawn("q=grown+owner-1+%03d", 1000)},
-		{"owner and service_id (a quarter)", fixed("?owner=owner-1&service_id=service-1")},
+		{"owner and service_id (a quarter)", fixed("?owner=owner-1&service_id=" + p.homes.Services[1])},
 		{"owner and tag, which exclude each other", fixed("?owner=owner-1&tag=group-0")},
 		{"owner, status and q", drawn("owner=owner-1&status=active&q=%04d", 10000)},
 	}

@@ -23,12 +23,13 @@ const rootKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 // proxy is a process under measurement.
 type proxy struct {
-	name string
-	addr string
-	key  string
-	keys []string // of many trains; empty when all requests use key
-	ids  []string // of many credentials
-	cmd  *exec.Cmd
+	name  string
+	addr  string
+	key   string
+	keys  []string // of many trains; empty when all requests use key
+	ids   []string // of many credentials
+	homes homes    // what those belong to
+	cmd   *exec.Cmd
 	// client has connections for every worker of grow.
 	client *http.Client
 	log    string
@@ -124,13 +125,14 @@ func start(name, dir, addr string, env []string, bin string, args ...string) (*p
 type grown struct {
 	Token, Key string
 	Keys, IDs  []string
+	Homes      homes
 }
 
 const grownFile = "grown.json"
 
 // remember writes down what [startGrown] needs. Instances of benchmarks hold nothing but made-up secrets.
 func (p *proxy) remember() error {
-	text, err := json.Marshal(grown{Token: p.token, Key: p.key, Keys: p.keys, IDs: p.ids})
+	text, err := json.Marshal(grown{Token: p.token, Key: p.key, Keys: p.keys, IDs: p.ids, Homes: p.homes})
 	if err != nil {
 		return err
 	}
@@ -159,7 +161,7 @@ func startGrown(name, dir, bin, upstream string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.token, p.upstream, p.key, p.keys, p.ids = g.Token, upstream, g.Key, g.Keys, g.IDs
+	p.token, p.upstream, p.key, p.keys, p.ids, p.homes = g.Token, upstream, g.Key, g.Keys, g.IDs, g.Homes
 	return p, nil
 }
 

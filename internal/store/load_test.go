@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -316,8 +317,12 @@ func TestLoadOfAnOlderSchema(t *testing.T) {
 			source := storetest.Open(t, e)
 			furnish(t, source)
 			h := dump(t, source)
-			// What 00033 has made is not in a dump of 31.
-			h.snap.Tables = slices.DeleteFunc(h.snap.Tables, func(t store.Table) bool { return t.Name == "backups" || t.Name == "restores" })
+			// What later steps have made is not in a dump of 31.
+			texts, err := store.Schema(e)
+			require.NoError(t, err)
+			h.snap.Tables = slices.DeleteFunc(h.snap.Tables, func(t store.Table) bool {
+				return slices.ContainsFunc(texts, func(text string) bool { return text[:8] > "-- 00031" && strings.Contains(text, "CREATE TABLE "+t.Name+" ") })
+			})
 			cfg := storetest.Config(t, e)
 			did, err := store.Load(t.Context(), cfg, store.LoadOptions{Schema: 31}, again{h})
 			require.NoError(t, err)
