@@ -321,7 +321,9 @@ func TestLoadOfAnOlderSchema(t *testing.T) {
 			texts, err := store.Schema(e)
 			require.NoError(t, err)
 			h.snap.Tables = slices.DeleteFunc(h.snap.Tables, func(t store.Table) bool {
-				return slices.ContainsFunc(texts, func(text string) bool { return text[:8] > "-- 00031" && strings.Contains(text, "CREATE TABLE "+t.Name+" ") })
+				return slices.ContainsFunc(texts, func(text string) bool {
+					return text[:8] > "-- 00031" && strings.Contains(text, "CREATE TABLE "+t.Name+" ")
+				})
 			})
 			cfg := storetest.Config(t, e)
 			did, err := store.Load(t.Context(), cfg, store.LoadOptions{Schema: 31}, again{h})
