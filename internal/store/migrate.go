@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -51,7 +52,7 @@ CREATE TRIGGER %[1]s_no_delete BEFORE DELETE ON %[1]s BEGIN SELECT RAISE(ABORT, 
 // version is the four bytes of the column from the given one on, counted from 1. What lies there already may stay as it is.
 func (d dialect) Fence(table, column string, from int) string {
 	if d.Postgres {
-		return fmt.Sprintf(`CREATE FUNCTION %[1]s_%[2]s_key() RETURNS trigger LANGUAGE plpgsql AS $$
+		return fmt.Sprintf(`CREATE OR REPLACE FUNCTION %[1]s_%[2]s_key() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF TG_OP = 'UPDATE' AND NEW.%[2]s IS NOT DISTINCT FROM OLD.%[2]s THEN RETURN NULL; END IF;
 	IF EXISTS (SELECT 1 FROM keyring_left WHERE tag = substr(NEW.%[2]s, %[3]d, 4)) THEN RAISE EXCEPTION 'sealed under a data key that is gone'; END IF;
@@ -116,6 +117,31 @@ func Migrate(ctx context.Context, cfg Config) (Migrated, error) {
 	}
 	did, err := db.migrate(ctx)
 	return did, errors.Join(err, db.closePools())
+}
+
+// sameSchema refuses a database whose schema is not this binary's.
+func (db *DB) sameSchema(ctx context.Context) error {
+	latest, err := Latest()
+	if err != nil {
+		return err
+	}
+	var have int64
+	if err := db.Read(ctx, func(tx *Tx) error {
+		present, err := tx.present()
+		if err != nil || !slices.Contains(present, gooseTable) {
+			return err
+		}
+		return tx.Get(&have, schemaVersion)
+	}); err != nil {
+		return db.classify(ctx, err)
+	}
+	switch {
+	case have > latest:
+		return fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, have, latest)
+	case have < latest:
+		return fmt.Errorf("the database has schema %d, and this version of Signalbox works with %d; start it once, or run: signalbox migrate", have, latest)
+	}
+	return nil
 }
 
 // Latest returns the number of the newest schema that this binary knows.
