@@ -142,7 +142,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if pending && serving && !cfg.Mode.manages() {
 		return nil, errProxyFirst
 	}
-	root, err := rootKey(cfg, exists)
+	root, err := readRootKey(ctx, cfg, a.db, exists)
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +310,7 @@ func (a *App) Close() error {
 
 // rootKeyPath names the root key file, or is "" when the key came from elsewhere.
 func (c Config) rootKeyPath() string {
-	if !c.RootKey.IsZero() || c.isPostgres() {
+	if !c.RootKey.IsZero() || !c.RootKeyKeeper.IsZero() || c.isPostgres() {
 		return ""
 	}
 	return c.dataPath(RootKeyFile)

@@ -7,6 +7,9 @@ type Action string
 const (
 	AdminInit          Action = "admin.init"
 	AdminKeyring       Action = "admin.keyring"
+	AdminRootKeyWrap   Action = "admin.root_key_wrap"
+	AdminRootKeyUnwrap Action = "admin.root_key_unwrap"
+	AdminRootKeyForget Action = "admin.root_key_forget"
 	AdminStart         Action = "admin.start"
 	AdminStop          Action = "admin.stop"
 	AuditSigner        Action = "audit.signer"
@@ -142,6 +145,9 @@ func Actions() []ActionRow { return actionRows[:] }
 var actionRows = [...]ActionRow{
 	{AdminInit, "the database was initialised from the command line"},
 	{AdminKeyring, "a keyring or a data key was made"},
+	{AdminRootKeyWrap, "the root key was wrapped by a key management service: at the first start, to move it there, or anew under a newer version of the key (rewrapped); the event names keeper and version"},
+	{AdminRootKeyUnwrap, "the root key was taken back from a key management service into a file, from the command line"},
+	{AdminRootKeyForget, "a wrapping of the root key was removed, so that the key management service that made it opens this database no more"},
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
 	{AuditSigner, "the key that signs checkpoints was made"},
