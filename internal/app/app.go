@@ -155,6 +155,9 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if err := a.db.Start(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.recordRestore(ctx); err != nil {
+		return nil, err
+	}
 	if err := a.identity.Start(ctx); err != nil {
 		return nil, err
 	}
