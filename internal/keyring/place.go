@@ -120,9 +120,9 @@ func (p Place) batch(tx *store.Tx, versions []uint32, after *Row, limit int) ([]
 	args := tags(versions)
 	query := fmt.Sprintf(`SELECT %s AS id, %s AS n, %s AS text, %s AS a, %s AS b FROM %s WHERE %s`, p.ID, or(p.N, "0"), or(p.Text, "''"), p.Columns[0].Name, b, p.Table,
 		p.under(1, len(versions)))
-	columns, values := p.keys(Row{})
+	columns, _ := p.keys(Row{})
 	if after != nil {
-		_, values = p.keys(*after)
+		_, values := p.keys(*after)
 		marks := make([]string, len(columns))
 		for i := range columns {
 			args = append(args, values[i])
