@@ -202,6 +202,9 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 	put(remindersLast, lastPass)
 	put(rekeyRemaining, float64(a.rekeyer.Left()))
 	put(dataKeySeals, float64(a.ring.Seals()))
+	taken, size := a.backups.at()
+	put(backupTime, taken)
+	put(backupBytes, size)
 	for kind, n := range a.identity.Failures() {
 		put(authFailures, float64(n), kind)
 	}

@@ -66,6 +66,8 @@ const (
 	remindersLast
 	rekeyRemaining
 	dataKeySeals
+	backupTime
+	backupBytes
 	apiRequests
 	apiDuration
 	authFailures
@@ -162,6 +164,10 @@ var metricTable = [metricCount]Metric{
 		Help: "Sealed values that are still under the old data key while it is being changed, as of the last look of this instance; 0 when no change is under way."},
 	dataKeySeals: {Name: "signalbox_data_key_seals", Type: gauge, Unit: "seals",
 		Help: "How often the active data key has sealed, all instances together as far as this one knows. It refuses shortly before 4294967296 (2^32)."},
+	backupTime: {Name: "signalbox_backup_last_timestamp_seconds", Type: gauge, Unit: "seconds",
+		Help: "The moment that the last backup of signalbox backup shows, as Unix time, read every minute; 0 when there is none."},
+	backupBytes: {Name: "signalbox_backup_last_bytes", Type: gauge, Unit: "bytes",
+		Help: "Size of the last backup of signalbox backup; 0 when there is none."},
 	apiRequests: {Name: "signalbox_api_requests_total", Type: counter, Unit: "requests", Labels: []string{"method", "route", "class"},
 		Help: "Requests under /api, by the operation's method and path pattern (unmatched when there was none) and by the class of the status."},
 	apiDuration: {Name: "signalbox_api_request_duration_seconds", Type: histogram, Unit: "seconds", Labels: []string{"method", "route"}, buckets: quickBuckets,
