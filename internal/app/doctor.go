@@ -87,6 +87,7 @@ func checkups() []checkup {
 		{"credentials", lookAtCredentials},
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},
+		{"audit sinks", lookAtSinks},
 		{"operator token", lookAtOperatorToken},
 		{"listener", lookAtListener},
 		{"certificate", lookAtCertificate},
