@@ -59,6 +59,11 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"migrate", "--data-dir DIR/m%", nil, "", "", "Brought the database from schema 0"},
 		{"init", "--admin-email a@example.com --data-dir DIR/i%", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "sbp_"},
 		{"serve", "--listen 127.0.0.1:0 --data-dir DIR/s%", nil, "", "", "To make the first administrator"},
+		{"root-key wrap", "KEEPER/% --data-dir DIR/s%", nil, "", "", "Wrapped root key rk_"},
+		{"root-key list", "--data-dir DIR/s%", nil, "", "", "/transit/%"},
+		{"root-key rewrap", "KEEPER/% --data-dir DIR/s%", nil, "", "", "is v1 as before"},
+		{"root-key unwrap", "KEEPER/% --output DIR/%.key --data-dir DIR/s%", nil, "", "", "Wrote root key rk_"},
+		{"root-key forget", "KEEPER/% --data-dir DIR/s%", nil, "", "", "Removed what"},
 		{"dev", "--listen 127.0.0.1:0", nil, "", "", "Ctrl-C ends it"},
 
 		{"oauth refresh-drill", "--naive --callers 8", nil, "", "", "That is what happens without Signalbox"}, // the other one takes a minute
@@ -150,6 +155,13 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"token issue", "k%", nil, "", "", "It is shown only now"},
 		{"token list", "", nil, "", "", "operator.token"},
 		{"token revoke", "TOKEN%", nil, "", "", "Revoked tok_"},
+		{"incident open", "n% --severity low", nil, "", "", "Opened incident inc_"},
+		{"incident list", "", nil, "", "", "n%"},
+		{"incident show", "INCIDENT%", nil, "", "", "gone%"},
+		{"incident edit", "INCIDENT% --findings x", nil, "", "", "Changed incident inc_"},
+		{"incident note", "INCIDENT% x", nil, "", "", "Noted at"},
+		{"incident advance", "INCIDENT% contained", nil, "", "", "is contained"},
+		{"incident rm", "INCIDENT%", sure, "--yes", "", "Deleted incident inc_"},
 		{"audit search", "--limit 2", nil, "", "", "ACTION"},
 		{"audit facets", "--since 1d", nil, "", "", "RECORDS"},
 		{"audit show", "EVENT", nil, "", "", "outcome"},
@@ -166,7 +178,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"logout", "", nil, "", "", "Signed out of"},
 	}
 	_, told := dev(t, "--allow-private-upstreams", strings.TrimPrefix(receiver.URL, "http://")+","+strings.TrimPrefix(consents, "http://"))
-	r := &rounds{t: t, dir: t.TempDir(), consents: consents, env: []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
+	r := &rounds{t: t, dir: t.TempDir(), consents: consents, vault: fakeVault(t), env: []string{"VAULT_TOKEN=" + vaultToken, "SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
 	r.env = append(r.env, "XDG_CONFIG_HOME="+r.dir+"/config", "BROWSER=fakebrowser", "FAKE_EMAIL="+fakeEmail, "FAKE_PASSWORD="+typedSecret, "FAKE_LOG="+r.dir+"/browser.log")
 	r.prepare()
 	for _, turn := range turns {
@@ -178,24 +190,29 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 }
 
 type rounds struct {
-	t      *testing.T
-	dir    string
-	env    []string
-	tokens map[string]string
-	event  string
+	t         *testing.T
+	dir       string
+	env       []string
+	tokens    map[string]string
+	incidents map[string]string
+	event     string
 	// consents is an OAuth server that says yes.
 	consents string
+	// vault is the address of a transit engine, as a keeper of root keys.
+	vault string
 }
 
 // prepare makes what has an id that only the server knows.
 func (r *rounds) prepare() {
-	r.tokens = map[string]string{}
+	r.tokens, r.incidents = map[string]string{}, map[string]string{}
 	_, code := r.run(r.t, typedSecret, "user", "add", fakeEmail, "--password-stdin")
 	require.Zero(r.t, code)
 	for _, letter := range []string{"t", "p"} {
 		out, _ := r.run(r.t, "", "token", "issue", "gone"+letter, "--json")
 		_, code := r.run(r.t, "", "oauth", "provider", "add", "gone"+letter, "--token-url", "https://id.example.com/token")
 		require.Zero(r.t, code)
+		opened, _ := r.run(r.t, "", "incident", "open", "gone"+letter, "--json")
+		r.incidents[letter] = regexp.MustCompile(`inc_[0-9a-z]+`).FindString(opened)
 		r.tokens[letter] = regexp.MustCompile(`tok_[0-9a-z]+`).FindString(out)
 	}
 	for _, letter := range []string{"t", "p"} {
@@ -211,7 +228,7 @@ func (r *rounds) prepare() {
 }
 
 func (r *rounds) args(turn turn, letter string) []string {
-	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "EVENT", r.event, "CONSENTS", r.consents, "%", letter).Replace(turn.path + " " + turn.args)
+	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
 	return strings.Fields(line)
 }
 

@@ -25,7 +25,7 @@ type suggest func(ctx context.Context, c *client.Client, args []string) []cobra.
 // completions gives every command of the tree suggestions for its arguments, by the words of its usage line, and for its flags.
 func (s *shell) completions(root *cobra.Command) {
 	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames, "SINK": sinkNames, "GROUP": groupNames,
-		"SERVICE-ACCOUNT": serviceAccountNames, "CLIENT": homeNames(clientHomes()), "SERVICE": homeNames(serviceHomes()), "INFRASTRUCTURE": homeNames(infrastructureHomes())}
+		"SERVICE-ACCOUNT": serviceAccountNames, "CLIENT": homeNames(clientHomes()), "SERVICE": homeNames(serviceHomes()), "INFRASTRUCTURE": homeNames(infrastructureHomes()), "INCIDENT": incidentIDs}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "health": healthNames(), "status": {"active", "expiring", "expired", "disabled", "compromised"},
 		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
@@ -49,6 +49,13 @@ func (s *shell) completions(root *cobra.Command) {
 		}
 		if c.Flags().Lookup("kind") != nil && c.Parent().Name() == "infra" {
 			_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(vault.InfrastructureKinds(), cobra.ShellCompDirectiveNoFileComp))
+		}
+		if c.Parent().Name() == "incident" {
+			for name, words := range map[string][]cobra.Completion{"type": incidentTypeNames(), "severity": incidentSeverityNames(), "status": incidentStatusNames()} {
+				if c.Flags().Lookup(name) != nil {
+					_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+				}
+			}
 		}
 		for name, words := range fixed {
 			if c.Flags().Lookup(name) != nil {
@@ -223,4 +230,15 @@ func homeNames(k homes) suggest {
 		}
 		return out
 	}
+}
+
+func incidentIDs(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	page, err := c.ListIncidents(ctx, client.IncidentFilter{Open: true, Limit: 1000})
+	if err != nil {
+		return nil
+	}
+	for _, i := range page.Incidents {
+		out = append(out, cobra.CompletionWithDesc(i.ID, i.Status+", "+i.Title))
+	}
+	return out
 }

@@ -30,6 +30,7 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -43,19 +44,20 @@ import (
 
 // Config is what the door needs. All but ClientIP, Served, Log, Clock, ReadOnly and Closed is required.
 type Config struct {
-	DB       *store.DB
-	Ring     *keyring.Ring // seals what is kept of answers
-	Vault    *vault.Room
-	Trains   *train.Room
-	Importer *importer.Room
-	Logins   *oauth.Logins
-	OAuth    *oauth.Room
-	Identity *identity.Room
-	Audit    *audit.Log
-	Notify   *notify.Room
-	Sinks    *sink.Room
-	Probe    *probe.Room
-	Log      *slog.Logger
+	DB        *store.DB
+	Ring      *keyring.Ring // seals what is kept of answers
+	Vault     *vault.Room
+	Trains    *train.Room
+	Importer  *importer.Room
+	Incidents *incident.Room
+	Logins    *oauth.Logins
+	OAuth     *oauth.Room
+	Identity  *identity.Room
+	Audit     *audit.Log
+	Notify    *notify.Room
+	Sinks     *sink.Room
+	Probe     *probe.Room
+	Log       *slog.Logger
 	// Version of this build, for GET /api/version.
 	Version string
 	// ClientIP says where a request comes from; nil means the address of the connection.
@@ -97,7 +99,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "" {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "" {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
@@ -162,6 +164,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addProviders()
 	s.addOAuth()
 	s.addTransfer()
+	s.addIncidents()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

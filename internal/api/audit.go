@@ -1,9 +1,7 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"time"
@@ -60,13 +58,7 @@ func shownEvent(e store.Event) client.Event {
 		ID: e.ID, At: e.At, Actor: client.Actor(e.Actor), OnBehalfOf: e.OnBehalf, Action: string(e.Action), Target: client.Target(e.Target),
 		Outcome: e.Outcome, Reason: e.Reason, RequestID: e.RequestID, IP: e.IP, UserAgent: e.UserAgent, Fields: e.Fields,
 	}
-	if len(e.Details) > 0 {
-		if b, err := e.Details.MarshalJSON(); err == nil { // it never fails
-			dec := json.NewDecoder(bytes.NewReader(b))
-			dec.UseNumber()
-			_ = dec.Decode(&out.Details)
-		}
-	}
+	out.Details = shownDetails(e.Details)
 	return out
 }
 

@@ -25,6 +25,7 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -152,9 +153,11 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: h.db, Vault: safe, Trains: trains, Log: logger})
 	require.NoError(t, err)
+	incidents, err := incident.New(incident.Config{DB: h.db, Log: logger})
+	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Probe: probes, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Probe: probes, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})

@@ -263,7 +263,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			var bodies []string
 			for _, change := range []struct{ name, value string }{
 				{"credential_id", other.credential}, {"key_id", other.key},
-				{"id", "cred_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "sso_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
+				{"id", "cred_00000000000000000000000000"}, {"id", "inc_00000000000000000000000000"}, {"id", "tok_00000000000000000000000000"}, {"id", "user_00000000000000000000000000"}, {"id", "ses_00000000000000000000000000"}, {"id", "jwi_00000000000000000000000000"}, {"id", "sso_00000000000000000000000000"}, {"id", "evt_00000000000000000000000000"},
 				{"id", "planted"}, {"id", strings.Repeat("a", 3000)}, {"id", "'; DROP TABLE users"}, {"id", "\u00e4\U0001F511"},
 				{"train_id", "nowhere"}, {"train_id", "train_00000000000000000000000000"}, {"train_id", "planted!"}, {"train_id", strings.Repeat("a", 3000)},
 				{"credential_id", "cred_00000000000000000000000000"}, {"credential_id", "planted"},
@@ -274,7 +274,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 			} {
 				target, ok := w.targetWith(o, change.name, change.value)
 				listed := o.ID == "list-audit-logs-by-credential" || o.ID == "list-audit-logs-by-user"
-				if !ok || listed && strings.HasSuffix(change.value, "0000") || o.ID == "list-credentials-by-client" {
+				if !ok || listed && strings.HasSuffix(change.value, "0000") || o.ID == "list-credentials-by-client" || o.ID == "list-incidents-by-client" {
 					continue // a list of what nobody did is empty
 				}
 				tried++

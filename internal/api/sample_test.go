@@ -24,6 +24,7 @@ type world struct {
 	group, member, service                   string
 	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
+	incident                                 string
 	passkey, code, sso                       string
 	provider, state, device, connected       string // of OAuth
 }
@@ -81,6 +82,9 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.group, w.member, w.service = group.ID, w.user, account.ID
 	w.client, w.serviceID, w.infrastructure = h.homes()
+	opened, err := h.client.OpenIncident(ctx, client.IncidentDraft{Title: store.NewID("i")})
+	require.NoError(h.t, err)
+	w.incident = opened.ID
 	if list, err := h.client.ListSSOProviders(ctx); err == nil && len(list) > 10 { // there may be only so many
 		for _, p := range list {
 			require.NoError(h.t, h.client.DeleteSSOProvider(ctx, p.ID))
@@ -191,7 +195,7 @@ func (h *house) asker(o operation) string {
 func (w world) target(o operation) string {
 	fill := map[string]string{
 		"{client_id}": w.client, "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
-		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": w.serviceID, "{infrastructure_id}": w.infrastructure,
+		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": w.serviceID, "{infrastructure_id}": w.infrastructure, "{status}": "contained",
 	}
 	switch {
 	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
@@ -220,6 +224,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.passkey
 	case strings.HasPrefix(o.path, "/api/auth/sso/"):
 		fill["{id}"] = w.sso
+	case strings.HasPrefix(o.path, "/api/security-incidents/"):
+		fill["{id}"] = w.incident
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
 	default:
@@ -315,6 +321,13 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	text["start-device-login"] = `{` + login + `}`
 	text["login-client"] = `{` + login + `,"client_id":"c","client_secret":"planted-client-secret"}`
 	text["refresh-credential"] = `{"force":false}`
+	text["open-incident"] = `{"title":"t","incident_type":"phishing","severity":"high","description":"d","findings":"f","remediation_steps":"r","incident_date":"2020-01-01T00:00:00Z","client_id":"` + w.client + `",
+		"service_id":"` + w.serviceID + `","infrastructure_id":"` + w.infrastructure + `","credential_ids":["` + w.credential + `"],"user_ids":["` + w.user + `"],"service_account_ids":["` + w.service + `"],
+		"train_ids":["` + w.trainSlug + `"],"key_ids":["` + w.key + `"]}`
+	text["patch-incident"] = `{"title":"t","incident_type":"other","severity":"low","status":"monitoring","note":"n","description":"d","findings":"f","remediation_steps":null,"incident_date":"2020-01-01T00:00:00Z",
+		"client_id":null,"service_id":"` + w.serviceID + `","infrastructure_id":null,"credential_ids":[],"user_ids":null,"service_account_ids":[],"train_ids":["` + w.trainSlug + `"],"key_ids":[]}`
+	text["put-incident"] = text["patch-incident"]
+	text["add-incident-note"] = `{"text":"t"}`
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	text["put-sso-provider"] = text["patch-sso-provider"]
 	text["put-client"], text["put-service"], text["put-infrastructure"] = text["patch-client"], text["patch-service"], text["patch-infrastructure"]

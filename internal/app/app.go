@@ -29,6 +29,7 @@ import (
 	"signalbox.dev/signalbox/internal/broker"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -68,6 +69,7 @@ type App struct {
 	oauth     *oauth.Room
 	transport *http.Transport
 	broker    *broker.Broker
+	incidents *incident.Room
 	limits    *rate.Limiter // of callers, for every door but the broker
 	api       *api.Door
 	web       http.Handler
@@ -142,7 +144,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if pending && serving && !cfg.Mode.manages() {
 		return nil, errProxyFirst
 	}
-	root, err := rootKey(cfg, exists)
+	root, err := readRootKey(ctx, cfg, a.db, exists)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +155,9 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 		return nil, err
 	}
 	if err := a.db.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.recordRestore(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.identity.Start(ctx); err != nil {
@@ -225,12 +230,15 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Log: a.log}); err != nil {
+		return err
+	}
 	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
 	if err != nil {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -314,7 +322,7 @@ func (a *App) Close() error {
 
 // rootKeyPath names the root key file, or is "" when the key came from elsewhere.
 func (c Config) rootKeyPath() string {
-	if !c.RootKey.IsZero() || c.isPostgres() {
+	if !c.RootKey.IsZero() || !c.RootKeyKeeper.IsZero() || c.isPostgres() {
 		return ""
 	}
 	return c.dataPath(RootKeyFile)

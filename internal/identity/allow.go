@@ -49,6 +49,9 @@ const (
 	MetricsRead      Permission = "metrics:read"
 	NotifyRead       Permission = "notifications:read"
 	NotifyWrite      Permission = "notifications:write"
+	IncidentRead     Permission = "incidents:read"
+	IncidentWrite    Permission = "incidents:write"
+	IncidentDelete   Permission = "incidents:delete"
 	ProviderRead     Permission = "oauth_providers:read"
 	ProviderWrite    Permission = "oauth_providers:write"
 )
@@ -123,6 +126,9 @@ var (
 		{MetricsRead, "read the metrics", readers, nil, true},
 		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
+		{IncidentRead, "list incidents and read their timelines", readers, nil, true},
+		{IncidentWrite, "open, change and move incidents, and write into their timelines", keepers, nil, true},
+		{IncidentDelete, "delete incidents", []Role{Administrator}, nil, false},
 		{ProviderRead, "list the OAuth providers at which one can log in", everyone, nil, true},
 		{ProviderWrite, "add, change, switch on and delete OAuth providers", []Role{Administrator}, nil, false},
 	}

@@ -27,6 +27,7 @@ const (
 	TopicNotify     Topic = "notify"          // something waits to be delivered
 	TopicService    Topic = "service_account" // a service account
 	TopicHome       Topic = "home"            // a client, a service or infrastructure
+	TopicIncident   Topic = "incident"
 )
 
 // Change says that a thing changed; what it is now must be read.

@@ -1,0 +1,102 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/identity"
+)
+
+// TestStoryIncident: from the report to the end, with what it touches; people hear of it, and nothing that somebody wrote but the title leaves it.
+func TestStoryIncident(t *testing.T) {
+	const sensitive = "planted-sensitive-text-0815"
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		i, err := h.client.OpenIncident(ctx, client.IncidentDraft{Title: "Key of web in a public log", IncidentType: "credential_leak", Severity: "high", Description: sensitive,
+			ClientID: w.client, CredentialIDs: []string{w.credential}, TrainIDs: []string{w.trainSlug}, KeyIDs: []string{w.key}, UserIDs: []string{w.user}})
+		require.NoError(t, err)
+		require.Regexp(t, `^inc_[0-9a-z]{26}$`, i.ID)
+		require.Equal(t, "investigating", i.Status)
+		require.Equal(t, []string{w.credential}, i.CredentialIDs)
+		require.True(t, strings.HasPrefix(i.TrainIDs[0], "train_"), "a slug becomes an id")
+		require.Len(t, i.Touches, 5)
+		_, err = h.client.OpenIncident(ctx, client.IncidentDraft{Title: "x", CredentialIDs: []string{w.credential, "cred_00000000000000000000000000"}})
+		e := refused(t, err, 422, "validation_failed")
+		require.Equal(t, "/credential_ids/1", e.Errors[0].Pointer)
+
+		_, err = h.client.UpdateIncident(ctx, i.ID, client.IncidentPatch{Status: ptr("resolved")})
+		e = refused(t, err, 409, "state_conflict")
+		require.Contains(t, e.Detail, "contained, monitoring")
+		a := h.do(request{method: "PUT", target: "/api/security-incidents/" + i.ID, token: h.token, body: []byte(`{"status":"contained"}`)})
+		require.Equal(t, 200, a.status, "%s", a.body)
+		require.Contains(t, string(a.body), `"status":"contained"`)
+		_, err = h.client.UpdateIncident(ctx, i.ID, client.IncidentPatch{Severity: ptr("low"), IfMatch: i.ETag})
+		refused(t, err, 412, "etag_mismatch")
+		entry, err := h.client.AddIncidentNote(ctx, i.ID, sensitive)
+		require.NoError(t, err)
+		require.Equal(t, "note", entry.Kind)
+		done, err := h.client.UpdateIncident(ctx, i.ID, client.IncidentPatch{Status: ptr("resolved"), Note: "rotated", RemediationSteps: ptr("logs are scrubbed now"), CredentialIDs: &[]string{}})
+		require.NoError(t, err)
+		require.NotNil(t, done.ResolvedAt)
+		require.Empty(t, done.CredentialIDs)
+		_, err = h.client.UpdateIncident(ctx, i.ID, client.IncidentPatch{Status: ptr("investigating")})
+		refused(t, err, 409, "state_conflict")
+
+		kinds := []string{}
+		line, err := h.client.IncidentTimeline(ctx, i.ID, 0, "")
+		require.NoError(t, err)
+		for _, entry := range line.Timeline {
+			kinds = append(kinds, entry.Kind)
+		}
+		require.Equal(t, []string{"opened", "moved", "note", "moved", "changed"}, kinds)
+		require.Equal(t, "rotated", line.Timeline[3].Text)
+		require.Equal(t, map[string]any{"from": "contained", "to": "resolved"}, line.Timeline[3].Details)
+
+		auditor := h.as(h.withRole(identity.Auditor))
+		for _, list := range []func() (client.IncidentPage, error){
+			func() (client.IncidentPage, error) {
+				return auditor.IncidentsByClient(ctx, w.client, client.IncidentFilter{})
+			},
+			func() (client.IncidentPage, error) {
+				return auditor.IncidentsByStatus(ctx, "resolved", client.IncidentFilter{})
+			},
+			func() (client.IncidentPage, error) {
+				return auditor.ListIncidents(ctx, client.IncidentFilter{Touches: "key:" + w.key, Q: "PUBLIC log"})
+			},
+		} {
+			page, err := list()
+			require.NoError(t, err)
+			require.Len(t, page.Incidents, 1)
+			require.Equal(t, i.ID, page.Incidents[0].ID)
+		}
+		_, err = auditor.IncidentsByStatus(ctx, "finished", client.IncidentFilter{})
+		refused(t, err, 422, "validation_failed")
+		_, err = auditor.ListIncidents(ctx, client.IncidentFilter{Touches: w.key})
+		refused(t, err, 422, "validation_failed")
+		_, err = auditor.AddIncidentNote(ctx, i.ID, "x")
+		refused(t, err, 403, "forbidden")
+		told, err := h.client.ListDeliveries(ctx, client.DeliveryFilter{Limit: 1000})
+		require.NoError(t, err)
+		heard := map[string]int{}
+		for _, d := range told.Deliveries {
+			heard[d.Kind]++
+			require.NotContains(t, d.Title, sensitive)
+		}
+		require.Equal(t, 2, heard["incident.opened"], "with that of the world")
+		require.Equal(t, 2, heard["incident.moved"])
+		for _, ev := range h.events() {
+			b, err := ev.Details.MarshalJSON()
+			require.NoError(t, err)
+			require.NotContains(t, string(b)+ev.Reason+ev.Target.Name, sensitive)
+		}
+		require.NotContains(t, h.log.String(), sensitive)
+		refused(t, h.as(h.withRole(identity.Operator)).DeleteIncident(ctx, i.ID), 403, "forbidden")
+		require.NoError(t, h.client.DeleteIncident(ctx, i.ID))
+		_, err = h.client.GetIncident(ctx, i.ID)
+		refused(t, err, 404, "not_found")
+	})
+}
