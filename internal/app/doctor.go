@@ -88,6 +88,7 @@ func checkups() []checkup {
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},
 		{"audit sinks", lookAtSinks},
+		{"backup", lookAtBackups},
 		{"operator token", lookAtOperatorToken},
 		{"listener", lookAtListener},
 		{"certificate", lookAtCertificate},
