@@ -11,5 +11,5 @@ import (
 
 // sealed is the table of everything that lies under data keys.
 func (a *App) sealed() []keyring.Place {
-	return slices.Concat(identity.Sealed(), audit.Sealed(), a.notify.Sealed(), a.vault.Sealed(), a.oauth.Sealed(), a.logins.Sealed(), api.Sealed())
+	return slices.Concat(identity.Sealed(), audit.Sealed(), a.sinks.Sealed(), a.notify.Sealed(), a.vault.Sealed(), a.oauth.Sealed(), a.logins.Sealed(), api.Sealed())
 }
