@@ -145,6 +145,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/notify.(*Room).claim", "outbox", "says which instance delivers a message that an act has stored"},
 	{"internal/notify.(*Room).settle", "outbox", "writes down that it was delivered, or when it is tried again; giving up is on record"},
 	{"internal/notify.(*Room).trim", "outbox", "drops messages after 30 days"},
+	{"internal/incident.(*Room).claim", "outbox", "says which instance asks a provider to end a grant; that it is to be ended, and what came of it, is on record"},
+	{"internal/incident.(*Room).postpone", "outbox", "says when the provider is asked again"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 

@@ -161,6 +161,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
 	a.reminders.Start(ctx)
+	a.incidents.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
@@ -221,7 +222,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.incidents, err = incident.New(incident.Config{DB: a.db, Log: a.log}); err != nil {
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
 		return err
 	}
 	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
@@ -273,6 +274,9 @@ func (a *App) Close() error {
 		}
 		if a.trains != nil {
 			a.trains.Close()
+		}
+		if a.incidents != nil {
+			a.incidents.Close()
 		}
 		if a.logins != nil {
 			a.logins.Close()
