@@ -71,8 +71,6 @@ type counter struct {
 	batches batchStream
 	results *outcomes
 	top     string // everything from the batch in hand up to this id was read for outcomes
-	from    string // the times of a match, as records have them: from ≤ at < to
-	to      string
 
 	counted           int64
 	complete          bool
@@ -96,19 +94,7 @@ func newCounter(tx *store.Tx, f *filter, budget int) *counter {
 		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: budget, page: firstPage, done: f.Action != "" && !used},
 		actions: map[string]int64{}, outcomes: map[string]int64{}, actors: map[string]*subjectCount{}, targets: map[string]*subjectCount{},
 	}
-	c.from, c.to = recordTime(f.From), recordTime(f.To)
 	return c
-}
-
-// recordTime is the least time of a record that is not before t; "" for no time.
-func recordTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	if cut := t.Truncate(time.Microsecond); cut.Before(t) {
-		t = cut.Add(time.Microsecond)
-	}
-	return t.UTC().Format(store.TimeFormat)
 }
 
 // run counts until the end or until the budget is spent. Whatever is newer than the record that it stops at was counted.
@@ -191,19 +177,17 @@ func (c *counter) record(line []byte, at place) (enough bool, err error) {
 		_, err := store.DecodeEvent(line)
 		return true, err
 	}
-	q := &c.f.Query
-	if q.Actor != "" && string(g.actor) != q.Actor && string(g.behalf) != q.Actor || q.Target != "" && string(g.target) != q.Target ||
-		q.Action != "" && string(g.action) != string(q.Action) || q.RequestID != "" && string(g.request) != q.RequestID ||
-		c.from != "" && string(g.at) < c.from || c.to != "" && string(g.at) >= c.to {
+	if !c.f.match(g) {
 		return true, nil
 	}
 	outcome := string(g.outcome)
 	if outcome == store.OutcomePending {
-		if outcome, enough, err = c.settled(g, line, at); err != nil || !enough {
+		if outcome, enough, err = c.results.of(candidate{at, line, g}, !c.asked); err != nil || !enough {
 			return enough, err
 		}
+		c.asked = true
 	}
-	if q.Outcome != "" && outcome != q.Outcome {
+	if c.f.Outcome != "" && outcome != c.f.Outcome {
 		return true, nil
 	}
 	c.counted++
@@ -230,25 +214,6 @@ func count(counts map[string]*subjectCount, subject, record []byte) {
 		s.sample = string(record)
 	}
 	s.count++
-}
-
-// settled returns the outcome that an intent shows.
-func (c *counter) settled(g glance, line []byte, at place) (outcome string, enough bool, err error) {
-	anyway := !c.asked
-	c.asked = true
-	if string(g.action) == string(store.LeaseGranted) {
-		_, after, found := bytes.Cut(line, leaseMark)
-		name, _, closed := bytes.Cut(after, []byte(`"`))
-		if found && closed && !bytes.ContainsRune(name, '\\') {
-			return c.results.settleLease(string(name), at, anyway)
-		}
-	}
-	e, err := store.DecodeEvent(line)
-	if err != nil {
-		return "", false, err
-	}
-	enough, err = c.results.settle(&e, anyway)
-	return e.Outcome, enough, err
 }
 
 // told puts the counts in order and names the subjects.

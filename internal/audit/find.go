@@ -13,23 +13,24 @@ type finder struct {
 	batches batchStream
 }
 
-// candidate is a match with its place.
+// candidate is a match with its place; its outcome is not decided yet.
 type candidate struct {
-	at    place
-	event store.Event
+	at   place
+	line []byte
+	seen glance
 }
 
-func newFinder(tx *store.Tx, f *filter) *finder {
+func newFinder(tx *store.Tx, f *filter, results *outcomes) *finder {
 	used := f.Action == store.LeaseGranted || f.Action == store.LeaseOutcome
 	return &finder{ // uses are in the batches and nothing else is; see store.md
-		events:  eventStream{tx: tx, f: f, below: f.start.source, done: used},
-		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget, page: firstPage, done: f.Action != "" && !used},
+		events:  eventStream{tx: tx, f: f, below: f.start.source, budget: f.budget, done: used},
+		batches: batchStream{tx: tx, f: f, below: f.start.source, budget: f.budget, results: results, page: firstPage, done: f.Action != "" && !used},
 	}
 }
 
-// next returns the next match. At the end it returns no event; then a place other than the zero one says that the budget ran out and
-// that everything down to that place was looked at.
-func (s *finder) next() (*store.Event, place, error) {
+// next returns the next match. At the end it returns none; then a place other than the zero one says that a budget ran out and that
+// everything down to that place was looked at.
+func (s *finder) next() (*candidate, place, error) {
 	if err := s.events.fetch(); err != nil {
 		return nil, place{}, err
 	}
@@ -37,17 +38,29 @@ func (s *finder) next() (*store.Event, place, error) {
 		return nil, place{}, err
 	}
 	e, b := s.events.found, s.batches.found
+	short, ended := s.reached()
 	switch {
-	case len(b) > 0 && (len(e) == 0 || e[0].at.older(b[0].at)):
+	case len(b) > 0 && (len(e) == 0 || e[0].at.older(b[0].at)) && (!short || ended.older(b[0].at)):
 		s.batches.found = b[1:]
-		return &b[0].event, b[0].at, nil
-	case len(e) > 0 && (!s.batches.spent() || s.batches.reached.older(e[0].at)):
+		return &b[0], place{}, nil
+	case len(e) > 0 && (len(b) == 0 || b[0].at.older(e[0].at)) && (!short || ended.older(e[0].at)):
 		s.events.found = e[1:]
-		return &e[0].event, e[0].at, nil
-	case s.batches.spent():
-		return nil, s.batches.reached, nil
+		return &e[0], place{}, nil
+	case short:
+		return nil, ended, nil
 	}
 	return nil, place{}, nil
+}
+
+// reached reports whether a stream stopped short of its end without a match, and down to where all streams were looked at then.
+func (s *finder) reached() (short bool, down place) {
+	if len(s.events.found) == 0 && s.events.spent() {
+		short, down = true, s.events.reached
+	}
+	if len(s.batches.found) == 0 && s.batches.spent() && (!short || down.older(s.batches.reached)) {
+		short, down = true, s.batches.reached
+	}
+	return short, down
 }
 
 type recordRow struct {
@@ -62,25 +75,33 @@ type eventStream struct {
 	below string // ids up to this one are still to be read; it itself only at the start
 	begun bool
 	done  bool
-	found []candidate
+	// budget, reached and moved are as in batchStream.
+	budget  int
+	reached place
+	moved   bool
+	found   []candidate
 }
 
 const eventPage = 200
 
+// spent reports whether the stream stopped short of its end.
+func (s *eventStream) spent() bool { return !s.done && s.budget <= 0 }
+
 func (s *eventStream) fetch() error {
-	for len(s.found) == 0 && !s.done {
+	for len(s.found) == 0 && !s.done && (s.budget > 0 || !s.moved) {
 		rows, err := s.page(min(eventPage, s.f.Limit+1))
 		if err != nil {
 			return err
 		}
 		for _, row := range rows {
-			at := place{row.ID, -1}
-			e, err := store.DecodeEvent(row.Body)
-			if err != nil {
-				return err
+			s.budget -= eventCost + len(row.Body)>>10
+			s.reached = place{row.ID, -1}
+			if !s.reached.older(s.f.start) {
+				continue
 			}
-			if at.older(s.f.start) && s.f.match(&e) {
-				s.found = append(s.found, candidate{at, e})
+			s.moved = true
+			if err := s.f.take(&s.found, s.reached, row.Body); err != nil {
+				return err
 			}
 		}
 	}
@@ -150,6 +171,7 @@ type batchStream struct {
 	reached place // everything that is not older was looked at
 	moved   bool  // something was looked at
 	trail   *trail
+	results *outcomes   // learns of what is read
 	rows    []recordRow // batches that were read
 	lines   [][]byte    // of the first of them, what was not looked at
 	found   []candidate
@@ -160,8 +182,8 @@ const (
 	firstPage = 2
 	batchPage = 32
 	pageBytes = 1 << 20
-	// What is read costs so much of the budget: a batch, each kilobyte of it, and each record that is decoded.
-	batchCost, decodeCost = 1, 8
+	// What is read costs so much of the budget: a batch, beside each kilobyte of it, and a row of audit_events.
+	batchCost, eventCost = 1, 2
 )
 
 func costOf(row recordRow) int { return batchCost + len(row.Body)>>10 }
@@ -247,15 +269,8 @@ func (s *batchStream) look() error {
 	s.lines = s.lines[:n]
 	if at.older(s.f.start) {
 		s.reached, s.moved = at, true
-		if s.f.worth(line) {
-			s.budget -= decodeCost
-			e, err := store.DecodeEvent(line)
-			if err != nil {
-				return err
-			}
-			if s.f.match(&e) {
-				s.found = append(s.found, candidate{at, e})
-			}
+		if err := s.f.take(&s.found, at, line); err != nil {
+			return err
 		}
 	}
 	if n == 0 {
@@ -290,10 +305,17 @@ func (s *batchStream) nextAny() error {
 	if err := s.take(`SELECT id, body FROM audit_batches`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(n), w.Args()); err != nil {
 		return err
 	}
-	s.begun, s.ended = true, len(s.rows) < n
-	if len(s.rows) > 0 {
-		s.below = s.rows[len(s.rows)-1].ID
+	if n := len(s.rows); n > 0 {
+		upTo, last := s.rows[0].ID, s.rows[n-1].ID
+		if s.begun {
+			upTo = s.below // the last of the page before, so that there is no gap
+		}
+		if s.results != nil && s.f.Action != store.LeaseOutcome && len(s.f.common) == 0 {
+			s.results.have(idRange{last, upTo})
+		}
+		s.below = last
 	}
+	s.begun, s.ended = true, len(s.rows) < n
 	return nil
 }
 
@@ -326,9 +348,27 @@ func (s *batchStream) take(query string, args []any) error {
 	for _, row := range s.rows {
 		s.budget -= costOf(row)
 		bytes += len(row.Body)
+		if s.results != nil && s.f.Action != store.LeaseOutcome && holds(row.Body, s.f.common) { // those tell their outcome themselves
+			s.results.collect(row)
+		}
 	}
-	if len(s.rows) > 0 {
-		s.page = min(2*s.page, batchPage, max(1, pageBytes*len(s.rows)/max(1, bytes)))
+	// A trail leads to acts as well, which are no batches: none read costs nothing next time either.
+	s.page = min(2*s.page, batchPage, max(1, pageBytes*max(1, len(s.rows))/max(1, bytes)))
+	return nil
+}
+
+// take adds the record to those found if it matches.
+func (f *filter) take(found *[]candidate, at place, line []byte) error {
+	if !f.worth(line) {
+		return nil
+	}
+	g, ok := look(line)
+	if !ok {
+		_, err := store.DecodeEvent(line)
+		return err
+	}
+	if f.match(g) && f.shows(g) {
+		*found = append(*found, candidate{at, line, g})
 	}
 	return nil
 }

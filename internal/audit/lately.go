@@ -17,7 +17,7 @@ const (
 	latelyChunk = 4096
 	// latelyAhead and latelyBehind bound the chunks that one call reads: of what came since the last one, and of what was before the first. When more
 	// came, because nobody has asked for long, the counting begins anew at the end.
-	latelyAhead, latelyBehind = 8, 2
+	latelyAhead, latelyBehind = 8, 1
 )
 
 // Hour counts what was lent in one hour.

@@ -21,7 +21,7 @@ const (
 	// outcomeWithin is how far after an intent its outcome is looked for.
 	outcomeWithin = 30 * time.Minute
 	// outcomeBudget bounds what one call reads for outcomes, beyond that of its first intent, in the measure of searchBudget.
-	outcomeBudget = 20_000
+	outcomeBudget = 10_000
 	// outcomePage is how many batches are read at once at most.
 	outcomePage = 64
 )
@@ -43,6 +43,22 @@ type idRange struct{ lo, hi string }
 
 func newOutcomes(tx *store.Tx, budget int) *outcomes {
 	return &outcomes{tx: tx, known: map[string]result{}, budget: budget}
+}
+
+// of returns the outcome that a record shows, as settle does; only what is neither of a use nor settled is decoded.
+func (o *outcomes) of(c candidate, anyway bool) (outcome string, settled bool, err error) {
+	if string(c.seen.outcome) != store.OutcomePending {
+		return string(c.seen.outcome), true, nil
+	}
+	if lease := leaseOf(c.line); lease != "" && string(c.seen.action) == string(store.LeaseGranted) {
+		return o.settleLease(lease, c.at, anyway)
+	}
+	e, err := store.DecodeEvent(c.line)
+	if err != nil {
+		return "", false, err
+	}
+	settled, err = o.settle(&e, anyway)
+	return e.Outcome, settled, err
 }
 
 // settle sets the outcome that an intent shows. It must be called for newer events before older ones. It returns false when the budget
@@ -81,7 +97,7 @@ func (o *outcomes) settleLease(name string, at place, anyway bool) (outcome stri
 		}
 	}
 	// A later outcome may have been met on the way to another one; what is shown must not depend on that.
-	if r, have := o.known[name]; have && r.source <= stop {
+	if r, have := o.known[name]; have && at.source < r.source && r.source <= stop {
 		return r.outcome, true, nil
 	}
 	if o.tx.Now().Sub(granted) >= pendingFor {
@@ -141,7 +157,7 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 	defer func() { o.ranges = append(o.ranges, idRange{from, pos}) }()
 	for pos < stop {
 		if n := len(o.ranges); n > 0 && o.ranges[n-1].lo <= pos {
-			pos = max(pos, o.ranges[n-1].hi)
+			from, pos = min(from, o.ranges[n-1].lo), max(pos, o.ranges[n-1].hi)
 			o.ranges = o.ranges[:n-1]
 			continue
 		}
@@ -173,6 +189,15 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 	return true, nil
 }
 
+// have notes that a range was collected, which is older than all that were collected before, or goes on where the oldest of them begins.
+func (o *outcomes) have(r idRange) {
+	if n := len(o.ranges); n > 0 && o.ranges[n-1].lo <= r.hi {
+		o.ranges[n-1].lo = min(o.ranges[n-1].lo, r.lo)
+		return
+	}
+	o.ranges = append(o.ranges, r)
+}
+
 // collect notes the outcomes in a batch.
 func (o *outcomes) collect(row recordRow) {
 	for line := range bytes.SplitSeq(row.Body, newline) {
@@ -196,10 +221,8 @@ func outcomeIn(line []byte) (lease, outcome string) {
 	if !ok || string(g.action) != string(store.LeaseOutcome) {
 		return "", ""
 	}
-	_, after, ok := bytes.Cut(line, leaseMark)
-	name, _, closed := bytes.Cut(after, []byte(`"`))
-	if ok && closed && !bytes.ContainsRune(name, '\\') {
-		return string(name), string(g.outcome)
+	if name := leaseOf(line); name != "" {
+		return name, string(g.outcome)
 	}
 	e, err := store.DecodeEvent(line)
 	if err != nil {
@@ -209,4 +232,14 @@ func outcomeIn(line []byte) (lease, outcome string) {
 		return d.Text(), e.Outcome
 	}
 	return "", ""
+}
+
+// leaseOf returns the lease that a record is about, "" when it has none or an escape hides it.
+func leaseOf(line []byte) string {
+	_, after, ok := bytes.Cut(line, leaseMark)
+	name, _, closed := bytes.Cut(after, []byte(`"`))
+	if !ok || !closed || bytes.ContainsRune(name, '\\') {
+		return ""
+	}
+	return string(name)
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -38,7 +39,7 @@ type Page struct {
 const (
 	maxLimit = 1000
 	// searchBudget bounds what one search reads; find.go says what costs how much. It is some tens of milliseconds of work.
-	searchBudget = 20_000
+	searchBudget = 10_000
 	// clockSlack is how far the time of an event may lie from the time in its id: one is the database's clock at the begin of a
 	// transaction, the other the instance's at the insert.
 	clockSlack = time.Minute
@@ -66,7 +67,10 @@ type filter struct {
 	Query
 	start  place // only what is older is found
 	floor  string
+	from   string // the times of a matching record, as records have them
+	to     string
 	needle [][]byte // what the bytes of a matching record contain
+	common [][]byte // those of them that the outcome of a matching use contains as well
 	// How many batches may be read to find events, and to find the outcomes of intents.
 	budget, outcomeBudget int
 }
@@ -104,11 +108,16 @@ func newFilter(q Query) (*filter, error) {
 	if len(bad.Fields) > 0 {
 		return nil, bad
 	}
+	f.from, f.to = recordTime(q.From), recordTime(q.To)
 	f.floor = store.IDFloor(sourcePrefix, q.From.Add(-clockSlack))
-	for _, s := range []string{q.Actor, q.Target, string(q.Action), q.RequestID} {
+	for _, s := range []string{q.Actor, q.Target, q.RequestID} {
 		if s != "" && plain(s) {
-			f.needle = append(f.needle, []byte(`"`+s+`"`))
+			f.common = append(f.common, []byte(`"`+s+`"`))
 		}
+	}
+	f.needle = f.common
+	if q.Action != "" {
+		f.needle = append(slices.Clone(f.common), []byte(`"`+string(q.Action)+`"`))
 	}
 	return f, nil
 }
@@ -122,9 +131,11 @@ func knownAction(a store.Action) bool {
 	return false
 }
 
-// worth reports whether the bytes can hold a match; it spares decoding.
-func (f *filter) worth(b []byte) bool {
-	for _, n := range f.needle {
+// worth reports whether the bytes can hold a match; it spares looking closer.
+func (f *filter) worth(b []byte) bool { return holds(b, f.needle) }
+
+func holds(b []byte, needles [][]byte) bool {
+	for _, n := range needles {
 		if !bytes.Contains(b, n) {
 			return false
 		}
@@ -133,42 +144,68 @@ func (f *filter) worth(b []byte) bool {
 }
 
 // match compares everything but the outcome.
-func (f *filter) match(e *store.Event) bool {
-	return (f.Actor == "" || e.Actor.ID == f.Actor || e.OnBehalf == f.Actor) &&
-		(f.Target == "" || e.Target.ID == f.Target) &&
-		(f.Action == "" || e.Action == f.Action) &&
-		(f.RequestID == "" || e.RequestID == f.RequestID) &&
-		(f.From.IsZero() || !e.At.Before(f.From)) && (f.To.IsZero() || e.At.Before(f.To))
+func (f *filter) match(g glance) bool {
+	is := func(got []byte, want string) bool { return want == "" || string(got) == want }
+	if !is(g.action, string(f.Action)) || !is(g.target, f.Target) || !is(g.request, f.RequestID) || !is(g.actor, f.Actor) && string(g.behalf) != f.Actor {
+		return false
+	}
+	return (f.from == "" || string(g.at) >= f.from) && (f.to == "" || string(g.at) < f.to)
 }
 
-// fill collects one page. It looks for one event more than fits, to know whether there is a next page.
+// recordTime is the least time of a record that is not before t; "" for no time.
+func recordTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	if cut := t.Truncate(time.Microsecond); cut.Before(t) {
+		t = cut.Add(time.Microsecond)
+	}
+	return t.UTC().Format(store.TimeFormat)
+}
+
+// shows reports whether the outcome can be the one that is asked for: that of an act is told by its own record, that of a use by another.
+func (f *filter) shows(g glance) bool {
+	return f.Outcome == "" || string(g.outcome) == f.Outcome || string(g.outcome) == store.OutcomePending
+}
+
+// fill collects one page. It looks for one event more than fits, to know whether there is a next page. What is not shown is not decoded.
 func (f *filter) fill(tx *store.Tx, page *Page) error {
-	found := newFinder(tx, f)
 	results := newOutcomes(tx, f.outcomeBudget)
+	found := newFinder(tx, f, results)
 	last := f.start
 	for {
-		e, at, err := found.next()
+		c, reached, err := found.next()
 		if err != nil {
 			return err
 		}
-		if e == nil {
-			if at != (place{}) { // the budget is spent; all down to here was looked at
-				page.Next = at.id()
+		if c == nil {
+			if reached != (place{}) { // the budget is spent; all down to here was looked at
+				page.Next = reached.id()
 			}
 			return nil
 		}
-		// The first event is settled at any price, so that every call gets on.
-		settled, err := results.settle(e, last == f.start)
-		if err != nil {
-			return err
-		}
-		if !settled || len(page.Events) == f.Limit {
+		if len(page.Events) == f.Limit {
 			page.Next = last.id()
 			return nil
 		}
-		last = at
-		if f.Outcome == "" || e.Outcome == f.Outcome {
-			page.Events = append(page.Events, *e)
+		// The first event is settled at any price, so that every call gets on.
+		outcome, settled, err := results.of(*c, last == f.start)
+		if err != nil {
+			return err
 		}
+		if !settled {
+			page.Next = last.id()
+			return nil
+		}
+		last = c.at
+		if f.Outcome != "" && outcome != f.Outcome {
+			continue
+		}
+		e, err := store.DecodeEvent(c.line)
+		if err != nil {
+			return err
+		}
+		e.Outcome = outcome
+		page.Events = append(page.Events, e)
 	}
 }

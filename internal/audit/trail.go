@@ -194,29 +194,32 @@ func inList[T int64 | string](w *store.Where, column string, values []T) string 
 	return " AND " + column + " IN (" + strings.Join(marks, ",") + ")"
 }
 
-// resolve finds the ids of the batches of the first lead.
+// resolve finds the ids of the batches of the first leads, of as many as one question takes.
 func (t *trail) resolve(tx *store.Tx, below string) error {
-	at := t.leads[0]
-	t.leads = t.leads[1:]
-	base := at.number * segmentLeaves
-	for i := range at.leaves {
-		at.leaves[i] += base
+	var leaves []int64
+	for n := 0; len(t.leads) > 0 && (n == 0 || n+len(t.leads[0].leaves) <= idsPage); n = len(leaves) {
+		base := t.leads[0].number * segmentLeaves
+		for _, at := range t.leads[0].leaves {
+			leaves = append(leaves, base+at)
+		}
+		t.leads = t.leads[1:]
 	}
+	slices.Sort(leaves)
 	var rows []leafRow
 	var w store.Where
 	w.Add("source_id >= ?", t.floor)
 	w.Add("source_id < ?", below)
 	var in string
-	if len(at.leaves) <= idsPage {
-		in = inList(&w, "first_leaf", at.leaves)
+	if len(leaves) <= idsPage {
+		in = inList(&w, "first_leaf", leaves)
 	} else {
-		in = " AND first_leaf >= " + w.Arg(at.leaves[0]) + " AND first_leaf <= " + w.Arg(at.leaves[len(at.leaves)-1])
+		in = " AND first_leaf >= " + w.Arg(leaves[0]) + " AND first_leaf <= " + w.Arg(leaves[len(leaves)-1])
 	}
 	if err := tx.Select(&rows, `SELECT first_leaf, source_id FROM audit_leaves`+w.SQL()+in, w.Args()...); err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if _, ok := slices.BinarySearch(at.leaves, row.First); ok {
+		if _, ok := slices.BinarySearch(leaves, row.First); ok {
 			t.found = append(t.found, row.Source)
 		}
 	}

@@ -185,6 +185,9 @@ func (d Dependent) count() string {
 	return number(d.Count) + " " + many
 }
 
+// String is how much there is, with the first names.
+func (d Dependent) String() string { return d.count() + ": " + d.names() }
+
 func (d Dependent) names() string {
 	out := strings.Join(d.First, ", ")
 	if more := d.Count - len(d.First); more > 0 {

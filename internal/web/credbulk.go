@@ -24,6 +24,7 @@ func bulkActs() []bulkAct {
 		{"untag", "Remove tags…", "Remove tags", "lose the tags that you type.", "Remove the tags"},
 		{"disable", "Disable…", "Disable", "are lent to nobody any more, and open uses of them are cut. Enabling them again undoes it.", "Disable them"},
 		{"enable", "Enable…", "Enable", "can be lent again.", "Enable them"},
+		{"rotate", "Rotate each…", "Rotate", "get new secrets, one after the other. The list shows which are done.", ""},
 		{"delete", "Delete…", "Delete", "are deleted for good, and the sealed material of all their versions destroyed. What the audit log says of them stays.", "Delete them"},
 	}
 }
@@ -123,6 +124,10 @@ func (s *site) dependents(r *http.Request, v visitor, ids []string) ([]string, e
 func (s *site) bulkForm(w http.ResponseWriter, r *http.Request, v visitor) {
 	_ = r.ParseForm() // an address that cannot be read names nothing
 	act, list, err := s.picked(r, v)
+	if err == nil && act.name == "rotate" {
+		s.rotations(w, r, v, act, list)
+		return
+	}
 	var p *bulkPage
 	if err == nil {
 		p, err = s.bulkPage(r, v, act, list)
@@ -137,6 +142,9 @@ func (s *site) bulkForm(w http.ResponseWriter, r *http.Request, v visitor) {
 // bulk does one act to each credential that was picked, one after the other, and says what became of it.
 func (s *site) bulk(w http.ResponseWriter, r *http.Request, v visitor) {
 	act, list, err := s.picked(r, v)
+	if err == nil && act.name == "rotate" {
+		err = fault.New(fault.Unprocessable, "validation_failed", "New secrets are given one by one. Open the list of what is to be rotated, and rotate each there.")
+	}
 	if err != nil {
 		s.refused(w, r, v, err)
 		return

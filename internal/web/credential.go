@@ -32,6 +32,7 @@ type credentialPage struct {
 	Hidden           []ui.Hidden
 	// Edit, Places and Needs are the form of the metadata; Open shows it unfolded.
 	Edit, Places []ui.Field
+	Homes        homeFields
 	Needs        ui.Choice
 	State        ui.Choice
 	Alert        string
@@ -104,9 +105,18 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	fact("Account id", one.AccountID)
 	fact("User name", one.Username)
 	fact("Owner", one.Owner)
-	fact("Client", one.ClientID)
-	fact("Service", one.ServiceID)
-	fact("Infrastructure", one.InfrastructureID)
+	named, err := s.homesOf(r, v, []vault.Credential{one})
+	if err != nil {
+		return nil, err
+	}
+	for _, home := range []struct {
+		term, id string
+		kind     vault.HomeKind
+	}{{"Client", one.ClientID, vault.HomeClient}, {"Service", one.ServiceID, vault.HomeService}, {"Infrastructure", one.InfrastructureID, vault.HomeInfrastructure}} {
+		if home.id != "" {
+			p.Facts = append(p.Facts, ui.Fact{Term: home.term, Value: homeLink(named, home.kind, home.id)})
+		}
+	}
 	fact("Plugin", one.PluginName)
 	fact("Tags", strings.Join(one.Tags, ", "))
 	long := func(term, value string) {
@@ -135,6 +145,9 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 		}
 	}
 	if p.May.Manage {
+		if p.Homes, err = s.placeHomes(r, v, one.Meta); err != nil {
+			return nil, err
+		}
 		p.fill(one.Meta, one.Notes.Reveal())
 	}
 	return p, nil
@@ -232,6 +245,9 @@ func (s *site) credentialChange(w http.ResponseWriter, r *http.Request, v visito
 		err = metaPosted(r, &m)
 	}
 	if err == nil {
+		err = s.homesPosted(r, v, &m, now.Meta)
+	}
+	if err == nil {
 		p := vault.Patch{
 			Name: vault.To(m.Name), Username: vault.To(m.Username), Description: vault.To(m.Description), Owner: vault.To(m.Owner), ClientID: vault.To(m.ClientID), ServiceID: vault.To(m.ServiceID),
 			InfrastructureID: vault.To(m.InfrastructureID), PluginName: vault.To(m.PluginName), ExternalURL: vault.To(m.ExternalURL), InternalURL: vault.To(m.InternalURL), Port: vault.To(m.Port),
@@ -253,8 +269,12 @@ func (s *site) credentialChange(w http.ResponseWriter, r *http.Request, v visito
 			s.refused(w, r, v, err)
 			return
 		}
+		if p.Homes, err = s.placeHomes(r, v, m); err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
 		p.fill(m, notes)
-		p.Alert, p.Open = mark(f, p.Edit, p.Places), true
+		p.Alert, p.Open = mark(markChoices(f, p.Homes.Choices), p.Edit, p.Places, p.Homes.Inputs), true
 		p.State = stateChoice(vault.Status(r.PostForm.Get("status")))
 		s.refuse(w, r, f, credentialView(p))
 	})

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -65,6 +66,7 @@ type credentialsPage struct {
 	Views   []ui.NavLink
 	Filters []ui.Choice
 	More    []ui.Field
+	Homes   homeFields
 	// Open says that one of the further filters is in use.
 	Open  bool
 	Table ui.Table
@@ -86,7 +88,17 @@ func (s *site) asked(r *http.Request, v visitor) (vault.Filter, url.Values, erro
 	}
 	f := vault.Filter{
 		Q: get("q"), Type: vault.Type(get("type")), Status: vault.Status(get("status")), Health: vault.Health(get("health")), Provider: get("provider"), Tag: get("tag"),
-		Owner: get("owner"), ClientID: get("client_id"), ServiceID: get("service_id"), PluginName: get("plugin_name"), Limit: pageSize, Cursor: given.Get("cursor"),
+		Owner: get("owner"), ClientID: get("client_id"), ServiceID: get("service_id"), InfrastructureID: get("infrastructure_id"), PluginName: get("plugin_name"), Limit: pageSize, Cursor: given.Get("cursor"),
+	}
+	for _, home := range []struct {
+		kind vault.HomeKind
+		to   *string
+	}{{vault.HomeClient, &f.ClientID}, {vault.HomeService, &f.ServiceID}, {vault.HomeInfrastructure, &f.InfrastructureID}} {
+		id, err := s.homeNamed(r, v, home.kind, *home.to, "")
+		if err != nil {
+			return f, kept, err
+		}
+		*home.to = id
 	}
 	if text := get("expires_in_days"); text != "" {
 		days, err := strconv.Atoi(text)
@@ -123,7 +135,10 @@ func (s *site) credentials(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	p := &credentialsPage{Frame: s.frame(r, v, "Credentials"), Query: query, Write: s.changes(v, identity.CredentialWrite)}
 	announce(&p.Frame, r, map[string]string{"deleted": "The credential was deleted, and the sealed material of all its versions destroyed."})
-	p.Table = credentialTable(s.reader(r), list, p.Write)
+	if p.Table, err = s.credentialTable(r, v, list, p.Write); err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
 	here := "/credentials"
 	if len(query) > 0 {
 		here += "?" + query.Encode()
@@ -149,6 +164,11 @@ func (s *site) credentials(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	if p.Kept, err = s.kept(r, v, &p.Frame, "credentials"); err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
+	if p.Homes, err = s.homeFields(r, v, homeWish{vault.HomeClient, "client_id", "Client", f.ClientID, "Any"}, homeWish{vault.HomeService, "service_id", "Service", f.ServiceID, "Any"},
+		homeWish{vault.HomeInfrastructure, "infrastructure_id", "Infrastructure", f.InfrastructureID, "Any"}); err != nil {
 		s.refused(w, r, v, err)
 		return
 	}
@@ -189,7 +209,7 @@ func (p *credentialsPage) filters(query url.Values) {
 	choice("status", "Status", statuses...)
 	choice("health", "Health", healths...)
 	for _, f := range []ui.Field{
-		{Name: "provider", Label: "Provider"}, {Name: "tag", Label: "Tag"}, {Name: "owner", Label: "Owner"}, {Name: "client_id", Label: "Client"}, {Name: "service_id", Label: "Service"},
+		{Name: "provider", Label: "Provider"}, {Name: "tag", Label: "Tag"}, {Name: "owner", Label: "Owner"},
 		{Name: "train_id", Label: "Linked to the train"}, {Name: "expires_in_days", Label: "Ends within days", Type: "number", Min: "0", Max: "36500"},
 	} {
 		f.Value, f.Optional, f.Autocomplete = query.Get(f.Name), true, "off"
@@ -199,13 +219,24 @@ func (p *credentialsPage) filters(query url.Values) {
 		p.Open = p.Open || f.Value != ""
 		p.More = append(p.More, f)
 	}
-	p.Acts = ui.Choice{Name: "act", Label: "With the picked"}
-	for _, act := range bulkActs() {
-		p.Acts.Options = append(p.Acts.Options, ui.Option{Value: act.name, Label: act.label})
+	for _, name := range []string{"client_id", "service_id", "infrastructure_id"} {
+		p.Open = p.Open || query.Has(name)
 	}
+	p.Acts = bulkChoice("")
 }
 
-func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.Table {
+// bulkChoice is what can be done with the rows that are picked.
+func bulkChoice(first string) ui.Choice {
+	c := ui.Choice{Name: "act", Label: "With the picked"}
+	for _, act := range bulkActs() {
+		c.Options = append(c.Options, ui.Option{Value: act.name, Label: act.label, Chosen: act.name == first})
+	}
+	return c
+}
+
+func (s *site) credentialTable(r *http.Request, v visitor, list []vault.Credential, write bool) (ui.Table, error) {
+	reader := s.reader(r)
+	named, err := s.homesOf(r, v, list)
 	t := ui.Table{
 		ID: "credentials", Caption: "Credentials, the oldest first", Live: "credential",
 		Columns: []ui.Column{{Label: "Name"}, {Label: "Type"}, {Label: "Belongs to"}, {Label: "Tags"}, {Label: "Status"}, {Label: "Ends"}, {Label: "Secret changed"}, {Label: "Last used"}},
@@ -220,10 +251,21 @@ func credentialTable(reader ui.Reader, list []vault.Credential, write bool) ui.T
 			changed = *c.LastRotatedAt
 		}
 		t.Rows = append(t.Rows, ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, credentialPath(c.ID)), kindOf(c), ui.Text(belongs(c)), ui.Text(strings.Join(c.Tags, ", ")), standView(c), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed), ui.WhenOr(reader, c.LastUsedAt, "never"),
+			ui.Link(c.Name, credentialPath(c.ID)), kindOf(c), ui.Text(belongs(c, named)), ui.Text(strings.Join(c.Tags, ", ")), standView(c), ui.WhenOr(reader, c.ExpiresAt, "never"), ui.When(reader, changed), ui.WhenOr(reader, c.LastUsedAt, "never"),
 		}})
 	}
-	return t
+	return t, err
+}
+
+// homesOf are the names of what credentials belong to.
+func (s *site) homesOf(r *http.Request, v visitor, list []vault.Credential) (map[vault.HomeKind]map[string]string, error) {
+	ids := map[vault.HomeKind][]string{}
+	for _, c := range list {
+		for kind, id := range map[vault.HomeKind]string{vault.HomeClient: c.ClientID, vault.HomeService: c.ServiceID, vault.HomeInfrastructure: c.InfrastructureID} {
+			ids[kind] = append(ids[kind], id)
+		}
+	}
+	return s.Vault.HomeNames(r.Context(), v.Caller, ids)
 }
 
 // kindOf is what a credential is, with where it comes from.
@@ -234,10 +276,11 @@ func kindOf(c vault.Credential) templ.Component {
 	return ui.Text(typeLabel(c.Type) + ", " + c.Provider)
 }
 
-// belongs says whose a credential is, as far as it says so itself.
-func belongs(c vault.Credential) string {
+// belongs says whose a credential is, as far as it says so itself, by the names that the visitor may know.
+func belongs(c vault.Credential, named map[vault.HomeKind]map[string]string) string {
 	var parts []string
-	for _, text := range []string{c.Owner, c.ClientID, c.ServiceID, c.InfrastructureID} {
+	for _, text := range []string{c.Owner, cmp.Or(named[vault.HomeClient][c.ClientID], c.ClientID), cmp.Or(named[vault.HomeService][c.ServiceID], c.ServiceID),
+		cmp.Or(named[vault.HomeInfrastructure][c.InfrastructureID], c.InfrastructureID)} {
 		if text != "" {
 			parts = append(parts, text)
 		}

@@ -122,7 +122,6 @@ func placeInputs(m vault.Meta) []ui.Field {
 		return ui.Field{Name: name, Label: label, Value: value, MaxLength: most, Autocomplete: "off", Optional: true}
 	}
 	return []ui.Field{
-		text("client_id", "Client", m.ClientID, 100), text("service_id", "Service", m.ServiceID, 100), text("infrastructure_id", "Infrastructure", m.InfrastructureID, 100),
 		text("plugin_name", "Plugin", m.PluginName, 100), text("external_url", "Address from outside", m.ExternalURL, 2048), text("internal_url", "Address from inside", m.InternalURL, 2048),
 		{Name: "port", Label: "Port", Type: "number", Min: "0", Max: "65535", Value: numberOr(m.Port), Optional: true},
 	}

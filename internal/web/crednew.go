@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -24,7 +25,10 @@ type newCredentialPage struct {
 	Target  []ui.Field
 	Choices []ui.Choice
 	Places  []ui.Field
-	Needs   ui.Choice
+	Homes   homeFields
+	// Query is what is known of it before its type is chosen.
+	Query string
+	Needs ui.Choice
 	// Open says that something is wrong in the part that is folded.
 	Open bool
 }
@@ -43,18 +47,30 @@ func typeLabel(t vault.Type) string {
 	return fieldLabel(string(t))
 }
 
-func (s *site) newCredentialPage(r *http.Request, v visitor, t vault.Type, m vault.Meta, notes string) *newCredentialPage {
-	p := &newCredentialPage{Frame: s.frame(r, v, "Store a credential"), Hidden: v.hidden(ui.Hidden{Name: "type", Value: string(t)})}
+func (s *site) newCredentialPage(r *http.Request, v visitor, t vault.Type, m vault.Meta, notes string) (p *newCredentialPage, err error) {
+	p = &newCredentialPage{Frame: s.frame(r, v, "Store a credential"), Hidden: v.hidden(ui.Hidden{Name: "type", Value: string(t)})}
 	row, ok := vault.Lookup(t)
 	if !ok {
 		p.Types = vault.Types()
-		return p
+		known := url.Values{}
+		for name, id := range map[string]string{"client_id": m.ClientID, "service_id": m.ServiceID, "infrastructure_id": m.InfrastructureID} {
+			if id != "" {
+				known.Set(name, id)
+			}
+		}
+		if len(known) > 0 {
+			p.Query = "&" + known.Encode()
+		}
+		return p, nil
+	}
+	if p.Homes, err = s.placeHomes(r, v, m); err != nil {
+		return nil, err
 	}
 	p.Row, p.Title = row, "Store a credential: "+typeLabel(t)
 	p.Secrets, p.Meta, p.Target, p.Choices = secretInputs(row, nil, false), metaInputs(row, m, notes), targetInputs(row, m), targetChoices(row, m)
 	p.Places, p.Needs = placeInputs(m), needs(m)
 	p.Meta[0].Focus = true
-	return p
+	return p, nil
 }
 
 // credentialNew asks for the type, and then for the rest.
@@ -63,7 +79,14 @@ func (s *site) credentialNew(w http.ResponseWriter, r *http.Request, v visitor) 
 		s.refused(w, r, v, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, newCredentialView(s.newCredentialPage(r, v, vault.Type(r.URL.Query().Get("type")), vault.Meta{}, "")))
+	query := r.URL.Query()
+	m := vault.Meta{ClientID: query.Get("client_id"), ServiceID: query.Get("service_id"), InfrastructureID: query.Get("infrastructure_id")}
+	p, err := s.newCredentialPage(r, v, vault.Type(query.Get("type")), m, "")
+	if err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, newCredentialView(p))
 }
 
 // allowed turns a form's page away from whoever may do p to nothing at all.
@@ -83,11 +106,18 @@ func (s *site) credentialStore(w http.ResponseWriter, r *http.Request, v visitor
 	}
 	var made vault.Credential
 	if err == nil {
+		err = s.homesPosted(r, v, &d.Meta, vault.Meta{})
+	}
+	if err == nil {
 		made, err = s.Vault.Create(r.Context(), v.Caller, d)
 	}
 	s.settled(w, r, v, err, credentialPath(made.ID)+"?done=made", newCredential+"?type="+string(d.Type), func(f *fault.Error) {
-		p := s.newCredentialPage(r, v, d.Type, d.Meta, notes)
-		p.Alert = mark(f, p.Secrets, p.Meta, p.Target, p.Places)
+		p, err := s.newCredentialPage(r, v, d.Type, d.Meta, notes)
+		if err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
+		p.Alert = mark(markChoices(f, p.Homes.Choices), p.Secrets, p.Meta, p.Target, p.Places, p.Homes.Inputs)
 		if p.Alert == "" {
 			p.Alert = "Nothing was stored yet. Mend what is marked; secrets are not sent back, so type them again."
 		}

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -95,9 +97,46 @@ func (s *site) reveal(w http.ResponseWriter, r *http.Request, v visitor) {
 
 func (s *site) rotatePage(r *http.Request, v visitor, one vault.Credential) *askedPage {
 	row, _ := vault.Lookup(one.Type)
-	return &askedPage{Frame: s.frame(r, v, "Rotate "+one.Name), Back: credentialPath(one.ID), BackLabel: one.Name, Action: credentialPath(one.ID, "rotate"), Submit: "Store the new version",
+	back := cmp.Or(rotatedTo(r), credentialPath(one.ID))
+	return &askedPage{Frame: s.frame(r, v, "Rotate "+one.Name), Back: back, BackLabel: backLabel(back, one.Name), Action: credentialPath(one.ID, "rotate"), Submit: "Store the new version",
 		Lead:   "The new secret is what is lent from now on. The one before stays as version " + strconv.FormatInt(one.Version, 10) + " and can be restored.",
-		Hidden: v.hidden(), Inputs: append(secretInputs(row, one.SecretFields, true), ui.Field{Name: "reason", Label: "Reason", Value: r.PostForm.Get("reason"), MaxLength: 500, Autocomplete: "off", Optional: true, Hint: "Kept with the version."})}
+		Hidden: v.hidden(ui.Hidden{Name: "next", Value: rotatedTo(r)}), Inputs: append(secretInputs(row, one.SecretFields, true), ui.Field{Name: "reason", Label: "Reason", Value: r.PostForm.Get("reason"), MaxLength: 500, Autocomplete: "off", Optional: true, Hint: "Kept with the version."})}
+}
+
+// rotatedTo is where a rotation leads back to, when it is a list of what is to be rotated; "" is the credential.
+func rotatedTo(r *http.Request) string {
+	next := localPath(cmp.Or(r.PostForm.Get("next"), r.URL.Query().Get("next")))
+	if path, _, _ := strings.Cut(next, "?"); path == "/due" || path == "/credentials/~bulk" {
+		return next
+	}
+	return ""
+}
+
+func backLabel(back, name string) string {
+	if strings.HasPrefix(back, "/due") || strings.HasPrefix(back, "/credentials/~bulk") {
+		return "What is to be rotated"
+	}
+	return name
+}
+
+// rotateLink opens the form that rotates a credential; next is where it leads back to.
+func rotateLink(c vault.Credential, next string) templ.Component {
+	path := credentialPath(c.ID, "rotate")
+	if next != "" {
+		path += "?next=" + url.QueryEscape(next)
+	}
+	return ui.DialogLink("Rotate", path, "Rotate "+c.Name)
+}
+
+// saidAfter adds to an address what its page is to say.
+func saidAfter(address, done string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	query := u.Query()
+	query.Set("done", done)
+	return u.Path + "?" + query.Encode()
 }
 
 func (s *site) rotateForm(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -114,7 +153,7 @@ func (s *site) rotate(w http.ResponseWriter, r *http.Request, v visitor) {
 	id := r.PathValue("id")
 	_, err := s.Vault.Rotate(r.Context(), v.Caller, id, secretsPosted(r.PostForm), r.PostForm.Get("reason"))
 	here := credentialPath(id)
-	s.settled(w, r, v, err, here+"?done=rotated", here+"/rotate", func(f *fault.Error) {
+	s.settled(w, r, v, err, saidAfter(cmp.Or(rotatedTo(r), here), "rotated"), here+"/rotate", func(f *fault.Error) {
 		one, err := s.managed(r, v)
 		if err != nil {
 			s.refused(w, r, v, err)

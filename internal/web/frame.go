@@ -23,6 +23,8 @@ func places() []place {
 		{"Lending", "Accounts", "/accounts", "a", identity.CredentialRead},
 		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
 		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
+		{"Upkeep", "Clients", "/clients", "e", identity.CredentialRead},
+		{"Upkeep", "What is due", "/due", "d", identity.CredentialRead},
 		{"People & keys", "People", "/people", "p", identity.UserRead},
 		{"People & keys", "Groups", "/groups", "g", identity.GroupRead},
 		{"People & keys", "Service accounts", services, "v", identity.ServiceRead},
@@ -31,6 +33,16 @@ func places() []place {
 		{"Signalbox", "Settings", "/settings", "s", identity.MetricsRead},
 		{"You", "Your account", "/account", "y", ""},
 	}
+}
+
+// placed is the address by which a page has its place in the navigation: services and infrastructure stand beside the clients.
+func placed(path string) string {
+	for _, sort := range homeSorts()[1:] {
+		if path == sort.path || strings.HasPrefix(path, sort.path+"/") {
+			return homeSorts()[0].path
+		}
+	}
+	return path
 }
 
 // may reports whether the visitor's role and scopes include a permission, for everything or for what is theirs. It is what pages hide by; the rooms
@@ -60,7 +72,8 @@ func (s *site) frame(r *http.Request, v visitor, title string) ui.Frame {
 			f.Nav = append(f.Nav, ui.NavGroup{Label: p.group})
 		}
 		group := &f.Nav[len(f.Nav)-1]
-		here := r.URL.Path == p.path || p.path != "/" && strings.HasPrefix(r.URL.Path, p.path+"/")
+		at := placed(r.URL.Path)
+		here := at == p.path || p.path != "/" && strings.HasPrefix(at, p.path+"/")
 		group.Links = append(group.Links, ui.NavLink{Label: p.label, Href: p.path, Letter: p.letter, Current: here})
 	}
 	return f

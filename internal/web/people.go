@@ -52,9 +52,11 @@ func (s *site) needing(p identity.Permission, serve func(http.ResponseWriter, *h
 type listPage struct {
 	ui.Frame
 	Lead, Action string
-	Inputs       []ui.Field
-	Choices      []ui.Choice
-	Table        ui.Table
+	// Tabs lead to lists beside this one.
+	Tabs    []ui.NavLink
+	Inputs  []ui.Field
+	Choices []ui.Choice
+	Table   ui.Table
 	// Keep is the list's name where its filters can be kept, "" where they cannot.
 	Keep string
 	Kept ui.Saved

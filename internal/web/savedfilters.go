@@ -35,8 +35,12 @@ func savedLists() []savedList {
 	words := param{"q", "words"}
 	return []savedList{
 		{"credentials", "Credentials", []param{words, {"type", "type"}, {"status", "status"}, {"health", "health"}, {"provider", "provider"}, {"tag", "tag"}, {"owner", "owner"}, {"client_id", "client"},
-			{"service_id", "service"}, {"plugin_name", "plugin"}, {"train_id", "train"}, {"expires_in_days", "ends within days"}}},
+			{"service_id", "service"}, {"infrastructure_id", "infrastructure"}, {"plugin_name", "plugin"}, {"train_id", "train"}, {"expires_in_days", "ends within days"}}},
 		{"accounts", "Accounts", []param{words, {"status", "status"}}},
+		{"clients", "Clients", []param{words}},
+		{"services", "Services", []param{words, {"client_id", "client"}}},
+		{"infrastructure", "Infrastructure", []param{words, {"client_id", "client"}, {"kind", "kind"}}},
+		{"due", "What is due", []param{{"about", "about"}, {"within", "within days"}, {"client_id", "client"}}},
 		{"trains", "Trains", []param{words}},
 		{"connections", "Connections", []param{words, {"health", "health"}}},
 		{"people", "People", []param{words, {"role", "role"}, {"state", "state"}}},

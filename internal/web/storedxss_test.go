@@ -220,8 +220,17 @@ func (s *site) seeded(w *sown) {
 	ada.ID, ada.UserID = s.me(w.cookie), s.me(w.cookie)
 	u := s.goes(w.cookie, "provider", "work", "name", evil)
 	require.Equal(s, http.StatusSeeOther, s.do("GET", comes(u, nil), nil, "Cookie", w.cookie).StatusCode)
-	for _, row := range vault.Types() {
-		c := s.storedBy(ada, row.Type, vault.Meta{Name: evil + string(row.Type), PluginName: evil})
+	client := s.home(vault.HomeClient, vault.HomeMeta{Name: evil + "client", Contact: evil, Description: evil})
+	shop := s.home(vault.HomeService, vault.HomeMeta{Name: evil + "service", ClientID: client.ID, Description: evil})
+	host := s.home(vault.HomeInfrastructure, vault.HomeMeta{Name: evil + "host", ClientID: client.ID, Address: evil, Description: evil})
+	s.home(vault.HomeClient, vault.HomeMeta{Name: "nobody's"})
+	for i, row := range vault.Types() {
+		m := vault.Meta{Name: evil + string(row.Type), PluginName: evil}
+		if i < 3 { // which stand in the way of deleting those
+			at := time.Now().Add(time.Duration(i) * 9 * 24 * time.Hour)
+			m.ClientID, m.ServiceID, m.InfrastructureID, m.RotateEvery, m.ExpiresAt = client.ID, shop.ID, host.ID, i+1, &at
+		}
+		c := s.storedBy(ada, row.Type, m)
 		if row.Type == vault.APIKey {
 			_, _, err = s.trains.Link(s.Context(), boss, "web", train.LinkDraft{Credential: c.ID})
 			require.NoError(s, err)

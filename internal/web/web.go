@@ -164,6 +164,8 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("POST /account/sessions/end-others", s.submitted(s.endOtherSessions))
 	s.routeTrains(mux)
 	s.routeCredentials(mux)
+	s.routeHomes(mux)
+	s.routeDue(mux)
 	s.routeAccounts(mux)
 	s.routeConnections(mux)
 	s.routeAudit(mux)
@@ -379,7 +381,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

@@ -63,6 +63,10 @@ func signPath(letter string) string {
 		return "M4 2.5h8v8.5H4zM4 7.5h8M5.5 11 4 13.5M10.5 11l1.5 2.5"
 	case "n": // two links of a chain
 		return "M6.5 9.5l3-3M7.5 4.5l1.2-1.2a2.8 2.8 0 0 1 4 4L11.5 8.5M8.5 11.5l-1.2 1.2a2.8 2.8 0 0 1-4-4l1.2-1.2"
+	case "e": // a house with a door
+		return "M2.5 7.5 8 2.5l5.5 5M4 6.5v7h8v-7M6.8 13.5V10h2.4v3.5"
+	case "d": // a clock
+		return "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 4.8V8l2.2 1.6"
 	case "p": // a person
 		return "M8 8a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM3 13.5a5 5 0 0 1 10 0"
 	case "g": // two people
