@@ -61,6 +61,7 @@ type App struct {
 	notify    *notify.Room
 	vault     *vault.Room
 	reminders *reminders
+	backups   *lastBackup
 	trains    *train.Room
 	probes    *probe.Room
 	logins    *oauth.Logins
@@ -165,6 +166,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.notify.Start(ctx)
 	a.reminders.Start(ctx)
 	a.incidents.Start(ctx)
+	a.backups.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
@@ -206,6 +208,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.probes, err = probe.New(probe.Config{Vault: a.vault, Policy: policy, Log: a.log}); err != nil {
 		return err
 	}
+	a.backups = &lastBackup{db: a.db, log: a.log}
 	a.reminders = newReminders(a.vault.Remind, remindEvery, a.log)
 	if err := a.openOAuth(policy); err != nil {
 		return err
@@ -248,7 +251,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
+	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Probe: a.probes, Importer: transfer, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
@@ -289,6 +292,9 @@ func (a *App) Close() error {
 		}
 		if a.reminders != nil {
 			a.reminders.Close()
+		}
+		if a.backups != nil {
+			a.backups.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()
