@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"internal/audit":    3,
 	"internal/notify":   3,
 	"internal/keyring":  2,
+	"internal/backup":   2,
 	"internal/keeper":   2, // calls through outbound, keeps what it wrapped in the database
 	"internal/rate":     2,
 	"internal/oidc":     2,

@@ -40,7 +40,7 @@ func docPages() map[string]int {
 		"operations/fleet.md":          1, // needs the fleet's database and root key
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
 		"operations/reverse-proxy.md":  1, // needs another address than loopback
-		"operations/backup.md":         2, // sqlite3, pg_dump
+		"operations/backup.md":         2, // cron; needs a PostgreSQL that was set up by hand
 		"operations/kms.md":            0,
 		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program

@@ -12,6 +12,8 @@ const (
 	AdminRootKeyForget Action = "admin.root_key_forget"
 	AdminStart         Action = "admin.start"
 	AdminStop          Action = "admin.stop"
+	AdminBackup        Action = "admin.backup"
+	AdminRestore       Action = "admin.restore"
 	AuditSigner        Action = "audit.signer"
 	AuditRead          Action = "audit.read"
 	AuditExport        Action = "audit.export"
@@ -150,6 +152,8 @@ var actionRows = [...]ActionRow{
 	{AdminRootKeyForget, "a wrapping of the root key was removed, so that the key management service that made it opens this database no more"},
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
+	{AdminBackup, "the whole database was written into a sealed backup: pending before any of it is read, then ok with its time and size, or failed"},
+	{AdminRestore, "this database is what a backup held: recorded by the first start after a restore, or a move, with the backup's id and time"},
 	{AuditSigner, "the key that signs checkpoints was made"},
 	{AuditRead, "audit records were read or searched"},
 	{AuditExport, "audit records were exported: one event before the first record leaves, one at the end with how many left and whether that was all"},
