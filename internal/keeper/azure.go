@@ -81,7 +81,7 @@ func (k *azureVault) sign(ctx context.Context, req *http.Request) error {
 		}
 		var refused *azidentity.AuthenticationFailedError
 		if errors.As(err, &refused) {
-			return k.at.fault(unknownCaller, errors.New("Azure gave no token for the credentials"))
+			return k.at.fault(unknownCaller, errors.New("no token was given for the credentials"))
 		}
 		return k.at.fault(noCredentials, errors.New("none of Azure's sources of credentials gave a token"))
 	}

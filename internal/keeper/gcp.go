@@ -57,7 +57,7 @@ func (k *gcpKMS) sign(_ context.Context, req *http.Request) error {
 	if err != nil {
 		var refused *oauth2.RetrieveError
 		if errors.As(err, &refused) {
-			return k.at.fault(unknownCaller, errors.New("Google gave no token for the credentials"))
+			return k.at.fault(unknownCaller, errors.New("no token was given for the credentials"))
 		}
 		return k.at.fault(unreachable, outbound.Clean(err))
 	}
