@@ -145,6 +145,10 @@ var bookkeeping = []bookkeeper{
 	{"internal/notify.(*Room).claim", "outbox", "says which instance delivers a message that an act has stored"},
 	{"internal/notify.(*Room).settle", "outbox", "writes down that it was delivered, or when it is tried again; giving up is on record"},
 	{"internal/notify.(*Room).trim", "outbox", "drops messages after 30 days"},
+	{"internal/incident.(*Detectors).locate", "cursor", "makes the row that says up to where detectors have judged the audit log"},
+	{"internal/incident.(*Detectors).judge", "cursor", "moves that place on and counts; what is opened is recorded in the same transaction"},
+	{"internal/incident.(*Detectors).unverified", "cursor", "moves it over a record that cannot be read; the incident is recorded in the same transaction"},
+	{"internal/incident.(*Detectors).VerifyWhenDue", "cursor", "says which instance verifies the audit log today"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 

@@ -54,6 +54,7 @@ type Config struct {
 	CallerLimit           int // requests a minute
 	RevealLimit           int
 	FailureLimit          int
+	Detectors             []incident.Rule
 
 	// URL and Token are for the client commands.
 	URL   string

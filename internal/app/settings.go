@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -210,6 +211,11 @@ func Settings() []Setting {
 			Name: "failure-limit", Env: []string{"SIGNALBOX_FAILURE_LIMIT"}, Default: "300", Kind: "number", Use: UseServe,
 			Doc: "how many requests a minute from one address may fail to authenticate, over all instances, before further ones are told to wait; valid keys and tokens are never held up",
 			set: func(c *Config, s string) error { return setCount(&c.FailureLimit, s, 1) },
+		},
+		{
+			Name: "detectors", Env: []string{"SIGNALBOX_DETECTORS"}, Kind: "list", Use: UseServe,
+			Doc: "when detectors open incidents: name=off, name=threshold or name=threshold/quiet period, separated by commas, such as mass_access=100/12h,denied_reveals=off; a detector that is not named is as docs/guide/incidents.md says. Give all instances the same",
+			set: func(c *Config, s string) (err error) { c.Detectors, err = incident.ParseRules(s); return err },
 		},
 		{
 			Name: "max-keys-per-train", Env: []string{"SIGNALBOX_MAX_KEYS_PER_TRAIN"}, Default: "10", Kind: "number", Use: UseServe,
