@@ -59,6 +59,11 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"migrate", "--data-dir DIR/m%", nil, "", "", "Brought the database from schema 0"},
 		{"init", "--admin-email a@example.com --data-dir DIR/i%", []string{"(not shown): ", typedSecret, "again (not shown): ", typedSecret}, "--password-stdin", typedSecret, "sbp_"},
 		{"serve", "--listen 127.0.0.1:0 --data-dir DIR/s%", nil, "", "", "To make the first administrator"},
+		{"root-key wrap", "KEEPER/% --data-dir DIR/s%", nil, "", "", "Wrapped root key rk_"},
+		{"root-key list", "--data-dir DIR/s%", nil, "", "", "/transit/%"},
+		{"root-key rewrap", "KEEPER/% --data-dir DIR/s%", nil, "", "", "is v1 as before"},
+		{"root-key unwrap", "KEEPER/% --output DIR/%.key --data-dir DIR/s%", nil, "", "", "Wrote root key rk_"},
+		{"root-key forget", "KEEPER/% --data-dir DIR/s%", nil, "", "", "Removed what"},
 		{"dev", "--listen 127.0.0.1:0", nil, "", "", "Ctrl-C ends it"},
 
 		{"oauth refresh-drill", "--naive --callers 8", nil, "", "", "That is what happens without Signalbox"}, // the other one takes a minute
@@ -168,7 +173,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"logout", "", nil, "", "", "Signed out of"},
 	}
 	_, told := dev(t, "--allow-private-upstreams", strings.TrimPrefix(receiver.URL, "http://")+","+strings.TrimPrefix(consents, "http://"))
-	r := &rounds{t: t, dir: t.TempDir(), consents: consents, env: []string{"SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
+	r := &rounds{t: t, dir: t.TempDir(), consents: consents, vault: fakeVault(t), env: []string{"VAULT_TOKEN=" + vaultToken, "SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
 	r.env = append(r.env, "XDG_CONFIG_HOME="+r.dir+"/config", "BROWSER=fakebrowser", "FAKE_EMAIL="+fakeEmail, "FAKE_PASSWORD="+typedSecret, "FAKE_LOG="+r.dir+"/browser.log")
 	r.prepare()
 	for _, turn := range turns {
@@ -188,6 +193,8 @@ type rounds struct {
 	event     string
 	// consents is an OAuth server that says yes.
 	consents string
+	// vault is the address of a transit engine, as a keeper of root keys.
+	vault string
 }
 
 // prepare makes what has an id that only the server knows.
@@ -216,7 +223,7 @@ func (r *rounds) prepare() {
 }
 
 func (r *rounds) args(turn turn, letter string) []string {
-	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "CONSENTS", r.consents, "%", letter).Replace(turn.path + " " + turn.args)
+	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
 	return strings.Fields(line)
 }
 

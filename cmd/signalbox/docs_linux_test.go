@@ -40,7 +40,8 @@ func docPages() map[string]int {
 		"operations/fleet.md":          1, // needs the fleet's database and root key
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
 		"operations/reverse-proxy.md":  1, // needs another address than loopback
-		"operations/backup.md":         2, // sqlite3, pg_dump
+		"operations/backup.md":         2, // cron; needs a PostgreSQL that was set up by hand
+		"operations/kms.md":            0,
 		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program
 		"operations/notifications.md":  1, // Slack and a mail server of yours
@@ -194,7 +195,7 @@ func TestDocs(t *testing.T) {
 		pages = append(pages, found...)
 	}
 	require.NotEmpty(t, pages)
-	upstream := fake(t)
+	upstream, vault := fake(t), fakeVault(t)
 	for _, path := range pages {
 		name, err := filepath.Rel("../../docs", path)
 		require.NoError(t, err)
@@ -220,7 +221,7 @@ func TestDocs(t *testing.T) {
 				env = append(env, "PAGE_DATABASE="+storetest.PostgresURL(t))
 			}
 			if run > 0 {
-				runPage(t, name, fences, append(env, "FAKE_UPSTREAM=http://"+upstream, "SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS="+upstream))
+				runPage(t, name, fences, append(env, "KEEPER="+vault, "VAULT_TOKEN="+vaultToken, "FAKE_UPSTREAM=http://"+upstream, "SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS="+upstream))
 			}
 		})
 	}

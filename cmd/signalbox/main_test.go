@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/demo"
+	"signalbox.dev/signalbox/internal/keeper/keepertest"
 	"signalbox.dev/signalbox/internal/secret"
 )
 
@@ -43,6 +44,19 @@ func fake(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// vaultToken is the one that the fake Vault takes.
+const vaultToken = "hvs.planted-8f3k2"
+
+// fakeVault starts a Vault with some keys, and returns the address of its transit engine as a keeper of root keys.
+func fakeVault(t testing.TB) string {
+	t.Helper()
+	v := keepertest.StartVault(t, vaultToken)
+	for _, name := range []string{"one", "two", "t", "p", "signalbox", "signalbox-2"} {
+		v.MakeKey(name)
+	}
+	return strings.TrimSuffix(v.Keeper("one"), "/one")
+}
+
 // freePort returns an address that nothing listens on at this moment.
 func freePort(t testing.TB) string {
 	t.Helper()
@@ -55,6 +69,7 @@ func freePort(t testing.TB) string {
 func TestScripts(t *testing.T) {
 	upstream := fake(t)
 	consents := consentServer(t).URL
+	vault := fakeVault(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -67,6 +82,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SIGNALBOX_URL", "http://"+address)
 			env.Setenv("SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS", upstream+","+strings.TrimPrefix(consents, "http://"))
 			env.Setenv("CONSENTS", consents)
+			env.Setenv("KEEPER", vault)
+			env.Setenv("VAULT_TOKEN", vaultToken)
 			env.Setenv("UPSTREAM", "http://"+upstream)
 			env.Setenv("FREE", freePort(t))
 			return nil

@@ -48,6 +48,7 @@ type greeting struct {
 	// OperatorTokenFile and the root key are told at the first start only.
 	OperatorTokenFile string `json:"operator_token_file,omitempty"`
 	RootKeyFile       string `json:"root_key_file,omitempty"`
+	RootKeyKeeper     string `json:"root_key_keeper,omitempty"`
 	RootKeyID         string `json:"root_key_id,omitempty"`
 }
 
@@ -122,7 +123,7 @@ func (s *shell) greet(a *app.App, cfg app.Config, address net.Addr) {
 	g := greeting{URL: cfg.LocalURL(address), DataDir: a.DataDir()}
 	first := a.First()
 	if first.Done {
-		g.OperatorTokenFile, g.RootKeyFile, g.RootKeyID = first.OperatorTokenFile, first.RootKeyFile, first.RootKeyID
+		g.OperatorTokenFile, g.RootKeyFile, g.RootKeyKeeper, g.RootKeyID = first.OperatorTokenFile, first.RootKeyFile, first.RootKeyKeeper, first.RootKeyID
 	}
 	if !first.Setup.IsZero() {
 		g.SetupURL = g.URL + "/setup?token=" + first.Setup.Reveal()
@@ -136,6 +137,9 @@ func (s *shell) greet(a *app.App, cfg app.Config, address net.Addr) {
 		s.say("This is the first start. The data directory is %s", g.DataDir)
 		if g.RootKeyFile != "" {
 			s.say("  root.key        opens the database (%s). Keep a copy elsewhere: without it nobody can.", g.RootKeyID)
+		}
+		if g.RootKeyKeeper != "" {
+			s.say("  The root key (%s) is wrapped by %s. Without that key nobody opens the database.", g.RootKeyID, g.RootKeyKeeper)
 		}
 		if g.OperatorTokenFile != "" {
 			s.say("  operator.token  lets the command line on this machine in.")
@@ -214,7 +218,13 @@ func (s *shell) initCommand() *cobra.Command {
 			if made.First.RootKeyFile != "" {
 				out["root_key_file"], out["root_key_id"] = made.First.RootKeyFile, made.First.RootKeyID
 			}
+			if made.First.RootKeyKeeper != "" {
+				out["root_key_keeper"], out["root_key_id"] = made.First.RootKeyKeeper, made.First.RootKeyID
+			}
 			return s.show(out, func() {
+				if made.First.RootKeyKeeper != "" {
+					s.note("The root key (%s) is wrapped by %s. Without that key nobody opens the database.", made.First.RootKeyID, made.First.RootKeyKeeper)
+				}
 				if made.First.RootKeyFile != "" {
 					s.note("Made %s (%s), which opens the database. Keep a copy elsewhere: without it nobody can.", made.First.RootKeyFile, made.First.RootKeyID)
 				}

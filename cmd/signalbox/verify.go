@@ -52,7 +52,7 @@ func (s *shell) auditVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := s.show(verdictOf(report), func() { s.tell(report) }); err != nil {
+			if err := s.show(verdictOf(report), func() { s.tell(report); s.tellAnchors(report) }); err != nil {
 				return err
 			}
 			if !report.OK() {
@@ -92,6 +92,9 @@ func (s *shell) tell(r audit.Report) {
 		"signed only", fmt.Sprintf("%s under a checkpoint in the database alone", count(r.SignedOnly, "record", "records")),
 		"not signed yet", fmt.Sprintf("%s, and %s waiting for a place in the log", count(r.Unsigned, "record", "records"), count(r.Pending, "event", "events")),
 	)
+}
+
+func (s *shell) tellAnchors(r audit.Report) {
 	if r.Anchors == 0 {
 		s.note("There was no checkpoint outside the database to compare with. Give one with --checkpoint: without it a log that was rewritten whole looks like a true one.")
 	}

@@ -143,7 +143,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if pending && serving && !cfg.Mode.manages() {
 		return nil, errProxyFirst
 	}
-	root, err := rootKey(cfg, exists)
+	root, err := readRootKey(ctx, cfg, a.db, exists)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +154,9 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 		return nil, err
 	}
 	if err := a.db.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.recordRestore(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.identity.Start(ctx); err != nil {
@@ -318,7 +321,7 @@ func (a *App) Close() error {
 
 // rootKeyPath names the root key file, or is "" when the key came from elsewhere.
 func (c Config) rootKeyPath() string {
-	if !c.RootKey.IsZero() || c.isPostgres() {
+	if !c.RootKey.IsZero() || !c.RootKeyKeeper.IsZero() || c.isPostgres() {
 		return ""
 	}
 	return c.dataPath(RootKeyFile)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/incident"
+	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/secret"
 )
 
@@ -25,6 +27,7 @@ type Config struct {
 	DatabaseURL           secret.Value
 	AllowPlaintextDB      bool
 	RootKey               secret.Value
+	RootKeyKeeper         keeper.Address // the zero Address for none
 	AllowPrivateUpstreams []string
 	LogLevel              slog.Level
 	LogFormat             string // auto, text or json
@@ -67,6 +70,9 @@ type Config struct {
 	texts      map[string]string // of settings that are no secrets
 	warnings   []string
 	styleguide bool // set by OpenDev alone
+
+	// getenv reads the variables in which a KMS's own tools look for credentials. It is a function because those are secrets.
+	getenv func(name string) string
 }
 
 // InForce is one setting as it counts now.
@@ -122,7 +128,7 @@ func Environment() Environ {
 // over the same one with _FILE is an error because nobody can know which was meant, and defaults come last. An empty variable counts as
 // not set. An error names the flag or the variable and never quotes a value.
 func Load(env Environ, flags map[string]string) (Config, error) {
-	c := Config{origins: map[string]string{}, texts: map[string]string{}}
+	c := Config{origins: map[string]string{}, texts: map[string]string{}, getenv: func(name string) string { return env[name] }}
 	settings := Settings()
 	for i := range settings {
 		s := &settings[i]
@@ -145,6 +151,9 @@ func Load(env Environ, flags map[string]string) (Config, error) {
 		if !slices.ContainsFunc(settings, func(s Setting) bool { return s.Flag() == name }) {
 			return Config{}, fmt.Errorf("--%s is no setting", name)
 		}
+	}
+	if !c.RootKey.IsZero() && !c.RootKeyKeeper.IsZero() {
+		return Config{}, fmt.Errorf("%s and %s are both set, and nobody can know which root key is meant; keep one of them", c.Origin("root-key"), c.Origin("root-key-keeper"))
 	}
 	if err := c.checkSSOHeader(); err != nil {
 		return Config{}, err

@@ -96,6 +96,9 @@ func lookAtServer(_ context.Context, p *patient) []Check {
 }
 
 func lookAtRootKey(ctx context.Context, p *patient) []Check {
+	if !p.cfg.RootKeyKeeper.IsZero() {
+		return lookAtKeeper(ctx, p)
+	}
 	var key secret.RootKey
 	var err error
 	from := p.cfg.Origin("root-key")

@@ -23,6 +23,8 @@ type First struct {
 	Done bool
 	// RootKeyID names the root key; RootKeyFile is where it lies, or "" when it was given from outside.
 	RootKeyID, RootKeyFile string
+	// RootKeyKeeper is the keeper that has wrapped it, or "".
+	RootKeyKeeper string
 	// OperatorTokenFile holds a token of all scopes for commands on this machine; "" beside PostgreSQL.
 	OperatorTokenFile string
 	// Setup is the token of the one-time set-up link; zero when there is an administrator.
@@ -59,7 +61,7 @@ func (a *App) firstStart(ctx context.Context, root interface{ ID() string }, ser
 	if err != nil && fault.KindOf(err) != fault.Conflict {
 		return err
 	}
-	a.first = First{Done: true, RootKeyID: root.ID(), RootKeyFile: a.cfg.rootKeyPath()}
+	a.first = First{Done: true, RootKeyID: root.ID(), RootKeyFile: a.cfg.rootKeyPath(), RootKeyKeeper: a.cfg.RootKeyKeeper.String()}
 	if !serving {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/incident"
+	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -83,6 +84,11 @@ func Settings() []Setting {
 			Name: "root-key", Env: []string{"SIGNALBOX_ROOT_KEY"}, Secret: true, Kind: "base64", Use: UseData,
 			Doc: "the key that opens the keyring: 32 bytes in base64 (default the file root.key in the data directory; required with PostgreSQL)",
 			set: func(c *Config, s string) error { c.RootKey = secret.FromString(s); return nil },
+		},
+		{
+			Name: "root-key-keeper", Env: []string{"SIGNALBOX_ROOT_KEY_KEEPER"}, Kind: "address", Use: UseData,
+			Doc: "key management service that keeps the root key, in place of SIGNALBOX_ROOT_KEY and of the file: " + keeper.Forms + " (default none)",
+			set: func(c *Config, s string) (err error) { c.RootKeyKeeper, err = keeper.Parse(s); return err },
 		},
 		{
 			Name: "checkpoint-file", Env: []string{"SIGNALBOX_CHECKPOINT_FILE"}, Kind: "file", Use: UseData,

@@ -86,6 +86,7 @@ var codes = [...]Code{
 	{"database_unavailable", Unavailable, "the database does not answer, or its news are too old to be trusted"},
 	{"sso_unreachable", Unavailable, "the single sign-on provider does not answer as it should"},
 	{"encryption_key_missing", Unavailable, "the keyring is sealed or its root key is missing"},
+	{"root_key_keeper", Unavailable, "the key management service that keeps the root key cannot be reached, refuses, or cannot open it"},
 	{"memory_budget", Unavailable, "too many large request bodies are held at this moment"},
 	{"draining", Unavailable, "this instance is shutting down; another one will serve the retry"},
 	{"oauth_unreachable", Unavailable, "the OAuth provider could not be asked, or its answer was not usable"},

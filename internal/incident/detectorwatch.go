@@ -214,7 +214,7 @@ func (d *Detectors) locate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.begun, d.saved, d.read, d.moved = true, leaf, leaf, time.Now()
+	d.begun, d.saved, d.read, d.moved = true, leaf, min(leaf, size-1), time.Now() // a log that is shorter than the place was put back
 	return nil
 }
 

@@ -99,7 +99,7 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 		f := facts{now: now, ends: endsOf(g), grace: way.provider.Grace, jitter: jitter()}
 		lapsed := c.State.held() && !now.Before(c.claimUntil.Add(takeoverAfter))
 		if lapsed {
-			if err := c.lapse(tx, g, f); err != nil {
+			if err := c.lapse(tx, g, f, claimLapsed); err != nil {
 				return err
 			}
 		}
@@ -134,13 +134,16 @@ func (r *Room) ask(ctx context.Context, w want) (reply, error) {
 	return out, err
 }
 
+// claimLapsed is why a token may be spent whose holder has said nothing.
+const claimLapsed = "claim_lapsed"
+
 // lapse judges a claim whose holder has said nothing: it may have spent the token. The claim's id stays, so that a late answer still counts.
-func (c *connection) lapse(tx *store.Tx, g vault.RefreshGrant, f facts) error {
+func (c *connection) lapse(tx *store.Tx, g vault.RefreshGrant, f facts, why string) error {
 	v, known := judge(c.standing, Lapsed, f)
 	if !known {
 		return errState(c.State, Lapsed)
 	}
-	c.standing, c.code = v.next, "claim_lapsed"
+	c.standing, c.code = v.next, why
 	ev := chore().Event(store.OAuthRecovery, g.Target())
 	ev.Reason = c.code
 	ev.Details = store.Details{store.Str("claim", c.claim), store.Int("generation", c.generation), store.Int("attempt", c.attempts), store.Str("safe_at", stamp(c.SafeAt))}

@@ -284,7 +284,7 @@ type Connection struct {
 	Generation int64
 	Health     vault.Health
 	State      State
-	// Code says what the last call came to, of the closed list of package provider and "claim_lapsed"; "" when it brought a token.
+	// Code says what the last call came to, of the closed list of package provider and "claim_lapsed" and "restored" (the token may have been spent, in a history that a restore has ended); "" when it brought a token.
 	Code string
 	// Failures in a row, and when the next call may be made; nil when it may be made now, or when only a person can help.
 	Failures int

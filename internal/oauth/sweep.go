@@ -61,7 +61,7 @@ func (r *Room) judgeLapsed(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.lapse(tx, g, facts{now: now, ends: endsOf(g), grace: way.provider.Grace}); err != nil {
+		if err := c.lapse(tx, g, facts{now: now, ends: endsOf(g), grace: way.provider.Grace}, claimLapsed); err != nil {
 			return err
 		}
 		return c.save(tx, before)

@@ -55,6 +55,18 @@ func NewRootKey() (RootKey, error) {
 	return newRootKey(key)
 }
 
+// RootKeyFrom takes a root key of exactly [KeySize] bytes, as a keeper unwraps it.
+func RootKeyFrom(v Value) (RootKey, error) {
+	key, err := KeyFrom(v)
+	if err != nil {
+		return RootKey{}, err
+	}
+	return newRootKey(key)
+}
+
+// Value returns the key's bytes as a secret, for wrapping.
+func (r RootKey) Value() Value { return r.key.v }
+
 // ID names the key without telling anything about it: "rk_" and 8 hexadecimal digits derived one-way from it.
 func (r RootKey) ID() string { return r.id }
 

@@ -7,8 +7,13 @@ type Action string
 const (
 	AdminInit          Action = "admin.init"
 	AdminKeyring       Action = "admin.keyring"
+	AdminRootKeyWrap   Action = "admin.root_key_wrap"
+	AdminRootKeyUnwrap Action = "admin.root_key_unwrap"
+	AdminRootKeyForget Action = "admin.root_key_forget"
 	AdminStart         Action = "admin.start"
 	AdminStop          Action = "admin.stop"
+	AdminBackup        Action = "admin.backup"
+	AdminRestore       Action = "admin.restore"
 	AuditSigner        Action = "audit.signer"
 	AuditRead          Action = "audit.read"
 	AuditExport        Action = "audit.export"
@@ -142,8 +147,13 @@ func Actions() []ActionRow { return actionRows[:] }
 var actionRows = [...]ActionRow{
 	{AdminInit, "the database was initialised from the command line"},
 	{AdminKeyring, "a keyring or a data key was made"},
+	{AdminRootKeyWrap, "the root key was wrapped by a key management service: at the first start, to move it there, or anew under a newer version of the key (rewrapped); the event names keeper and version"},
+	{AdminRootKeyUnwrap, "the root key was taken back from a key management service into a file, from the command line"},
+	{AdminRootKeyForget, "a wrapping of the root key was removed, so that the key management service that made it opens this database no more"},
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
+	{AdminBackup, "the whole database was written into a sealed backup: pending before any of it is read, then ok with its time and size, or failed"},
+	{AdminRestore, "this database is what a backup held: recorded by the first start after a restore, or a move, with the backup's id and time"},
 	{AuditSigner, "the key that signs checkpoints was made"},
 	{AuditRead, "audit records were read or searched"},
 	{AuditExport, "audit records were exported: one event before the first record leaves, one at the end with how many left and whether that was all"},

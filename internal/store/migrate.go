@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -98,6 +99,31 @@ func Migrate(ctx context.Context, cfg Config) (Migrated, error) {
 	}
 	did, err := db.migrate(ctx)
 	return did, errors.Join(err, db.closePools())
+}
+
+// sameSchema refuses a database whose schema is not this binary's.
+func (db *DB) sameSchema(ctx context.Context) error {
+	latest, err := Latest()
+	if err != nil {
+		return err
+	}
+	var have int64
+	if err := db.Read(ctx, func(tx *Tx) error {
+		present, err := tx.present()
+		if err != nil || !slices.Contains(present, gooseTable) {
+			return err
+		}
+		return tx.Get(&have, schemaVersion)
+	}); err != nil {
+		return db.classify(ctx, err)
+	}
+	switch {
+	case have > latest:
+		return fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewer, have, latest)
+	case have < latest:
+		return fmt.Errorf("the database has schema %d, and this version of Signalbox works with %d; start it once, or run: signalbox migrate", have, latest)
+	}
+	return nil
 }
 
 // Latest returns the number of the newest schema that this binary knows.

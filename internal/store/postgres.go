@@ -30,8 +30,11 @@ func (db *DB) openPostgres(ctx context.Context) error {
 	if err := db.checkLine(conf); err != nil {
 		return err
 	}
-	if conf.RuntimeParams["application_name"] == "" {
-		conf.RuntimeParams["application_name"] = "signalbox"
+	switch {
+	case db.cfg.application != "":
+		conf.RuntimeParams["application_name"] = db.cfg.application
+	case conf.RuntimeParams["application_name"] == "":
+		conf.RuntimeParams["application_name"] = applicationName
 	}
 	conf.RuntimeParams["timezone"] = "UTC"
 	if err := db.greetPostgres(ctx, conf); err != nil {
@@ -51,6 +54,9 @@ func (db *DB) openPostgres(ctx context.Context) error {
 	db.news = news
 	return nil
 }
+
+// applicationName is what PostgreSQL calls the connections of an instance, unless DATABASE_URL has another name.
+const applicationName = "signalbox"
 
 // newsConns are the connections of the change feed and its subscribers.
 const newsConns = 2

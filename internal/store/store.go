@@ -58,6 +58,10 @@ type Config struct {
 	Clock func() time.Time
 	// ReadOnly opens the database beside a running server: no lock, no migration, no write.
 	ReadOnly bool
+	// Beside opens the database beside a running server, to record an act: no lock and no migration. Its schema must be this binary's.
+	Beside bool
+
+	application string // what PostgreSQL is told of who connects; "" is the usual
 }
 
 // DB is an open database. Make it with [Open], end it with [DB.Close].
@@ -90,10 +94,15 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !cfg.ReadOnly {
-		if _, err := db.migrate(ctx); err != nil {
-			return nil, errors.Join(err, db.closePools())
-		}
+	switch {
+	case cfg.ReadOnly:
+	case cfg.Beside:
+		err = db.sameSchema(ctx)
+	default:
+		_, err = db.migrate(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.closePools())
 	}
 	db.group = newGroup(db)
 	db.feed = newFeed(db)
@@ -131,7 +140,7 @@ func (db *DB) openSQLite(ctx context.Context) error {
 		return fmt.Errorf("the data directory %s does not exist or is not a directory", db.cfg.DataDir)
 	}
 	path := filepath.Join(db.cfg.DataDir, FileName)
-	if db.cfg.ReadOnly {
+	if db.cfg.ReadOnly || db.cfg.Beside {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("there is no database %s", path)
 		}
