@@ -54,6 +54,24 @@ func daysLeft(due, now time.Time) int {
 	return int(due.UTC().Truncate(day).Sub(now.UTC().Truncate(day)) / day)
 }
 
+// NextReminder is when people are reminded next of the end or the rotation of a credential, at the beginning of that day of UTC; nil when nothing is to be
+// told any more.
+func (c Credential) NextReminder(now time.Time) (next *time.Time) {
+	for _, about := range []About{AboutExpiry, AboutRotation} {
+		due, every := about.of(c)
+		if due == nil || c.Status == Disabled || c.Status == Compromised {
+			continue
+		}
+		for _, step := range Steps() {
+			at := due.UTC().Truncate(day).Add(-time.Duration(step) * day)
+			if (every == 0 || step < every) && at.After(now) && (next == nil || at.Before(*next)) {
+				next = &at
+			}
+		}
+	}
+	return next
+}
+
 // Reminded names a count of reminders.
 type Reminded struct {
 	About About

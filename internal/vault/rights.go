@@ -8,7 +8,7 @@ import (
 )
 
 // Rights are what a caller may do with one credential besides reading it.
-type Rights struct{ Reveal, Manage, Grant bool }
+type Rights struct{ Use, Reveal, Manage, Grant bool }
 
 // Rights says what the caller may do with a credential now, by role, scopes, ownership and grants, so that what would be refused is not offered.
 // It permits nothing and records nothing: each act asks again. A proof that is too old is not told of here.
@@ -28,5 +28,5 @@ func (r *Room) Rights(ctx context.Context, caller identity.Caller, id string) (o
 		reach, refusal := identity.Within(caller, p)
 		return refusal == nil && (reach == identity.Everything || v.has(n) == nil)
 	}
-	return Rights{Reveal: may(identity.CredentialReveal, toReveal), Manage: may(identity.CredentialWrite, toManage), Grant: may(identity.CredentialGrant, toManage)}, nil
+	return Rights{Use: may(identity.CredentialUse, toUse), Reveal: may(identity.CredentialReveal, toReveal), Manage: may(identity.CredentialWrite, toManage), Grant: may(identity.CredentialGrant, toManage)}, nil
 }

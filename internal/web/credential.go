@@ -27,6 +27,8 @@ type credentialPage struct {
 	Facts   []ui.Fact
 	Targets []ui.Fact
 	Refresh []ui.Fact
+	// Said is what the secret says of itself.
+	Said []ui.Fact
 	// Again says that a person can log in again in the browser, Refreshes that a refresh can be asked for.
 	Again, Refreshes bool
 	Hidden           []ui.Hidden
@@ -67,8 +69,9 @@ func (s *site) framed(r *http.Request, v visitor, tab string, one vault.Credenti
 		return nil, err
 	}
 	if s.ReadOnly {
-		may.Manage, may.Grant = false, false
+		may.Manage, may.Grant, may.Use = false, false, false
 	}
+	may.Use = may.Use && s.Probe != nil && testable(one.Type) && one.Status != vault.Disabled && one.Status != vault.Compromised && !one.Tampered
 	row, _ := vault.Lookup(one.Type)
 	p := &credentialPage{Frame: s.frame(r, v, one.Name), One: one, Row: row, May: may, Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: one.ETag()}), Reader: s.reader(r)}
 	for _, t := range []struct {
@@ -135,10 +138,10 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	}
 	long("Description", one.Description)
 	long("Notes", one.Notes.Reveal())
-	p.Facts = append(p.Facts, ui.Fact{Term: "Ends", Value: ui.WhenOr(reader, one.ExpiresAt, "never")}, ui.Fact{Term: "Rotation", Value: ui.Text(rotation(reader, one))},
+	p.Facts = append(p.Facts, ui.Fact{Term: "Ends", Value: ui.WhenOr(reader, one.ExpiresAt, "never")}, ui.Fact{Term: "Rotation", Value: ui.Text(rotation(reader, one))}, ui.Fact{Term: "Reminders", Value: ui.Text(reminderText(reader, one))},
 		ui.Fact{Term: "Stored", Value: ui.When(reader, one.CreatedAt)}, ui.Fact{Term: "Changed", Value: ui.When(reader, one.UpdatedAt)},
 		ui.Fact{Term: "Last used", Value: ui.WhenOr(reader, one.LastUsedAt, "never")}, ui.Fact{Term: "Id", Value: ui.Code(one.ID), Wide: true})
-	p.Targets = targetFacts(one)
+	p.Targets, p.Said = targetFacts(one), secretFacts(reader, one.Facts)
 	if p.Row.OAuth {
 		if err := s.refreshFacts(r, v, p); err != nil {
 			return nil, err

@@ -29,6 +29,7 @@ func secretInputs(row vault.TypeRow, have []string, rotate bool) []ui.Field {
 	for _, f := range row.Secrets {
 		in := secretInput(f.Name)
 		in.Optional = !f.Required || rotate
+		in.Free = f.Makes != vault.MadeNowhere
 		if rotate {
 			in.Hint = "It is not set. "
 			if slices.Contains(have, f.Name) {
@@ -45,7 +46,7 @@ func secretInputs(row vault.TypeRow, have []string, rotate bool) []ui.Field {
 			out = append(out, in)
 		}
 		out = append(out, ui.Field{Name: "field", Label: "Name of a secret field", MaxLength: 64, Autocomplete: "off", Optional: rotate, Hint: "Small letters, digits and underscores, such as pin. More fields can be added later, by rotating."},
-			ui.Field{Name: "secrets", Label: "Its value", Type: "password", Autocomplete: "new-password", Optional: rotate})
+			ui.Field{Name: "secrets", Label: "Its value", Type: "password", Autocomplete: "new-password", Optional: rotate, Free: true})
 	}
 	return out
 }

@@ -26,6 +26,7 @@ type newCredentialPage struct {
 	Choices []ui.Choice
 	Places  []ui.Field
 	Homes   homeFields
+	Makes   []ui.Choice
 	// Query is what is known of it before its type is chosen.
 	Query string
 	Needs ui.Choice
@@ -67,6 +68,7 @@ func (s *site) newCredentialPage(r *http.Request, v visitor, t vault.Type, m vau
 		return nil, err
 	}
 	p.Row, p.Title = row, "Store a credential: "+typeLabel(t)
+	p.Makes = makeChoices(row, nil, r.PostForm)
 	p.Secrets, p.Meta, p.Target, p.Choices = secretInputs(row, nil, false), metaInputs(row, m, notes), targetInputs(row, m), targetChoices(row, m)
 	p.Places, p.Needs = placeInputs(m), needs(m)
 	p.Meta[0].Focus = true
@@ -106,6 +108,9 @@ func (s *site) credentialStore(w http.ResponseWriter, r *http.Request, v visitor
 	}
 	var made vault.Credential
 	if err == nil {
+		d.Generate, err = makesPosted(r.PostForm)
+	}
+	if err == nil {
 		err = s.homesPosted(r, v, &d.Meta, vault.Meta{})
 	}
 	if err == nil {
@@ -117,7 +122,7 @@ func (s *site) credentialStore(w http.ResponseWriter, r *http.Request, v visitor
 			s.refused(w, r, v, err)
 			return
 		}
-		p.Alert = mark(markChoices(f, p.Homes.Choices), p.Secrets, p.Meta, p.Target, p.Places, p.Homes.Inputs)
+		p.Alert = mark(markChoices(markChoices(aimedAtMakes(f, r.PostForm), p.Makes), p.Homes.Choices), p.Secrets, p.Meta, p.Target, p.Places, p.Homes.Inputs)
 		if p.Alert == "" {
 			p.Alert = "Nothing was stored yet. Mend what is marked; secrets are not sent back, so type them again."
 		}

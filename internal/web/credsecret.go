@@ -100,7 +100,7 @@ func (s *site) rotatePage(r *http.Request, v visitor, one vault.Credential) *ask
 	back := cmp.Or(rotatedTo(r), credentialPath(one.ID))
 	return &askedPage{Frame: s.frame(r, v, "Rotate "+one.Name), Back: back, BackLabel: backLabel(back, one.Name), Action: credentialPath(one.ID, "rotate"), Submit: "Store the new version",
 		Lead:   "The new secret is what is lent from now on. The one before stays as version " + strconv.FormatInt(one.Version, 10) + " and can be restored.",
-		Hidden: v.hidden(ui.Hidden{Name: "next", Value: rotatedTo(r)}), Inputs: append(secretInputs(row, one.SecretFields, true), ui.Field{Name: "reason", Label: "Reason", Value: r.PostForm.Get("reason"), MaxLength: 500, Autocomplete: "off", Optional: true, Hint: "Kept with the version."})}
+		Hidden: v.hidden(ui.Hidden{Name: "next", Value: rotatedTo(r)}), Inputs: append(secretInputs(row, one.SecretFields, true), ui.Field{Name: "reason", Label: "Reason", Value: r.PostForm.Get("reason"), MaxLength: 500, Autocomplete: "off", Optional: true, Hint: "Kept with the version."}), Choices: makeChoices(row, one.SecretFields, r.PostForm)}
 }
 
 // rotatedTo is where a rotation leads back to, when it is a list of what is to be rotated; "" is the credential.
@@ -151,7 +151,10 @@ func (s *site) rotateForm(w http.ResponseWriter, r *http.Request, v visitor) {
 // rotate stores a new version. Fields that stay empty stay as they are.
 func (s *site) rotate(w http.ResponseWriter, r *http.Request, v visitor) {
 	id := r.PathValue("id")
-	_, err := s.Vault.Rotate(r.Context(), v.Caller, id, secretsPosted(r.PostForm), r.PostForm.Get("reason"))
+	makes, err := makesPosted(r.PostForm)
+	if err == nil {
+		_, err = s.Vault.RotateMaking(r.Context(), v.Caller, id, secretsPosted(r.PostForm), makes, r.PostForm.Get("reason"))
+	}
 	here := credentialPath(id)
 	s.settled(w, r, v, err, saidAfter(cmp.Or(rotatedTo(r), here), "rotated"), here+"/rotate", func(f *fault.Error) {
 		one, err := s.managed(r, v)
@@ -160,7 +163,7 @@ func (s *site) rotate(w http.ResponseWriter, r *http.Request, v visitor) {
 			return
 		}
 		p := s.rotatePage(r, v, one)
-		p.Alert = mark(f, p.Inputs)
+		p.Alert = mark(markChoices(aimedAtMakes(f, r.PostForm), p.Choices), p.Inputs)
 		if p.Alert == "" {
 			p.Alert = "Nothing was stored. Mend what is marked; secrets are not sent back, so type them again."
 		}

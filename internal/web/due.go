@@ -233,15 +233,21 @@ func withoutCursor(query url.Values) string {
 
 // dueBadge is a date with how pressing it is.
 func dueBadge(reader ui.Reader, at *time.Time, over string) templ.Component {
-	switch {
-	case at == nil:
+	if at == nil {
 		return ui.Faint("–")
-	case !at.After(reader.Now):
-		return pressingView(ui.Bad, over, reader, *at)
-	case at.Before(reader.Now.Add(7 * day)):
-		return pressingView(ui.Warn, "this week", reader, *at)
 	}
-	return ui.When(reader, *at)
+	return pressing(reader, *at, over)
+}
+
+// pressing is a time ahead, with a word where it is near or over.
+func pressing(reader ui.Reader, at time.Time, over string) templ.Component {
+	switch {
+	case !at.After(reader.Now):
+		return pressingView(ui.Bad, over, reader, at)
+	case at.Before(reader.Now.Add(7 * day)):
+		return pressingView(ui.Warn, "this week", reader, at)
+	}
+	return ui.When(reader, at)
 }
 
 // rotations is the list of those that were picked to be rotated: each has its own form, which leads back here.

@@ -135,7 +135,7 @@ func markChoices(f *fault.Error, choices []ui.Choice) *fault.Error {
 	for _, e := range f.Fields {
 		mine := false
 		for i := range choices {
-			if c := &choices[i]; e.Pointer == "/"+c.Name && c.Error == "" {
+			if c := &choices[i]; (e.Pointer == "/"+c.Name || strings.HasPrefix(e.Pointer, "/"+c.Name+"/")) && c.Error == "" {
 				c.Error, mine, placed = sentence(e.Message), true, true
 			}
 		}

@@ -33,8 +33,10 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -71,6 +73,9 @@ type Config struct {
 	Draining <-chan struct{}
 	// Styleguide serves the page of all components.
 	Styleguide bool
+	// Probe tries credentials, Importer brings files in and takes archives out; nil has none of their pages.
+	Probe    *probe.Room
+	Importer *importer.Room
 	// Notify holds the channels; nil has none of their pages.
 	Notify *notify.Room
 	// Operations tells what is in force and how it goes; its zero value tells nothing.

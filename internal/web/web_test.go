@@ -22,9 +22,12 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -126,7 +129,13 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Log: logger})
 	require.NoError(t, err)
 	t.Cleanup(s.notify.Close)
-	handler, err := web.New(web.Config{Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+	local, err := outbound.ParsePolicy([]string{"127.0.0.1"})
+	require.NoError(t, err)
+	probes, err := probe.New(probe.Config{Vault: s.vault, Policy: local, Log: logger})
+	require.NoError(t, err)
+	transfer, err := importer.New(importer.Config{DB: db, Vault: s.vault, Trains: s.trains, Log: logger})
+	require.NoError(t, err)
+	handler, err := web.New(web.Config{Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 		Admit: func(_ context.Context, c identity.Caller) error {
 			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)

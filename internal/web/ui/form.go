@@ -21,7 +21,7 @@ func (f Field) attributes() templ.OrderedAttributes {
 	if f.Autocomplete != "" {
 		set("autocomplete", f.Autocomplete)
 	}
-	if !f.Optional {
+	if !f.Optional && !f.Free {
 		set("required", true)
 	}
 	if f.MinLength > 0 {
