@@ -61,6 +61,7 @@ type App struct {
 	notify    *notify.Room
 	vault     *vault.Room
 	reminders *reminders
+	backups   *lastBackup
 	trains    *train.Room
 	probes    *probe.Room
 	logins    *oauth.Logins
@@ -166,6 +167,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.notify.Start(ctx)
 	a.reminders.Start(ctx)
 	a.detectors.Start(ctx)
+	a.backups.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
@@ -207,6 +209,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.probes, err = probe.New(probe.Config{Vault: a.vault, Policy: policy, Log: a.log}); err != nil {
 		return err
 	}
+	a.backups = &lastBackup{db: a.db, log: a.log}
 	a.reminders = newReminders(a.vault.Remind, remindEvery, a.log)
 	if err := a.openOAuth(policy); err != nil {
 		return err
@@ -293,6 +296,9 @@ func (a *App) Close() error {
 		}
 		if a.detectors != nil {
 			a.detectors.Close()
+		}
+		if a.backups != nil {
+			a.backups.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()

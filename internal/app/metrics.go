@@ -200,6 +200,9 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		lastPass = float64(last.Unix())
 	}
 	put(remindersLast, lastPass)
+	taken, size := a.backups.at()
+	put(backupTime, taken)
+	put(backupBytes, size)
 	for kind, n := range a.identity.Failures() {
 		put(authFailures, float64(n), kind)
 	}

@@ -64,6 +64,8 @@ const (
 	notifyOldest
 	remindersTold
 	remindersLast
+	backupTime
+	backupBytes
 	apiRequests
 	apiDuration
 	authFailures
@@ -156,6 +158,10 @@ var metricTable = [metricCount]Metric{
 		Help: "Reminders that this instance has stored, of an expiry or a rotation, by their step: days before the date, 0 on the day, -1 overdue."},
 	remindersLast: {Name: "signalbox_credential_reminders_last_timestamp_seconds", Type: gauge, Unit: "seconds",
 		Help: "When this instance last went through all credentials for reminders, as Unix time; 0 before that."},
+	backupTime: {Name: "signalbox_backup_last_timestamp_seconds", Type: gauge, Unit: "seconds",
+		Help: "The moment that the last backup of signalbox backup shows, as Unix time, read every minute; 0 when there is none."},
+	backupBytes: {Name: "signalbox_backup_last_bytes", Type: gauge, Unit: "bytes",
+		Help: "Size of the last backup of signalbox backup; 0 when there is none."},
 	apiRequests: {Name: "signalbox_api_requests_total", Type: counter, Unit: "requests", Labels: []string{"method", "route", "class"},
 		Help: "Requests under /api, by the operation's method and path pattern (unmatched when there was none) and by the class of the status."},
 	apiDuration: {Name: "signalbox_api_request_duration_seconds", Type: histogram, Unit: "seconds", Labels: []string{"method", "route"}, buckets: quickBuckets,

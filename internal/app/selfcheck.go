@@ -12,7 +12,7 @@ import (
 // time: a process that closed a file which it has open and locked would give its lock away.
 func selfchecks() map[string]bool {
 	return map[string]bool{
-		"variables": true, "data directory": true, "free space": true, "audit log": true, "checkpoint file": true, "operator token": true, "listener": true, "certificate": true,
+		"variables": true, "data directory": true, "free space": true, "audit log": true, "checkpoint file": true, "backup": true, "operator token": true, "listener": true, "certificate": true,
 		"trusted proxies": true, "client keys": true,
 	}
 }

@@ -109,6 +109,23 @@ func (p *Process) Peer(t testing.TB, databaseURL string, env ...string) *Process
 	return q
 }
 
+// Elsewhere is another installation with the root key and the tokens of p, whose database is empty: for what is restored. It is not running yet.
+func (p *Process) Elsewhere(t testing.TB, e store.Engine) *Process {
+	t.Helper()
+	cfg := storetest.Config(t, e)
+	q := p.Peer(t, cfg.PostgresURL.Reveal())
+	q.DataDir, q.store = cfg.DataDir, cfg
+	q.env = q.environment(cfg.PostgresURL.Reveal(), nil)
+	return q
+}
+
+// Command is a command of the real binary with the environment of p, such as one that opens its database.
+func (p *Process) Command(args ...string) *exec.Cmd {
+	cmd := exec.Command(p.bin, args...)
+	cmd.Env = p.env
+	return cmd
+}
+
 // end kills the process, one that stands still among them.
 func (p *Process) end() {
 	if p.cmd != nil {
