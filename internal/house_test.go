@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"internal/train":    6,
 	"internal/oauth":    5,
 	"internal/probe":    5,
+	"internal/sink":     4,
 	"internal/vault":    4,
 	"internal/identity": 3,
 	"internal/audit":    3,
@@ -112,6 +113,7 @@ var revealers = map[string]string{
 	"internal/app":      "reads the root key and the first password",
 	"internal/audit":    "signs checkpoints",
 	"internal/notify":   "seals the secrets of a channel and uses them to send",
+	"internal/sink":     "seals the secrets of an audit sink and uses them to send",
 	"internal/provider": "sends codes, tokens, states, verifiers and client secrets to OAuth servers",
 	"internal/jwt":      "signs with a private key and verifies with a shared secret",
 	"internal/stray":    "its test reads what it took out of a file",
@@ -153,6 +155,11 @@ var bookkeeping = []bookkeeper{
 	{"internal/incident.(*Detectors).judge", "cursor", "moves that place on and counts; what is opened is recorded in the same transaction"},
 	{"internal/incident.(*Detectors).unverified", "cursor", "moves it over a record that cannot be read; the incident is recorded in the same transaction"},
 	{"internal/incident.(*Detectors).VerifyWhenDue", "cursor", "says which instance verifies the audit log today"},
+	{"internal/sink.(*Room).takeOver", "cursor", "says which instance sends to a sink; an event for it would be sent to the sink in turn"},
+	{"internal/sink.(*Room).prolong", "cursor", "likewise"},
+	{"internal/sink.(*Room).advance", "cursor", "says how much of the log a receiver has"},
+	{"internal/sink.(*Room).failed", "cursor", "says when it is tried again"},
+	{"internal/sink.(*Room).release", "cursor", "ends the own claims at the end of the process"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 

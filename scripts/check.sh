@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/lib.sh
 need_go
 need openssl openssl # certificates and keys that we did not make
+need rsyslogd rsyslog rsyslog-gnutls # a syslog server that we did not write
 need ssh-keygen openssh-client
 
 STAGE_LOGS=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-check.XXXXXX")

@@ -22,6 +22,7 @@ tools() {
   need gcc gcc libc6-dev # the race detector links C
   need git git # the generated files are compared with what git tracks
   need openssl openssl # certificates and keys that we did not make
+  need rsyslogd rsyslog rsyslog-gnutls # a syslog server that we did not write
   need ssh-keygen openssh-client
   need curl curl # the commands of the README
   need chromium chromium # passkeys, in a real browser

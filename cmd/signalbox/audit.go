@@ -20,7 +20,7 @@ import (
 )
 
 func (s *shell) auditCommand() *cobra.Command {
-	return parent("audit", "Read, search, verify and prove the audit log", s.auditTail(), s.auditSearch(), s.auditFacets(), s.auditShow(), s.auditExport(), s.auditVerify(), s.auditProve())
+	return parent("audit", "Read, search, verify and prove the audit log", s.auditTail(), s.auditSearch(), s.auditFacets(), s.auditShow(), s.auditExport(), s.auditVerify(), s.auditProve(), s.sinkCommand())
 }
 
 // followEvery is how often --follow asks for news.

@@ -24,7 +24,7 @@ type suggest func(ctx context.Context, c *client.Client, args []string) []cobra.
 
 // completions gives every command of the tree suggestions for its arguments, by the words of its usage line, and for its flags.
 func (s *shell) completions(root *cobra.Command) {
-	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames, "GROUP": groupNames,
+	live := map[string]suggest{"TRAIN": trainSlugs, "CREDENTIAL": credentialNames, "ACCOUNT": accountNames, "KEY": keyNames, "ID": tokenIDs, "CHANNEL": channelNames, "SINK": sinkNames, "GROUP": groupNames,
 		"SERVICE-ACCOUNT": serviceAccountNames, "CLIENT": homeNames(clientHomes()), "SERVICE": homeNames(serviceHomes()), "INFRASTRUCTURE": homeNames(infrastructureHomes()), "INCIDENT": incidentIDs}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "health": healthNames(), "status": {"active", "expiring", "expired", "disabled", "compromised"},
@@ -156,6 +156,17 @@ func tokenIDs(ctx context.Context, c *client.Client, _ []string) (out []cobra.Co
 	}
 	for _, t := range page.Tokens {
 		out = append(out, cobra.CompletionWithDesc(t.ID, t.Name+", "+t.Status))
+	}
+	return out
+}
+
+func sinkNames(ctx context.Context, c *client.Client, _ []string) (out []cobra.Completion) {
+	all, err := c.ListSinks(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, one := range all {
+		out = append(out, cobra.CompletionWithDesc(one.Name, one.Kind+" to "+one.Destination))
 	}
 	return out
 }

@@ -36,6 +36,7 @@ import (
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/rate"
+	"signalbox.dev/signalbox/internal/sink"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -54,6 +55,7 @@ type Config struct {
 	Identity  *identity.Room
 	Audit     *audit.Log
 	Notify    *notify.Room
+	Sinks     *sink.Room
 	Probe     *probe.Room
 	Log       *slog.Logger
 	// Version of this build, for GET /api/version.
@@ -97,7 +99,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "" {
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "" {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.CallerLimit < 1 || cfg.RevealLimit < 1 {
@@ -157,6 +159,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addSSO()
 	s.addAudit()
 	s.addAuditExport()
+	s.addSinks()
 	s.addNotifications()
 	s.addProviders()
 	s.addOAuth()

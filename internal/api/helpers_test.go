@@ -34,6 +34,7 @@ import (
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/sink"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 	"signalbox.dev/signalbox/internal/train"
@@ -127,6 +128,8 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	notices, err := notify.New(notify.Config{DB: h.db, Ring: ring, Policy: policy, Log: logger})
 	require.NoError(t, err)
+	sinks, err := sink.New(sink.Config{DB: h.db, Ring: ring, Audit: h.audit, Policy: policy, Log: logger})
+	require.NoError(t, err)
 	h.hooks = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(h.hooks.Close)
 	h.consents = httptest.NewServer(http.HandlerFunc(consent))
@@ -154,7 +157,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Probe: probes, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Probe: probes, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})
@@ -476,7 +479,7 @@ func (h *house) vaultState(credential string) (string, error) {
 			`SELECT CAST(version AS TEXT) || '-' || CAST(revision AS TEXT) || name || description FROM credentials WHERE id = '` + credential + `'`,
 			`SELECT CAST(SUM(revision) AS TEXT) FROM trains`, `SELECT COALESCE(MAX(name), '') || CAST(COUNT(revoked_at) AS TEXT) FROM client_keys`,
 			`SELECT CAST(SUM(priority) AS TEXT) FROM train_links`, `SELECT CAST(COUNT(revoked_at) AS TEXT) FROM tokens`,
-			`SELECT CAST(COALESCE(SUM(revision), 0) AS TEXT) FROM notify_channels`,
+			`SELECT CAST(COALESCE(SUM(revision), 0) AS TEXT) FROM notify_channels`, `SELECT CAST(COALESCE(SUM(revision), 0) AS TEXT) FROM audit_sinks`,
 		} {
 			var text string
 			if err := tx.Get(&text, query); err != nil {

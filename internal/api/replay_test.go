@@ -97,6 +97,8 @@ func TestIdempotencyKeyOnEveryPost(t *testing.T) {
 			} else {
 				name, value := "n", "2"
 				switch {
+				case o.ID == "test-sink":
+					name, value = "id", "snk_00000000000000000000000000"
 				case o.ID == "test-channel":
 					name, value = "id", "ntc_00000000000000000000000000"
 				case strings.Contains(o.path, "/sso/"):

@@ -20,7 +20,7 @@ import (
 type world struct {
 	credential, trainSlug, key, token, event string
 	setup, user, session, invitation         string
-	channel, hooks                           string
+	channel, hooks, sink                     string
 	group, member, service                   string
 	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
@@ -53,6 +53,16 @@ func (h *house) world() world {
 	channel, err := h.client.CreateChannel(ctx, client.ChannelDraft{Kind: "slack", Name: store.NewID("n"), Secrets: map[string]string{"url": h.hooks.URL + "/planted"}})
 	require.NoError(h.t, err)
 	w.channel, w.hooks = channel.ID, h.hooks.URL
+	sinks, err := h.client.ListSinks(ctx)
+	require.NoError(h.t, err)
+	if len(sinks) >= 15 { // there may be 20; those of earlier worlds are used up
+		for _, s := range sinks {
+			require.NoError(h.t, h.client.DeleteSink(ctx, s.ID))
+		}
+	}
+	made, err := h.client.CreateSink(ctx, client.SinkDraft{Kind: "slack", Name: store.NewID("n"), Secrets: map[string]string{"url": h.hooks.URL + "/planted"}})
+	require.NoError(h.t, err)
+	w.sink = made.ID
 	w.token = store.NewID("tok")
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
@@ -194,6 +204,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.credential
 	case strings.HasPrefix(o.path, "/api/credential-audit-logs/by-user/"):
 		fill["{id}"] = store.NewID("user")
+	case strings.HasPrefix(o.path, "/api/audit/sinks/"):
+		fill["{id}"] = w.sink
 	case strings.HasPrefix(o.path, "/api/notifications/channels/"):
 		fill["{id}"] = w.channel
 	case strings.HasPrefix(o.path, "/api/tokens/"):
@@ -292,6 +304,10 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
 	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
 	text["put-channel"] = text["patch-channel"]
+	text["create-sink"] = `{"kind":"syslog","name":"` + w.sink + `-2","carries":"checkpoints","disabled":true,"every_seconds":60,
+		"syslog":{"transport":"tls","host":"logs.example.com","port":6514,"unconfirmed":true}}`
+	text["patch-sink"] = `{"name":"` + w.sink + `","enabled":false,"every_seconds":60,"secrets":{"url":"` + w.hooks + `/planted"}}`
+	text["put-sink"] = text["patch-sink"]
 	login := `"provider":"` + w.provider + `","name":"` + store.NewID("n") + `","description":"d","base_url":"https://a.example.com","hosts":["a.example.com"],"plugin_name":"p","tags":["t"],
 		"scopes":["read"],"resource":"https://a.example.com/mcp"`
 	text["add-oauth-provider"] = `{"name":"` + w.provider + `-2","enabled":true,"title":"t","issuer":"https://id.example.com","names_itself":true,"authorize_url":"https://id.example.com/a",

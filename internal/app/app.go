@@ -36,6 +36,7 @@ import (
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/rate"
+	"signalbox.dev/signalbox/internal/sink"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -59,6 +60,7 @@ type App struct {
 	breached  *identity.Breached
 	audit     *audit.Log
 	notify    *notify.Room
+	sinks     *sink.Room
 	vault     *vault.Room
 	reminders *reminders
 	backups   *lastBackup
@@ -165,6 +167,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	}
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
+	a.sinks.Start(ctx)
 	a.reminders.Start(ctx)
 	a.detectors.Start(ctx)
 	a.backups.Start(ctx)
@@ -201,6 +204,9 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	if a.notify, err = notify.New(notify.Config{DB: a.db, Ring: a.ring, Policy: policy, Instance: a.instance, Log: a.log}); err != nil {
+		return err
+	}
+	if a.sinks, err = sink.New(sink.Config{DB: a.db, Ring: a.ring, Audit: a.audit, Policy: policy, Instance: a.instance, Log: a.log}); err != nil {
 		return err
 	}
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
@@ -240,7 +246,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -302,6 +308,9 @@ func (a *App) Close() error {
 		}
 		if a.notify != nil {
 			a.notify.Close()
+		}
+		if a.sinks != nil {
+			a.sinks.Close()
 		}
 		if a.identity != nil {
 			err = errors.Join(err, a.identity.Close())

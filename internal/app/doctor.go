@@ -87,6 +87,7 @@ func checkups() []checkup {
 		{"credentials", lookAtCredentials},
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},
+		{"audit sinks", lookAtSinks},
 		{"backup", lookAtBackups},
 		{"operator token", lookAtOperatorToken},
 		{"listener", lookAtListener},

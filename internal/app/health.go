@@ -11,6 +11,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/sink"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -117,6 +118,7 @@ func (a *App) ready(ctx context.Context) readiness {
 		}
 	}
 	out.Warnings = append(auditWarnings(a.audit.Health()), notifyWarnings(a.notifyWaitsAt(time.Now()))...)
+	out.Warnings = append(out.Warnings, sinkWarnings(a.sinks.States(), time.Now())...)
 	// An answer that was cut short because whoever asked went away says nothing about us.
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		a.health.last, a.health.at = out, time.Now()
@@ -157,6 +159,20 @@ func notifyWarnings(waits time.Duration) []string {
 		return nil
 	}
 	return []string{"notify: a notification has not been delivered for " + waits.Truncate(time.Minute).String() + ". Look at signalbox notify list, and test the channel."}
+}
+
+// sinkWarnings tells that the audit log does not reach where it is sent. It names no sink, since anybody may ask.
+func sinkWarnings(states []sink.State, now time.Time) []string {
+	late := 0
+	for _, s := range states {
+		if s.Late(now) {
+			late++
+		}
+	}
+	if late == 0 {
+		return nil
+	}
+	return []string{"audit: " + counted(late, "sink lacks", "sinks lack") + " records or checkpoints for longer than it should be. Nothing is lost, it waits in the log. Look at signalbox audit sink list."}
 }
 
 // notifyWaitsAt returns how long, at that time, the oldest notification has waited.

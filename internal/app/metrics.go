@@ -16,6 +16,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/provider"
+	"signalbox.dev/signalbox/internal/sink"
 	"signalbox.dev/signalbox/internal/train"
 )
 
@@ -175,6 +176,7 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 	put(leasesOpen, float64(a.trains.OpenLeases()))
 	a.collectAccounts(put)
 	a.collectAudit(put)
+	a.collectSinks(put)
 	put(auditCommits, float64(s.metrics.stored.Load()), "stored")
 	put(auditCommits, float64(s.metrics.failed.Load()), "failed")
 	put(auditLost, float64(a.db.LostOutcomes()))
@@ -270,6 +272,34 @@ func (a *App) collectAudit(put putter) {
 	put(auditCheckpoint, signed)
 	put(auditAnchorFailing, oneIf(h.AnchorErr != nil))
 	put(auditLeading, oneIf(h.Leading))
+}
+
+// collectSinks tells how far the audit log is where it is sent.
+func (a *App) collectSinks(put putter) {
+	now := time.Now()
+	counts := map[string]int{}
+	var lag time.Duration
+	var behind int64
+	for _, s := range a.sinks.States() {
+		counts[s.Word(now)]++
+		if !s.Enabled || s.Behind <= 0 {
+			continue
+		}
+		if !s.Since.IsZero() {
+			lag = max(lag, now.Sub(s.Since))
+		}
+		if s.Carries == sink.Records {
+			behind = max(behind, s.Behind)
+		}
+	}
+	for _, word := range sink.Words() {
+		put(auditSinks, float64(counts[word]), word)
+	}
+	put(auditSinkLag, lag.Seconds())
+	put(auditSinkBehind, float64(behind))
+	for at, n := range a.sinks.Sent() {
+		put(auditSinkBatches, float64(n), string(at.Kind), at.Outcome)
+	}
 }
 
 func oneIf(yes bool) float64 {

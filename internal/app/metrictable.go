@@ -46,6 +46,10 @@ const (
 	auditCheckpoint
 	auditAnchorFailing
 	auditLeading
+	auditSinks
+	auditSinkLag
+	auditSinkBehind
+	auditSinkBatches
 	auditCommits
 	auditCommitEvents
 	auditCommitDuration
@@ -122,6 +126,14 @@ var metricTable = [metricCount]Metric{
 		Help: "Whether the checkpoint file could not be extended at the last try."},
 	auditLeading: {Name: "signalbox_audit_leading", Type: gauge, Unit: "0 or 1",
 		Help: "Whether this instance is the one that sequences the audit log."},
+	auditSinks: {Name: "signalbox_audit_sinks", Type: gauge, Unit: "sinks", Labels: []string{"state"},
+		Help: "Audit sinks, as this instance last saw them: current, catching_up, late (something waits for longer than it should), failing (the last try failed) or paused."},
+	auditSinkLag: {Name: "signalbox_audit_sink_lag_seconds", Type: gauge, Unit: "seconds",
+		Help: "How long the oldest record, or signed checkpoint, has waited that a sink lacks, of the sink that lacks it longest; paused ones aside. A sink of checkpoints lags up to its interval."},
+	auditSinkBehind: {Name: "signalbox_audit_sink_behind_leaves", Type: gauge, Unit: "events",
+		Help: "How many events the sink of records lacks that lacks the most; paused ones aside."},
+	auditSinkBatches: {Name: "signalbox_audit_sink_batches_total", Type: counter, Unit: "batches", Labels: []string{"sink", "outcome"},
+		Help: "Batches of the audit log that this instance has sent, by the kind of sink (webhook, slack, syslog) and by how that ended: delivered or failed."},
 	auditCommits: {Name: "signalbox_audit_commits_total", Type: counter, Unit: "commits", Labels: []string{"result"},
 		Help: "Tries to make a batch of lease events durable: stored or failed."},
 	auditCommitEvents: {Name: "signalbox_audit_commit_events", Type: histogram, Unit: "events", buckets: countBuckets,

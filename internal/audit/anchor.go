@@ -3,6 +3,8 @@ package audit
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,26 +36,30 @@ const (
 
 var sigMark = "\u2014 " // begins each signature line of a note
 
-// ParseAnchors splits a checkpoint file, or a single signed note, into its notes. A note that a crash tore off is left out; a text without
-// any whole note is an error.
+// ParseAnchors takes the notes out of a checkpoint file, a single signed note, or what a sink got and somebody saved or pasted: messages with a note in them,
+// such as Slack's, and the JSON of webhooks and syslog servers. A note that a crash tore off is left out; a text without any whole note is an error.
 func ParseAnchors(text string) ([]string, error) {
-	var notes []string
+	notes := messageNotes(text)
+	if len(notes) > 0 {
+		return notes, nil
+	}
+	text = unfenced(text)
 	var cur strings.Builder
-	var blank, signed bool
+	var blank, signed, whole bool
 	for line := range strings.Lines(text) {
 		bare := strings.TrimSuffix(line, "\n")
 		mark := strings.HasPrefix(bare, sigMark)
 		if signed && !mark {
-			if bare == "" { // otherwise the signature above is the torn one
+			if bare == "" || whole { // otherwise the signature above is the torn one
 				notes = append(notes, cur.String())
 			}
 			cur.Reset()
 			blank, signed = false, false
 		}
 		switch {
-		case mark && blank && line != bare:
-			signed = true
-			cur.WriteString(line)
+		case mark && blank && (line != bare || wholeSignature(bare)):
+			signed, whole = true, wholeSignature(bare)
+			cur.WriteString(bare + "\n")
 		case mark:
 			cur.Reset()
 			blank, signed = false, false
@@ -80,6 +86,39 @@ func ParseAnchors(text string) ([]string, error) {
 		return nil, fault.New(fault.Unprocessable, "validation_failed", "The file holds no signed checkpoint. Give the file that the server was told to append its checkpoints to, or one saved checkpoint.")
 	}
 	return notes, nil
+}
+
+// unfenced takes away what pasting leaves around and in a note.
+func unfenced(text string) string {
+	return strings.NewReplacer("```\n", "\n", "```", "\n", "\r\n", "\n").Replace(text)
+}
+
+// wholeSignature reports whether a signature line has all of an Ed25519 signature: the hash of the key and 64 bytes.
+func wholeSignature(line string) bool {
+	b, err := base64.StdEncoding.DecodeString(line[strings.LastIndexByte(line, ' ')+1:])
+	return err == nil && len(b) == 4+64
+}
+
+// checkpointMark begins the JSON that webhooks and syslog servers get.
+const checkpointMark = `{"type":"audit.checkpoint"`
+
+// messageNotes takes the notes out of such JSON, wherever it stands in a line.
+func messageNotes(text string) (notes []string) {
+	for {
+		_, after, found := strings.Cut(text, checkpointMark)
+		if !found {
+			return notes
+		}
+		var m struct {
+			Data struct {
+				Note string `json:"note"`
+			} `json:"data"`
+		}
+		if err := json.NewDecoder(strings.NewReader(checkpointMark + after)).Decode(&m); err == nil && m.Data.Note != "" {
+			notes = append(notes, m.Data.Note)
+		}
+		text = after
+	}
 }
 
 // extend appends the checkpoints that the file lacks and makes them durable.

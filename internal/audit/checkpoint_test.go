@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -237,7 +238,11 @@ func TestParseAnchors(t *testing.T) {
 		"two signatures":                {n + n[strings.LastIndex(n, sigMark):], 1},
 		"torn text, then a whole one":   {n[:30] + "\n(torn)\n\n" + n, 1},
 		"torn signature, then whole":    {n[:len(n)-9] + "\n(torn)\n\n" + n, 1},
-		"torn at the end":               {n + "\n" + n[:len(n)-1], 1},
+		"torn at the end":               {n + "\n" + n[:len(n)-2], 1},
+		"without its last line end":     {n + "\n" + n[:len(n)-1], 2},
+		"pasted from a window":          {"ada 10:15\nChanged.\n" + strings.ReplaceAll(n[:len(n)-1], "\n", "\r\n"), 1},
+		"in a fence":                    {"Checkpoint:\n```\n" + n + "```\nthanks", 1},
+		"in JSON":                       {`<110>1 - - [x] {"type":"audit.checkpoint","data":{"note":` + strconv.Quote(n) + `}}` + "\nmore", 1},
 		"torn before the signature":     {n + "\n" + n[:strings.LastIndex(n, sigMark)], 1},
 		"nothing":                       {"", 0},
 		"something else":                {"{}\n", 0},

@@ -32,6 +32,7 @@ const (
 	KeyRead          Permission = "keys:read"
 	KeyWrite         Permission = "keys:write"
 	AuditRead        Permission = "audit:read"
+	AuditSinks       Permission = "audit:sinks"
 	TokenRead        Permission = "tokens:read"   // one's own tokens; with users:read also those of others
 	TokenWrite       Permission = "tokens:write"  // one's own tokens; with users:write also those of others
 	ProfileRead      Permission = "profile:read"  // oneself and one's own sessions; with users:read also others
@@ -108,6 +109,7 @@ var (
 		{KeyRead, "list client keys", readers, nil, true},
 		{KeyWrite, "issue, change, replace and revoke client keys", keepers, nil, true},
 		{AuditRead, "search, verify and export the audit log", []Role{Administrator, Auditor}, nil, true},
+		{AuditSinks, "say where the audit log is sent", []Role{Administrator}, nil, false},
 		{TokenRead, "list one's own tokens", everyone, nil, true},
 		{TokenWrite, "issue and revoke one's own tokens", everyone, nil, true},
 		{ProfileRead, "read one's own profile and list one's own sessions", everyone, nil, true},

@@ -25,6 +25,7 @@ trains:write            yes            yes            -              -          
 keys:read               yes            yes            yes            -              yes
 keys:write              yes            yes            -              -              yes
 audit:read              yes            -              yes            -              yes
+audit:sinks             yes            -              -              -              -
 tokens:read             yes            yes            yes            yes            yes
 tokens:write            yes            yes            yes            yes            yes
 profile:read            yes            yes            yes            yes            yes

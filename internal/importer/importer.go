@@ -88,6 +88,8 @@ type Request struct {
 	Passphrase secret.Value
 	// DryRun decides everything and stores nothing.
 	DryRun bool
+	// Expect, when not empty, is the Sum of a dry run's report: when something else became of the entries by now, nothing is stored.
+	Expect string
 }
 
 // hold waits for the turn of this caller, as long as the request lasts.
@@ -158,6 +160,9 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 		}
 		if p.invalid() > 0 { // a key that its train has no place for
 			return errDry
+		}
+		if req.Expect != "" && p.sum() != req.Expect {
+			return fault.New(fault.Conflict, "state_conflict", "Something has changed since the files were looked at, so that other things would become of their entries now. Nothing was imported. Look again, then import.")
 		}
 		return p.record(tx, caller, false)
 	})

@@ -1,6 +1,11 @@
 package importer
 
-import "slices"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strconv"
+)
 
 // Action is what becomes of an entry.
 type Action string
@@ -44,6 +49,8 @@ type Report struct {
 	Trains []string
 	// SecretsCompared says whether secrets were compared with those that are stored; it takes the right to reveal them.
 	SecretsCompared bool
+	// Sum names what becomes of all entries, for [Request.Expect].
+	Sum string
 	// Rows are the entries; beyond 5,000 those that are stored or skipped are left out first, LeftOut of them.
 	Rows    []Row
 	LeftOut int
@@ -55,7 +62,7 @@ const reportRows = 5_000
 func (p *plan) report(rolled bool) Report {
 	out := Report{
 		ID: p.id, DryRun: p.dry, Applied: !rolled, Files: p.files, Formats: p.formats, Entries: len(p.rows), Created: p.count(Create), Duplicates: p.count(Duplicate),
-		Skipped: p.count(Skip), Wrong: p.invalid(), Trains: p.trains, SecretsCompared: !p.likeness.Blind,
+		Skipped: p.count(Skip), Wrong: p.invalid(), Trains: p.trains, Sum: p.sum(), SecretsCompared: !p.likeness.Blind,
 	}
 	rank := func(a Action) int { return slices.Index([]Action{Invalid, Duplicate, Create, Skip}, a) }
 	chosen := make([]int, len(p.rows))
@@ -73,6 +80,19 @@ func (p *plan) report(rolled bool) Report {
 		out.Rows[i] = p.shown(n, rolled)
 	}
 	return out
+}
+
+// sum names what becomes of all entries, and where each came from. It is of what a report tells, and of no value.
+func (p *plan) sum() string {
+	h := sha256.New()
+	put := func(text string) { _, _ = h.Write([]byte(strconv.Itoa(len(text)) + ":" + text)) } // a hash never fails
+	for n := range p.rows {
+		w := p.shown(n, true)
+		for _, text := range []string{w.File, w.Place, w.Format, w.Kind, w.Type, w.Name, w.Username, w.Train, string(w.Action), w.Reason, w.DuplicateOf, strconv.Itoa(w.SameAs)} {
+			put(text)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // shown is one row as it is told. What stands in an entry that cannot be stored may be anything, so no name of it is told.

@@ -77,3 +77,13 @@ func (r *Room) sendWebhook(ctx context.Context, p parcel) verdict {
 		return verdict{delivered: true}
 	})
 }
+
+// Signature returns what the header webhook-signature says of a body that was sent at a time with an id, and false when the signing secret is none. It is for
+// whoever signs as the channels do.
+func Signature(signing secret.Value, id string, at time.Time, body []byte) (string, bool) {
+	key, ok := signingKey(signing)
+	if !ok {
+		return "", false
+	}
+	return sign(key, id, at, body), true
+}

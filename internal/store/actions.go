@@ -17,6 +17,10 @@ const (
 	AuditSigner        Action = "audit.signer"
 	AuditRead          Action = "audit.read"
 	AuditExport        Action = "audit.export"
+	SinkCreate         Action = "audit.sink_create"
+	SinkUpdate         Action = "audit.sink_update"
+	SinkDelete         Action = "audit.sink_delete"
+	SinkTest           Action = "audit.sink_test"
 	CredentialCreate   Action = "credential.create"
 	CredentialList     Action = "credential.list"
 	CredentialView     Action = "credential.view"
@@ -157,6 +161,10 @@ var actionRows = [...]ActionRow{
 	{AuditSigner, "the key that signs checkpoints was made"},
 	{AuditRead, "audit records were read or searched"},
 	{AuditExport, "audit records were exported: one event before the first record leaves, one at the end with how many left and whether that was all"},
+	{SinkCreate, "a sink was made, to which the audit log is sent; the event names its destination and the leaf that it begins with"},
+	{SinkUpdate, "an audit sink changed; the event names the fields"},
+	{SinkDelete, "an audit sink was deleted; the event names the leaf up to which it had the log"},
+	{SinkTest, "a test message was sent to an audit sink: pending before it is sent, ok or failed after"},
 	{CredentialCreate, "a credential was stored"},
 	{CredentialList, "credentials were listed; one event a list, secrets are never in it"},
 	{CredentialView, "a credential's metadata was read"},

@@ -25,6 +25,7 @@ func places() []place {
 		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
 		{"Upkeep", "Clients", "/clients", "e", identity.CredentialRead},
 		{"Upkeep", "What is due", "/due", "d", identity.CredentialRead},
+		{"Upkeep", "Import & export", "/import", "x", identity.CredentialWrite},
 		{"People & keys", "People", "/people", "p", identity.UserRead},
 		{"People & keys", "Groups", "/groups", "g", identity.GroupRead},
 		{"People & keys", "Service accounts", services, "v", identity.ServiceRead},
@@ -41,6 +42,9 @@ func placed(path string) string {
 		if path == sort.path || strings.HasPrefix(path, sort.path+"/") {
 			return homeSorts()[0].path
 		}
+	}
+	if path == "/export" {
+		return "/import"
 	}
 	return path
 }

@@ -35,6 +35,8 @@ type sheet struct {
 type sheets struct {
 	// again says who a session's person is now.
 	again func(ctx context.Context, session string) (identity.Caller, error)
+	// most bounds those at once, and mostEach those of one person.
+	most, mostEach int
 
 	mu   sync.Mutex
 	all  int
@@ -45,7 +47,7 @@ type sheets struct {
 func (c *sheets) begin(person string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all >= sheetsMost || c.each[person] >= sheetsEach {
+	if c.all >= c.most || c.each[person] >= c.mostEach {
 		return false
 	}
 	c.all++

@@ -42,7 +42,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js assets/copy.js assets/proof.js
+//go:embed assets/style.css assets/icon.svg assets/passkey.js assets/htmx.js assets/app.js assets/copy.js assets/proof.js assets/import.js
 var files embed.FS
 
 // Config is what the pages need.
@@ -87,11 +87,12 @@ type Config struct {
 // site is the handler. Its fields do not change after New.
 type site struct {
 	Config
-	build  string // changes with the assets, so that browsers may keep them
-	hub    *hub
-	follow *follow
-	packed map[string][]byte // the assets, compressed
-	sheets *sheets           // the files that are being sent
+	build   string // changes with the assets, so that browsers may keep them
+	hub     *hub
+	follow  *follow
+	packed  map[string][]byte // the assets, compressed
+	sheets  *sheets           // the files that are being sent
+	uploads *sheets           // those that are being read, and are in memory meanwhile
 }
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
@@ -111,7 +112,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.AdmitReveal == nil {
 		cfg.AdmitReveal = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
+	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}, uploads: &sheets{most: 2, mostEach: 1, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
 	if cfg.DB != nil {
 		cfg.DB.Subscribe(s.hub.heard)
 	}
@@ -171,6 +172,9 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeCredentials(mux)
 	s.routeHomes(mux)
 	s.routeDue(mux)
+	if s.Importer != nil {
+		s.routeTransfer(mux)
+	}
 	s.routeAccounts(mux)
 	s.routeConnections(mux)
 	s.routeAudit(mux)
@@ -223,9 +227,9 @@ func comesOrGoes(path string) bool {
 	return strings.HasPrefix(path, "/account/sessions/") || strings.HasPrefix(path, "/sso/") || strings.HasPrefix(path, "/step-up/")
 }
 
-// reveals reports whether a form shows a secret field, which changes nothing.
+// reveals reports whether a form shows secret fields, or takes them out, which changes nothing.
 func reveals(path string) bool {
-	return strings.HasPrefix(path, "/credentials/") && strings.HasSuffix(path, "/reveal")
+	return path == "/export" || strings.HasPrefix(path, "/credentials/") && strings.HasSuffix(path, "/reveal")
 }
 
 func readOnly() error {
@@ -386,7 +390,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)
