@@ -58,6 +58,7 @@ type Config struct {
 	RevealLimit           int
 	FailureLimit          int
 	Detectors             []incident.Rule
+	Canaries              []string
 
 	// URL and Token are for the client commands.
 	URL   string

@@ -13,7 +13,8 @@ func (a *App) openDetectors() (err error) {
 	if rules == nil {
 		rules = incident.Rules()
 	}
-	a.detectors, err = incident.NewDetectors(incident.DetectorConfig{DB: a.db, Audit: a.audit, Rules: rules, Log: a.log, Verify: a.verifyAudit})
+	a.detectors, err = incident.NewDetectors(incident.DetectorConfig{DB: a.db, Audit: a.audit, Rules: rules, Log: a.log, Verify: a.verifyAudit,
+		Canaries: a.cfg.Canaries, Freeze: a.identity.Freeze})
 	return err
 }
 

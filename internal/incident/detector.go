@@ -72,6 +72,10 @@ func Rules() []Rule {
 			Meaning: "a refresh token of ours came a second time, or a provider refuses the one of an account as spent or revoked (invalid_grant)",
 		},
 		{
+			Detector: Canary, On: true, Threshold: 1, Quiet: time.Minute, draft: draftCanary,
+			Meaning: "a canary (the setting canaries) is revealed, exported, lent or tested; what the caller acted with is revoked at once, whatever the threshold and the quiet period",
+		},
+		{
 			Detector: AuditVerification, On: true, Threshold: 1, Quiet: 24 * time.Hour,
 			Meaning: "the audit log does not verify: the daily verification found something, a record cannot be read, or the database lacks a checkpoint that the checkpoint file has; the threshold is the number of findings",
 		},
@@ -131,6 +135,7 @@ type finding struct {
 	count, limit int
 	usually      int64 // in thousandths
 	keys         []string
+	took         []store.Target // from a caller who used a canary
 }
 
 // callerOf is whom what an event tells of is counted to: a person or a service account, however many tokens they have. It is empty for our own chores.

@@ -441,3 +441,46 @@ func TestParseRules(t *testing.T) {
 		require.Error(t, err, wrong)
 	}
 }
+
+// TestCanary: any use of a canary opens an incident and freezes the caller, also in the quiet period; a view, a refused reveal and another credential do not.
+func TestCanary(t *testing.T) {
+	eachHouse(t, func(t *testing.T, h *house) {
+		var frozen []string
+		instance := func(setting string, canaries ...string) *incident.Detectors {
+			rules, err := incident.ParseRules(setting)
+			require.NoError(t, err)
+			d, err := incident.NewDetectors(incident.DetectorConfig{DB: h.db, Audit: h.log, Rules: rules, Canaries: canaries,
+				Freeze: func(_ *store.Tx, c identity.Caller, by store.Actor) ([]store.Target, error) {
+					require.Equal(t, identity.System("detectors"), c)
+					frozen = append(frozen, by.ID)
+					return []store.Target{{Kind: by.Kind, ID: by.ID, Name: "its name"}}, nil
+				}})
+			require.NoError(t, err)
+			return d
+		}
+		d := instance("", "cred_7")
+		h.look(t, d)
+		use := func(user string, action store.Action, outcome string, n int) store.Event {
+			return store.Event{Actor: actor(user), Action: action, Target: cred(n), Outcome: outcome}
+		}
+		h.act(t, use("user_1", store.CredentialView, "", 7), use("user_1", store.CredentialRefused, store.OutcomeRefused, 7), use("user_1", store.CredentialReveal, "", 8), use("user_1", store.CredentialTest, "", 7))
+		h.look(t, d)
+		require.Empty(t, h.incidents(t))
+		require.Empty(t, frozen)
+		h.act(t, use("user_1", store.CredentialReveal, "", 7))
+		h.look(t, d, instance("", "cred_7"))
+		list := h.incidents(t)
+		require.Len(t, list, 1)
+		require.Equal(t, incident.Critical, list[0].Severity)
+		require.Contains(t, list[0].Description, "its name")
+		require.Equal(t, []string{"user_1"}, frozen)
+		h.act(t, use("user_1", store.LeaseGranted, store.OutcomePending, 7), use("user_2", store.CredentialTest, store.OutcomePending, 7))
+		h.look(t, instance("", "cred_7"))
+		require.Equal(t, []string{"user_1", "user_1", "user_2"}, frozen, "in the quiet period as well")
+		require.Len(t, h.incidents(t), 2)
+		h.act(t, use("user_3", store.CredentialReveal, "", 7))
+		h.look(t, instance("canary=off", "cred_7"), instance(""))
+		require.Len(t, frozen, 3)
+		require.Len(t, h.incidents(t), 2)
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -36,7 +37,10 @@ type DetectorConfig struct {
 	Verify func(context.Context) (found int, err error)
 	// Rules are those of [ParseRules].
 	Rules []Rule
-	Log   *slog.Logger
+	// Canaries are the ids of the credentials that are canaries; Freeze takes from a caller what they acted with. Without Freeze nothing is taken.
+	Canaries []string
+	Freeze   func(tx *store.Tx, caller identity.Caller, by store.Actor) (took []store.Target, err error)
+	Log      *slog.Logger
 	// Every is the time between two looks at the log; 0 means 250 ms.
 	Every time.Duration
 }
@@ -78,6 +82,12 @@ type Detectors struct {
 func NewDetectors(cfg DetectorConfig) (*Detectors, error) {
 	if cfg.DB == nil || cfg.Audit == nil {
 		return nil, errors.New("incident: detectors need a database and the audit log")
+	}
+	cfg.Rules = slices.Clone(cfg.Rules)
+	for i := range cfg.Rules {
+		if cfg.Rules[i].Detector == Canary && len(cfg.Canaries) > 0 {
+			cfg.Rules[i].see = seeCanary(cfg.Canaries)
+		}
 	}
 	cfg.Every = cmp.Or(cfg.Every, watchEvery)
 	if cfg.Log == nil {
@@ -265,7 +275,7 @@ func (d *Detectors) judge(ctx context.Context, leaf int64, sights []sight) error
 			for n < len(left) && left[n].rule.Detector == left[0].rule.Detector && left[n].subject == left[0].subject {
 				n++
 			}
-			found, err := weigh(tx, left[:n])
+			found, err := d.weigh(tx, left[:n])
 			if err != nil {
 				return err
 			}
@@ -297,17 +307,25 @@ func (d *Detectors) move(tx *store.Tx, leaf int64) error {
 }
 
 // weigh counts what was seen of one subject by one detector.
-func weigh(tx *store.Tx, sights []sight) (opened []Incident, err error) {
+func (d *Detectors) weigh(tx *store.Tx, sights []sight) (opened []Incident, err error) {
 	rule, subject := sights[0].rule, sights[0].subject
 	t, err := loadTally(tx, rule.Detector, subject)
 	if err != nil {
 		return nil, err
 	}
+	var took []store.Target
 	for _, s := range sights {
+		if rule.Detector == Canary && d.cfg.Freeze != nil {
+			more, err := d.cfg.Freeze(tx, watcher(), s.event.Actor)
+			if err != nil {
+				return nil, err
+			}
+			took = append(took, more...)
+		}
 		if !t.add(rule, s.key, s.event.At) {
 			continue
 		}
-		i, isNew, err := report(tx, rule.Detector, subject, rule.draft(s.event, finding{Rule: rule, count: len(t.seen), limit: t.limit(rule), usually: t.mean, keys: t.keys()}))
+		i, isNew, err := report(tx, rule.Detector, subject, rule.draft(s.event, finding{Rule: rule, count: len(t.seen), limit: t.limit(rule), usually: t.mean, keys: t.keys(), took: took}))
 		if err != nil {
 			return nil, err
 		}

@@ -63,7 +63,7 @@ func Each(t *testing.T, fn func(t *testing.T, box *Box)) {
 }
 
 // Undetected is the setting that switches all detectors off.
-const Undetected = "mass_access=off,denied_reveals=off,failed_decryptions=off,refresh_reuse=off,audit_verification=off"
+const Undetected = "mass_access=off,denied_reveals=off,failed_decryptions=off,refresh_reuse=off,canary=off,audit_verification=off"
 
 // Start starts a box on a fresh database.
 func Start(t testing.TB, e store.Engine) *Box {
