@@ -155,6 +155,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/incident.(*Detectors).judge", "cursor", "moves that place on and counts; what is opened is recorded in the same transaction"},
 	{"internal/incident.(*Detectors).unverified", "cursor", "moves it over a record that cannot be read; the incident is recorded in the same transaction"},
 	{"internal/incident.(*Detectors).VerifyWhenDue", "cursor", "says which instance verifies the audit log today"},
+	{"internal/incident.(*Room).claim", "outbox", "says which instance asks a provider to end a grant; that it is to be ended, and what came of it, is on record"},
+	{"internal/incident.(*Room).postpone", "outbox", "says when the provider is asked again"},
 	{"internal/sink.(*Room).takeOver", "cursor", "says which instance sends to a sink; an event for it would be sent to the sink in turn"},
 	{"internal/sink.(*Room).prolong", "cursor", "likewise"},
 	{"internal/sink.(*Room).advance", "cursor", "says how much of the log a receiver has"},

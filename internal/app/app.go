@@ -170,6 +170,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.sinks.Start(ctx)
 	a.reminders.Start(ctx)
 	a.detectors.Start(ctx)
+	a.incidents.Start(ctx)
 	a.backups.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
@@ -235,7 +236,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.incidents, err = incident.New(incident.Config{DB: a.db, Log: a.log}); err != nil {
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
 		return err
 	}
 	if err := a.openDetectors(); err != nil {
@@ -290,6 +291,9 @@ func (a *App) Close() error {
 		}
 		if a.trains != nil {
 			a.trains.Close()
+		}
+		if a.incidents != nil {
+			a.incidents.Close()
 		}
 		if a.logins != nil {
 			a.logins.Close()
