@@ -64,6 +64,8 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"root-key rewrap", "KEEPER/% --data-dir DIR/s%", nil, "", "", "is v1 as before"},
 		{"root-key unwrap", "KEEPER/% --output DIR/%.key --data-dir DIR/s%", nil, "", "", "Wrote root key rk_"},
 		{"root-key forget", "KEEPER/% --data-dir DIR/s%", nil, "", "", "Removed what"},
+		{"backup", "--output DIR/%.sealed --data-dir DIR/s%", nil, "", "", "Wrote backup bak_"},
+		{"restore", "--input DIR/%.sealed --data-dir DIR/s% --force", nil, "", "", "Restored backup bak_"},
 		{"dev", "--listen 127.0.0.1:0", nil, "", "", "Ctrl-C ends it"},
 
 		{"oauth refresh-drill", "--naive --callers 8", nil, "", "", "That is what happens without Signalbox"}, // the other one takes a minute

@@ -242,6 +242,14 @@ func (p *Process) OpenReadOnly(t testing.TB) *store.DB {
 	return storetest.OpenConfig(t, cfg)
 }
 
+// OpenBeside opens the database for writing, beside the process or after its end.
+func (p *Process) OpenBeside(t testing.TB) *store.DB {
+	t.Helper()
+	cfg := p.store
+	cfg.Beside = true
+	return storetest.OpenConfig(t, cfg)
+}
+
 // CheckpointFile is where the process appends signed checkpoints.
 func (p *Process) CheckpointFile() string { return filepath.Join(p.DataDir, "checkpoints.log") }
 
