@@ -20,19 +20,19 @@ import (
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
 
-// house is a database with an audit log, whose clock the test sets.
-type house struct {
+// guarded is a database with an audit log, whose clock the test sets.
+type guarded struct {
 	db    *store.DB
 	log   *audit.Log
 	room  *incident.Room
 	clock atomic.Pointer[time.Time]
 }
 
-func eachHouse(t *testing.T, fn func(t *testing.T, h *house)) {
+func eachHouse(t *testing.T, fn func(t *testing.T, h *guarded)) {
 	t.Helper()
 	for _, e := range storetest.Engines() {
 		t.Run(string(e), func(t *testing.T) {
-			h := &house{}
+			h := &guarded{}
 			h.set(time.Date(2026, 11, 22, 10, 0, 30, 0, time.UTC))
 			cfg := storetest.Config(t, e)
 			cfg.Clock = func() time.Time { return *h.clock.Load() }
@@ -49,12 +49,12 @@ func eachHouse(t *testing.T, fn func(t *testing.T, h *house)) {
 	}
 }
 
-func (h *house) set(at time.Time) { h.clock.Store(&at) }
+func (h *guarded) set(at time.Time) { h.clock.Store(&at) }
 
-func (h *house) wait(d time.Duration) { h.set(h.clock.Load().Add(d)) }
+func (h *guarded) wait(d time.Duration) { h.set(h.clock.Load().Add(d)) }
 
 // watch makes an instance's detectors by a setting.
-func (h *house) watch(t *testing.T, setting string) *incident.Detectors {
+func (h *guarded) watch(t *testing.T, setting string) *incident.Detectors {
 	t.Helper()
 	rules, err := incident.ParseRules(setting)
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func (h *house) watch(t *testing.T, setting string) *incident.Detectors {
 }
 
 // act records events, one transaction each.
-func (h *house) act(t *testing.T, events ...store.Event) {
+func (h *guarded) act(t *testing.T, events ...store.Event) {
 	t.Helper()
 	for _, e := range events {
 		require.NoError(t, h.db.Write(t.Context(), func(tx *store.Tx) error { return tx.Record(e) }))
@@ -72,7 +72,7 @@ func (h *house) act(t *testing.T, events ...store.Event) {
 }
 
 // look has each of the instances judge all that is there.
-func (h *house) look(t *testing.T, instances ...*incident.Detectors) {
+func (h *guarded) look(t *testing.T, instances ...*incident.Detectors) {
 	t.Helper()
 	require.NoError(t, h.log.Flush(t.Context()))
 	for _, d := range instances {
@@ -82,7 +82,7 @@ func (h *house) look(t *testing.T, instances ...*incident.Detectors) {
 	}
 }
 
-func (h *house) incidents(t *testing.T) []incident.Incident {
+func (h *guarded) incidents(t *testing.T) []incident.Incident {
 	t.Helper()
 	list, _, err := h.room.List(t.Context(), somebody(identity.Auditor), incident.Filter{})
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func (h *house) incidents(t *testing.T) []incident.Incident {
 }
 
 // opened returns how often a detector opened, and how often it counted up what was open.
-func (h *house) opened(t *testing.T, detector string) (opened int, repeats int64) {
+func (h *guarded) opened(t *testing.T, detector string) (opened int, repeats int64) {
 	t.Helper()
 	for _, i := range h.incidents(t) {
 		if i.Detector == detector {
@@ -130,7 +130,7 @@ func samples() map[string]func(user string, n int) store.Event {
 // TestDetectors: each fires at its threshold and not below it, not again in its quiet period, again after it, never when it is off, and not of what lies apart
 // by more than an hour.
 func TestDetectors(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		for name, sample := range samples() {
 			t.Run(name, func(t *testing.T) {
 				h.set(h.clock.Load().Truncate(time.Hour).Add(5 * time.Hour))
@@ -201,7 +201,7 @@ func TestDetectors(t *testing.T) {
 
 // TestDetectorsRestart: an instance that starts goes on in the middle of what its predecessor counted, and judges what came while there was none.
 func TestDetectorsRestart(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		sample, setting := samples()[incident.DeniedReveals], "denied_reveals=4/1h"
 		h.act(t, sample("user_0", 1), sample("user_0", 1), sample("user_0", 1), sample("user_0", 1))
 		h.look(t, h.watch(t, setting)) // the first one ever begins at the end
@@ -223,7 +223,7 @@ func TestDetectorsRestart(t *testing.T) {
 
 // TestDetectorsCrash: a pass that breaks off half-way stored nothing, and the next one makes up for it.
 func TestDetectorsCrash(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		sample, d := samples()[incident.DeniedReveals], h.watch(t, "denied_reveals=2/1h")
 		h.look(t, d)
 		h.act(t, sample("user_1", 1), sample("user_1", 1))
@@ -239,7 +239,7 @@ func TestDetectorsCrash(t *testing.T) {
 
 // TestDetectorsFleet: of two instances that look at once, one counts each record: the threshold is reached at its number, and one incident is opened.
 func TestDetectorsFleet(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		setting, sample := "denied_reveals=20/1h", samples()[incident.DeniedReveals]
 		fleet := []*incident.Detectors{h.watch(t, setting), h.watch(t, setting)}
 		h.look(t, fleet...)
@@ -282,7 +282,7 @@ func TestDetectorsFleet(t *testing.T) {
 
 // TestMassAccessIsOfTheUnusual: the same credential again is one; whoever reads many each hour is measured by that; a raid is not what the next is measured by.
 func TestMassAccessIsOfTheUnusual(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		d, sample := h.watch(t, "mass_access=10/1m"), samples()[incident.MassAccess]
 		h.look(t, d)
 		for range 30 {
@@ -361,7 +361,7 @@ func (l *damagedLog) Health() audit.Health { return audit.Health{RolledBack: l.b
 // TestAuditVerificationOpensAnIncident: of a record that cannot be read, of a database that was rolled back and of a verification that finds something; and the
 // others go on behind the record.
 func TestAuditVerificationOpensAnIncident(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		ctx, sample := t.Context(), samples()[incident.DeniedReveals]
 		h.look(t, h.watch(t, ""))
 		found, verified := 0, 0
@@ -444,7 +444,7 @@ func TestParseRules(t *testing.T) {
 
 // TestCanary: any use of a canary opens an incident and freezes the caller, also in the quiet period; a view, a refused reveal and another credential do not.
 func TestCanary(t *testing.T) {
-	eachHouse(t, func(t *testing.T, h *house) {
+	eachHouse(t, func(t *testing.T, h *guarded) {
 		var frozen []string
 		instance := func(setting string, canaries ...string) *incident.Detectors {
 			rules, err := incident.ParseRules(setting)
