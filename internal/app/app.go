@@ -168,6 +168,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.notify.Start(ctx)
 	a.sinks.Start(ctx)
 	a.reminders.Start(ctx)
+	a.incidents.Start(ctx)
 	a.backups.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
@@ -233,7 +234,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.incidents, err = incident.New(incident.Config{DB: a.db, Log: a.log}); err != nil {
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
 		return err
 	}
 	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
@@ -285,6 +286,9 @@ func (a *App) Close() error {
 		}
 		if a.trains != nil {
 			a.trains.Close()
+		}
+		if a.incidents != nil {
+			a.incidents.Close()
 		}
 		if a.logins != nil {
 			a.logins.Close()
