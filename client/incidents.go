@@ -135,6 +135,55 @@ func (f IncidentFilter) query() url.Values {
 	return q
 }
 
+// IncidentScope is what is to be contained.
+type IncidentScope struct {
+	CredentialIDs     []string `json:"credential_ids,omitempty"`
+	TrainIDs          []string `json:"train_ids,omitempty"`
+	UserIDs           []string `json:"user_ids,omitempty"`
+	ServiceAccountIDs []string `json:"service_account_ids,omitempty"`
+	KeyIDs            []string `json:"key_ids,omitempty"`
+	Deactivate        bool     `json:"deactivate,omitempty"`
+}
+
+// ContainDraft says what to contain. With DryRun nothing is done. Plan is the tag of the plan that was seen: another one is then refused.
+type ContainDraft struct {
+	Scope  IncidentScope `json:"scope"`
+	DryRun bool          `json:"dry_run,omitempty"`
+	Plan   string        `json:"plan_tag,omitempty"`
+	Note   string        `json:"note,omitempty"`
+}
+
+// ContainStep is one step of a plan.
+type ContainStep struct {
+	Act  string `json:"act" doc:"end_session, revoke_token, deactivate, mark_compromised, revoke_upstream, revoke_key, leave or advance."`
+	Kind string `json:"kind" doc:"Of what it is done to."`
+	ID   string `json:"id"`
+	Name string `json:"name,omitempty"`
+	Of   string `json:"of,omitempty" doc:"Whose it is: the person of a session, the train of a key, the provider of a grant. Of advance the new status, of leave the reason."`
+}
+
+// ContainWarning is something to know before.
+type ContainWarning struct {
+	Code   string `json:"code" doc:"yourself, wide_grant or nothing_new."`
+	Detail string `json:"detail"`
+}
+
+// Containment is what was done, or with a dry run would be.
+type Containment struct {
+	Plan     []ContainStep    `json:"plan" nullable:"false"`
+	Warnings []ContainWarning `json:"warnings" nullable:"false"`
+	PlanTag  string           `json:"plan_tag" doc:"Names this plan, for the act that insists on it."`
+	DryRun   bool             `json:"dry_run"`
+	Incident *Incident        `json:"incident,omitempty" doc:"As it is after the act; left out of a dry run."`
+}
+
+// ContainIncident contains what the scope names, in one act, or says what that would do.
+func (c *Client) ContainIncident(ctx context.Context, id string, d ContainDraft) (Containment, error) {
+	var out Containment
+	_, err := c.do(ctx, call{method: http.MethodPost, path: path("security-incidents", id, "contain"), body: d}, &out)
+	return out, err
+}
+
 func (c *Client) incident(ctx context.Context, k call) (Incident, error) {
 	var out struct {
 		Incident Incident `json:"incident"`

@@ -151,6 +151,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/notify.(*Room).claim", "outbox", "says which instance delivers a message that an act has stored"},
 	{"internal/notify.(*Room).settle", "outbox", "writes down that it was delivered, or when it is tried again; giving up is on record"},
 	{"internal/notify.(*Room).trim", "outbox", "drops messages after 30 days"},
+	{"internal/incident.(*Room).claim", "outbox", "says which instance asks a provider to end a grant; that it is to be ended, and what came of it, is on record"},
+	{"internal/incident.(*Room).postpone", "outbox", "says when the provider is asked again"},
 	{"internal/sink.(*Room).takeOver", "cursor", "says which instance sends to a sink; an event for it would be sent to the sink in turn"},
 	{"internal/sink.(*Room).prolong", "cursor", "likewise"},
 	{"internal/sink.(*Room).advance", "cursor", "says how much of the log a receiver has"},

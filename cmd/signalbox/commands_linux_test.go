@@ -163,6 +163,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"incident edit", "INCIDENT% --findings x", nil, "", "", "Changed incident inc_"},
 		{"incident note", "INCIDENT% x", nil, "", "", "Noted at"},
 		{"incident advance", "INCIDENT% contained", nil, "", "", "is contained"},
+		{"incident contain", "INCIDENT% --train default", sure, "--yes", "", "Contained incident inc_"},
 		{"incident rm", "INCIDENT%", sure, "--yes", "", "Deleted incident inc_"},
 		{"audit search", "--limit 2", nil, "", "", "ACTION"},
 		{"audit facets", "--since 1d", nil, "", "", "RECORDS"},

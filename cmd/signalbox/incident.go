@@ -15,7 +15,7 @@ import (
 
 func (s *shell) incidentCommand() *cobra.Command {
 	return parent("incident", "Security incidents: what happened, what it touches, and what was done",
-		s.incidentOpen(), s.incidentList(), s.incidentShow(), s.incidentEdit(), s.incidentAdvance(), s.incidentNote(), s.incidentRm())
+		s.incidentOpen(), s.incidentList(), s.incidentShow(), s.incidentEdit(), s.incidentAdvance(), s.incidentNote(), s.incidentContain(), s.incidentRm())
 }
 
 func incidentTypeNames() []string {
@@ -387,4 +387,71 @@ func (s *shell) incidentRm() *cobra.Command {
 	})
 	yesFlag(cmd, &sure)
 	return cmd
+}
+
+func (s *shell) incidentContain() *cobra.Command {
+	var credentials, people, serviceAccounts, trains, keys []string
+	var deactivate, dry, sure bool
+	var tag, note string
+	cmd := s.remote("contain INCIDENT", "Revoke, end and mark what an incident touches, in one act", words("INCIDENT"), func(cmd *cobra.Command, args []string) error {
+		if len(credentials)+len(people)+len(serviceAccounts)+len(trains)+len(keys) == 0 {
+			return usage("say what to contain: --credential, --train, --user, --service-account or --key")
+		}
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		if err := scopeIDs(cmd, c, credentials, people, serviceAccounts); err != nil {
+			return err
+		}
+		d := client.ContainDraft{Note: note, Plan: tag, DryRun: true,
+			Scope: client.IncidentScope{CredentialIDs: credentials, TrainIDs: trains, UserIDs: people, ServiceAccountIDs: serviceAccounts, KeyIDs: keys, Deactivate: deactivate}}
+		plan, err := c.ContainIncident(cmd.Context(), args[0], d)
+		if err != nil {
+			return err
+		}
+		if dry {
+			return s.show(plan, func() { s.containment(plan) })
+		}
+		if !s.json {
+			s.containment(plan)
+		}
+		if err := s.confirm(cmd.Context(), sure, "Do this? What is revoked and ended does not come back."); err != nil {
+			return err
+		}
+		d.DryRun = false
+		if d.Plan == "" {
+			d.Plan = plan.PlanTag
+		}
+		done, err := c.ContainIncident(cmd.Context(), args[0], d)
+		if err != nil {
+			return err
+		}
+		return s.show(done, func() { s.say("Contained incident %s in %d steps.", args[0], len(done.Plan)) })
+	})
+	flags := cmd.Flags()
+	flags.StringSliceVar(&credentials, "credential", nil, "a credential to mark as compromised, by name or id (may be given several times)")
+	flags.StringSliceVar(&trains, "train", nil, "a train whose client keys are revoked, by slug or id (may be given several times)")
+	flags.StringSliceVar(&people, "user", nil, "a person whose sessions end and whose tokens are revoked, by e-mail address or id (may be given several times)")
+	flags.StringSliceVar(&serviceAccounts, "service-account", nil, "a service account whose tokens are revoked, by name or id (may be given several times)")
+	flags.StringSliceVar(&keys, "key", nil, "a client key to revoke, by its id (may be given several times)")
+	flags.BoolVar(&deactivate, "deactivate", false, "also deactivate the people, so that they cannot sign in anew")
+	flags.BoolVar(&dry, "dry-run", false, "only say what would be done")
+	flags.StringVar(&tag, "plan", "", "the tag of a plan that was seen before: refused when the plan is another by now")
+	flags.StringVar(&note, "note", "", "why; it stands in the timeline")
+	yesFlag(cmd, &sure)
+	return cmd
+}
+
+// containment shows a plan.
+func (s *shell) containment(p client.Containment) {
+	t := table{head: []string{"ACT", "WHAT", "NAME", "OF", "ID"}}
+	for _, step := range p.Plan {
+		t.add(step.Act, step.Kind, orDash(step.Name), orDash(step.Of), step.ID)
+	}
+	s.print(t, "There is nothing to do.")
+	for _, w := range p.Warnings {
+		s.note("Beware: %s", w.Detail)
+	}
+	s.note("The plan's tag is %s", p.PlanTag)
 }

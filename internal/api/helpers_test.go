@@ -153,7 +153,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: h.db, Vault: safe, Trains: trains, Log: logger})
 	require.NoError(t, err)
-	incidents, err := incident.New(incident.Config{DB: h.db, Log: logger})
+	incidents, err := incident.New(incident.Config{DB: h.db, Identity: h.identity, Vault: safe, Logins: logins, Audit: h.audit, Log: logger})
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,

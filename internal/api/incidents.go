@@ -178,6 +178,56 @@ func (s *service) addIncidents() {
 		description: "What the audit says of it stays. Administrators alone; an incident that is over is better resolved than deleted."}, s.deleteIncident)
 	add(s, reads(one+"/timeline", "list-incident-timeline", "Read the timeline of an incident", "The oldest entry first."), s.listIncidentTimeline)
 	add(s, route{method: http.MethodPost, path: one + "/timeline", id: "add-incident-note", summary: "Write into the timeline of an incident", tag: tag, access: string(identity.IncidentWrite), status: http.StatusCreated}, s.addIncidentNote)
+	add(s, route{method: http.MethodPost, path: one + "/contain", id: "contain-incident", summary: "Contain an incident", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite),
+		description: "In one transaction: revokes the client keys of trains and those that are named, ends the sessions and revokes the tokens of people and service accounts, marks credentials as compromised, cuts what is open, and moves the incident to contained. " +
+			"Grants of OAuth credentials are ended at their providers afterwards, where these offer it; the timeline tells what came of it. With dry_run it answers the plan and does nothing; with the plan_tag of that plan the act does exactly that, or answers 412. " +
+			"Other parts of the scope than trains and keys also need what they need by themselves: credentials:write, users:write, service_accounts:write. The act needs a fresh proof in a session."}, s.containIncident)
+}
+
+type containScope struct {
+	CredentialIDs     texts `json:"credential_ids,omitempty" nullable:"false" maxItems:"100"`
+	TrainIDs          texts `json:"train_ids,omitempty" nullable:"false" maxItems:"100" doc:"By slug or id: all of their client keys are revoked."`
+	UserIDs           texts `json:"user_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their sessions end and their tokens are revoked."`
+	ServiceAccountIDs texts `json:"service_account_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their tokens are revoked."`
+	KeyIDs            texts `json:"key_ids,omitempty" nullable:"false" maxItems:"100"`
+	Deactivate        bool  `json:"deactivate,omitempty" doc:"Also deactivates the people, so that they cannot sign in anew."`
+}
+
+type containDraft struct {
+	Scope  containScope `json:"scope"`
+	DryRun bool         `json:"dry_run,omitempty" doc:"Answers what would be done, and does nothing."`
+	Plan   string       `json:"plan_tag,omitempty" maxLength:"100" doc:"The tag of the plan that was seen. Needed where the caller's own session or token ends."`
+	Note   string       `json:"note,omitempty" maxLength:"4000" doc:"Stands in the timeline."`
+}
+
+func (s *service) containIncident(ctx context.Context, caller identity.Caller, in *struct {
+	ByID
+	Body containDraft
+}) (*struct{ Body client.Containment }, error) {
+	b := in.Body
+	scope := incident.Scope{Credentials: b.Scope.CredentialIDs, Trains: b.Scope.TrainIDs, People: b.Scope.UserIDs, ServiceAccounts: b.Scope.ServiceAccountIDs, ClientKeys: b.Scope.KeyIDs, Deactivate: b.Scope.Deactivate}
+	var plan incident.Plan
+	out := client.Containment{DryRun: b.DryRun, Plan: []client.ContainStep{}, Warnings: []client.ContainWarning{}}
+	var err error
+	if b.DryRun {
+		plan, err = s.Incidents.Plan(ctx, caller, in.ID, scope)
+	} else {
+		var i incident.Incident
+		i, plan, err = s.Incidents.Contain(ctx, caller, in.ID, scope, b.Plan, b.Note)
+		shown := shownIncident(i)
+		out.Incident = &shown
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.PlanTag = plan.Tag
+	for _, step := range plan.Steps {
+		out.Plan = append(out.Plan, client.ContainStep{Act: string(step.Act), Kind: step.Kind, ID: step.ID, Name: step.Name, Of: step.Of})
+	}
+	for _, w := range plan.Warnings {
+		out.Warnings = append(out.Warnings, client.ContainWarning(w))
+	}
+	return &struct{ Body client.Containment }{out}, nil
 }
 
 // IncidentQuery is what every list of incidents can be narrowed by.

@@ -100,3 +100,42 @@ func TestStoryIncident(t *testing.T) {
 		refused(t, err, 404, "not_found")
 	})
 }
+
+// TestStoryContain: the plan, what changed since, the act with exactly that plan, and who may not.
+func TestStoryContain(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		in := h.session(w.user)
+		scope := client.IncidentScope{CredentialIDs: []string{w.credential}, TrainIDs: []string{w.trainSlug}, UserIDs: []string{w.user}}
+		dry, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
+		require.NoError(t, err)
+		require.True(t, dry.DryRun)
+		require.Nil(t, dry.Incident)
+		require.Len(t, dry.Plan, 4)
+		who, err := h.as(in).WhoAmI(ctx)
+		require.NoError(t, err, "a dry run ends nothing")
+		require.Equal(t, w.user, who.UserID)
+		_, err = h.as(h.withRole(identity.Operator)).ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
+		refused(t, err, 403, "forbidden")
+		_, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{DryRun: true})
+		e := refused(t, err, 422, "validation_failed")
+		require.Equal(t, "/scope", e.Errors[0].Pointer)
+		_, err = h.client.IssueKey(ctx, w.trainSlug, client.KeyDraft{Name: "meanwhile"})
+		require.NoError(t, err)
+		_, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, Plan: dry.PlanTag})
+		refused(t, err, 412, "etag_mismatch")
+		dry, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
+		require.NoError(t, err)
+		done, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, Plan: dry.PlanTag, Note: "stolen"})
+		require.NoError(t, err)
+		require.Equal(t, dry.Plan, done.Plan)
+		require.Equal(t, "contained", done.Incident.Status)
+		require.Equal(t, []string{w.user}, done.Incident.UserIDs)
+		_, err = h.as(in).WhoAmI(ctx)
+		refused(t, err, 401, "unauthenticated")
+		cred, err := h.client.GetCredential(ctx, w.credential)
+		require.NoError(t, err)
+		require.Equal(t, "compromised", cred.Status)
+	})
+}

@@ -168,6 +168,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.notify.Start(ctx)
 	a.sinks.Start(ctx)
 	a.reminders.Start(ctx)
+	a.incidents.Start(ctx)
 	a.backups.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
@@ -233,7 +234,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.incidents, err = incident.New(incident.Config{DB: a.db, Log: a.log}); err != nil {
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
 		return err
 	}
 	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
@@ -256,7 +257,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Probe: a.probes, Importer: transfer, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
+	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Probe: a.probes, Importer: transfer, Incidents: a.incidents, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
@@ -285,6 +286,9 @@ func (a *App) Close() error {
 		}
 		if a.trains != nil {
 			a.trains.Close()
+		}
+		if a.incidents != nil {
+			a.incidents.Close()
 		}
 		if a.logins != nil {
 			a.logins.Close()

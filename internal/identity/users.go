@@ -307,9 +307,13 @@ func anotherAdministrator(tx *store.Tx, one userRow) error {
 	var n int
 	err := tx.Get(&n, `SELECT COUNT(*) FROM users WHERE role = $1 AND active = 1 AND password_hash <> '' AND email <> $2 AND id <> $3`, string(Administrator), LocalOperator, one.ID)
 	if err == nil && n == 0 {
-		err = fault.New(fault.Conflict, "last_administrator", "This is the last administrator who can sign in. Make another person an administrator first, and let them set their password.")
+		err = lastAdministrator()
 	}
 	return err
+}
+
+func lastAdministrator() error {
+	return fault.New(fault.Conflict, "last_administrator", "This is the last administrator who can sign in. Make another person an administrator first, and let them set their password.")
 }
 
 // allowFresh is allow for acts that in a session need a fresh proof.

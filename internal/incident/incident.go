@@ -1,13 +1,15 @@
 // Package incident keeps security incidents: what happened, how far it has been dealt with, what it touches, and a timeline of all that.
 //
 // Promise: an incident moves only along [Moves]; every change of one is in its timeline and, without the texts that people wrote, in the audit, in the
-// transaction of the change. What a detector reports while its incident is open is that incident, whichever instance reports it.
+// transaction of the change. What a detector reports while its incident is open is that incident, whichever instance reports it. Containment does in one
+// transaction exactly what its plan says. A grant that it has to end at an OAuth provider is asked for until the provider agrees or it is given up, on record,
+// also when the process dies in between.
 //
 // Limits: texts are stored as they are typed, so a secret does not belong into them. Whoever may read incidents reads all of them. An incident that is
 // deleted is gone with its timeline; what the audit says of it stays.
 //
 // Invariants: descriptions, findings, remediation steps and notes are in no audit record and in no notification; what a link names may be gone, and its
-// name stays as it was.
+// name stays as it was; no network inside a transaction.
 package incident
 
 import (
@@ -17,32 +19,48 @@ import (
 	"strconv"
 	"time"
 
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what a [Room] is made of. DB is required.
+// Config is what a [Room] is made of. All but Every, Log and Clock is required.
 type Config struct {
-	DB *store.DB
+	DB       *store.DB
+	Identity *identity.Room
+	Vault    *vault.Room
+	Logins   *oauth.Logins
+	Audit    *audit.Log
+	// Every is how often this instance looks for grants that are to be ended; default 2 s. Those of its own acts it ends at once.
+	Every time.Duration
 	// Log receives what no caller is told. Nil discards it.
 	Log *slog.Logger
 	// Clock judges how old a person's last proof is; nil means the wall clock. What is stored has the database's time.
 	Clock func() time.Time
 }
 
-// Room keeps incidents. Make it with [New].
+// Room keeps incidents. Make it with [New], begin to end grants with [Room.Start], end with [Room.Close].
 type Room struct {
-	db  *store.DB
-	log *slog.Logger
-	now func() time.Time
+	db       *store.DB
+	identity *identity.Room
+	vault    *vault.Room
+	logins   *oauth.Logins
+	audit    *audit.Log
+	log      *slog.Logger
+	now      func() time.Time
+	worker   worker
 }
 
 // New returns a room.
 func New(cfg Config) (*Room, error) {
-	if cfg.DB == nil {
-		return nil, errors.New("incident: a database is required")
+	if cfg.DB == nil || cfg.Identity == nil || cfg.Vault == nil || cfg.Logins == nil || cfg.Audit == nil {
+		return nil, errors.New("incident: a database, people, a vault, logins and the audit are required")
 	}
-	r := &Room{db: cfg.DB, log: cfg.Log, now: cfg.Clock}
+	r := &Room{db: cfg.DB, identity: cfg.Identity, vault: cfg.Vault, logins: cfg.Logins, audit: cfg.Audit, log: cfg.Log, now: cfg.Clock}
+	r.worker.prepare(cfg.Every)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

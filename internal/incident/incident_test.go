@@ -22,9 +22,7 @@ const planted = "planted-sensitive-text-4711"
 
 func newRoom(t *testing.T, db *store.DB) *incident.Room {
 	t.Helper()
-	r, err := incident.New(incident.Config{DB: db})
-	require.NoError(t, err)
-	return r
+	return newHouse(t, db).Room
 }
 
 func somebody(role identity.Role) identity.Caller {

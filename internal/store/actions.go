@@ -52,6 +52,7 @@ const (
 	IncidentAdvance Action = "incident.advance"
 	IncidentNote    Action = "incident.note"
 	IncidentRepeat  Action = "incident.repeat"
+	IncidentContain Action = "incident.contain"
 	IncidentDelete  Action = "incident.delete"
 	IncidentRefused Action = "incident.refused"
 
@@ -194,6 +195,7 @@ var actionRows = [...]ActionRow{
 	{IncidentAdvance, "an incident moved to another status; the event names both"},
 	{IncidentNote, "somebody wrote into the timeline of an incident"},
 	{IncidentRepeat, "a detector reported again what an open incident of its is about"},
+	{IncidentContain, "an incident was contained: the event names the scope and how many of which acts, each of which has an event of its own in the same transaction"},
 	{IncidentDelete, "an incident was deleted with its timeline"},
 	{IncidentRefused, "an act on an incident was refused"},
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
@@ -275,7 +277,7 @@ var actionRows = [...]ActionRow{
 	{OAuthProviderDelete, "what was stored of an OAuth provider was deleted"},
 	{OAuthBegin, "a login at an OAuth provider was begun: for a credential that gets new tokens, or at a provider for a new one; pending before the provider is asked for a device code or with client credentials"},
 	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
-	{OAuthRevoke, "the grant of a deleted credential was revoked at its provider: pending with the deletion, ok or failed after"},
+	{OAuthRevoke, "the grant of a credential that was deleted, or contained in an incident, was revoked at its provider: pending with that act, ok or failed after"},
 	{OAuthRefused, "an act on OAuth providers was refused"},
 }
 

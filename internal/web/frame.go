@@ -31,6 +31,7 @@ func places() []place {
 		{"People & keys", "Service accounts", services, "v", identity.ServiceRead},
 		{"People & keys", "Tokens", "/tokens", "k", identity.TokenRead},
 		{"Record", "Audit", "/audit", "l", identity.AuditRead},
+		{"Record", "Incidents", "/incidents", "i", identity.IncidentRead},
 		{"Signalbox", "Settings", "/settings", "s", identity.MetricsRead},
 		{"You", "Your account", "/account", "y", ""},
 	}

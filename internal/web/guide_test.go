@@ -141,6 +141,10 @@ func (s *site) smallFirm(clock *turned) {
 	ada.Name = "Ada"
 	up := s.upstream("planted-key-shared")
 	days := func(n int) *time.Time { at := time.Now().Add(time.Duration(n) * 24 * time.Hour); return &at }
+	northwind := s.home(vault.HomeClient, vault.HomeMeta{Name: "Northwind", Contact: "it@northwind.example"})
+	contoso := s.home(vault.HomeClient, vault.HomeMeta{Name: "Contoso", Contact: "Ring +44 20 7946 0000 and ask for the network desk."})
+	forge := s.home(vault.HomeService, vault.HomeMeta{Name: "Gitea", ClientID: northwind.ID, URL: "https://git.northwind.example"})
+	shop := s.home(vault.HomeService, vault.HomeMeta{Name: "Shop", ClientID: northwind.ID, URL: "https://shop.northwind.example"})
 	for _, c := range []struct {
 		t vault.Type
 		m vault.Meta
@@ -148,12 +152,12 @@ func (s *site) smallFirm(clock *turned) {
 		{vault.APIKey, vault.Meta{Name: "Anthropic, team alpha", Provider: "anthropic", AccountID: "acc_team_alpha", BaseURL: up.URL, Tags: []string{"agents"}}},
 		{vault.APIKey, vault.Meta{Name: "Anthropic, team beta", Provider: "anthropic", AccountID: "acc_team_beta", BaseURL: up.URL, Tags: []string{"agents"}, ExpiresAt: days(5)}},
 		{vault.APIKey, vault.Meta{Name: "Anthropic, spare", Provider: "anthropic", AccountID: "acc_spare", BaseURL: up.URL, Tags: []string{"agents"}}},
-		{vault.Password, vault.Meta{Name: "Gitea admin", Username: "root", Owner: "platform", ClientID: "Northwind", ServiceID: "gitea", Tags: []string{"git", "prod"}, ExternalURL: "https://git.northwind.example", RotateEvery: 90,
+		{vault.Password, vault.Meta{Name: "Gitea admin", Username: "root", Owner: "platform", ClientID: northwind.ID, ServiceID: forge.ID, Tags: []string{"git", "prod"}, ExternalURL: "https://git.northwind.example", RotateEvery: 90,
 			ExpiresAt: days(62), Description: "The forge of Northwind. Ring the owner before you rotate it."}},
-		{vault.ConnectionString, vault.Meta{Name: "Shop database", Owner: "platform", ClientID: "Northwind", ServiceID: "shop", Tags: []string{"prod", "sql"}, ExpiresAt: days(24)}},
-		{vault.SSHKey, vault.Meta{Name: "Backup host", Username: "backup", Owner: "platform", ClientID: "Contoso", Tags: []string{"backup"}}},
-		{vault.Certificate, vault.Meta{Name: "VPN gateway", Owner: "network", ClientID: "Contoso", Tags: []string{"vpn"}, ExpiresAt: days(-1)}},
-		{vault.SharedSecret, vault.Meta{Name: "Billing webhook", Owner: "billing", ClientID: "Northwind", Tags: []string{"webhook"}, ExpiresAt: days(80)}},
+		{vault.ConnectionString, vault.Meta{Name: "Shop database", Owner: "platform", ClientID: northwind.ID, ServiceID: shop.ID, Tags: []string{"prod", "sql"}, ExpiresAt: days(24)}},
+		{vault.SSHKey, vault.Meta{Name: "Backup host", Username: "backup", Owner: "platform", ClientID: contoso.ID, Tags: []string{"backup"}}},
+		{vault.Certificate, vault.Meta{Name: "VPN gateway", Owner: "network", ClientID: contoso.ID, Tags: []string{"vpn"}, ExpiresAt: days(-1)}},
+		{vault.SharedSecret, vault.Meta{Name: "Billing webhook", Owner: "billing", ClientID: northwind.ID, Tags: []string{"webhook"}, ExpiresAt: days(80)}},
 	} {
 		row, _ := vault.Lookup(c.t)
 		d := vault.Draft{Type: c.t, Meta: c.m, Secrets: map[string]secret.Value{}}
@@ -200,7 +204,7 @@ func (s *site) smallFirm(clock *turned) {
 	}
 	require.NoError(s, s.audit.Flush(ctx))
 	clock.set(0)
-	for _, kept := range [][2]string{{"Northwind, ends soon", "client_id=Northwind&expires_in_days=30"}, {"Agents", "tag=agents"}} {
+	for _, kept := range [][2]string{{"Northwind, ends soon", "client_id=" + northwind.ID + "&expires_in_days=30"}, {"Agents", "tag=agents"}} {
 		cookie := s.signIn("")
 		form := s.form(cookie, "/filters/~new?list=credentials&"+kept[1], "name", kept[0], "list", "credentials", "query", kept[1])
 		require.Equal(s, 303, s.do("POST", "/filters", form, "Cookie", cookie).StatusCode)

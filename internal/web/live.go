@@ -104,7 +104,7 @@ func (h *hub) take(word chan struct{}) (topics []string) {
 // liveTopics are the kinds of things that a page may ask about, and what one must be allowed to read for that: when something changed tells of it.
 func liveTopics() map[string]identity.Permission {
 	return map[string]identity.Permission{
-		string(store.TopicTrain): identity.TrainRead, string(store.TopicKey): identity.KeyRead, string(store.TopicCredential): identity.CredentialRead, string(store.TopicHome): identity.CredentialRead,
+		string(store.TopicTrain): identity.TrainRead, string(store.TopicKey): identity.KeyRead, string(store.TopicCredential): identity.CredentialRead, string(store.TopicHome): identity.CredentialRead, string(store.TopicIncident): identity.IncidentRead,
 		string(store.TopicUser): identity.UserRead, string(store.TopicToken): identity.UserRead, string(store.TopicSession): identity.UserRead,
 		string(store.TopicNotify): identity.NotifyRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead,
 	}

@@ -128,7 +128,7 @@ func (s *site) walk(cookie string, fn func(path string, a answer)) {
 func mended(n int) map[string]string {
 	web, word := fmt.Sprintf("https://h%d.example.com", n), fmt.Sprintf("word-%d", n)
 	return map[string]string{
-		"path": "/v1/models", "header": "", "host_key": "", "recipients": "", "url": web, "email": word + "@example.com", "train_id": word, "alias": word, "account_id": "acc_" + word, "base_url": web, "external_url": web, "internal_url": web, "hosts": fmt.Sprintf("h%d.example.com", n), "tags": "tag",
+		"credential_ids": "", "user_ids": "", "train_ids": "", "path": "/v1/models", "header": "", "host_key": "", "recipients": "", "url": web, "email": word + "@example.com", "train_id": word, "alias": word, "account_id": "acc_" + word, "base_url": web, "external_url": web, "internal_url": web, "hosts": fmt.Sprintf("h%d.example.com", n), "tags": "tag",
 		"oauth/token_endpoint": web, "oauth/resource": web, "oauth/scopes": "read", "oauth/client_id": "client", "issuer": web, "jwks_url": web, "authorize_url": web, "token_urls": web, "device_url": web, "redirect_url": web,
 		"grantee": "mia@example.com", "user_id": "mia@example.com", "allowed_domains": "example.com", "link_domains": "", "roles": "", "subjects": "", "audience": "signalbox", "scopes": "read", "resource": "",
 		"host": "mail.example.com", "from": "box@example.com", "to": "you@example.com", "username": "box", "field": "pin", "name": word, "client_id": "client", "provider": "anthropic", "acr_values": "",

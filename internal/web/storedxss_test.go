@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -239,6 +240,8 @@ func (s *site) seeded(w *sown) {
 			require.NoError(s, err)
 		}
 	}
+	_, err = s.incidents.Open(s.Context(), boss, incident.Draft{Meta: incident.Meta{Title: evil + "incident", Description: evil, Findings: evil, Remediation: evil}, Touch: incident.Touch{ClientID: client.ID}})
+	require.NoError(s, err)
 	s.account("team-alpha")
 	_, _, err = s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: evil})
 	require.NoError(s, err)

@@ -34,6 +34,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/probe"
@@ -76,6 +77,8 @@ type Config struct {
 	// Probe tries credentials, Importer brings files in and takes archives out; nil has none of their pages.
 	Probe    *probe.Room
 	Importer *importer.Room
+	// Incidents keeps what happened that should not have; nil has none of its pages.
+	Incidents *incident.Room
 	// Notify holds the channels; nil has none of their pages.
 	Notify *notify.Room
 	// Operations tells what is in force and how it goes; its zero value tells nothing.
@@ -172,6 +175,9 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeCredentials(mux)
 	s.routeHomes(mux)
 	s.routeDue(mux)
+	if s.Incidents != nil {
+		s.routeIncidents(mux)
+	}
 	if s.Importer != nil {
 		s.routeTransfer(mux)
 	}
@@ -390,7 +396,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/incidents": "GET, HEAD, POST", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

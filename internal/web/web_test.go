@@ -23,6 +23,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -49,13 +50,15 @@ type site struct {
 	reveals     atomic.Int64 // how many reveals are left
 	most, asked atomic.Int64 // with most above 0, so many requests are admitted
 
-	vault    *vault.Room
-	trains   *train.Room
-	audit    *audit.Log
-	notify   *notify.Room
-	logins   *oauth.Logins
-	consents *consents
-	oauth    *oauth.Room
+	vault  *vault.Room
+	trains *train.Room
+	audit  *audit.Log
+	notify *notify.Room
+
+	incidents *incident.Room
+	logins    *oauth.Logins
+	consents  *consents
+	oauth     *oauth.Room
 }
 
 type log struct {
@@ -135,7 +138,9 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: db, Vault: s.vault, Trains: s.trains, Log: logger})
 	require.NoError(t, err)
-	handler, err := web.New(web.Config{Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+	s.incidents, err = incident.New(incident.Config{DB: db, Log: logger})
+	require.NoError(t, err)
+	handler, err := web.New(web.Config{Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 		Admit: func(_ context.Context, c identity.Caller) error {
 			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)

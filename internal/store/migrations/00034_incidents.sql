@@ -43,3 +43,19 @@ CREATE TABLE incident_timeline (
 	details     TEXT NOT NULL
 );
 CREATE INDEX incident_timeline_of ON incident_timeline (incident_id, id);
+
+-- Grants that are still to be ended at their OAuth providers, since an incident was contained. A row goes when that is settled.
+CREATE TABLE incident_revocations (
+	id            TEXT PRIMARY KEY,
+	incident_id   TEXT NOT NULL,
+	credential_id TEXT NOT NULL,
+	name          TEXT NOT NULL,
+	provider      TEXT NOT NULL,
+	version       BIGINT NOT NULL,
+	attempts      BIGINT NOT NULL,
+	next_at       BIGINT NOT NULL,
+	epoch         BIGINT NOT NULL,
+	claim_until   BIGINT NOT NULL,
+	created_at    BIGINT NOT NULL
+);
+CREATE INDEX incident_revocations_next ON incident_revocations (next_at);

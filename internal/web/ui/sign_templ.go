@@ -67,6 +67,8 @@ func signPath(letter string) string {
 		return "M2.5 7.5 8 2.5l5.5 5M4 6.5v7h8v-7M6.8 13.5V10h2.4v3.5"
 	case "x": // out of a box and into it
 		return "M2.5 9.5v4h11v-4M5.5 10.5V2.5M3.5 8.5l2 2 2-2M10.5 10.5v-8M8.5 4.5l2-2 2 2"
+	case "i": // a sign with an exclamation mark
+		return "M8 2.5 14 13.5H2zM8 6.5v3.2M8 11.6v.4"
 	case "d": // a clock
 		return "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 4.8V8l2.2 1.6"
 	case "p": // a person

@@ -1,0 +1,209 @@
+package incident
+
+import (
+	"slices"
+	"strconv"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// plan finds out what a containment does. With lock it locks what it looks at: the administrators, people, service accounts, credentials, then trains, each kind
+// in the order of the ids, which is the order that the rooms have.
+func (r *Room) plan(tx *store.Tx, caller identity.Caller, i Incident, s Scope, lock bool) (Plan, error) {
+	if i.Status == Resolved {
+		return Plan{}, fault.New(fault.Conflict, "state_conflict", "This incident is resolved, and stays so. Open another one and contain that.")
+	}
+	var p Plan
+	var bad problems
+	if err := r.resolveScope(tx, s, &p, &bad); err != nil {
+		return Plan{}, err
+	}
+	if err := bad.err("This cannot be contained. Correct the parts of the scope that are named and try again; nothing was changed."); err != nil {
+		return Plan{}, err
+	}
+	for _, part := range []func(*store.Tx, identity.Caller, *Plan, bool) error{r.planPeople, r.planServices, r.planCredentials, r.planKeys} {
+		if err := part(tx, caller, &p, lock); err != nil {
+			return Plan{}, err
+		}
+	}
+	if len(p.Steps) > maxSteps {
+		return Plan{}, fault.New(fault.Unprocessable, "validation_failed", "This would take "+strconv.Itoa(len(p.Steps))+" steps; at most "+strconv.Itoa(maxSteps)+" are done in one act. Contain it in parts; nothing was changed.").With("/scope", "is too much at once")
+	}
+	if !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Act != Leave }) {
+		p.warn(WarnNothing, "All of this is contained already, or can be used by nobody.")
+	}
+	if i.Status != Contained {
+		p.add(Advance, targetKind, i.ID, i.Title, string(Contained))
+	}
+	p.Tag = p.tag(i)
+	return p, nil
+}
+
+func (p *Plan) add(act StepAct, kind, id, name, of string) {
+	p.Steps = append(p.Steps, Step{Act: act, Kind: kind, ID: id, Name: name, Of: of})
+}
+
+func (p *Plan) warn(code, detail string) {
+	w := Warning{code, detail}
+	if !slices.Contains(p.Warnings, w) {
+		p.Warnings = append(p.Warnings, w)
+	}
+}
+
+// resolveScope finds what the scope names.
+func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error {
+	p.scope.Deactivate = s.Deactivate
+	total := 0
+	for _, row := range linkRows() {
+		var from []string
+		var to *[]string
+		switch row.kind {
+		case OfCredential:
+			from, to = s.Credentials, &p.scope.Credentials
+		case OfTrain:
+			from, to = s.Trains, &p.scope.Trains
+		case OfPerson:
+			from, to = s.People, &p.scope.People
+		case OfServiceAccount:
+			from, to = s.ServiceAccounts, &p.scope.ServiceAccounts
+		case OfKey:
+			from, to = s.ClientKeys, &p.scope.ClientKeys
+		default:
+			continue
+		}
+		var inner problems
+		links, err := row.resolve(tx, from, nil, &inner)
+		if err != nil {
+			return err
+		}
+		for _, f := range inner.fields {
+			bad.add("/scope"+f.Pointer, f.Message)
+		}
+		for _, l := range links {
+			*to = append(*to, l.ID)
+		}
+		*to = unique(*to)
+		p.links = append(p.links, links...)
+		total += len(from)
+	}
+	if total == 0 {
+		bad.add("/scope", "needs something to contain")
+	}
+	if s.Deactivate && len(s.People) == 0 {
+		bad.add("/scope/deactivate", "needs user_ids")
+	}
+	return nil
+}
+
+func (r *Room) planPeople(tx *store.Tx, caller identity.Caller, p *Plan, lock bool) error {
+	if p.scope.Deactivate && lock {
+		if err := identity.LockAdministrators(tx); err != nil {
+			return err
+		}
+	}
+	leaving := 0
+	for _, id := range p.scope.People {
+		held, err := r.identity.HeldBy(tx, identity.PartyPerson, id, lock)
+		if err != nil {
+			return err
+		}
+		p.heldBy(held)
+		if id == caller.UserID {
+			p.warn(WarnYourself, "You are among the people: your own sessions and tokens end with this act.")
+		}
+		if p.scope.Deactivate && held.Active {
+			if err := r.identity.MayGo(tx, id); err != nil {
+				return err
+			}
+			leaving++
+			p.add(Deactivate, "user", id, held.Target.Name, "")
+		}
+	}
+	if leaving > 1 { // each may go, but perhaps not all of them
+		return r.identity.MayAllGo(tx, p.scope.People)
+	}
+	return nil
+}
+
+func (p *Plan) heldBy(held identity.Held) {
+	for _, s := range held.Sessions {
+		p.add(EndSession, "session", s.ID, string(s.Kind), held.Target.ID)
+	}
+	for _, t := range held.Tokens {
+		p.add(RevokeToken, "token", t.ID, t.Name, held.Target.ID)
+	}
+}
+
+func (r *Room) planServices(tx *store.Tx, caller identity.Caller, p *Plan, lock bool) error {
+	for _, id := range p.scope.ServiceAccounts {
+		held, err := r.identity.HeldBy(tx, identity.PartyService, id, lock)
+		if err != nil {
+			return err
+		}
+		if id == caller.ServiceID {
+			p.warn(WarnYourself, "You are among the service accounts: your own token ends with this act.")
+		}
+		p.heldBy(held)
+	}
+	return nil
+}
+
+func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bool) error {
+	for _, id := range p.scope.Credentials {
+		c, known, err := r.vault.Survey(tx, id, lock)
+		if err != nil {
+			return err
+		}
+		if c.Tampered || !known {
+			p.add(Leave, "credential", id, c.Name, "it is lent to nobody: it was changed outside Signalbox, or a newer one stored it")
+			continue
+		}
+		if c.Status == vault.Compromised {
+			continue
+		}
+		p.add(MarkCompromise, "credential", id, c.Name, "")
+		grant, err := r.logins.GrantOf(tx, id)
+		if err != nil {
+			return err
+		}
+		if grant == nil {
+			continue
+		}
+		p.add(RevokeUpstream, "credential", id, c.Name, grant.Provider)
+		if grant.Wide {
+			p.warn(WarnWide, "The provider "+grant.Provider+" ends the other grants of the same person with this one.")
+		}
+	}
+	return nil
+}
+
+// planKeys finds the keys of the trains, and the keys that are named.
+func (r *Room) planKeys(tx *store.Tx, _ identity.Caller, p *Plan, lock bool) error {
+	trains := slices.Clone(p.scope.Trains)
+	for _, id := range p.scope.ClientKeys {
+		of, err := r.identity.TrainOfKey(tx, id)
+		if err != nil {
+			return err
+		}
+		trains = append(trains, of)
+	}
+	for _, id := range unique(trains) {
+		if _, err := train.Find(tx, id, lock); err != nil {
+			return err
+		}
+		keys, err := r.identity.LivingKeys(tx, id)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if slices.Contains(p.scope.Trains, id) || slices.Contains(p.scope.ClientKeys, k.ID) {
+				p.add(RevokeKey, "key", k.ID, k.Name, id)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package incident
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// The grants of contained credentials are ended at their providers (RFC 7009) after the act, outside any transaction. That a grant is to be ended is a row of the
+// act's transaction; whichever instance claims it asks, and writes down what came of it if the claim still holds. A process that dies in between leaves the row,
+// whose claim lapses, so the provider is asked again: ending a grant twice does no harm.
+
+const (
+	upstreamEvery = 2 * time.Second
+	// upstreamClaim is longer than an attempt and its bookkeeping take.
+	upstreamClaim = 75 * time.Second
+	upstreamBatch = 8
+	// upstreamTries is after how many attempts it is given up, over some three hours.
+	upstreamTries = 12
+	upstreamFirst = 5 * time.Second
+	upstreamMost  = 30 * time.Minute
+	closePatience = 5 * time.Second
+)
+
+// worker ends grants in the background.
+type worker struct {
+	every      time.Duration
+	wake, quit chan struct{}
+	begin, end sync.Once
+	loop       sync.WaitGroup
+	cut        context.CancelFunc
+}
+
+func (w *worker) prepare(every time.Duration) {
+	if w.every = every; every <= 0 {
+		w.every = upstreamEvery
+	}
+	w.wake, w.quit = make(chan struct{}, 1), make(chan struct{})
+}
+
+func (w *worker) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Start begins to end grants in the background. End it with [Room.Close].
+func (r *Room) Start(ctx context.Context) {
+	r.worker.begin.Do(func() {
+		run, cut := context.WithCancel(context.WithoutCancel(ctx))
+		r.worker.cut = cut
+		r.worker.loop.Go(func() {
+			tick := time.NewTicker(r.worker.every)
+			defer tick.Stop()
+			for {
+				if err := r.EndGrants(run); err != nil && run.Err() == nil {
+					r.log.Error("grants of contained credentials could not be ended at their providers; it is tried again", "cause", err)
+				}
+				select {
+				case <-r.worker.quit:
+					return
+				case <-r.worker.wake:
+				case <-tick.C:
+				}
+			}
+		})
+	})
+}
+
+// Close begins nothing more and waits for what is under way, which is cut after some seconds and done again by whoever comes next. It may be called more than
+// once, and without Start.
+func (r *Room) Close() {
+	r.worker.end.Do(func() { close(r.worker.quit) })
+	if r.worker.cut == nil {
+		return
+	}
+	late := time.AfterFunc(closePatience, r.worker.cut)
+	defer late.Stop()
+	r.worker.loop.Wait()
+	r.worker.cut()
+}
+
+// owe stores that a grant is to be ended.
+func (r *Room) owe(tx *store.Tx, caller identity.Caller, i Incident, s Step) error {
+	c, _, err := r.vault.Survey(tx, s.ID, false)
+	if err != nil {
+		return err
+	}
+	now := store.TimeOf(tx.Now())
+	if _, err := tx.Exec(`INSERT INTO incident_revocations (id, incident_id, credential_id, name, provider, version, attempts, next_at, epoch, claim_until, created_at) VALUES ($1,$2,$3,$4,$5,$6,0,$7,0,0,$7)`,
+		store.NewID("irv"), i.ID, s.ID, s.Name, s.Of, c.Version, now); err != nil {
+		return err
+	}
+	ev := caller.Event(store.OAuthRevoke, store.Target{Kind: "credential", ID: s.ID, Name: s.Name})
+	ev.Outcome, ev.Reason = store.OutcomePending, "contained"
+	ev.Details = store.Details{store.Str("provider", s.Of), store.Str("incident", i.ID)}
+	return tx.Record(ev)
+}
+
+// owed is a grant that is to be ended.
+type owed struct {
+	ID         string `db:"id"`
+	Incident   string `db:"incident_id"`
+	Credential string `db:"credential_id"`
+	Name       string `db:"name"`
+	Provider   string `db:"provider"`
+	Version    int64  `db:"version"`
+	Attempts   int64  `db:"attempts"`
+	Epoch      int64  `db:"epoch"`
+}
+
+// EndGrants ends the grants that are due, a bounded number. Any instance may, also several at once: each is asked for by one of them.
+func (r *Room) EndGrants(ctx context.Context) error {
+	var failures []error
+	for range upstreamBatch {
+		o, err := r.claim(ctx)
+		if err != nil || o == nil {
+			return errors.Join(append(failures, err)...)
+		}
+		failures = append(failures, r.endGrant(ctx, *o))
+	}
+	r.worker.nudge() // there may be more
+	return errors.Join(failures...)
+}
+
+// claim takes one that is due for as long as an attempt may take, by the database's time; nil when none is.
+func (r *Room) claim(ctx context.Context) (*owed, error) {
+	const due = ` FROM incident_revocations WHERE next_at <= $1 AND claim_until <= $1`
+	n := 0
+	if err := r.db.Read(ctx, func(tx *store.Tx) error { return tx.Get(&n, `SELECT COUNT(*)`+due, store.TimeOf(tx.Now())) }); err != nil || n == 0 {
+		return nil, err
+	}
+	var out *owed
+	err := r.db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
+		out = nil
+		now := tx.Now()
+		var id string
+		err := tx.Get(&id, `SELECT id`+due+` ORDER BY next_at LIMIT 1`, store.TimeOf(now))
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		var o owed
+		err = tx.Get(&o, `UPDATE incident_revocations SET epoch = epoch + 1, attempts = attempts + 1, claim_until = $1 WHERE id = $2 AND next_at <= $3 AND claim_until <= $3
+			RETURNING id, incident_id, credential_id, name, provider, version, attempts, epoch`, store.TimeOf(now.Add(upstreamClaim)), id, store.TimeOf(now))
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // another instance was faster
+		}
+		out = &o
+		return err
+	})
+	return out, err
+}
+
+// The outcomes that a timeline tells, beside the codes of the provider.
+const (
+	endedRevoked    = "revoked"
+	endedFailed     = "failed"
+	endedGone       = "nothing_to_revoke" // the credential is gone, or cannot be opened any more
+	endedSuperseded = "superseded"        // somebody logged in anew and took the mark back
+)
+
+// endGrant asks the provider, and writes down what it said.
+func (r *Room) endGrant(ctx context.Context, o owed) error {
+	var grant *oauth.Grant
+	err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
+		grant, err = r.logins.GrantOf(tx, o.Credential)
+		if fault.KindOf(err) == fault.NotFound && err != nil {
+			grant, err = nil, nil
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return errors.Join(err, r.postpone(ctx, o))
+	case grant == nil:
+		return r.settle(ctx, o, endedGone, oauth.Ended{})
+	case grant.Version != o.Version && grant.State != vault.Compromised:
+		return r.settle(ctx, o, endedSuperseded, oauth.Ended{})
+	}
+	said := r.logins.EndGrant(ctx, grant)
+	switch {
+	case said.Revoked:
+		return r.settle(ctx, o, endedRevoked, said)
+	case said.Again && o.Attempts < upstreamTries:
+		return r.postpone(ctx, o)
+	}
+	return r.settle(ctx, o, endedFailed, said)
+}
+
+// postpone says when it is tried again.
+func (r *Room) postpone(ctx context.Context, o owed) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer cancel()
+	return r.db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
+		pause := min(upstreamFirst<<min(o.Attempts-1, 12), upstreamMost)
+		_, err := tx.Exec(`UPDATE incident_revocations SET next_at = $1, claim_until = 0 WHERE id = $2 AND epoch = $3`, store.TimeOf(tx.Now().Add(pause)), o.ID, o.Epoch)
+		return err
+	})
+}
+
+// settle writes down what came of it: in the audit and in the timeline, if the claim still holds.
+func (r *Room) settle(ctx context.Context, o owed, outcome string, said oauth.Ended) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer cancel()
+	lost := errors.New("incident: the claim was taken over")
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		n, err := tx.Exec(`DELETE FROM incident_revocations WHERE id = $1 AND epoch = $2`, o.ID, o.Epoch)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return lost
+		}
+		caller := identity.System("containment")
+		details := store.Details{store.Str("credential", o.Credential), store.Str("name", o.Name), store.Str("provider", o.Provider), store.Str("outcome", outcome)}
+		if said.Code != "" {
+			details = append(details, store.Str("code", said.Code))
+		}
+		if said.Status != 0 {
+			details = append(details, store.Int("status", int64(said.Status)))
+		}
+		details = append(details, store.Int("attempts", o.Attempts))
+		switch _, err := load(tx, o.Incident, ""); {
+		case err == nil:
+			if _, err := enter(tx, o.Incident, Revoked, caller.Actor(), "", details); err != nil {
+				return err
+			}
+			tx.Change(store.TopicIncident, o.Incident)
+		case fault.KindOf(err) != fault.NotFound: // it may have been deleted
+			return err
+		}
+		ev := caller.Event(store.OAuthRevoke, store.Target{Kind: "credential", ID: o.Credential, Name: o.Name})
+		ev.Details = store.Details{store.Str("provider", o.Provider), store.Int("status", int64(said.Status)), store.Str("incident", o.Incident)}
+		if outcome != endedRevoked {
+			ev.Outcome, ev.Reason = store.OutcomeFailed, said.Code
+			if said.Code == "" {
+				ev.Reason = outcome
+			}
+		}
+		return tx.Record(ev)
+	})
+	if errors.Is(err, lost) {
+		return nil
+	}
+	return err
+}
