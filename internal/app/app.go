@@ -72,6 +72,7 @@ type App struct {
 	transport *http.Transport
 	broker    *broker.Broker
 	incidents *incident.Room
+	detectors *incident.Detectors
 	limits    *rate.Limiter // of callers, for every door but the broker
 	api       *api.Door
 	web       http.Handler
@@ -170,6 +171,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.sinks.Start(ctx)
 	a.reminders.Start(ctx)
 	a.rekeyer.Start(ctx)
+	a.detectors.Start(ctx)
 	a.incidents.Start(ctx)
 	a.backups.Start(ctx)
 	a.api.Start(ctx)
@@ -242,6 +244,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
 		return err
 	}
+	if err := a.openDetectors(); err != nil {
+		return err
+	}
 	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
 	if err != nil {
 		return err
@@ -306,6 +311,9 @@ func (a *App) Close() error {
 		}
 		if a.reminders != nil {
 			a.reminders.Close()
+		}
+		if a.detectors != nil {
+			a.detectors.Close()
 		}
 		if a.backups != nil {
 			a.backups.Close()

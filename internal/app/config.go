@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/secret"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	CallerLimit           int // requests a minute
 	RevealLimit           int
 	FailureLimit          int
+	Detectors             []incident.Rule
+	Canaries              []string
 
 	// URL and Token are for the client commands.
 	URL   string

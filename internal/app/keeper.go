@@ -100,6 +100,9 @@ func onKeyring(ctx context.Context, cfg Config, reading bool, fn func(db *store.
 	if !seen.Exists || seen.Schema == 0 {
 		return errNoKeyring()
 	}
+	if seen.Schema != seen.Latest { // servers of another version may run beside this: no migration in passing
+		return fault.New(fault.Conflict, "state_conflict", fmt.Sprintf("The database has schema %d, and this signalbox knows %d. Use the version of the servers, or bring the database to this one's schema first: signalbox migrate", seen.Schema, seen.Latest))
+	}
 	sc := cfg.storeConfig()
 	sc.ReadOnly = reading
 	db, err := store.Open(ctx, sc)

@@ -313,6 +313,21 @@ func TestDoctorAsksTheKeeper(t *testing.T) {
 	require.True(t, strings.Contains(got.Found, v.Keeper("k")))
 }
 
+// TestNoMigrationInPassing: a newer program that only wants to wrap leaves the schema to the servers that run.
+func TestNoMigrationInPassing(t *testing.T) {
+	cfg := config(t)
+	startAndStop(t, cfg)
+	db, err := store.Open(t.Context(), store.Config{DataDir: cfg.DataDir})
+	require.NoError(t, err)
+	require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM goose_db_version WHERE version_id = (SELECT MAX(version_id) FROM goose_db_version)`)
+		return err
+	}))
+	require.NoError(t, db.Close())
+	_, err = app.WrapRootKey(t.Context(), cfg, address(t, "vault-transit://v.example.com/transit/k"))
+	require.Contains(t, requireCode(t, err, "state_conflict").Detail, "signalbox migrate")
+}
+
 func TestOneRootKeyAtATime(t *testing.T) {
 	_, err := app.Load(home(t, "SIGNALBOX_ROOT_KEY", rootText(7), "SIGNALBOX_ROOT_KEY_KEEPER", "vault-transit://v/transit/k"), nil)
 	require.ErrorContains(t, err, "SIGNALBOX_ROOT_KEY and SIGNALBOX_ROOT_KEY_KEEPER are both set")

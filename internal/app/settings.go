@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
 )
 
 // Setting is one row of the table that configuration, command-line flags and the reference are derived from.
@@ -218,6 +220,16 @@ func Settings() []Setting {
 			set: func(c *Config, s string) error { return setCount(&c.FailureLimit, s, 1) },
 		},
 		{
+			Name: "detectors", Env: []string{"SIGNALBOX_DETECTORS"}, Kind: "list", Use: UseServe,
+			Doc: "when detectors open incidents: name=off, name=threshold or name=threshold/quiet period, separated by commas, such as mass_access=100/12h,denied_reveals=off; a detector that is not named is as docs/guide/incidents.md says. Give all instances the same",
+			set: func(c *Config, s string) (err error) { c.Detectors, err = incident.ParseRules(s); return err },
+		},
+		{
+			Name: "canaries", Env: []string{"SIGNALBOX_CANARIES"}, Kind: "list", Use: UseServe,
+			Doc: "ids of credentials that are canaries, separated by commas: any use of one opens an incident and revokes what it was used with (docs/guide/incidents.md). Nothing else tells that they are any; give all instances the same, in the environment rather than by the flag, which every process of the machine can read",
+			set: func(c *Config, s string) error { return setCanaries(&c.Canaries, s) },
+		},
+		{
 			Name: "max-keys-per-train", Env: []string{"SIGNALBOX_MAX_KEYS_PER_TRAIN"}, Default: "10", Kind: "number", Use: UseServe,
 			Doc: "how many active client keys a train may have",
 			set: func(c *Config, s string) error { return setCount(&c.MaxKeysPerTrain, s, 1) },
@@ -401,4 +413,15 @@ func parseNetworks(s string) ([]netip.Prefix, error) {
 		out = append(out, p.Masked())
 	}
 	return out, nil
+}
+
+func setCanaries(to *[]string, s string) error {
+	ids := splitList(s)
+	for _, id := range ids {
+		if !store.ValidID("cred", id) {
+			return errors.New("must hold ids of credentials, such as cred_01jd…, separated by commas; signalbox cred list has them")
+		}
+	}
+	*to = ids
+	return nil
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -229,5 +230,8 @@ func readSize(tx *store.Tx) (size, last int64, err error) {
 
 func damaged(leaf int64) error {
 	return fault.New(fault.Internal, "internal", fmt.Sprintf(
-		"The audit log in the database is damaged at leaf %d. Run `signalbox audit verify` with an anchored checkpoint to see what was changed.", leaf))
+		"The audit log in the database is damaged at leaf %d. Run `signalbox audit verify` with an anchored checkpoint to see what was changed.", leaf)).Because(ErrDamaged)
 }
+
+// ErrDamaged is the cause of a fault that says that a record cannot be read.
+var ErrDamaged = errors.New("audit: a record is damaged")

@@ -154,11 +154,7 @@ func (a Address) azure(rest string) (Address, error) {
 	if len(part) == 4 {
 		a.version = part[3]
 	}
-	name, port := a.host, "443"
-	if h, p, err := net.SplitHostPort(a.host); err == nil {
-		name, port = h, p
-	}
-	if !hostName(name) || !portNumber(port) {
+	if _, ok := azureDomain(a.host); !ok {
 		return Address{}, bad
 	}
 	return a, nil

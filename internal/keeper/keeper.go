@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"signalbox.dev/signalbox/internal/secret"
@@ -44,7 +45,7 @@ type Wrapped struct {
 type Key struct {
 	// Version is the newest version, as in [Wrapped]; "" where the KMS does not name one.
 	Version string
-	// State is a word of ours: enabled, disabled, or going (it is to be deleted).
+	// State is a word of ours: enabled, disabled or about to be deleted.
 	State string
 }
 
@@ -52,7 +53,7 @@ type Key struct {
 const (
 	Enabled  = "enabled"
 	Disabled = "disabled"
-	Going    = "going"
+	Going    = "about to be deleted"
 )
 
 // Config says which keeper, and what it may use.
@@ -64,7 +65,8 @@ type Config struct {
 
 	// Of the tests.
 	roots *x509.CertPool
-	quick bool // no pauses between tries
+	base  string // the address of the service's API in place of the real one
+	quick bool   // no pauses between tries
 }
 
 // Limits of one act, over all its tries.
@@ -85,8 +87,31 @@ func Open(cfg Config) (Keeper, error) {
 	switch cfg.Address.kind {
 	case VaultTransit:
 		return openVault(cfg)
+	case AWS:
+		return openAWS(cfg)
+	case GCP:
+		return openGCP(cfg)
+	case Azure:
+		return openAzure(cfg)
 	}
 	return nil, errors.New("keeper: no address given")
+}
+
+// trusted reads the certificate authorities of the file that a variable names; nil for the system's.
+func (c Config) trusted(variable string) (*x509.CertPool, error) {
+	path := c.Getenv(variable)
+	if path == "" || c.roots != nil {
+		return c.roots, nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s names a file without a certificate in PEM", variable)
+	}
+	return roots, nil
 }
 
 // checked makes a root key of what a KMS unwrapped, if it is the one that was wrapped.

@@ -3,7 +3,6 @@ package keeper
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -28,16 +27,9 @@ func openVault(cfg Config) (*vault, error) {
 	if a.plain {
 		scheme = "http"
 	}
-	roots := cfg.roots
-	if path := cfg.Getenv("VAULT_CACERT"); path != "" && roots == nil {
-		pem, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("VAULT_CACERT: %w", err)
-		}
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, errors.New("VAULT_CACERT names a file without a certificate in PEM")
-		}
+	roots, err := cfg.trusted("VAULT_CACERT")
+	if err != nil {
+		return nil, err
 	}
 	client, err := guarded([]string{a.host}, nil, roots)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"time"
 
@@ -157,4 +158,13 @@ func (w *wire) once(ctx context.Context, method, address string, in, out any) (a
 		return false, w.at.fault(failed, errors.New("its answer is not the JSON that it should be"))
 	}
 	return false, nil
+}
+
+// hostOf returns the host of a URL that a variable holds, for the list of hosts that may be called; "" when there is none.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }

@@ -224,7 +224,7 @@ var actionRows = [...]ActionRow{
 	{IdentityLogin, "somebody signed in; the event names the session and what they proved themselves with"},
 	{IdentityLoginBegun, "the password of a sign-in was right, and a second factor is demanded"},
 	{IdentityLogout, "somebody signed out"},
-	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, factor_enrolled, factor_demanded, factors_reset, too_many, refresh_reused)"},
+	{IdentitySessionEnd, "a session was ended; the reason says why (revoked, deactivated, role_changed, password_changed, password_reset, factor_enrolled, factor_demanded, factors_reset, too_many, refresh_reused, canary)"},
 	{IdentityStepUp, "a person proved anew who they are, or failed to"},
 	{IdentityFailed, "authentication failed; one event a source and minute, with the count"},
 	{IdentityRefused, "an act on people, groups, service accounts or tokens was refused"},

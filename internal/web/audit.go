@@ -18,6 +18,7 @@ import (
 func (s *site) routeAudit(mux *http.ServeMux) {
 	mux.HandleFunc("GET /audit", s.signedIn(s.auditLog))
 	mux.HandleFunc("GET /audit/export", s.signedIn(s.fresh(s.auditExport)))
+	mux.HandleFunc("GET /audit/facets", s.signedIn(s.auditFacets))
 	mux.HandleFunc("GET /audit/{event}", s.signedIn(s.auditEvent))
 	mux.HandleFunc("GET /overview/feed", s.signedIn(s.feedNow))
 	mux.HandleFunc("GET /overview/requests", s.signedIn(s.requestsNow))
@@ -35,6 +36,8 @@ type auditPage struct {
 	Kept    ui.Saved
 	// NDJSON is the address of what was found as a file; the table has that of the CSV. "" while nothing was found.
 	NDJSON string
+	// Facets is the address where what was found is counted.
+	Facets string
 	// Narrowed says that not everything is shown.
 	Narrowed bool
 }
@@ -70,6 +73,7 @@ func (s *site) auditLog(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	p := &auditPage{Frame: s.frame(r, v, "Audit"), Seal: s.seal(r), Narrowed: len(asked) > 0}
 	p.Choices, p.Inputs = auditFields(asked)
+	p.Facets = strings.Replace(auditPath(asked, "", ""), "/audit", "/audit/facets", 1)
 	q, err := auditQuery(asked)
 	var found audit.Page
 	if err == nil {

@@ -67,6 +67,18 @@ func TestAuditPages(t *testing.T) {
 		}
 
 		id := regexp.MustCompile(`/audit/(evt_[a-z0-9_]+)`).FindStringSubmatch(all.text)[1]
+		counted := get("/audit/facets?target=cred_x")
+		require.Equal(s, http.StatusOK, counted.StatusCode, counted.text)
+		require.Contains(s, get("/audit?target=cred_x").text, `href="/audit/facets?target=cred_x"`)
+		require.Contains(s, counted.text, "60 records, all that were found")
+		require.Contains(s, counted.text, `href="/audit?action=credential.update&amp;target=cred_x"`)
+		require.Contains(s, counted.text, `href="/audit?actor=user_1&amp;target=cred_x"`)
+		require.NotContains(s, counted.text, "<script>alert")
+		require.NotContains(s, counted.text, "<img src=x")
+		require.Contains(s, get("/audit/facets?target=cred_none").text, "There is none.")
+		require.Equal(s, http.StatusUnprocessableEntity, get("/audit/facets?from=yesterday").StatusCode)
+		stranger := s.do("GET", "/audit/facets", nil, "Cookie", s.person(identity.Member))
+		require.Equal(s, http.StatusForbidden, stranger.StatusCode)
 		one := get("/audit/" + id)
 		require.Equal(s, http.StatusOK, one.StatusCode, one.text)
 		require.Contains(s, one.text, ">proved")
@@ -85,7 +97,7 @@ func TestAuditPages(t *testing.T) {
 			act, _ := e.Details.Get("act")
 			acts[act.Text()]++
 		}
-		require.Equal(s, map[string]int{"search": 8, "get": 1, "prove": 1}, acts)
+		require.Equal(s, map[string]int{"search": 9, "count": 2, "get": 1, "prove": 1, "[]": 1}, acts, "the last is a refusal")
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -108,6 +109,7 @@ func takePictures(t *testing.T) {
 		{"credentials", "/credentials", "#credentials tbody tr", true}, {"types", "/credentials/~new", ".kinds", false}, {"credential", "/credentials/" + id, "#main h1", false},
 		{"accounts", "/accounts", "#llm-accounts tbody tr", false}, {"trains", "/trains", "#trains tbody tr", false}, {"train", "/trains/web-shop", "#accounts tbody tr", true},
 		{"connect", "/connect?provider=github", "form[action='/connect']", false}, {"connections", "/connections", "#connections tbody tr", false}, {"providers", "/connections/providers", "tbody tr", false},
+		{"clients", "/clients", "#clients tbody tr", false}, {"due", "/due?about=expiry&within=90", "#due tbody tr", false}, {"import", "/import", "#import", false}, {"incidents", "/incidents", "#board section", false},
 		{"audit", "/audit", "#records tbody tr", false}, {"people", "/people", "#people tbody tr", false}, {"you", "/account", "#main h1", false},
 	} {
 		b.open(one.path)
@@ -167,6 +169,8 @@ func (s *site) smallFirm(clock *turned) {
 		_, err := s.vault.Create(ctx, ada, d)
 		require.NoError(s, err, c.m.Name)
 	}
+	_, err := s.incidents.Open(ctx, ada, incident.Draft{Meta: incident.Meta{Title: "Key of team beta in a paste", Type: incident.CredentialLeak, Severity: incident.High, IncidentDate: time.Now().Add(-27 * time.Hour)}, Touch: incident.Touch{ClientID: northwind.ID}})
+	require.NoError(s, err)
 	var keys []string
 	for _, one := range []struct {
 		draft    train.Draft
