@@ -52,17 +52,21 @@ type Pace struct {
 	Batch int
 }
 
-// orDefault is the pace of a server. Beside SQLite there is no other instance to wait for.
+// orDefault is the pace of a server. Beside SQLite there is no other instance to wait for, but requests that had sealed something when the new key
+// took over; later they would be refused.
 func (p Pace) orDefault(e store.Engine) Pace {
 	if p != (Pace{}) {
 		return p
 	}
-	p = Pace{Tick: time.Second, Term: 5 * time.Second, Batch: 64}
+	p = Pace{Tick: time.Second, Settle: 2 * time.Second, Term: 5 * time.Second, Batch: 64}
 	if e == store.Postgres {
 		p.Known, p.Settle = 3*time.Second, 10*time.Second
 	}
 	return p
 }
+
+// restFor is how long the places are let alone after a pass that found what does not open.
+const restFor = time.Minute
 
 // countEvery is how often the count of seals is written down.
 const countEvery = 10 * time.Second
@@ -76,6 +80,7 @@ type Rekeyer struct {
 	seen  atomic.Pointer[Rekey] // the last that was looked at
 	// Only the loop touches these: the active key when the files were last sealed anew, and the first transaction that began after the keys had left.
 	filesFor uint32
+	rest     time.Time // until when it is of no use to look for what does not open
 	horizon  struct {
 		of   string
 		next uint64
@@ -195,6 +200,9 @@ func (r *Rekeyer) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if work.GiveUp == 0 && time.Now().Before(r.rest) {
+		return nil
+	}
 	if work.Holder != r.cfg.Instance && now.Before(work.Until.Time()) {
 		return nil
 	}
@@ -246,6 +254,11 @@ func notOne(n int64, what string) error {
 
 // move goes once through all places, and on to the next state when nothing is left.
 func (r *Rekeyer) move(ctx context.Context, work rekeyRow) error {
+	if work.State == RekeyLeaving {
+		if settled, err := r.settled(ctx, work); err != nil || !settled {
+			return err
+		}
+	}
 	old, err := r.retired(ctx)
 	if err != nil {
 		return err
@@ -257,7 +270,8 @@ func (r *Rekeyer) move(ctx context.Context, work rekeyRow) error {
 		}
 	}
 	if pass.unreadable > 0 && work.GiveUp == 0 {
-		r.tell(ctx, work, pass)
+		r.rest = time.Now().Add(restFor)
+		r.tell(work, pass)
 		return r.note(ctx, work, pass)
 	}
 	if pass.missed > 0 {
@@ -274,7 +288,7 @@ func (r *Rekeyer) move(ctx context.Context, work rekeyRow) error {
 }
 
 // tell says once for each change what stands in its way.
-func (r *Rekeyer) tell(_ context.Context, work rekeyRow, p pass) {
+func (r *Rekeyer) tell(work rekeyRow, p pass) {
 	if seen := r.seen.Load(); seen == nil || seen.ID != work.ID || seen.Unreadable != p.unreadable {
 		r.cfg.Log.Error("records do not open, so the old data key is not destroyed; mend them from a backup, or give them up with: signalbox rekey --give-up", "records", p.unreadable, "places", p.where)
 	}
@@ -338,22 +352,9 @@ func (r *Rekeyer) leave(ctx context.Context, work rekeyRow, p pass) error {
 	})
 }
 
-// finish destroys the old keys, after one more pass that began when every transaction had ended that could have stored something before that
-// became impossible.
+// finish destroys the old keys. The pass before it began when every transaction had ended that could have stored something before that became
+// impossible.
 func (r *Rekeyer) finish(ctx context.Context, work rekeyRow, p pass) error {
-	if settled, err := r.settled(ctx, work); err != nil || !settled {
-		return err
-	}
-	last := pass{Rekeyer: r, work: work, old: p.old}
-	for _, place := range r.cfg.Places {
-		if err := last.through(ctx, place); err != nil {
-			return err
-		}
-	}
-	if last.missed > 0 || last.unreadable > 0 && work.GiveUp == 0 {
-		r.poke()
-		return r.note(ctx, work, last)
-	}
 	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
 		if err := r.hold(tx, work, 0); err != nil {
 			return err

@@ -320,11 +320,18 @@ func TestLoadOfAnOlderSchema(t *testing.T) {
 			// What later steps have made is not in a dump of 31.
 			texts, err := store.Schema(e)
 			require.NoError(t, err)
-			h.snap.Tables = slices.DeleteFunc(h.snap.Tables, func(t store.Table) bool {
+			made := func(table string, later bool) bool {
 				return slices.ContainsFunc(texts, func(text string) bool {
-					return text[:8] > "-- 00031" && strings.Contains(text, "CREATE TABLE "+t.Name+" ")
+					return (text[:8] > "-- 00031") == later && strings.Contains(text, "CREATE TABLE "+table+" ")
 				})
-			})
+			}
+			h.snap.Tables = slices.DeleteFunc(h.snap.Tables, func(t store.Table) bool { return made(t.Name, true) && !made(t.Name, false) })
+			for i, table := range h.snap.Tables { // a table that was made anew has another column; nothing is in it here
+				if table.Name == "keyring_keys" {
+					require.Zero(t, table.Rows)
+					h.snap.Tables[i].Columns = slices.DeleteFunc(slices.Clone(table.Columns), func(c store.Column) bool { return c.Name == "seals" })
+				}
+			}
 			cfg := storetest.Config(t, e)
 			did, err := store.Load(t.Context(), cfg, store.LoadOptions{Schema: 31}, again{h})
 			require.NoError(t, err)
