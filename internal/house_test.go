@@ -125,6 +125,12 @@ var revealers = map[string]string{
 // needs to hear of it. A line whose function no longer calls Bookkeep must go.
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
+	{"internal/keyring.(*Ring).writeSeals", "counter", "counts how often data keys have sealed"},
+	{"internal/keyring.(*Rekeyer).activate", "rekey", "lets a data key seal whose making is on record"},
+	{"internal/keyring.(*Rekeyer).claim", "rekey", "says which instance goes on with a change of the data key that is on record"},
+	{"internal/keyring.(*Rekeyer).note", "rekey", "writes down how far it is"},
+	{"internal/keyring.(*Rekeyer).leave", "rekey", "forbids to store anything under the old data key"},
+	{"internal/keyring.(*pass).store", "rekey", "puts the same values sealed anew in the place of those that lie there; the end is on record with their number"},
 	{"internal/rate.(*Limiter).draw", "counter", "counts what callers take of their limits, a share at a time"},
 	{"internal/vault.(*Room).writeUses", "touch", "writes down when credentials were last lent, in batches"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},

@@ -170,6 +170,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"audit show", "EVENT", nil, "", "", "outcome"},
 		{"audit export", "--action admin.start", nil, "", "", "admin.start"},
 		{"audit tail", "-n 2", nil, "", "", "ok"},
+		{"rekey", "", nil, "", "", "under data key 2"},
 		{"audit verify", "", nil, "", "", "The audit log holds"},
 		{"audit sink add", "k%", []string{"(not shown): ", receiver.URL + "/" + typedSecret}, "--secret-stdin url", receiver.URL + "/" + typedSecret, "whsec_"},
 		{"audit sink list", "", nil, "", "", "http://127.0.0.1"},

@@ -57,6 +57,7 @@ type Config struct {
 	Notify    *notify.Room
 	Sinks     *sink.Room
 	Probe     *probe.Room
+	Rekeyer   *keyring.Rekeyer
 	Log       *slog.Logger
 	// Version of this build, for GET /api/version.
 	Version string
@@ -164,6 +165,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addProviders()
 	s.addOAuth()
 	s.addTransfer()
+	s.addKeyring()
 	s.addIncidents()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {

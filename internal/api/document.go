@@ -41,6 +41,7 @@ func tags() []*huma.Tag {
 		{Name: "notifications", Description: "Where people are told of what happened, and what became of it."},
 		{Name: "OAuth", Description: "Logging in at OAuth providers, and what becomes of the tokens."},
 		{Name: "import and export", Description: "Bringing in what other programs keep, and taking everything along in an encrypted archive."},
+		{Name: "keyring", Description: "The data key under which everything is sealed, and its change."},
 		{Name: "service", Description: "The first administrator, who asks, and which version answers."},
 	}
 }

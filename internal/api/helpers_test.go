@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,7 @@ type house struct {
 	served   *servings
 	door     *api.Door
 	config   api.Config
+	rekeyer  *keyring.Rekeyer
 	hooks    *httptest.Server // takes notifications as Slack does
 	consents *httptest.Server // an OAuth server that says yes to everything
 	// after is called when a commit stands and before its caller hears of it.
@@ -153,11 +155,17 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: h.db, Vault: safe, Trains: trains, Log: logger})
 	require.NoError(t, err)
+	h.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{
+		DB: h.db, Ring: ring, Instance: store.NewID("ins"), Log: logger, Places: slices.Concat(identity.Sealed(), audit.Sealed(), sinks.Sealed(), notices.Sealed(), safe.Sealed(), refreshes.Sealed(), logins.Sealed(), api.Sealed()),
+		Pace: keyring.Pace{Tick: 5 * time.Millisecond, Known: time.Millisecond, Settle: time.Millisecond, Term: 5 * time.Second, Batch: 64},
+	})
+	require.NoError(t, err)
+	t.Cleanup(h.rekeyer.Close)
 	incidents, err := incident.New(incident.Config{DB: h.db, Identity: h.identity, Vault: safe, Logins: logins, Audit: h.audit, Log: logger})
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Probe: probes, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Probe: probes, Rekeyer: h.rekeyer, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})

@@ -13,6 +13,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -128,6 +129,12 @@ func (h *house) roomForProvider() string {
 func (h *house) prepare(o operation, w *world, token string) {
 	h.t.Helper()
 	switch o.ID {
+	case "begin-rekey": // one at a time
+		h.rekeyer.Start(h.t.Context())
+		require.Eventually(h.t, func() bool {
+			at, err := h.rekeyer.Status(h.t.Context())
+			return err == nil && (at.ID == "" || at.State == keyring.RekeyDone)
+		}, time.Minute, 5*time.Millisecond)
 	case "revoke-token": // one's own
 		tok, err := h.as(token).IssueToken(h.t.Context(), client.TokenDraft{Name: "sample"})
 		require.NoError(h.t, err)
@@ -289,6 +296,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"refresh-login":          `{"refresh_token":"` + w.refresh + `"}`,
 		"revoke-login":           `{"refresh_token":"` + w.refresh + `"}`,
 		"rotate-signing-keys":    `{"compromised":true}`,
+		"begin-rekey":            `{"give_up":true}`,
 		"create-issuer": `{"name":"` + store.NewID("i") + `","active":true,"issuer":"https://id.example.com","audience":"a","jwks_url":"https://keys.example.com/jwks","algorithms":["ES256"],
 			"subject_claim":"id","subject_form":"number","subject_is":"listed","subjects":[{"subject":"7","user_id":"` + w.user + `"}],"scopes":[],"max_life_seconds":3600}`,
 		"patch-issuer":      `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text","scopes":[]}`,

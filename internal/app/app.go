@@ -56,6 +56,7 @@ type App struct {
 	owned     *os.File // the lock of a data directory beside PostgreSQL
 	db        *store.DB
 	ring      *keyring.Ring
+	rekeyer   *keyring.Rekeyer
 	identity  *identity.Room
 	breached  *identity.Breached
 	audit     *audit.Log
@@ -169,6 +170,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.notify.Start(ctx)
 	a.sinks.Start(ctx)
 	a.reminders.Start(ctx)
+	a.rekeyer.Start(ctx)
 	a.detectors.Start(ctx)
 	a.incidents.Start(ctx)
 	a.backups.Start(ctx)
@@ -236,6 +238,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: a.db, Ring: a.ring, Places: a.sealed(), Instance: a.instance, Log: a.log, Files: a.oauth.SealFiles}); err != nil {
+		return err
+	}
 	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
 		return err
 	}
@@ -247,7 +252,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -300,6 +305,9 @@ func (a *App) Close() error {
 		}
 		if a.oauth != nil {
 			a.oauth.Close()
+		}
+		if a.rekeyer != nil {
+			a.rekeyer.Close()
 		}
 		if a.reminders != nil {
 			a.reminders.Close()

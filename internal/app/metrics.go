@@ -202,6 +202,8 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		lastPass = float64(last.Unix())
 	}
 	put(remindersLast, lastPass)
+	put(rekeyRemaining, float64(a.rekeyer.Left()))
+	put(dataKeySeals, float64(a.ring.Seals()))
 	taken, size := a.backups.at()
 	put(backupTime, taken)
 	put(backupBytes, size)

@@ -68,6 +68,8 @@ const (
 	notifyOldest
 	remindersTold
 	remindersLast
+	rekeyRemaining
+	dataKeySeals
 	backupTime
 	backupBytes
 	apiRequests
@@ -170,6 +172,10 @@ var metricTable = [metricCount]Metric{
 		Help: "Reminders that this instance has stored, of an expiry or a rotation, by their step: days before the date, 0 on the day, -1 overdue."},
 	remindersLast: {Name: "signalbox_credential_reminders_last_timestamp_seconds", Type: gauge, Unit: "seconds",
 		Help: "When this instance last went through all credentials for reminders, as Unix time; 0 before that."},
+	rekeyRemaining: {Name: "signalbox_rekey_remaining", Type: gauge, Unit: "values",
+		Help: "Sealed values that are still under the old data key while it is being changed, as of the last look of this instance; 0 when no change is under way."},
+	dataKeySeals: {Name: "signalbox_data_key_seals", Type: gauge, Unit: "seals",
+		Help: "How often the active data key has sealed, all instances together as far as this one knows. It refuses shortly before 4294967296 (2^32)."},
 	backupTime: {Name: "signalbox_backup_last_timestamp_seconds", Type: gauge, Unit: "seconds",
 		Help: "The moment that the last backup of signalbox backup shows, as Unix time, read every minute; 0 when there is none."},
 	backupBytes: {Name: "signalbox_backup_last_bytes", Type: gauge, Unit: "bytes",

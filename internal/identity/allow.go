@@ -54,6 +54,8 @@ const (
 	IncidentDelete   Permission = "incidents:delete"
 	ProviderRead     Permission = "oauth_providers:read"
 	ProviderWrite    Permission = "oauth_providers:write"
+	KeyringRead      Permission = "keyring:read"
+	KeyringWrite     Permission = "keyring:write"
 )
 
 // Reach says how far a permission goes.
@@ -131,6 +133,8 @@ var (
 		{IncidentDelete, "delete incidents", []Role{Administrator}, nil, false},
 		{ProviderRead, "list the OAuth providers at which one can log in", everyone, nil, true},
 		{ProviderWrite, "add, change, switch on and delete OAuth providers", []Role{Administrator}, nil, false},
+		{KeyringRead, "see how a change of the data key goes", []Role{Administrator, Auditor}, nil, false},
+		{KeyringWrite, "change the data key", []Role{Administrator}, nil, false},
 	}
 )
 

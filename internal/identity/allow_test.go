@@ -44,6 +44,8 @@ notifications:read      yes            yes            yes            -          
 notifications:write     yes            -              -              -              -
 oauth_providers:read    yes            yes            yes            yes            yes
 oauth_providers:write   yes            -              -              -              -
+keyring:read            yes            -              yes            -              -
+keyring:write           yes            -              -              -              -
 `
 
 func TestAllowTable(t *testing.T) {

@@ -13,7 +13,8 @@ import (
 func FuzzEnvelope(f *testing.F) {
 	key, err := secret.NewKey()
 	require.NoError(f, err)
-	ring := &Ring{active: 1, keys: map[uint32]secret.Key{1: key}}
+	ring := &Ring{}
+	ring.at.Store(&held{active: 1, newest: 1, keys: map[uint32]secret.Key{1: key}})
 	aad := secret.AAD{Table: "t", ID: "1", Field: "f", Version: 1}
 	f.Add([]byte{})
 	f.Add([]byte{format, 0, 0, 0, 1})

@@ -1,13 +1,15 @@
-// Package keyring holds the data keys that seal every record, and opens them with the root key.
+// Package keyring holds the data keys that seal every record, and opens them with the root key. It also changes the data key while all goes on.
 //
 // Promise: a data key exists outside memory only wrapped by the root key; a record is sealed under a subkey of one data key and one
-// purpose; a ring that was opened with another root key than it was made with does not open at all, and says so by key ids alone.
+// purpose; a ring that was opened with another root key than it was made with does not open at all, and says so by key ids alone. A change of
+// the data key ([Rekeyer]) loses no record, whatever is cut off in its midst, and ends with the old key destroyed.
 //
-// Limits: the ring reads the keys once, when it is opened. Random nonces allow 2^32 seals per data key and purpose. Whoever holds the
-// database and the root key reads everything.
+// Limits: random nonces allow 2^32 seals per data key and purpose. All purposes of a key are counted together, written down each ten seconds
+// and at the end of a process, so that a crash may lose the count of the last seconds; a key is refused 2^24 seals before its end. Whoever holds
+// the database and the root key reads everything.
 //
-// Invariants: one data key is active and seals; retired ones only open; a wrapped key is bound to its version and root key, an envelope
-// to its place ([secret.AAD]), its purpose and its data key.
+// Invariants: one data key is active and seals; incoming, retired and leaving ones only open, and under one that is leaving or gone nothing can
+// be stored; a wrapped key is bound to its version and root key, an envelope to its place ([secret.AAD]), its purpose and its data key.
 package keyring
 
 import (
@@ -17,6 +19,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/secret"
@@ -28,14 +32,34 @@ type Config struct {
 	DB   *store.DB
 	Root secret.RootKey
 	Log  *slog.Logger
+	// Linger is how long a destroyed data key stays in memory, for who has read a record just before; [linger] when it is zero.
+	Linger time.Duration
 }
 
-// Ring seals and opens records. It is safe for concurrent use. Make it with [Open].
+// linger outlasts whatever reads many records in one transaction.
+const linger = time.Minute
+
+// Ring seals and opens records, and follows the keyring of the database by the change feed. It is safe for concurrent use. Make it with [Open].
 type Ring struct {
-	active  uint32
-	keys    map[uint32]secret.Key
-	sealers sync.Map // subkey → secret.Sealer; deriving costs more than sealing
-	macs    sync.Map // subkey → []byte, the keys of [Ring.MAC]
+	db     *store.DB
+	log    *slog.Logger
+	linger time.Duration
+
+	rootID    string
+	wrap      secret.Sealer // the root key's subkey that opens data keys; the root key itself is not kept
+	at        atomic.Pointer[held]
+	reloading sync.Mutex
+	sealers   sync.Map // subkey → secret.Sealer; deriving costs more than sealing
+	macs      sync.Map // subkey → []byte, the keys of [Ring.MAC]
+	used      sync.Map // version → *usage
+}
+
+// held is the keyring as this instance knows it. It is never changed, only replaced.
+type held struct {
+	active uint32
+	newest uint32
+	keys   map[uint32]secret.Key
+	late   map[uint32]time.Time // until when keys stay that were destroyed
 }
 
 type subkey struct {
@@ -83,7 +107,22 @@ func Open(ctx context.Context, cfg Config) (*Ring, error) {
 			return nil, err
 		}
 	}
-	return kept.unwrap(cfg.Root)
+	if err := kept.proves(cfg.Root); err != nil {
+		return nil, err
+	}
+	wrap, err := cfg.Root.Derive(wrapping)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = linger
+	}
+	r := &Ring{db: cfg.DB, log: cfg.Log, linger: cfg.Linger, rootID: cfg.Root.ID(), wrap: wrap}
+	if err := r.take(kept); err != nil {
+		return nil, err
+	}
+	cfg.DB.Subscribe(r.follow)
+	return r, nil
 }
 
 // Exists reports whether the database has a keyring already. Where there is one, a fresh root key would be of no use.
@@ -107,7 +146,7 @@ func (r *Ring) Ready() error {
 }
 
 // closed reports whether the ring was not made by [Open].
-func (r *Ring) closed() bool { return r == nil || len(r.keys) == 0 }
+func (r *Ring) closed() bool { return r == nil || r.at.Load() == nil }
 
 func sealed() *fault.Error {
 	return fault.New(fault.Unavailable, "encryption_key_missing",
@@ -119,8 +158,12 @@ func (r *Ring) Seal(purpose string, v secret.Value, aad secret.AAD) ([]byte, err
 	if r.closed() {
 		return nil, sealed()
 	}
-	s, err := r.sealer(r.active, purpose)
+	active := r.at.Load().active
+	s, err := r.sealer(active, purpose)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.spend(active); err != nil {
 		return nil, err
 	}
 	body, err := s.Seal(v, aad)
@@ -129,7 +172,7 @@ func (r *Ring) Seal(purpose string, v secret.Value, aad secret.AAD) ([]byte, err
 	}
 	box := make([]byte, headerSize, headerSize+len(body))
 	box[0] = format
-	binary.BigEndian.PutUint32(box[1:], r.active)
+	binary.BigEndian.PutUint32(box[1:], active)
 	return append(box, body...), nil
 }
 
@@ -157,9 +200,9 @@ func (r *Ring) sealer(version uint32, purpose string) (secret.Sealer, error) {
 	if s, ok := r.sealers.Load(at); ok {
 		return s.(secret.Sealer), nil
 	}
-	key, ok := r.keys[version]
-	if !ok {
-		return secret.Sealer{}, ErrUnknownKey
+	key, err := r.key(version)
+	if err != nil {
+		return secret.Sealer{}, err
 	}
 	s, err := key.Derive(purpose)
 	if err != nil {

@@ -18,7 +18,7 @@ func (r *Ring) MAC(purpose string, data []byte) ([]byte, error) {
 	if r.closed() {
 		return nil, sealed()
 	}
-	return r.mac(r.active, purpose, data)
+	return r.mac(r.at.Load().active, purpose, data)
 }
 
 // SameMAC reports whether mac is what [Ring.MAC] returned for the same purpose and data. The error is [ErrUnknownKey] when the data key is
@@ -56,9 +56,9 @@ func (r *Ring) macKey(version uint32, purpose string) ([]byte, error) {
 	if sub, ok := r.macs.Load(at); ok {
 		return sub.([]byte), nil
 	}
-	key, ok := r.keys[version]
-	if !ok {
-		return nil, ErrUnknownKey
+	key, err := r.key(version)
+	if err != nil {
+		return nil, err
 	}
 	sub, err := key.Subkey("mac/"+purpose, secret.KeySize) // a subkey that seals nothing
 	if err != nil {

@@ -52,7 +52,7 @@ func TestMACNeedsTheRing(t *testing.T) {
 			if _, err := tx.Exec(`UPDATE keyring_keys SET state = $1`, stateRetired); err != nil {
 				return err
 			}
-			return add(tx, root, 2)
+			return addActive(tx, root, 2)
 		}))
 		later, err := Open(t.Context(), Config{DB: db, Root: root})
 		require.NoError(t, err)

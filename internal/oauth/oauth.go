@@ -119,7 +119,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Ring == nil || cfg.Endpoint == nil || cfg.SpillDir == "" {
 		return nil, errors.New("oauth: a database, a vault, a keyring, an endpoint and a directory for spilled pairs are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, ring: cfg.Ring, endpoint: cfg.Endpoint, servers: cfg.Servers, spills: spillDir{path: cfg.SpillDir, ring: cfg.Ring}, called: cfg.Called,
+	r := &Room{db: cfg.DB, vault: cfg.Vault, ring: cfg.Ring, endpoint: cfg.Endpoint, servers: cfg.Servers, spills: spillDir{path: cfg.SpillDir, ring: cfg.Ring, changing: &sync.Mutex{}}, called: cfg.Called,
 		log: cfg.Log, now: cfg.Clock, at: cfg.At, flights: map[string]*flight{}, quiet: map[string]quiet{}, debts: map[string]*debt{}, spare: map[string][]spill{},
 		patience: waiterLimit, closing: make(chan struct{}), nudge: make(chan struct{}, 1)}
 	if r.log == nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"signalbox.dev/signalbox/internal/secret"
@@ -52,8 +53,9 @@ type spilled struct {
 
 // spillDir is a directory of spills.
 type spillDir struct {
-	path string
-	ring Sealer
+	path     string
+	ring     Sealer
+	changing *sync.Mutex // held while a file is made, moved, removed or sealed anew
 }
 
 // prepare makes the directory, readable by its owner alone.
@@ -83,10 +85,20 @@ func (d spillDir) write(s spill) (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(d.path, s.name())
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if err := d.put(path, box); err != nil {
+		return "", errors.Join(err, removed(os.Remove(path)))
+	}
+	return path, nil
+}
+
+// put writes a file whole or not at all.
+func (d spillDir) put(path string, box []byte) error {
 	temporary := path + ".new"
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return "", err
+		return err
 	}
 	_, err = f.Write(box)
 	if err == nil {
@@ -99,9 +111,9 @@ func (d spillDir) write(s spill) (path string, err error) {
 		err = d.sync()
 	}
 	if err != nil {
-		return "", errors.Join(err, removed(os.Remove(temporary)), removed(os.Remove(path)))
+		return errors.Join(err, removed(os.Remove(temporary)))
 	}
-	return path, nil
+	return nil
 }
 
 // removed forgives the absence of what was to be removed.
@@ -126,6 +138,8 @@ func (d spillDir) remove(s spill) error {
 	if s.path == "" {
 		return nil
 	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	if err := removed(os.Remove(s.path)); err != nil {
 		return err
 	}
@@ -138,6 +152,8 @@ func (d spillDir) setAside(s spill) (spill, error) {
 	if s.path == "" || strings.HasSuffix(s.path, overtakenMark) {
 		return s, nil
 	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	to := s.path + overtakenMark
 	if err := os.Rename(s.path, to); err != nil {
 		return s, err
@@ -176,15 +192,11 @@ var errNotRead = errors.New("a refreshed token of an earlier run cannot be read"
 
 func (d spillDir) read(name, base string, overtaken bool) (spill, error) {
 	unreadable := fmt.Errorf("%s is no refreshed token that this keyring has sealed; move it away if it belongs to another installation", filepath.Join(d.path, name))
-	parts := strings.Split(strings.TrimSuffix(base, spillEnding), ".")
-	if len(parts) != 3 {
-		return spill{}, unreadable
-	}
-	generation, err := strconv.ParseInt(parts[1], 10, 64)
+	s, err := d.place(name, base)
 	if err != nil {
 		return spill{}, unreadable
 	}
-	s := spill{credential: parts[0], generation: generation, claim: parts[2], path: filepath.Join(d.path, name), overtaken: overtaken}
+	s.overtaken = overtaken
 	box, err := os.ReadFile(s.path)
 	if err != nil {
 		return spill{}, fmt.Errorf("%w: %w; start again when the cause is mended, or move the file away if its account is to be logged in anew", errNotRead, err)
@@ -200,4 +212,17 @@ func (d spillDir) read(name, base string, overtaken bool) (spill, error) {
 	s.provider, s.recovery, s.attempt, s.ends, s.spent = in.Provider, in.Recovery, in.Attempt, in.Ends, in.Spent
 	s.access, s.refresh = secret.FromString(in.Access), secret.FromString(in.Refresh)
 	return s, nil
+}
+
+// place reads from a file's name whose it is.
+func (d spillDir) place(name, base string) (spill, error) {
+	parts := strings.Split(strings.TrimSuffix(base, spillEnding), ".")
+	if len(parts) != 3 {
+		return spill{}, errors.New("the name is not that of a pair")
+	}
+	generation, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return spill{}, err
+	}
+	return spill{credential: parts[0], generation: generation, claim: parts[2], path: filepath.Join(d.path, name)}, nil
 }

@@ -7,6 +7,8 @@ type Action string
 const (
 	AdminInit          Action = "admin.init"
 	AdminKeyring       Action = "admin.keyring"
+	AdminRekey         Action = "admin.rekey"
+	AdminRekeyed       Action = "admin.rekeyed"
 	AdminRootKeyWrap   Action = "admin.root_key_wrap"
 	AdminRootKeyUnwrap Action = "admin.root_key_unwrap"
 	AdminRootKeyForget Action = "admin.root_key_forget"
@@ -152,6 +154,8 @@ func Actions() []ActionRow { return actionRows[:] }
 var actionRows = [...]ActionRow{
 	{AdminInit, "the database was initialised from the command line"},
 	{AdminKeyring, "a keyring or a data key was made"},
+	{AdminRekey, "a change of the data key was begun, or what does not open was given up; the event names the new key"},
+	{AdminRekeyed, "a change of the data key ended: everything is sealed under the new key, and the old one was destroyed; the event counts what was moved"},
 	{AdminRootKeyWrap, "the root key was wrapped by a key management service: at the first start, to move it there, or anew under a newer version of the key (rewrapped); the event names keeper and version"},
 	{AdminRootKeyUnwrap, "the root key was taken back from a key management service into a file, from the command line"},
 	{AdminRootKeyForget, "a wrapping of the root key was removed, so that the key management service that made it opens this database no more"},

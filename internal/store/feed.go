@@ -27,6 +27,7 @@ const (
 	TopicNotify     Topic = "notify"          // something waits to be delivered
 	TopicService    Topic = "service_account" // a service account
 	TopicHome       Topic = "home"            // a client, a service or infrastructure
+	TopicKeyring    Topic = "keyring"         // the data keys, or how a change of them goes
 	TopicIncident   Topic = "incident"
 )
 

@@ -48,6 +48,24 @@ func (d dialect) Immutable(table string) string {
 CREATE TRIGGER %[1]s_no_delete BEFORE DELETE ON %[1]s BEGIN SELECT RAISE(ABORT, 'audit records are immutable'); END;`, table)
 }
 
+// Fence makes triggers that refuse to store what is sealed, or made, under a data key that is leaving or gone (the table keyring_left). The key's
+// version is the four bytes of the column from the given one on, counted from 1. What lies there already may stay as it is.
+func (d dialect) Fence(table, column string, from int) string {
+	if d.Postgres {
+		return fmt.Sprintf(`CREATE OR REPLACE FUNCTION %[1]s_%[2]s_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' AND NEW.%[2]s IS NOT DISTINCT FROM OLD.%[2]s THEN RETURN NULL; END IF;
+	IF EXISTS (SELECT 1 FROM keyring_left WHERE tag = substr(NEW.%[2]s, %[3]d, 4)) THEN RAISE EXCEPTION 'sealed under a data key that is gone'; END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER %[1]s_%[2]s_key AFTER INSERT OR UPDATE OF %[2]s ON %[1]s FOR EACH ROW EXECUTE FUNCTION %[1]s_%[2]s_key();`, table, column, from)
+	}
+	return fmt.Sprintf(`CREATE TRIGGER %[1]s_%[2]s_key AFTER INSERT ON %[1]s WHEN EXISTS (SELECT 1 FROM keyring_left WHERE tag = substr(NEW.%[2]s, %[3]d, 4))
+BEGIN SELECT RAISE(ABORT, 'sealed under a data key that is gone'); END;
+CREATE TRIGGER %[1]s_%[2]s_rekey AFTER UPDATE OF %[2]s ON %[1]s WHEN NEW.%[2]s IS NOT OLD.%[2]s AND EXISTS (SELECT 1 FROM keyring_left WHERE tag = substr(NEW.%[2]s, %[3]d, 4))
+BEGIN SELECT RAISE(ABORT, 'sealed under a data key that is gone'); END;`, table, column, from)
+}
+
 // Schema returns the migrations for an engine in order, as they would be run: number and name, then SQL.
 func Schema(engine Engine) ([]string, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")

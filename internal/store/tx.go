@@ -25,6 +25,7 @@ const (
 	Election Purpose = "election" // who does a chore
 	Ceremony Purpose = "ceremony" // what a sign-in needs to remember between its steps
 	Replay   Purpose = "replay"   // answers kept for requests that are repeated with an Idempotency-Key
+	Rekey    Purpose = "rekey"    // what is sealed, sealed anew under the next data key
 )
 
 // ErrNotRecorded is returned by a [DB.Write] whose function recorded no event; nothing was committed.
@@ -84,7 +85,7 @@ func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
 // Bookkeep runs fn in a transaction that needs no event, for one of the listed purposes.
 func (db *DB) Bookkeep(ctx context.Context, purpose Purpose, fn func(*Tx) error) error {
 	switch purpose {
-	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay, Ceremony:
+	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay, Ceremony, Rekey:
 	default:
 		return fmt.Errorf("store: %q is no purpose of bookkeeping", purpose)
 	}

@@ -28,3 +28,5 @@ CREATE TABLE audit_sink_cursors (
 	detail   TEXT NOT NULL,
 	sent_at  BIGINT NOT NULL
 ) {{.Lean}};
+
+{{.Fence "audit_sinks" "sealed" 2}}
