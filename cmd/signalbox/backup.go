@@ -53,6 +53,7 @@ func (s *shell) backupCommand() *cobra.Command {
 		Use: "backup", Short: "Write the whole database into a sealed file", Args: words(),
 		Long: "Writes the whole database, as it is at one moment, into one file that opens only with the root key and is the same for SQLite and PostgreSQL. " +
 			"Servers may run meanwhile. The root key is not in it: keep a copy of that elsewhere.",
+		Example: "  signalbox backup --output signalbox.backup",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output == "" {
 				return usage("--output is missing: the file to write")
@@ -86,6 +87,7 @@ func (s *shell) restoreCommand() *cobra.Command {
 			"to its end, restored into a database of its own that is removed again, its sealed secrets are opened, and its audit log is verified.\n\n" +
 			"The next start records the restore. People sign in anew then, and OAuth refresh tokens count as spent until they have been tried. --moved says that no server has run since the " +
 			"backup was taken, so that it is the present: nothing is in doubt, and sessions go on.",
+		Example: "  signalbox restore --check --input signalbox.backup\n  signalbox restore --input signalbox.backup --data-dir fresh",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case input == "":

@@ -14,8 +14,6 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/incident"
-	"signalbox.dev/signalbox/internal/keyring"
-	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
 )
@@ -37,13 +35,8 @@ func eachHouse(t *testing.T, fn func(t *testing.T, h *guarded)) {
 			cfg := storetest.Config(t, e)
 			cfg.Clock = func() time.Time { return *h.clock.Load() }
 			h.db = storetest.OpenConfig(t, cfg)
-			root, err := secret.NewRootKey()
-			require.NoError(t, err)
-			ring, err := keyring.Open(t.Context(), keyring.Config{DB: h.db, Root: root})
-			require.NoError(t, err)
-			h.log, err = audit.New(t.Context(), audit.Config{DB: h.db, Ring: ring})
-			require.NoError(t, err)
-			h.room = newRoom(t, h.db)
+			below := newHouse(t, h.db)
+			h.log, h.room = below.audit, below.Room
 			fn(t, h)
 		})
 	}
