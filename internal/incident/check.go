@@ -43,6 +43,14 @@ func (p *problems) err(detail string) error {
 	return f
 }
 
+// listErr is err for a list, where a cursor alone is told as what it is.
+func (p *problems) listErr(detail string) error {
+	if len(p.fields) == 1 && p.fields[0].Pointer == "/cursor" {
+		detail = "The cursor is not one that this list returned. Begin the list again without a cursor."
+	}
+	return p.err(detail)
+}
+
 const notLikeThis = "The incident cannot be stored like this. Correct the fields that are named and try again; nothing was changed."
 
 // text says what is wrong with a text.

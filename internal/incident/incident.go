@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/oauth"
@@ -263,7 +264,7 @@ type Entry struct {
 }
 
 // ETag names this state of the incident; entries by hand do not change it.
-func (i Incident) ETag() string { return `"` + strconv.FormatInt(i.Revision, 10) + `"` }
+func (i Incident) ETag() string { return etag.Of(i.ID, strconv.FormatInt(i.Revision, 10)) }
 
 // Target is the incident as records name it.
 func (i Incident) Target() store.Target {

@@ -102,10 +102,7 @@ func (f Filter) check() error {
 	if f.Cursor != "" && !store.ValidID(idPrefix, f.Cursor) {
 		p.add("/cursor", "is not a cursor of this list")
 	}
-	if len(p.fields) == 1 && p.fields[0].Pointer == "/cursor" {
-		return p.err("The cursor is not one that this list returned. Begin the list again without a cursor.")
-	}
-	return p.err("The incidents cannot be listed like this. Correct the filters that are named and try again.")
+	return p.listErr("The incidents cannot be listed like this. Correct the filters that are named and try again.")
 }
 
 // Timeline returns the entries of an incident, the oldest first, and the cursor of the next page, empty at the end. It needs incidents:read.
@@ -123,7 +120,7 @@ func (r *Room) Timeline(ctx context.Context, caller identity.Caller, id string, 
 	if cursor != "" && !store.ValidID("tle", cursor) {
 		p.add("/cursor", "is not a cursor of this list")
 	}
-	if err := p.err("The timeline cannot be listed like this. Correct what is named, or begin without a cursor."); err != nil {
+	if err := p.listErr("The timeline cannot be listed like this. Correct what is named and try again."); err != nil {
 		return nil, "", err
 	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
