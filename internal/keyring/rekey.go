@@ -452,7 +452,7 @@ func (r *Rekeyer) announce(tx *store.Tx, giveUp bool) (string, error) {
 		return "", err
 	}
 	if state.Roots != 1 {
-		return "", fault.New(fault.Conflict, "root_key_changing", "The root key is being changed, so no data key is made now. Start every server with the new root key, end that change with: signalbox rekey --root --finish, and begin again.")
+		return "", fault.New(fault.Conflict, "root_key_changing", "The keyring is wrapped by more than one root key, so no data key is made now. Another version of Signalbox is changing the root key: end that change with it, then begin again.")
 	}
 	if r.cfg.Ring.closed() {
 		return "", sealed()
