@@ -42,6 +42,9 @@ sso:write               yes            -              -              -          
 metrics:read            yes            yes            yes            -              yes
 notifications:read      yes            yes            yes            -              yes
 notifications:write     yes            -              -              -              -
+incidents:read          yes            yes            yes            -              yes
+incidents:write         yes            yes            -              -              yes
+incidents:delete        yes            -              -              -              -
 oauth_providers:read    yes            yes            yes            yes            yes
 oauth_providers:write   yes            -              -              -              -
 keyring:read            yes            -              yes            -              -

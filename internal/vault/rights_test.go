@@ -26,8 +26,8 @@ func TestRightsAreWhatTheActsAllow(t *testing.T) {
 			who  identity.Caller
 			want vault.Rights
 		}{
-			"the owner": {owner, vault.Rights{Reveal: true, Manage: true, Grant: true}}, "who was granted": {other, vault.Rights{Reveal: true}}, "a stranger": {stranger, vault.Rights{}},
-			"an auditor": {auditor, vault.Rights{}}, "a token to read": {narrow, vault.Rights{}}, "an administrator": {admin, vault.Rights{Reveal: true, Manage: true, Grant: true}},
+			"the owner": {owner, vault.Rights{Use: true, Reveal: true, Manage: true, Grant: true}}, "who was granted": {other, vault.Rights{Use: true, Reveal: true}}, "a stranger": {stranger, vault.Rights{}},
+			"an auditor": {auditor, vault.Rights{}}, "a token to read": {narrow, vault.Rights{}}, "an administrator": {admin, vault.Rights{Use: true, Reveal: true, Manage: true, Grant: true}},
 		} {
 			got, err := f.Rights(t.Context(), w.who, c.ID)
 			require.NoError(t, err, name)

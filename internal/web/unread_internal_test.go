@@ -85,7 +85,7 @@ func TestUnreadPageIsLetGo(t *testing.T) {
 
 // sending is a site that sends a file of so many pages of rows of a hundred bytes; from the page that fails on it cannot.
 func sending(pages, fails int) (*site, http.Handler) {
-	s := &site{Config: Config{Log: slog.New(slog.DiscardHandler)}, sheets: &sheets{each: map[string]int{}}}
+	s := &site{Config: Config{Log: slog.New(slog.DiscardHandler)}, sheets: &sheets{most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}}
 	s.sheets.again = func(context.Context, string) (identity.Caller, error) { return identity.Caller{Role: "again"}, nil }
 	f := sheet{name: "rows", head: []string{"id", "text"}, page: func(_ context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
 		n := len(cursor)
@@ -166,7 +166,7 @@ func TestBrokenFileIsNoWholeFile(t *testing.T) {
 
 // TestFilesAreBounded: one person cannot take all the places for files, and gets theirs back.
 func TestFilesAreBounded(t *testing.T) {
-	c := &sheets{each: map[string]int{}}
+	c := &sheets{most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}
 	for range sheetsEach {
 		require.True(t, c.begin("a"))
 	}

@@ -138,7 +138,7 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: db, Vault: s.vault, Trains: s.trains, Log: logger})
 	require.NoError(t, err)
-	s.incidents, err = incident.New(incident.Config{DB: db, Log: logger})
+	s.incidents, err = incident.New(incident.Config{DB: db, Identity: s.rooms, Vault: s.vault, Logins: s.logins, Audit: s.audit, Log: logger})
 	require.NoError(t, err)
 	handler, err := web.New(web.Config{Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 		Admit: func(_ context.Context, c identity.Caller) error {
