@@ -112,15 +112,8 @@ func (r *Room) CutToken(tx *store.Tx, caller Caller, id string) error {
 	} else if err != nil {
 		return err
 	}
-	t, err := r.token(row, tx.Now())
-	if err != nil {
-		return err
-	}
-	if _, err := tx.Exec(`UPDATE tokens SET revoked_at = $1 WHERE id = $2`, store.TimeOf(tx.Now()), row.ID); err != nil {
-		return err
-	}
-	tx.Change(store.TopicToken, row.ID)
-	return tx.Record(withToken(caller.Event(store.TokenRevoke, t.Target()), t))
+	_, err = r.revokeToken(tx, caller, row)
+	return err
 }
 
 // TrainOfKey returns the train of a client key, whatever its state.

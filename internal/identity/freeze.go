@@ -29,15 +29,8 @@ func (r *Room) Freeze(tx *store.Tx, caller Caller, by store.Actor) (took []store
 		} else if err != nil {
 			return nil, err
 		}
-		t, err := r.token(row, tx.Now())
-		if err != nil {
-			return nil, err
-		}
-		if _, err := tx.Exec(`UPDATE tokens SET revoked_at = $1 WHERE id = $2`, store.TimeOf(tx.Now()), row.ID); err != nil {
-			return nil, err
-		}
-		tx.Change(store.TopicToken, row.ID)
-		return []store.Target{t.Target()}, tx.Record(withToken(caller.Event(store.TokenRevoke, t.Target()), t))
+		t, err := r.revokeToken(tx, caller, row)
+		return []store.Target{t.Target()}, err
 	case KindPerson:
 		n, err := r.endSessions(tx, caller, by.ID, "", "canary")
 		if err != nil || n == 0 {

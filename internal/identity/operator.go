@@ -58,15 +58,7 @@ func (r *Room) revokeAll(tx *store.Tx, caller Caller, userID string) error {
 		return err
 	}
 	for _, row := range rows {
-		t, err := r.token(row, tx.Now())
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`UPDATE tokens SET revoked_at = $1 WHERE id = $2`, store.TimeOf(tx.Now()), row.ID); err != nil {
-			return err
-		}
-		tx.Change(store.TopicToken, row.ID)
-		if err := tx.Record(withToken(caller.Event(store.TokenRevoke, t.Target()), t)); err != nil {
+		if _, err := r.revokeToken(tx, caller, row); err != nil {
 			return err
 		}
 	}

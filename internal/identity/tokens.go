@@ -355,16 +355,26 @@ func (r *Room) RevokeToken(ctx context.Context, caller Caller, id string) error 
 		if row.RevokedAt != nil {
 			return noToken()
 		}
-		if _, err := tx.Exec(`UPDATE tokens SET revoked_at = $1 WHERE id = $2`, store.TimeOf(tx.Now()), row.ID); err != nil {
-			return err
-		}
-		tx.Change(store.TopicToken, row.ID)
-		return tx.Record(withToken(caller.Event(store.TokenRevoke, t.Target()), t))
+		_, err = r.revokeToken(tx, caller, row)
+		return err
 	})
 	if err == nil {
 		err = verdict
 	}
 	return err
+}
+
+// revokeToken revokes a token whose row the caller has read and not found revoked.
+func (r *Room) revokeToken(tx *store.Tx, caller Caller, row tokenRow) (Token, error) {
+	t, err := r.token(row, tx.Now())
+	if err != nil {
+		return Token{}, err
+	}
+	if _, err := tx.Exec(`UPDATE tokens SET revoked_at = $1 WHERE id = $2`, store.TimeOf(tx.Now()), row.ID); err != nil {
+		return Token{}, err
+	}
+	tx.Change(store.TopicToken, row.ID)
+	return t, tx.Record(withToken(caller.Event(store.TokenRevoke, t.Target()), t))
 }
 
 // RevocableBy reports whether a caller may revoke the token: their own, and with a permission those of others. Ending a service account's token needs no role that covers it.
