@@ -179,6 +179,9 @@ func (h *house) ask(d *document, o operation, left *world, token string, want in
 	if want == 0 {
 		require.Contains(h.t, o.success(), strconv.Itoa(a.status), "%s", a.body)
 		h.headers(a)
+		if o.ID == "begin-rekey" { // it goes on by itself, and must not be taken for what a refused request did
+			h.rekeyed()
+		}
 		if s := o.Responses[strconv.Itoa(a.status)].Content["application/json"].Schema; a.status == 204 {
 			require.Empty(h.t, a.body)
 		} else if s != nil && o.ID != "get-openapi" && o.ID != "get-jwks" && o.ID != "get-docs" { // whose own shapes are OpenAPI's, RFC 7517's and HTML's

@@ -125,16 +125,22 @@ func (h *house) roomForProvider() string {
 	return h.oauthProvider()
 }
 
+// rekeyed waits until no change of the data key is under way.
+func (h *house) rekeyed() {
+	h.t.Helper()
+	h.rekeyer.Start(h.t.Context())
+	require.Eventually(h.t, func() bool {
+		at, err := h.rekeyer.Status(h.t.Context())
+		return err == nil && (at.ID == "" || at.State == keyring.RekeyDone)
+	}, time.Minute, 5*time.Millisecond)
+}
+
 // prepare brings the world into the state in which the operation succeeds for the caller.
 func (h *house) prepare(o operation, w *world, token string) {
 	h.t.Helper()
 	switch o.ID {
 	case "begin-rekey": // one at a time
-		h.rekeyer.Start(h.t.Context())
-		require.Eventually(h.t, func() bool {
-			at, err := h.rekeyer.Status(h.t.Context())
-			return err == nil && (at.ID == "" || at.State == keyring.RekeyDone)
-		}, time.Minute, 5*time.Millisecond)
+		h.rekeyed()
 	case "revoke-token": // one's own
 		tok, err := h.as(token).IssueToken(h.t.Context(), client.TokenDraft{Name: "sample"})
 		require.NoError(h.t, err)
