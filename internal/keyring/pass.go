@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -138,13 +138,11 @@ func (p *pass) through(ctx context.Context, place Place) error {
 				case err == nil:
 				case errors.Is(err, ErrMoot):
 					fresh[i] = nil
-				case ctx.Err() != nil:
-					return ctx.Err()
-				case fault.KindOf(err) == fault.Unavailable:
-					return err
-				default:
+				case errors.Is(err, ErrUnknownKey), errors.Is(err, secret.ErrOpen):
 					fresh[i] = nil
 					broken++
+				default: // it says nothing of the record, which must not lose its key for that
+					return err
 				}
 			}
 			return nil

@@ -24,7 +24,8 @@ type Place struct {
 	// Purpose and AAD say how the one column of the place is sealed.
 	Purpose string
 	AAD     func(Row) (secret.AAD, error)
-	// Renew is for every other place. It returns the columns anew, or [ErrMoot]. It may read in the transaction, and writes nothing.
+	// Renew is for every other place. It returns the columns anew, or [ErrMoot], or [ErrUnknownKey] or [secret.ErrOpen] for what does not open. Any other error
+	// ends the pass, which begins again. It may read in the transaction, and writes nothing.
 	Renew func(tx *store.Tx, row Row) ([][]byte, error)
 }
 
@@ -142,7 +143,7 @@ func (p Place) renew(tx *store.Tx, r *Ring, row Row) ([][]byte, error) {
 	}
 	aad, err := p.AAD(row)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(secret.ErrOpen, err)
 	}
 	v, err := r.Open(p.Purpose, row.A, aad)
 	if err != nil {

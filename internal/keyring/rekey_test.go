@@ -265,6 +265,44 @@ func TestRekeyKeepsTheOldKeyForWhatDoesNotOpen(t *testing.T) {
 	})
 }
 
+// TestAFailureIsNoReasonToLoseARecord: an error that says nothing of a record ends the pass, also of somebody who gives up what does not open.
+func TestAFailureIsNoReasonToLoseARecord(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		m := enter(t, db, rootKey(t), quick(), nil)
+		for i := range 40 {
+			require.NoError(t, m.put(fmt.Sprint("row", i), "text"))
+		}
+		place, asked := answers(), atomic.Int64{}
+		open, aad := place.Purpose, place.AAD
+		place.Renew = func(_ *store.Tx, row keyring.Row) ([][]byte, error) {
+			if asked.Add(1)%7 == 0 {
+				return nil, errors.New("the database fails")
+			}
+			at, err := aad(row)
+			require.NoError(t, err)
+			v, err := m.ring.Open(open, row.A, at)
+			require.NoError(t, err)
+			box, err := m.ring.Seal(open, v, at)
+			return [][]byte{box}, err
+		}
+		pace := quick()
+		pace.Batch = 5 // some batches go through
+		rekeyer, err := keyring.NewRekeyer(keyring.RekeyerConfig{DB: db, Ring: m.ring, Places: []keyring.Place{place}, Instance: store.NewID("ins"), Pace: pace})
+		require.NoError(t, err)
+		t.Cleanup(rekeyer.Close)
+		_, err = rekeyer.Begin(t.Context(), ada(), true)
+		require.NoError(t, err)
+		rekeyer.Start(t.Context())
+		m.done()
+		require.Equal(t, map[uint32]int{2: 40}, m.under())
+		require.Greater(t, asked.Load(), int64(40))
+		evs := events(t, db)
+		b, err := evs[len(evs)-1].Details.MarshalJSON()
+		require.NoError(t, err)
+		require.JSONEq(t, `{"data_key":2,"destroyed":1,"moved":40,"given_up":0}`, string(b))
+	})
+}
+
 // TestAStaleInstanceCannotStoreUnderALostKey: an instance that slept through the change seals with the old key still; the database refuses that.
 func TestAStaleInstanceCannotStoreUnderALostKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {

@@ -305,10 +305,13 @@ func encodeList(list []string) (string, error) {
 	return string(b), err
 }
 
+// errForm says that a row is not of the form in which this version writes.
+var errForm = errors.New("a list in the database is not JSON")
+
 func decodeList(text string, dst *[]string) error {
 	var list []string
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		return errors.New("a list in the database is not JSON")
+		return errForm
 	}
 	if len(list) > 0 {
 		*dst = list

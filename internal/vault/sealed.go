@@ -26,7 +26,7 @@ func (r *Room) Sealed() []keyring.Place {
 func (r *Room) rebind(tx *store.Tx, row keyring.Row) ([][]byte, error) {
 	s, err := loadWhere(tx, `c.id = $1`, row.ID)
 	if err != nil {
-		return nil, keyring.ErrMoot // this version cannot read it, so it has not written it
+		return nil, vouchesNot(err)
 	}
 	switch ok, err := r.intact(s); {
 	case err != nil:
@@ -40,12 +40,21 @@ func (r *Room) rebind(tx *store.Tx, row keyring.Row) ([][]byte, error) {
 	return [][]byte{s.binding}, nil
 }
 
+// vouchesNot makes [keyring.ErrMoot] of a credential that is gone, or that this version cannot read and so has not written. A database that fails says
+// nothing of the credential.
+func vouchesNot(err error) error {
+	if errors.Is(err, errForm) || fault.KindOf(err) == fault.NotFound {
+		return errors.Join(keyring.ErrMoot, err)
+	}
+	return err
+}
+
 // Remark makes the mark of a credential's refresh token anew, under the active data key; [keyring.ErrMoot] when the mark is not that of the
 // current token. It locks nothing, checks no permission and records nothing.
 func (r *Room) Remark(tx *store.Tx, id string, mark []byte) ([]byte, error) {
 	s, err := loadWhere(tx, `c.id = $1`, id)
 	if err != nil {
-		return nil, errors.Join(keyring.ErrMoot, err)
+		return nil, vouchesNot(err)
 	}
 	switch ok, err := r.intact(s); {
 	case err != nil:
@@ -57,8 +66,11 @@ func (r *Room) Remark(tx *store.Tx, id string, mark []byte) ([]byte, error) {
 	if _, closed := fault.As(err); closed {
 		return nil, err
 	}
-	if err != nil {
+	if errors.Is(err, secret.ErrOpen) || errors.Is(err, keyring.ErrUnknownKey) {
 		return nil, errors.Join(keyring.ErrMoot, err) // the credential's own place tells of it
+	}
+	if err != nil {
+		return nil, err
 	}
 	g := RefreshGrant{ID: s.ID, RefreshToken: opened["refresh_token"], binder: r.binder}
 	switch same, err := g.Marked(mark); {
