@@ -131,7 +131,7 @@ func TestEverySheetIsAccessible(t *testing.T) {
 		b.until(`location.pathname === "/sign-in"`)
 		look("sign-in")
 		b.submit("/sign-in", "email", "ada@example.com", "password", "not-the-password-1")
-		b.until(`document.querySelector(".alert, .error")`)
+		b.until(`document.body.innerText.includes("do not belong together")`)
 		look("sign-in-wrong")
 		b.submit("/sign-in", "email", "ada@example.com", "password", planted)
 		b.until(`location.pathname === "/sign-in/second"`)
