@@ -21,7 +21,7 @@ const (
 	// outcomeWithin is how far after an intent its outcome is looked for.
 	outcomeWithin = 30 * time.Minute
 	// outcomeBudget bounds what one call reads for outcomes, beyond that of its first intent, in the measure of searchBudget.
-	outcomeBudget = 10_000
+	outcomeBudget = 7_000
 	// outcomePage is how many batches are read at once at most.
 	outcomePage = 64
 )

@@ -39,7 +39,7 @@ type Page struct {
 const (
 	maxLimit = 1000
 	// searchBudget bounds what one search reads; find.go says what costs how much. It is some tens of milliseconds of work.
-	searchBudget = 10_000
+	searchBudget = 7_000
 	// clockSlack is how far the time of an event may lie from the time in its id: one is the database's clock at the begin of a
 	// transaction, the other the instance's at the insert.
 	clockSlack = time.Minute

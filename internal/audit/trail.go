@@ -194,7 +194,8 @@ func inList[T int64 | string](w *store.Where, column string, values []T) string 
 	return " AND " + column + " IN (" + strings.Join(marks, ",") + ")"
 }
 
-// resolve finds the ids of the batches of the first leads, of as many as one question takes.
+// resolve finds the ids of the batches of the first leads, of as many as one question takes. The ids are compared as expressions, as in begin: PostgreSQL, which
+// takes a range of unknown ends for a narrow one, would go through all leaves of the time asked for (265 ms in place of 20 with a million events).
 func (t *trail) resolve(tx *store.Tx, below string) error {
 	var leaves []int64
 	for n := 0; len(t.leads) > 0 && (n == 0 || n+len(t.leads[0].leaves) <= idsPage); n = len(leaves) {
@@ -207,8 +208,8 @@ func (t *trail) resolve(tx *store.Tx, below string) error {
 	slices.Sort(leaves)
 	var rows []leafRow
 	var w store.Where
-	w.Add("source_id >= ?", t.floor)
-	w.Add("source_id < ?", below)
+	w.Add("source_id || '' >= ?", t.floor)
+	w.Add("source_id || '' < ?", below)
 	var in string
 	if len(leaves) <= idsPage {
 		in = inList(&w, "first_leaf", leaves)

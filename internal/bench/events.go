@@ -169,8 +169,20 @@ func (p *proxy) settled(n int) error {
 			} `json:"checkpoint"`
 		}
 		if err := p.get("/api/audit/checkpoint", &got); err == nil && got.Checkpoint.Size >= n {
-			return nil
+			return p.rested(until)
 		}
 	}
 	return errors.New("the log was not sequenced in five minutes")
+}
+
+// rested waits until the instance has nothing left to do of its own: the detectors judge each record of a log that was filled while nobody served.
+func (p *proxy) rested(until time.Time) error {
+	for time.Now().Before(until) {
+		before := p.busy()
+		time.Sleep(2 * time.Second)
+		if p.busy()-before < 100*time.Millisecond {
+			return nil
+		}
+	}
+	return errors.New("the instance did not come to rest in five minutes")
 }
