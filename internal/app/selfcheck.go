@@ -19,7 +19,7 @@ func selfchecks() map[string]bool {
 
 // operations tells the pages what is in force and how it goes.
 func (a *App) operations() web.Operations {
-	return web.Operations{Settings: a.settings, Check: a.check}
+	return web.Operations{Settings: a.settings, Check: a.check, Backups: a.pageBackups}
 }
 
 func (a *App) settings() []web.Setting {

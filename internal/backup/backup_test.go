@@ -231,8 +231,35 @@ func TestBackupsAreRemembered(t *testing.T) {
 		require.NoError(t, backup.Done(t.Context(), db, head, int64(b.Len())))
 		require.Equal(t, id, look().ID)
 		require.Equal(t, int64(b.Len()), last.Bytes)
+		older := head
+		older.ID, older.At = store.NewID("bak"), head.At.Add(-time.Hour)
+		require.NoError(t, backup.Done(t.Context(), db, older, 7))
+		require.Equal(t, id, look().ID)
+		var taken []backup.Taken
+		var restored []backup.Restore
+		require.NoError(t, db.Write(t.Context(), func(tx *store.Tx) (err error) {
+			if taken, err = backup.Recent(tx, 10); err != nil {
+				return err
+			}
+			if err = backup.Mark(tx, older, true); err != nil {
+				return err
+			}
+			if restored, err = backup.Restores(tx, 10); err != nil {
+				return err
+			}
+			return tx.Record(store.Event{Actor: store.Actor{Kind: "system", ID: "test"}, Action: store.AdminStart, Target: store.Target{Kind: "test"}})
+		}))
+		require.Len(t, taken, 2)
+		require.Equal(t, []string{id, older.ID}, []string{taken[0].ID, taken[1].ID})
+		require.Empty(t, restored, "no server has started on it yet")
+		_, err = backup.Record(t.Context(), db, func(*store.Tx, time.Time) error { return nil })
+		require.NoError(t, err)
+		require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) (err error) { restored, err = backup.Restores(tx, 10); return err }))
+		require.Len(t, restored, 1)
+		require.Equal(t, older.ID, restored[0].BackupID)
+		require.EqualValues(t, 1, restored[0].Moved)
 		require.NoError(t, backup.Failed(t.Context(), db, store.NewID("bak")))
 		require.Equal(t, id, look().ID, "one that failed is none")
-		require.Equal(t, 3, count(t, db, store.AdminBackup))
+		require.Equal(t, 4, count(t, db, store.AdminBackup))
 	})
 }

@@ -63,6 +63,20 @@ func Last(tx *store.Tx) (*Taken, error) {
 	return &t, nil
 }
 
+// Recent returns the newest backups that the database knows of, at most so many.
+func Recent(tx *store.Tx, most int) ([]Taken, error) {
+	var out []Taken
+	err := tx.Select(&out, `SELECT id, at, bytes, rows, engine FROM backups ORDER BY at DESC, id DESC LIMIT $1`, most)
+	return out, err
+}
+
+// Restores returns the newest restores of this database, at most so many. One that no server has started on since is not among them.
+func Restores(tx *store.Tx, most int) ([]Restore, error) {
+	var out []Restore
+	err := tx.Select(&out, `SELECT id, backup_id, backup_at, engine, schema, moved, at FROM restores WHERE recorded_at IS NOT NULL ORDER BY at DESC, id DESC LIMIT $1`, most)
+	return out, err
+}
+
 // Passing names the tables whose rows a restore leaves behind, and why. What was spent or ended since the backup would else be as good as new. A
 // move takes them along.
 func Passing() map[string]string {

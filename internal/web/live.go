@@ -106,7 +106,7 @@ func liveTopics() map[string]identity.Permission {
 	return map[string]identity.Permission{
 		string(store.TopicTrain): identity.TrainRead, string(store.TopicKey): identity.KeyRead, string(store.TopicCredential): identity.CredentialRead, string(store.TopicHome): identity.CredentialRead, string(store.TopicIncident): identity.IncidentRead,
 		string(store.TopicUser): identity.UserRead, string(store.TopicToken): identity.UserRead, string(store.TopicSession): identity.UserRead,
-		string(store.TopicNotify): identity.NotifyRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead,
+		string(store.TopicNotify): identity.NotifyRead, string(store.TopicKeyring): identity.KeyringRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead,
 	}
 }
 
@@ -165,6 +165,13 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 		defer ticks.Stop()
 		log, news = ticks.C, s.follow.grown(r.Context(), s.Audit)
 	}
+	var keys <-chan time.Time // when it is looked whether a change of the data key has moved on
+	var strides int64
+	if slices.Contains(topics, string(store.TopicKeyring)) {
+		ticks := time.NewTicker(feedPulse)
+		defer ticks.Stop()
+		keys, strides = ticks.C, s.strides.taken(r.Context(), s.Keys.Rekeyer)
+	}
 	for {
 		select {
 		case <-r.Context().Done():
@@ -186,6 +193,14 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 				if !say("event: stale\ndata: " + topicAudit + "\n\n") {
 					return
 				}
+			}
+		case <-keys:
+			now := s.strides.taken(r.Context(), s.Keys.Rekeyer)
+			if now == strides {
+				continue
+			}
+			if strides = now; !s.stillHears(r, v, topics) || !say("event: stale\ndata: "+string(store.TopicKeyring)+"\n\n") {
+				return
 			}
 		case <-word:
 			if !s.stillHears(r, v, topics) {

@@ -12,12 +12,14 @@ import (
 	"signalbox.dev/signalbox/internal/web/ui"
 )
 
-// Operations tells how this Signalbox is run. Neither function may tell a secret; nil tells nothing.
+// Operations tells how this Signalbox is run. No function may tell a secret; nil tells nothing.
 type Operations struct {
 	// Settings are the settings in force.
 	Settings func() []Setting
 	// Check looks at what a server can see of its own set-up.
 	Check func(context.Context) []Finding
+	// Backups tells when backups were taken and restored.
+	Backups func(context.Context) (Backups, error)
 }
 
 // Setting is one setting as it counts now, and where its value came from.
@@ -35,6 +37,12 @@ const (
 func (s *site) routeSettings(mux *http.ServeMux) {
 	mux.HandleFunc("GET /settings", s.signedIn(s.settings))
 	mux.HandleFunc("GET /settings/checks", s.signedIn(s.checks))
+	if s.hasKeys() {
+		s.routeKeys(mux)
+	}
+	if s.Operations.Backups != nil {
+		mux.HandleFunc("GET "+settingsBackups, s.signedIn(s.backups))
+	}
 	s.routeSignIn(mux)
 	s.routeIssuers(mux)
 	if s.Notify != nil {
@@ -65,6 +73,8 @@ func (s *site) settingsOf(r *http.Request, v visitor, title, lead, here string) 
 	add("Configuration", "/settings", v.may(identity.MetricsRead))
 	add("Sign-in", settingsSignIn, v.may(identity.UserRead) || v.may(identity.SSOWrite) || v.may(identity.IssuerRead))
 	add("Notifications", settingsNotify, s.Notify != nil && v.may(identity.NotifyRead))
+	add("Keys", settingsKeys, s.hasKeys() && v.may(identity.KeyringRead))
+	add("Backups", settingsBackups, s.Operations.Backups != nil && v.may(identity.MetricsRead))
 	add("Checks", "/settings/checks", v.may(identity.MetricsRead))
 	return p
 }

@@ -81,6 +81,8 @@ type Config struct {
 	Incidents *incident.Room
 	// Notify holds the channels; nil has none of their pages.
 	Notify *notify.Room
+	// Keys are the data keys; their zero value has none of their pages, nor has it without DB.
+	Keys Keys
 	// Operations tells what is in force and how it goes; its zero value tells nothing.
 	Operations Operations
 	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
@@ -93,6 +95,7 @@ type site struct {
 	build   string // changes with the assets, so that browsers may keep them
 	hub     *hub
 	follow  *follow
+	strides *strides
 	packed  map[string][]byte // the assets, compressed
 	sheets  *sheets           // the files that are being sent
 	uploads *sheets           // those that are being read, and are in memory meanwhile
@@ -115,7 +118,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.AdmitReveal == nil {
 		cfg.AdmitReveal = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}, uploads: &sheets{most: 2, mostEach: 1, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}}
+	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}, uploads: &sheets{most: 2, mostEach: 1, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}, strides: &strides{}}
 	if cfg.DB != nil {
 		cfg.DB.Subscribe(s.hub.heard)
 	}
@@ -396,7 +399,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/incidents": "GET, HEAD, POST", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/incidents": "GET, HEAD, POST", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/settings/keys": "GET, HEAD, POST", "/settings/backups": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

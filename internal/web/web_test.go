@@ -12,10 +12,12 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -54,6 +56,10 @@ type site struct {
 	trains *train.Room
 	audit  *audit.Log
 	notify *notify.Room
+
+	ring    *keyring.Ring
+	rekeyer *keyring.Rekeyer // a test starts it
+	backups web.Backups
 
 	incidents *incident.Room
 	logins    *oauth.Logins
@@ -140,7 +146,14 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	s.incidents, err = incident.New(incident.Config{DB: db, Identity: s.rooms, Vault: s.vault, Logins: s.logins, Audit: s.audit, Log: logger})
 	require.NoError(t, err)
-	handler, err := web.New(web.Config{Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: operations(), DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+	s.ring = ring
+	s.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: db, Ring: ring, Instance: "web-test", Log: logger, Pace: keyring.Pace{Tick: 10 * time.Millisecond, Known: 10 * time.Millisecond, Settle: 10 * time.Millisecond, Term: 5 * time.Second, Batch: 8},
+		Places: slices.Concat(identity.Sealed(), audit.Sealed(), s.notify.Sealed(), s.vault.Sealed(), s.oauth.Sealed(), s.logins.Sealed())})
+	require.NoError(t, err)
+	t.Cleanup(s.rekeyer.Close)
+	ops := operations()
+	ops.Backups = func(context.Context) (web.Backups, error) { return s.backups, nil }
+	handler, err := web.New(web.Config{Keys: web.Keys{Ring: ring, Rekeyer: s.rekeyer, Sealed: func(context.Context) (int64, error) { return 4321, nil }}, Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: ops, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 		Admit: func(_ context.Context, c identity.Caller) error {
 			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)

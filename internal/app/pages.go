@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"signalbox.dev/signalbox/internal/backup"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/web"
+)
+
+// shownBackups is how many backups, and how many restores, a page lists.
+const shownBackups = 50
+
+// pageBackups tells the pages what the database knows of its backups and restores.
+func (a *App) pageBackups(ctx context.Context) (web.Backups, error) {
+	var out web.Backups
+	err := a.db.Read(ctx, func(tx *store.Tx) error {
+		out = web.Backups{}
+		taken, err := backup.Recent(tx, shownBackups)
+		if err != nil {
+			return err
+		}
+		for _, t := range taken {
+			out.Taken = append(out.Taken, web.Backup{ID: t.ID, At: t.At.Time(), Bytes: t.Bytes, Rows: t.Rows})
+		}
+		restored, err := backup.Restores(tx, shownBackups)
+		for _, r := range restored {
+			out.Restored = append(out.Restored, web.Restored{BackupID: r.BackupID, BackupAt: r.BackupAt.Time(), At: r.At.Time(), Moved: r.Moved != 0})
+		}
+		return err
+	})
+	out.Late = len(out.Taken) > 0 && time.Since(out.Taken[0].At) > backupOld
+	return out, err
+}
+
+// sealedNow counts what lies under the data key that seals, as a change of it does when it begins.
+func (a *App) sealedNow(ctx context.Context) (all int64, err error) {
+	tag := binary.BigEndian.AppendUint32(nil, a.ring.Active())
+	for _, p := range a.sealed() {
+		var under []string
+		for _, c := range p.Columns {
+			under = append(under, fmt.Sprintf("substr(%s, %d, 4) = $1", c.Name, c.At+1))
+		}
+		var n int64
+		err := a.db.Read(ctx, func(tx *store.Tx) error {
+			return tx.Get(&n, `SELECT COUNT(*) FROM `+p.Table+` WHERE `+strings.Join(under, " OR "), tag)
+		})
+		if err != nil {
+			return 0, fmt.Errorf("count what is sealed in %s: %w", p.Name(), err)
+		}
+		all += n
+	}
+	return all, nil
+}
