@@ -29,14 +29,14 @@ type backupAnswer struct {
 }
 
 type checkAnswer struct {
-	OK          bool    `json:"ok"`
-	Credentials int64   `json:"credentials"`
-	People      int64   `json:"people"`
-	Opened      int64   `json:"secrets_opened"`
-	Damaged     int64   `json:"secrets_damaged"`
+	OK          bool  `json:"ok"`
+	Credentials int64 `json:"credentials"`
+	People      int64 `json:"people"`
+	Opened      int64 `json:"secrets_opened"`
+	Damaged     int64 `json:"secrets_damaged"`
 	// DamagedIn names the tables and columns of what did not open.
 	DamagedIn []string `json:"damaged_in"`
-	Audit       verdict `json:"audit"`
+	Audit     verdict  `json:"audit"`
 }
 
 type restoreAnswer struct {
