@@ -164,6 +164,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"incident note", "INCIDENT% x", nil, "", "", "Noted at"},
 		{"incident advance", "INCIDENT% contained", nil, "", "", "is contained"},
 		{"incident contain", "INCIDENT% --train default", sure, "--yes", "", "Contained incident inc_"},
+		{"incident blast-radius", "--train default --since 1d", nil, "", "", "record"},
 		{"incident rm", "INCIDENT%", sure, "--yes", "", "Deleted incident inc_"},
 		{"audit search", "--limit 2", nil, "", "", "ACTION"},
 		{"audit facets", "--since 1d", nil, "", "", "RECORDS"},

@@ -41,7 +41,7 @@ func docPages() map[string]int {
 		"operations/postgresql.md":     2, // needs a PostgreSQL that was set up by hand
 		"operations/reverse-proxy.md":  1, // needs another address than loopback
 		"operations/backup.md":         2, // cron; needs a PostgreSQL that was set up by hand
-		"operations/keys.md":           1, // records that do not open
+		"operations/keys.md":           3, // records that do not open; the server must stand still; a fleet
 		"operations/kms.md":            0,
 		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program

@@ -15,7 +15,7 @@ import (
 
 func (s *shell) incidentCommand() *cobra.Command {
 	return parent("incident", "Security incidents: what happened, what it touches, and what was done",
-		s.incidentOpen(), s.incidentList(), s.incidentShow(), s.incidentEdit(), s.incidentAdvance(), s.incidentNote(), s.incidentContain(), s.incidentRm())
+		s.incidentOpen(), s.incidentList(), s.incidentShow(), s.incidentEdit(), s.incidentAdvance(), s.incidentNote(), s.incidentContain(), s.incidentRadius(), s.incidentRm())
 }
 
 func incidentTypeNames() []string {

@@ -19,7 +19,14 @@ var errUnreadable = errors.New("records do not open under the old data key, so i
 
 func (s *shell) rekeyCommand() *cobra.Command {
 	var status, noWait, giveUp bool
+	var root rootChange
 	cmd := s.remote("rekey", "Change the data key: seal everything anew while all goes on, and destroy the old key", words(), func(cmd *cobra.Command, _ []string) error {
+		if root.asked() {
+			if status || noWait || giveUp {
+				return usage("--status, --no-wait and --give-up are of the data key; they do not go with --root")
+			}
+			return root.run(s, cmd)
+		}
 		if status && (noWait || giveUp) {
 			return usage("--status only looks; it goes with neither --no-wait nor --give-up")
 		}
@@ -45,10 +52,13 @@ func (s *shell) rekeyCommand() *cobra.Command {
 		return s.show(at, func() { s.tellRekey(at) })
 	})
 	cmd.Long = "Makes a new data key, seals everything under it, and destroys the old key when nothing is left under that. The server does the work while it serves, and goes on by itself after a restart; " +
-		"this command waits for it and may be interrupted. With several servers on one database one of them works. A backup that was made before holds the old key still, wrapped by the root key: delete such backups when the old key must not be used again."
+		"this command waits for it and may be interrupted. With several servers on one database one of them works. A backup that was made before holds the old key still, wrapped by the root key: delete such backups when the old key must not be used again.\n\n" +
+		"--root changes the root key instead, which wraps the data keys; nothing is sealed anew. It opens the database itself: beside SQLite the server must stand still. A root key in the file of the data directory, or with a key management service, is made, exchanged and done with in one go, " +
+		"and a run that was cut off is ended by the next. One that is given from outside is named with --new-key; then both keys open the database, until every instance has been started with the new one and --finish shuts the old one out. With a key management service on PostgreSQL it is the same without --new-key."
 	cmd.Flags().BoolVar(&status, "status", false, "only tell how far a change is, or how the last one went")
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "begin, and do not wait for the end")
 	cmd.Flags().BoolVar(&giveUp, "give-up", false, "destroy the old key even if records are left that do not open under it")
+	root.flags(cmd)
 	return cmd
 }
 

@@ -167,6 +167,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addTransfer()
 	s.addKeyring()
 	s.addIncidents()
+	s.addRadius()
 	s.addService()
 	if err := errors.Join(s.broken...); err != nil {
 		return nil, err

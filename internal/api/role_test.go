@@ -276,7 +276,7 @@ func TestNotFoundLooksTheSame(t *testing.T) {
 				{"key_id", "key_00000000000000000000000000"}, {"key_id", "planted"},
 			} {
 				target, ok := w.targetWith(o, change.name, change.value)
-				listed := o.ID == "list-audit-logs-by-credential" || o.ID == "list-audit-logs-by-user"
+				listed := o.ID == "list-audit-logs-by-credential" || o.ID == "list-audit-logs-by-user" || o.ID == "get-blast-radius"
 				if !ok || listed && strings.HasSuffix(change.value, "0000") || o.ID == "list-credentials-by-client" || o.ID == "list-incidents-by-client" {
 					continue // a list of what nobody did is empty
 				}

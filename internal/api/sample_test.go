@@ -213,7 +213,7 @@ func (w world) target(o operation) string {
 	switch {
 	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
 		fill["{id}"] = w.connected
-	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"):
+	case strings.HasPrefix(o.path, "/api/credentials/"), strings.HasPrefix(o.path, "/api/credential-audit-logs/by-credential/"), strings.HasPrefix(o.path, "/api/audit/blast-radius/"):
 		fill["{id}"] = w.credential
 	case strings.HasPrefix(o.path, "/api/credential-audit-logs/by-user/"):
 		fill["{id}"] = store.NewID("user")

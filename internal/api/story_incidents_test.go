@@ -3,6 +3,7 @@ package api_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -137,5 +138,115 @@ func TestStoryContain(t *testing.T) {
 		cred, err := h.client.GetCredential(ctx, w.credential)
 		require.NoError(t, err)
 		require.Equal(t, "compromised", cred.Status)
+	})
+}
+
+// TestStoryBlastRadius: who used what since a time, of what an incident touches and of one thing; who may not read the log hears nothing, and every look is on record.
+func TestStoryBlastRadius(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		bob := h.withRole(identity.Administrator)
+		who, err := h.as(bob).WhoAmI(ctx)
+		require.NoError(t, err)
+		_, err = h.as(bob).RevealCredential(ctx, w.credential, "api_key", "hand-over")
+		require.NoError(t, err)
+		_, err = h.as(bob).RevealCredential(ctx, w.credential, "api_key", "again")
+		require.NoError(t, err)
+		_, err = h.as(h.withRole(identity.Auditor)).RevealCredential(ctx, w.credential, "api_key", "curious")
+		refused(t, err, 403, "forbidden")
+
+		got, err := h.client.BlastRadius(ctx, w.credential, client.RadiusQuery{})
+		require.NoError(t, err)
+		require.True(t, got.Complete)
+		require.Empty(t, got.NextCursor)
+		require.Equal(t, "credential", got.Subject.Kind)
+		require.NotEmpty(t, got.Subject.Name)
+		of := func(r client.BlastRadius, relation, id string) client.RadiusContact {
+			for _, c := range r.Contacts {
+				if c.Relation == relation && c.ID == id {
+					return c
+				}
+			}
+			return client.RadiusContact{}
+		}
+		person := of(got, "behind", who.UserID)
+		require.Equal(t, int64(2), person.Revealed)
+		require.Equal(t, "user", person.Kind)
+		require.NotEmpty(t, person.Name, "records know the id alone")
+		require.Equal(t, []client.RadiusAct{{Action: "credential.reveal", Outcome: "ok", Count: 2}}, person.Acts)
+		refusals := int64(0)
+		for _, c := range got.Contacts {
+			if c.Relation == "by" {
+				refusals += c.Refused
+			}
+		}
+		require.Equal(t, int64(1), refusals)
+
+		theirs, err := h.client.BlastRadius(ctx, who.UserID, client.RadiusQuery{})
+		require.NoError(t, err)
+		require.Equal(t, int64(2), of(theirs, "did", w.credential).Revealed)
+		require.NotEmpty(t, of(theirs, "did", w.credential).Name)
+		through := int64(0)
+		for _, c := range theirs.Contacts {
+			if c.Relation == "through" {
+				require.Equal(t, "token", c.Kind)
+				through += c.Revealed
+			}
+		}
+		require.Equal(t, int64(2), through)
+		later := person.Last.Add(time.Microsecond)
+		since, err := h.client.BlastRadius(ctx, who.UserID, client.RadiusQuery{From: &later})
+		require.NoError(t, err)
+		require.Zero(t, of(since, "did", w.credential).Revealed)
+		_, err = h.client.BlastRadius(ctx, who.UserID, client.RadiusQuery{From: &later, To: &person.First})
+		refused(t, err, 422, "validation_failed")
+
+		train, err := h.client.BlastRadius(ctx, w.trainSlug, client.RadiusQuery{})
+		require.NoError(t, err)
+		require.Equal(t, "train", train.Subject.Kind)
+		require.NotEmpty(t, train.Contacts)
+		_, err = h.client.BlastRadius(ctx, "planted", client.RadiusQuery{})
+		refused(t, err, 404, "not_found")
+		_, err = h.client.BlastRadius(ctx, w.credential, client.RadiusQuery{Cursor: "planted"})
+		refused(t, err, 422, "validation_failed")
+
+		i, err := h.client.OpenIncident(ctx, client.IncidentDraft{Title: "Leak", ClientID: w.client, CredentialIDs: []string{w.credential}, TrainIDs: []string{w.trainSlug}, UserIDs: []string{who.UserID}, IncidentDate: &person.First})
+		require.NoError(t, err)
+		all, err := h.client.IncidentBlastRadius(ctx, i.ID, client.RadiusQuery{})
+		require.NoError(t, err)
+		require.Len(t, all.Radii, 3, "a client neither acts nor is used")
+		require.Empty(t, all.NextCursor)
+		for _, r := range all.Radii {
+			require.True(t, r.From.Equal(person.First))
+			if r.Subject.ID == w.credential {
+				require.Equal(t, int64(2), of(r, "behind", who.UserID).Revealed)
+			}
+		}
+		rest, err := h.client.IncidentBlastRadius(ctx, i.ID, client.RadiusQuery{Cursor: all.Radii[0].Subject.ID})
+		require.NoError(t, err)
+		require.Len(t, rest.Radii, 2)
+		_, err = h.client.IncidentBlastRadius(ctx, i.ID, client.RadiusQuery{Cursor: "planted"})
+		refused(t, err, 422, "validation_failed")
+
+		for _, role := range []identity.Role{identity.Operator, identity.Member} {
+			_, err = h.as(h.withRole(role)).BlastRadius(ctx, w.credential, client.RadiusQuery{})
+			refused(t, err, 403, "forbidden")
+			_, err = h.as(h.withRole(role)).IncidentBlastRadius(ctx, i.ID, client.RadiusQuery{})
+			refused(t, err, 403, "forbidden")
+		}
+		_, err = h.as(h.withRole(identity.Auditor)).IncidentBlastRadius(ctx, i.ID, client.RadiusQuery{})
+		require.NoError(t, err)
+		looks, refusedLooks := 0, 0
+		for _, ev := range h.events() {
+			if act, _ := ev.Details.Get("act"); ev.Action == "audit.read" && act.Text() == "blast_radius" {
+				looks++
+			}
+			if ev.Action == "audit.read" && ev.Outcome == "refused" {
+				refusedLooks++
+			}
+		}
+		require.Equal(t, 7, looks)
+		require.GreaterOrEqual(t, refusedLooks, 3)
 	})
 }

@@ -133,6 +133,9 @@ func lookAtRootKey(ctx context.Context, p *patient) []Check {
 		if p.ring, err = keyring.Open(ctx, keyring.Config{DB: p.db, Root: key, Log: p.cfg.logger()}); err != nil {
 			return []Check{{State: Broken, Found: told(err), Do: "Put the right root key back; without it the sealed credentials cannot be opened by anyone."}}
 		}
+		if c, changing := lookAtRoots(ctx, p, key.ID()+" from "+from); changing {
+			return []Check{c}
+		}
 		if path != "" {
 			return []Check{{State: Advice, Found: key.ID() + " from " + from + " opens the keyring", Do: "Keep a copy of the root key on another machine, apart from copies of the database."}}
 		}

@@ -41,6 +41,9 @@ func lookAtKeeper(ctx context.Context, p *patient) []Check {
 	if p.ring, err = keyring.Open(ctx, keyring.Config{DB: p.db, Root: root, Log: p.cfg.logger()}); err != nil {
 		return broken(err, "Put the right root key back; without it the sealed credentials cannot be opened by anyone.")
 	}
+	if c, changing := lookAtRoots(ctx, p, root.ID()+", unwrapped by "+at.String()); changing {
+		return []Check{c}
+	}
 	c := Check{State: Fine, Found: root.ID() + ", unwrapped by " + at.String() + " (" + w.KeyVersion + "), opens the keyring"}
 	key, err := k.Look(ctx)
 	switch path := p.cfg.dataPath(RootKeyFile); {
@@ -52,4 +55,14 @@ func lookAtKeeper(ctx context.Context, p *patient) []Check {
 		c.State, c.Found, c.Do = Advice, c.Found+"; the newest version is "+key.Version, "Run: signalbox root-key rewrap"
 	}
 	return []Check{c}
+}
+
+// lookAtRoots says that the root key is being changed, if it is.
+func lookAtRoots(ctx context.Context, p *patient, found string) (Check, bool) {
+	at, err := keyring.RootsOf(ctx, p.db)
+	if err != nil || at.Next == "" {
+		return Check{}, false
+	}
+	return Check{State: Warning, Found: found + " opens the keyring; the root key is being changed from " + at.Present + " to " + at.Next + ", and both open it",
+		Do: "Start every instance with " + at.Next + ", then run: signalbox rekey --root --finish. Or take it back: signalbox rekey --root --abandon"}, true
 }

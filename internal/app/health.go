@@ -119,6 +119,9 @@ func (a *App) ready(ctx context.Context) readiness {
 	}
 	out.Warnings = append(auditWarnings(a.audit.Health()), notifyWarnings(a.notifyWaitsAt(time.Now()))...)
 	out.Warnings = append(out.Warnings, sinkWarnings(a.sinks.States(), time.Now())...)
+	if a.ring.Outlived() {
+		out.Warnings = append(out.Warnings, "keyring: the root key was changed, and this server was started with the one before. Start it anew with the new root key; it cannot follow the next change of the data key.")
+	}
 	// An answer that was cut short because whoever asked went away says nothing about us.
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		a.health.last, a.health.at = out, time.Now()

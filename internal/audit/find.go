@@ -137,16 +137,21 @@ func (s *eventStream) page(n int) ([]recordRow, error) {
 	return rows, nil
 }
 
-// read returns the newest n rows. Who acted and on whose behalf are two columns with an index each: asked for together, an engine would sort all that either
-// has, or go through everything.
+// read returns the newest n rows. Who acted, on whose behalf, and what was acted on are columns with an index each: asked for together, an engine would sort all
+// that either has, or go through everything.
 func (s *eventStream) read(w *store.Where, n int) (rows []recordRow, err error) {
-	if s.f.Actor == "" {
+	own, of := []string{"actor_id = ?", "on_behalf_of = ?"}, s.f.Actor
+	switch {
+	case s.f.Subject != "" && of != "": // rare enough that all of the actor's are read
+	case s.f.Subject != "":
+		own, of = append(own, "target_id = ?"), s.f.Subject
+	case of == "":
 		err = s.tx.Select(&rows, `SELECT id, body FROM audit_events`+w.SQL()+` ORDER BY id DESC LIMIT `+w.Arg(n), w.Args()...)
 		return rows, err
 	}
-	for _, own := range []string{"actor_id = ?", "on_behalf_of = ?"} {
+	for _, column := range own {
 		half := w.Clone()
-		half.Add(own, s.f.Actor)
+		half.Add(column, of)
 		var some []recordRow
 		if err := s.tx.Select(&some, `SELECT id, body FROM audit_events`+half.SQL()+` ORDER BY id DESC LIMIT `+half.Arg(n), half.Args()...); err != nil {
 			return nil, err
@@ -384,7 +389,7 @@ func (f *filter) below() string {
 // subjects are the ids by which the index can narrow the search.
 func (f *filter) subjects() []string {
 	var out []string
-	for _, s := range []string{f.Actor, f.Target} {
+	for _, s := range []string{f.Actor, f.Target, f.Subject} {
 		if s != "" {
 			out = append(out, s)
 		}

@@ -18,7 +18,9 @@ type Query struct {
 	Actor string
 	// Target is the id of what was acted on.
 	Target string
-	Action store.Action
+	// Subject is the id of who acted, on whose behalf, or of what was acted on: any of the three.
+	Subject string
+	Action  store.Action
 	// Outcome is compared with what is shown: for a lease.granted, what became of it.
 	Outcome   string
 	RequestID string
@@ -110,7 +112,7 @@ func newFilter(q Query) (*filter, error) {
 	}
 	f.from, f.to = recordTime(q.From), recordTime(q.To)
 	f.floor = store.IDFloor(sourcePrefix, q.From.Add(-clockSlack))
-	for _, s := range []string{q.Actor, q.Target, q.RequestID} {
+	for _, s := range []string{q.Actor, q.Target, q.Subject, q.RequestID} {
 		if s != "" && plain(s) {
 			f.common = append(f.common, []byte(`"`+s+`"`))
 		}
@@ -147,6 +149,9 @@ func holds(b []byte, needles [][]byte) bool {
 func (f *filter) match(g glance) bool {
 	is := func(got []byte, want string) bool { return want == "" || string(got) == want }
 	if !is(g.action, string(f.Action)) || !is(g.target, f.Target) || !is(g.request, f.RequestID) || !is(g.actor, f.Actor) && string(g.behalf) != f.Actor {
+		return false
+	}
+	if !is(g.actor, f.Subject) && !is(g.target, f.Subject) && string(g.behalf) != f.Subject {
 		return false
 	}
 	return (f.from == "" || string(g.at) >= f.from) && (f.to == "" || string(g.at) < f.to)

@@ -106,7 +106,7 @@ func (p *past) find(q Query) []store.Event {
 	var out []store.Event
 	for _, e := range p.events {
 		e = p.shown(e)
-		if (q.Actor == "" || e.Actor.ID == q.Actor || e.OnBehalf == q.Actor) && (q.Target == "" || e.Target.ID == q.Target) && (q.Action == "" || e.Action == q.Action) &&
+		if (q.Actor == "" || e.Actor.ID == q.Actor || e.OnBehalf == q.Actor) && (q.Target == "" || e.Target.ID == q.Target) && (q.Subject == "" || e.Actor.ID == q.Subject || e.OnBehalf == q.Subject || e.Target.ID == q.Subject) && (q.Action == "" || e.Action == q.Action) &&
 			(q.RequestID == "" || e.RequestID == q.RequestID) && (q.Outcome == "" || e.Outcome == q.Outcome) &&
 			(q.From.IsZero() || !e.At.Before(q.From)) && (q.To.IsZero() || e.At.Before(q.To)) {
 			out = append(out, e)
@@ -203,6 +203,9 @@ func (p *past) query() Query {
 	}
 	if p.r.IntN(8) == 0 {
 		q.RequestID = one().RequestID
+	}
+	if p.r.IntN(3) == 0 {
+		q.Subject = pick(one().Actor.ID, one().OnBehalf, one().Target.ID, `a"quote`)
 	}
 	if p.r.IntN(3) == 0 {
 		q.From = one().At

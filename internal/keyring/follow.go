@@ -34,12 +34,22 @@ func (r *Ring) reload(ctx context.Context) error {
 
 // take makes the kept keyring the held one. Keys that were destroyed meanwhile linger, since somebody may just have read a record.
 func (r *Ring) take(k kept) error {
-	next, err := k.unwrap(r.wrap, r.rootID)
+	before := r.at.Load()
+	var next *held
+	var err error
+	if before == nil || k.hasRoot(r.rootID) {
+		next, err = k.unwrap(r.wrap, r.rootID)
+		r.outlived.Store(false)
+	} else {
+		if r.outlived.CompareAndSwap(false, true) {
+			r.log.Error("the root key was changed, and this instance was started with the one before; it goes on with the data keys that it holds; start it anew with the new root key", "root_key", r.rootID)
+		}
+		next, err = k.outlive(before, r.rootID)
+	}
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	before := r.at.Load()
 	if before == nil {
 		before = &held{}
 	}

@@ -2,7 +2,8 @@
 //
 // Promise: a data key exists outside memory only wrapped by the root key; a record is sealed under a subkey of one data key and one
 // purpose; a ring that was opened with another root key than it was made with does not open at all, and says so by key ids alone. A change of
-// the data key ([Rekeyer]) loses no record, whatever is cut off in its midst, and ends with the old key destroyed.
+// the data key ([Rekeyer]) loses no record, whatever is cut off in its midst, and ends with the old key destroyed. While the root key is changed ([AddRoot], [KeepRoot])
+// the old and the new one both open the ring; afterwards the new one alone.
 //
 // Limits: random nonces allow 2^32 seals per data key and purpose. All purposes of a key are counted together, written down each ten seconds
 // and at the end of a process, so that a crash may lose the count of the last seconds; a key is refused 2^24 seals before its end. Whoever holds
@@ -47,6 +48,7 @@ type Ring struct {
 
 	rootID    string
 	wrap      secret.Sealer // the root key's subkey that opens data keys; the root key itself is not kept
+	outlived  atomic.Bool   // the root key opens the keyring no more
 	at        atomic.Pointer[held]
 	reloading sync.Mutex
 	sealers   sync.Map // subkey → secret.Sealer; deriving costs more than sealing
@@ -120,6 +122,9 @@ func Open(ctx context.Context, cfg Config) (*Ring, error) {
 	r := &Ring{db: cfg.DB, log: cfg.Log, linger: cfg.Linger, rootID: cfg.Root.ID(), wrap: wrap}
 	if err := r.take(kept); err != nil {
 		return nil, err
+	}
+	if at := kept.roots(); at.Next != "" {
+		cfg.Log.Warn("the root key is being changed; both keys open the keyring until that is ended with: signalbox rekey --root --finish", "root_key", r.rootID, "present", at.Present, "next", at.Next)
 	}
 	cfg.DB.Subscribe(r.follow)
 	return r, nil

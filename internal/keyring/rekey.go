@@ -447,15 +447,20 @@ func (r *Rekeyer) announce(tx *store.Tx, giveUp bool) (string, error) {
 	var state struct {
 		Newest int64 `db:"newest"`
 		Roots  int64 `db:"roots"`
-	}
-	if err := tx.Get(&state, `SELECT (SELECT MAX(version) FROM keyring_keys) AS newest, (SELECT COUNT(*) FROM keyring_checks) AS roots`); err != nil {
-		return "", err
-	}
-	if state.Roots != 1 {
-		return "", fault.New(fault.Conflict, "root_key_changing", "The keyring is wrapped by more than one root key, so no data key is made now. Another version of Signalbox is changing the root key: end that change with it, then begin again.")
+		Own    int64 `db:"own"`
 	}
 	if r.cfg.Ring.closed() {
 		return "", sealed()
+	}
+	if err := tx.Get(&state, `SELECT (SELECT MAX(version) FROM keyring_keys) AS newest, (SELECT COUNT(*) FROM keyring_checks) AS roots,
+		(SELECT COUNT(*) FROM keyring_checks WHERE root_key_id = $1) AS own`, r.cfg.Ring.rootID); err != nil {
+		return "", err
+	}
+	if state.Roots != 1 {
+		return "", fault.New(fault.Conflict, "root_key_changing", "The keyring is wrapped by more than one root key, so no data key is made now. End the change of the root key first: signalbox rekey --root --finish, or take it back: signalbox rekey --root --abandon")
+	}
+	if state.Own != 1 { // a key wrapped by the root key before would open nowhere
+		return "", fault.New(fault.Unavailable, "encryption_key_missing", "The root key was changed, and this server was started with the one before. Start it anew with the new root key, then begin again.")
 	}
 	next, give := state.Newest+1, 0
 	if giveUp {

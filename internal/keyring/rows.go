@@ -54,31 +54,35 @@ type kept struct {
 // without its check would look like damage.
 func load(ctx context.Context, db *store.DB) (kept, error) {
 	var k kept
-	err := db.Read(ctx, func(tx *store.Tx) error {
-		k = kept{}
-		var rows []struct {
-			Check     int64  `db:"is_check"`
-			Version   int64  `db:"version"`
-			RootKeyID string `db:"root_key_id"`
-			Box       []byte `db:"box"`
-			State     string `db:"state"`
-			Seals     int64  `db:"seals"`
-		}
-		if err := tx.Select(&rows, `SELECT 0 AS is_check, version, root_key_id, wrapped AS box, state, seals FROM keyring_keys
-			UNION ALL SELECT 2, version, root_key_id, wrapped, '', 0 FROM keyring_wraps
-			UNION ALL SELECT 1, 0, root_key_id, sealed, '', 0 FROM keyring_checks ORDER BY 1, 2, 3`); err != nil {
-			return err
-		}
-		for _, w := range rows {
-			if w.Check == 1 {
-				k.checks = append(k.checks, checkRow{w.RootKeyID, w.Box})
-			} else {
-				k.keys = append(k.keys, keyRow{w.Version, w.RootKeyID, w.Box, w.State, w.Seals, w.Check == 2})
-			}
-		}
-		return nil
+	err := db.Read(ctx, func(tx *store.Tx) (err error) {
+		k, err = read(tx)
+		return err
 	})
 	return k, err
+}
+
+func read(tx *store.Tx) (k kept, err error) {
+	var rows []struct {
+		Check     int64  `db:"is_check"`
+		Version   int64  `db:"version"`
+		RootKeyID string `db:"root_key_id"`
+		Box       []byte `db:"box"`
+		State     string `db:"state"`
+		Seals     int64  `db:"seals"`
+	}
+	if err := tx.Select(&rows, `SELECT 0 AS is_check, version, root_key_id, wrapped AS box, state, seals FROM keyring_keys
+		UNION ALL SELECT 2, version, root_key_id, wrapped, '', 0 FROM keyring_wraps
+		UNION ALL SELECT 1, 0, root_key_id, sealed, '', 0 FROM keyring_checks ORDER BY 1, 2, 3`); err != nil {
+		return kept{}, err
+	}
+	for _, w := range rows {
+		if w.Check == 1 {
+			k.checks = append(k.checks, checkRow{w.RootKeyID, w.Box})
+		} else {
+			k.keys = append(k.keys, keyRow{w.Version, w.RootKeyID, w.Box, w.State, w.Seals, w.Check == 2})
+		}
+	}
+	return k, nil
 }
 
 func (k kept) empty() bool { return len(k.keys) == 0 && len(k.checks) == 0 }
@@ -168,13 +172,18 @@ func damaged(what string, cause error) error {
 		"The keyring of this database is damaged: "+what+". Restore the tables keyring_keys and keyring_checks from a backup of this database.").Because(cause)
 }
 
-// first makes data key 1 and the key-check value.
-func first(tx *store.Tx, root secret.RootKey) error {
+// checkOf makes the key-check value of a root key.
+func checkOf(root secret.RootKey) ([]byte, error) {
 	proof, err := root.Derive(checking)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	check, err := proof.Seal(secret.FromString(checkText), checkAAD(root.ID()))
+	return proof.Seal(secret.FromString(checkText), checkAAD(root.ID()))
+}
+
+// first makes data key 1 and the key-check value.
+func first(tx *store.Tx, root secret.RootKey) error {
+	check, err := checkOf(root)
 	if err != nil {
 		return err
 	}
