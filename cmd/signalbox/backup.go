@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,12 +29,14 @@ type backupAnswer struct {
 }
 
 type checkAnswer struct {
-	OK          bool    `json:"ok"`
-	Credentials int64   `json:"credentials"`
-	People      int64   `json:"people"`
-	Opened      int64   `json:"secrets_opened"`
-	Damaged     int64   `json:"secrets_damaged"`
-	Audit       verdict `json:"audit"`
+	OK          bool  `json:"ok"`
+	Credentials int64 `json:"credentials"`
+	People      int64 `json:"people"`
+	Opened      int64 `json:"secrets_opened"`
+	Damaged     int64 `json:"secrets_damaged"`
+	// DamagedIn names the tables and columns of what did not open.
+	DamagedIn []string `json:"damaged_in"`
+	Audit     verdict  `json:"audit"`
 }
 
 type restoreAnswer struct {
@@ -84,7 +87,7 @@ func (s *shell) restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "restore", Short: "Make the database what a backup holds, or check a backup", Args: words(),
 		Long: "Restores a backup into an empty database, of either engine, wholly or not at all. No server may run on it meanwhile. With --check nothing is changed: the backup is read " +
-			"to its end, restored into a database of its own that is removed again, its sealed secrets are opened, and its audit log is verified.\n\n" +
+			"to its end, restored into a database of its own that is removed again, everything that is sealed in it is opened, and its audit log is verified.\n\n" +
 			"The next start records the restore. People sign in anew then, and OAuth refresh tokens count as spent until they have been tried. --moved says that no server has run since the " +
 			"backup was taken, so that it is the present: nothing is in doubt, and sessions go on.",
 		Example: "  signalbox restore --check --input signalbox.backup\n  signalbox restore --input signalbox.backup --data-dir fresh",
@@ -139,7 +142,10 @@ func (s *shell) checkBackup(cmd *cobra.Command, cfg app.Config, input, scratch s
 		return err
 	}
 	out := answerOf(got.Head, input, got.Bytes)
-	out.Check = &checkAnswer{OK: got.OK(), Credentials: got.Contents.Credentials, People: got.Contents.People, Opened: got.Opened, Damaged: got.Damaged, Audit: verdictOf(got.Audit)}
+	damaged, where := got.Damaged()
+	out.Check = &checkAnswer{
+		OK: got.OK(), Credentials: got.Contents.Credentials, People: got.Contents.People, Opened: got.Opened(), Damaged: damaged, DamagedIn: append([]string{}, where...), Audit: verdictOf(got.Audit),
+	}
 	if err := s.show(out, func() {
 		if got.OK() {
 			s.say("The backup is whole and opens with root key %s.", got.Head.RootKey)
@@ -149,8 +155,11 @@ func (s *shell) checkBackup(cmd *cobra.Command, cfg app.Config, input, scratch s
 		s.facts(
 			"backup", fmt.Sprintf("%s of %s, from %s with schema %d", got.Head.ID, got.Head.At.Local().Format(time.RFC1123), got.Head.Engine, got.Head.Schema),
 			"holds", fmt.Sprintf("%s, %s, %s", count(got.Contents.Credentials, "credential", "credentials"), count(got.Contents.People, "person", "people"), count(got.Head.Rows, "row", "rows")),
-			"secrets", fmt.Sprintf("%d opened, %d did not", got.Opened, got.Damaged),
+			"secrets", fmt.Sprintf("%d opened, %d did not", got.Opened(), damaged),
 		)
+		if damaged > 0 {
+			s.say("What did not open is in %s. Check an older backup; of what no backup opens the secrets have to be given anew.", strings.Join(where, ", "))
+		}
 		s.tell(got.Audit)
 	}); err != nil {
 		return err

@@ -37,11 +37,11 @@ func TestSessionAtTheAPI(t *testing.T) {
 			return h.do(r)
 		}
 		for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"}} {
-			before := withoutRecords(h.counts())
+			before := h.countsBesideRecords()
 			a := make(header...)
 			require.Equal(t, 403, a.status, "%v: %s", header, a.body)
 			require.Equal(t, "cross_origin", h.problem(a).Code)
-			require.Equal(t, before, withoutRecords(h.counts()))
+			require.Equal(t, before, h.countsBesideRecords())
 		}
 		require.Equal(t, 201, make("Sec-Fetch-Site", "same-origin").status)
 		require.Equal(t, 201, make("Origin", h.server.URL).status)
@@ -84,13 +84,13 @@ func TestWhatNeedsAFreshProof(t *testing.T) {
 		}
 		for name, r := range asks {
 			r.token = session
-			before := withoutRecords(h.counts())
+			before := h.countsBesideRecords()
 			a := h.do(r)
 			require.Equal(t, 403, a.status, "%s: %s", name, a.body)
 			p := h.problem(a)
 			require.Equal(t, "step_up_required", p.Code, name)
 			require.Contains(t, p.Detail, "/step-up")
-			require.Equal(t, before, withoutRecords(h.counts()), name)
+			require.Equal(t, before, h.countsBesideRecords(), name)
 			last := h.events()[0]
 			require.Equal(t, store.OutcomeRefused, last.Outcome, name)
 			require.Equal(t, "step_up_required", last.Reason, name)

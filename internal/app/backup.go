@@ -17,6 +17,8 @@ import (
 	"signalbox.dev/signalbox/internal/backup"
 	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
@@ -192,16 +194,37 @@ type CheckedBackup struct {
 	Bytes int64
 	// Contents is what it holds.
 	Contents store.Contents
-	// Opened and Damaged count the sealed secrets of credentials, of every version.
-	Opened, Damaged int64
-	Audit           audit.Report
+	// Proofs tell of everything that lies under data keys: what opened, and what did not.
+	Proofs []keyring.Proof
+	Audit  audit.Report
+}
+
+// Opened returns how many sealed places of records opened, or fitted.
+func (c CheckedBackup) Opened() (n int64) {
+	for _, p := range c.Proofs {
+		n += p.Opened
+	}
+	return n
+}
+
+// Damaged returns how many did not, and where they are: the names of tables and columns.
+func (c CheckedBackup) Damaged() (n int64, where []string) {
+	for _, p := range c.Proofs {
+		if n += p.Damaged; p.Damaged > 0 {
+			where = append(where, p.Place)
+		}
+	}
+	return n, where
 }
 
 // OK reports that the backup can be relied on.
-func (c CheckedBackup) OK() bool { return c.Damaged == 0 && c.Audit.OK() }
+func (c CheckedBackup) OK() bool {
+	damaged, _ := c.Damaged()
+	return damaged == 0 && c.Audit.OK()
+}
 
-// CheckBackup reads a whole backup, restores it into a database of its own below scratch, which is removed again, opens its keyring and every sealed
-// secret of a credential, and verifies its audit log. "" is the usual directory for temporary files.
+// CheckBackup reads a whole backup, restores it into a database of its own below scratch, which is removed again, opens its keyring and everything that
+// is sealed in it, and verifies its audit log. "" is the usual directory for temporary files.
 func CheckBackup(ctx context.Context, cfg Config, input, scratch string, progress func(done, total int64)) (out CheckedBackup, err error) {
 	root, err := rootOf(ctx, cfg, input)
 	if err != nil {
@@ -230,11 +253,16 @@ func CheckBackup(ctx context.Context, cfg Config, input, scratch string, progres
 	if err != nil {
 		return out, err
 	}
-	room, err := vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, Log: cfg.logger(), CheckURL: func(*url.URL) error { return nil }})
+	anyURL := func(*url.URL) error { return nil } // nothing is called
+	safe, err := vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, Log: cfg.logger(), CheckURL: anyURL})
 	if err != nil {
 		return out, err
 	}
-	if out.Opened, out.Damaged, err = room.Prove(ctx); err != nil {
+	logins, err := oauth.NewLogins(oauth.LoginsConfig{DB: db, Vault: safe, Ring: ring, Binder: ring, Wire: provider.New(provider.Config{}), CheckURL: anyURL, Log: cfg.logger()})
+	if err != nil {
+		return out, err
+	}
+	if out.Proofs, err = keyring.Prove(ctx, db, ring, sealed(ring, safe, logins)); err != nil {
 		return out, err
 	}
 	out.Audit, err = audit.Verify(ctx, db, audit.VerifyOptions{})

@@ -7,9 +7,13 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/sink"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
-// sealed is the table of everything that lies under data keys.
-func (a *App) sealed() []keyring.Place {
-	return slices.Concat(identity.Sealed(), audit.Sealed(), a.sinks.Sealed(), a.notify.Sealed(), a.vault.Sealed(), a.oauth.Sealed(), a.logins.Sealed(), api.Sealed())
+// sealed is the table of everything that lies under data keys: a change of the data key moves all of it, and a check of a backup opens all of it.
+func sealed(ring *keyring.Ring, safe *vault.Room, logins *oauth.Logins) []keyring.Place {
+	return slices.Concat(identity.Sealed(), audit.Sealed(), sink.Sealed(ring), notify.Sealed(ring), safe.Sealed(), oauth.Sealed(safe), logins.Sealed(), api.Sealed())
 }

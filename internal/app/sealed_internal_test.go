@@ -46,7 +46,7 @@ func TestEverySealedColumnIsMoved(t *testing.T) {
 		return tx.Select(&triggers, `SELECT name FROM sqlite_master WHERE type = 'trigger'`)
 	}))
 	moved := map[string]bool{}
-	for _, p := range a.sealed() {
+	for _, p := range sealed(a.ring, a.vault, a.logins) {
 		for _, c := range p.Columns {
 			moved[p.Table+"."+c.Name] = true
 		}

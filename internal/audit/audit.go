@@ -70,6 +70,7 @@ type Log struct {
 	lapsed   int        // passes in a row that found the other's term over
 	right    *edge      // nil when it must be read from the database first
 	last     int64      // the first leaf of the newest row, -1 in an empty log
+	newest   string     // its source, if this instance put it there; what is remembered must end with it to be gone on with
 	signed   int64      // the size of the newest checkpoint
 	index    *indexer   // nil when it must be read from the database first
 	groaned  time.Time  // when it was last said that the index cannot be extended
@@ -82,6 +83,7 @@ type Log struct {
 	health   Health
 
 	lately lately
+	loose  looseIndex
 
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup

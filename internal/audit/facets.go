@@ -48,6 +48,7 @@ func (l *Log) Facets(ctx context.Context, q Query, top int) (Facets, error) {
 	if err != nil {
 		return Facets{}, err
 	}
+	f.loose = &l.loose
 	if top <= 0 {
 		top = facetTop
 	}

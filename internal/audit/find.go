@@ -290,7 +290,9 @@ func (s *batchStream) begin() error {
 		return nil
 	}
 	t := newTrail(subjects, s.f.floor)
-	ok, err := t.begin(s.tx, s.f.below())
+	cost := 0
+	ok, err := t.begin(s.tx, s.f.loose, s.f.below(), &cost)
+	s.budget -= cost
 	if ok && err == nil {
 		s.trail, s.begun = t, true
 	}

@@ -14,7 +14,7 @@ import (
 // The search index leads from a subject (the id of an actor, a target, or who was acted for) to the batches that hold events about it.
 // It is derived from the log alone and cut into segments of segmentLeaves leaves: once a segment is full, the leader writes its postings,
 // the hashes of its subjects with the places of their batches, in one transaction. What lies behind the last full segment has no index;
-// a search looks at each of those batches. So nothing of it is written with an event, a crash loses nothing, and a year of events takes a
+// loose.go says how a search finds that. So nothing of it is written with an event, a crash loses nothing, and a year of events takes a
 // few small rows in which to look.
 
 const (
@@ -194,6 +194,7 @@ func (l *Log) indexNext(ctx context.Context) error {
 	if err == nil {
 		delete(x.kept, x.next)
 		x.next++
+		l.loose.forget(x.next * segmentLeaves)
 	}
 	return err
 }

@@ -56,6 +56,7 @@ func (l *Log) Search(ctx context.Context, q Query) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
+	f.loose = &l.loose
 	var page Page
 	err = l.db.Read(ctx, func(tx *store.Tx) error {
 		page = Page{}
@@ -75,6 +76,7 @@ type filter struct {
 	common [][]byte // those of them that the outcome of a matching use contains as well
 	// How many batches may be read to find events, and to find the outcomes of intents.
 	budget, outcomeBudget int
+	loose                 *looseIndex
 }
 
 func newFilter(q Query) (*filter, error) {

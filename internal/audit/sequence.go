@@ -113,7 +113,8 @@ func (l *Log) step(ctx context.Context, far reach) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	l.right, l.last = next, rows[len(rows)-1].First
+	l.loose.follow(looseRow{first: l.last, source: l.newest}, rows)
+	l.right, l.last, l.newest = next, rows[len(rows)-1].First, rows[len(rows)-1].Source
 	if l.index != nil {
 		for _, row := range rows {
 			l.index.see(row.First, row.Source, row.subjects)
@@ -145,7 +146,7 @@ func (l *Log) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.right, l.last, l.signed, l.index = right, last, signed, index
+		l.right, l.last, l.newest, l.signed, l.index = right, last, "", signed, index
 		l.saw(size, signed, at)
 		return nil
 	})

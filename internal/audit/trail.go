@@ -7,8 +7,8 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// trail lists, newest first, the batches that may hold events about all of some subjects: those that the index names, and every one that
-// has no index yet. Segments are segments of the log, whose order is close to that of ids and not the same, so their ranges of ids may
+// trail lists, newest first, the batches that may hold events about all of some subjects: those that the index names, and those of which an
+// instance remembers it or knows nothing while they have no index. Segments are segments of the log, whose order is close to that of ids and not the same, so their ranges of ids may
 // overlap; what was found waits until no segment that is left can hold a newer one.
 type trail struct {
 	hashes []uint32
@@ -29,7 +29,7 @@ type lead struct {
 }
 
 const (
-	// maxLoose bounds the batches without an index that a search lists; beyond them it reads batches as if nobody had asked for a subject.
+	// maxLoose bounds the batches without an index of which a search knows no more than their ids; beyond them it reads batches as if nobody had asked for a subject.
 	maxLoose = 4 * segmentLeaves
 	// segmentPage is the number of segments that are looked at together.
 	segmentPage = 64
@@ -45,31 +45,31 @@ func newTrail(subjects []string, floor string) *trail {
 	return t
 }
 
-// begin lists the batches that have no index, and returns false when there are too many. One statement sees one state of the log: whatever
-// has an index later is listed here already. The ids are compared as expressions: by their index SQLite would go through all leaves of the time asked for,
-// not through those behind the last segment.
-func (t *trail) begin(tx *store.Tx, below string) (ok bool, err error) {
-	rows, err := tx.Query(`WITH x AS (SELECT COALESCE(MAX(segment) + 1, 0) AS indexed FROM audit_segments)
-		SELECT indexed, '' AS id FROM x
-		UNION ALL SELECT indexed, source_id FROM x, audit_leaves WHERE first_leaf >= (SELECT indexed FROM x) * $4 AND source_id || '' >= $1 AND source_id || '' < $2
-		UNION ALL SELECT indexed, source_id FROM x, audit_pending WHERE source_id >= $1 AND source_id < $2 LIMIT $3`, t.floor, below, maxLoose+1, segmentLeaves)
+// begin lists the batches that have no index and may hold the subjects, and returns false when too many of them are unknown. The transaction sees one state
+// of the log: whatever has an index later is listed here already. The ids are compared as expressions: by their index SQLite would go through all leaves of
+// the time asked for, not through those behind the last segment. It counts what it read in cost.
+func (t *trail) begin(tx *store.Tx, x *looseIndex, below string, cost *int) (ok bool, err error) {
+	known, fresh, head, after, err := readLoose(tx, x, cost)
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = rows.Close() }()
-	n := 0
-	for ; rows.Next(); n++ {
-		var id string
-		if err := rows.Scan(&t.indexed, &id); err != nil {
-			return false, err
-		}
-		if id != "" {
-			t.found = append(t.found, id)
+	t.indexed = head.Indexed
+	for _, rows := range [...][]looseRow{known, fresh} {
+		for i := range rows {
+			if r := &rows[i]; r.source >= t.floor && r.source < below && r.first >= t.indexed*segmentLeaves && r.mayHold(t.hashes) {
+				t.found = append(t.found, r.source)
+			}
 		}
 	}
+	var unknown []string
+	if err := tx.Select(&unknown, `SELECT source_id FROM audit_leaves WHERE first_leaf > $4 AND source_id || '' >= $1 AND source_id || '' < $2
+		UNION ALL SELECT source_id FROM audit_pending WHERE source_id >= $1 AND source_id < $2 LIMIT $3`, t.floor, below, maxLoose+1, after); err != nil {
+		return false, err
+	}
+	t.found = append(t.found, unknown...)
 	slices.SortFunc(t.found, newestFirst)
 	t.found = slices.Compact(t.found) // a record that was sequenced and waits all the same
-	return n <= maxLoose, rows.Err()
+	return len(unknown) <= maxLoose, nil
 }
 
 func newestFirst(a, b string) int { return strings.Compare(b, a) }

@@ -17,6 +17,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 const (
@@ -167,9 +168,16 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 	if resp.StatusCode >= 400 {
 		outcome.Result = train.UpstreamError
 	}
+	count, costs := counter(r, resp)
 	defer func() {
 		_ = resp.Body.Close()
 		outcome.Duration = time.Since(started)
+		switch {
+		case count != nil:
+			outcome.Usage = count.Count()
+		case costs:
+			outcome.Usage.State = usage.Unknown
+		}
 		lease.Done(outcome)
 	}()
 	copyHeader(w.Header(), resp.Header)
@@ -185,7 +193,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(cutPatience))
 	})
 	var end ending
-	outcome.Bytes, end = pump(w, resp)
+	outcome.Bytes, end = pump(w, resp, count)
 	if !stop() {
 		<-hurried
 		// The connection may serve another request.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 // ending is how the copying of an answer ended.
@@ -19,17 +21,17 @@ const (
 	brokenWithin         // the upstream broke off inside an event, or anything that is no event stream
 )
 
-// pump copies the answer's body to the client: each read is passed on at once, nothing is added or held back.
-func pump(w http.ResponseWriter, resp *http.Response) (int64, ending) {
+// pump copies the answer's body to the client: each read is passed on at once, nothing is added or held back. What passed is shown to the counter.
+func pump(w http.ResponseWriter, resp *http.Response, count *usage.Counter) (int64, ending) {
 	events := isEventStream(resp.Header)
 	pool := &replyBuffers
 	if events || resp.ContentLength < 0 {
 		pool = &streamBuffers
 	}
-	return copyBody(w, resp.Body, pool, resp.ContentLength < 0, events)
+	return copyBody(w, resp.Body, pool, resp.ContentLength < 0, events, count)
 }
 
-func copyBody(w http.ResponseWriter, src io.Reader, pool *sync.Pool, flush, events bool) (sent int64, end ending) {
+func copyBody(w http.ResponseWriter, src io.Reader, pool *sync.Pool, flush, events bool, count *usage.Counter) (sent int64, end ending) {
 	var flusher http.Flusher
 	if flush {
 		flusher, _ = w.(http.Flusher)
@@ -45,11 +47,14 @@ func copyBody(w http.ResponseWriter, src io.Reader, pool *sync.Pool, flush, even
 		if n > 0 {
 			m, werr := w.Write((*buf)[:n])
 			sent += int64(m)
+			if werr == nil && flusher != nil {
+				flusher.Flush()
+			}
+			if count != nil {
+				count.Add((*buf)[:n]) // also what the client takes no more: it costs the same
+			}
 			if werr != nil {
 				return sent, clientGone
-			}
-			if flusher != nil {
-				flusher.Flush()
 			}
 			if events {
 				tail.add((*buf)[:n])
@@ -104,6 +109,22 @@ func sendEvent(w http.ResponseWriter, cause wireCause, rid string) error {
 		return err
 	}
 	return http.NewResponseController(w).Flush()
+}
+
+// counter returns what counts the cost of an answer: a success of the one path that costs tokens. An answer that cannot be read counts as unknown.
+func counter(r *http.Request, resp *http.Response) (count *usage.Counter, costs bool) {
+	if r.URL.Path != "/v1/messages" || resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, false
+	}
+	if isEventStream(resp.Header) {
+		return usage.New(true), true
+	}
+	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	coding := resp.Header.Get("Content-Encoding")
+	if strings.EqualFold(strings.TrimSpace(kind), "application/json") && (coding == "" || strings.EqualFold(coding, "identity")) {
+		return usage.New(false), true
+	}
+	return nil, true
 }
 
 // abort breaks the connection off, so that a client cannot take a cut answer for a whole one.

@@ -159,6 +159,20 @@ func (r *Room) clock(ctx context.Context, fn func(*store.Tx) error) (now time.Ti
 	return now, err
 }
 
+// HasRadius reports whether an id is of a kind of thing that a radius can be told of.
+func HasRadius(id string) bool {
+	_, known := kindOf(id)
+	return known
+}
+
+// KindOf returns the kind of thing that an id is of; "" for what no radius can be told of.
+func KindOf(id string) LinkKind {
+	if kind, known := kindOf(id); known {
+		return kind
+	}
+	return ""
+}
+
 func kindOf(id string) (LinkKind, bool) {
 	prefix, _, _ := strings.Cut(id, "_")
 	kind, known := subjectKinds()[prefix]

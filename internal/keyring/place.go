@@ -27,6 +27,8 @@ type Place struct {
 	// Renew is for every other place. It returns the columns anew, or [ErrMoot], or [ErrUnknownKey] or [secret.ErrOpen] for what does not open. Any other error
 	// ends the pass, which begins again. It may read in the transaction, and writes nothing.
 	Renew func(tx *store.Tx, row Row) ([][]byte, error)
+	// Stale says that rows with [ErrMoot] are leftovers of ordinary work, and no damage.
+	Stale bool
 }
 
 // Column is a column of bytes, and where in it the data key's version begins, counted from 0.
@@ -108,6 +110,11 @@ func (p Place) count(tx *store.Tx, versions []uint32) (n int64, err error) {
 
 // batch reads the next rows after one that have something under one of the versions.
 func (p Place) batch(tx *store.Tx, versions []uint32, after *Row, limit int) ([]Row, error) {
+	return p.rows(tx, p.under(1, len(versions)), tags(versions), after, limit)
+}
+
+// rows reads the next rows after one for which a condition holds.
+func (p Place) rows(tx *store.Tx, condition string, args []any, after *Row, limit int) ([]Row, error) {
 	or := func(name, other string) string {
 		if name == "" {
 			return other
@@ -118,9 +125,8 @@ func (p Place) batch(tx *store.Tx, versions []uint32, after *Row, limit int) ([]
 	if len(p.Columns) > 1 {
 		b = p.Columns[1].Name
 	}
-	args := tags(versions)
 	query := fmt.Sprintf(`SELECT %s AS id, %s AS n, %s AS text, %s AS a, %s AS b FROM %s WHERE %s`, p.ID, or(p.N, "0"), or(p.Text, "''"), p.Columns[0].Name, b, p.Table,
-		p.under(1, len(versions)))
+		condition)
 	columns, _ := p.keys(Row{})
 	if after != nil {
 		_, values := p.keys(*after)

@@ -8,7 +8,7 @@ import (
 )
 
 // Sealed lists what this room keeps under data keys.
-func (r *Room) Sealed() []keyring.Place {
+func Sealed(ring *keyring.Ring) []keyring.Place {
 	return []keyring.Place{{Table: "notify_channels", ID: "id", N: "secret_version", Columns: []keyring.Column{{Name: "sealed", At: keyring.InEnvelope}},
 		Renew: func(tx *store.Tx, row keyring.Row) ([][]byte, error) {
 			c, _, err := loadChannel(tx, row.ID, "")
@@ -16,11 +16,11 @@ func (r *Room) Sealed() []keyring.Place {
 				return nil, err
 			}
 			// Not by way of what is in it: what this version cannot read stays as it is.
-			v, err := r.ring.Open(ringPurpose, row.A, c.aad())
+			v, err := ring.Open(ringPurpose, row.A, c.aad())
 			if err != nil {
 				return nil, fmt.Errorf("the secrets of %s: %w", row.ID, err)
 			}
-			box, err := r.ring.Seal(ringPurpose, v, c.aad())
+			box, err := ring.Seal(ringPurpose, v, c.aad())
 			return [][]byte{box}, err
 		}}}
 }

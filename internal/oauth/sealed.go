@@ -12,15 +12,16 @@ import (
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/vault"
 )
 
 // Sealed lists what the connections keep under data keys in the database; [Room.SealFiles] is for the rest.
-func (r *Room) Sealed() []keyring.Place {
+func Sealed(vault *vault.Room) []keyring.Place {
 	return []keyring.Place{{Table: "oauth_connections", ID: "credential_id", N: "generation", Columns: []keyring.Column{{Name: "mark", At: keyring.InMAC}},
 		Renew: func(tx *store.Tx, row keyring.Row) ([][]byte, error) {
-			mark, err := r.vault.Remark(tx, row.ID, row.A)
+			mark, err := vault.Remark(tx, row.ID, row.A)
 			return [][]byte{mark}, err
-		}}}
+		}, Stale: true}} // the mark of a token that another has followed
 }
 
 // Sealed lists what logins and stored providers keep under data keys.

@@ -8,18 +8,18 @@ import (
 )
 
 // Sealed lists what this room keeps under data keys.
-func (r *Room) Sealed() []keyring.Place {
+func Sealed(ring *keyring.Ring) []keyring.Place {
 	return []keyring.Place{{Table: "audit_sinks", ID: "id", N: "secret_version", Columns: []keyring.Column{{Name: "sealed", At: keyring.InEnvelope}},
 		Renew: func(tx *store.Tx, row keyring.Row) ([][]byte, error) {
 			s, _, err := loadSink(tx, row.ID, "")
 			if err != nil {
 				return nil, err
 			}
-			v, err := r.ring.Open(ringPurpose, row.A, s.aad())
+			v, err := ring.Open(ringPurpose, row.A, s.aad())
 			if err != nil {
 				return nil, fmt.Errorf("the secrets of %s: %w", row.ID, err)
 			}
-			box, err := r.ring.Seal(ringPurpose, v, s.aad())
+			box, err := ring.Seal(ringPurpose, v, s.aad())
 			return [][]byte{box}, err
 		}}}
 }

@@ -8,6 +8,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 // Want is what a request asks for.
@@ -49,6 +50,7 @@ type Outcome struct {
 	Bytes     int64         // of the answer's body, as sent to the client
 	FirstByte time.Duration // from the attempt's start to the first byte of the answer; 0 when there was none
 	Duration  time.Duration // from the attempt's start to its end; 0 means from the grant until now
+	Usage     usage.Count   // what the answer cost; without a state where an answer costs nothing
 }
 
 // Lease is the right to use one credential for one attempt. Its methods may be called from several goroutines.
@@ -68,7 +70,7 @@ type Lease struct {
 	part       *part
 	prev, next *Lease
 
-	facts [9]store.Detail // of the event being recorded, here so that they need no memory of their own
+	facts [15]store.Detail // of the event being recorded, here so that they need no memory of their own
 }
 
 // open makes a lease and registers it; nothing is recorded yet.
@@ -85,12 +87,12 @@ func (l *Lease) intend(on *line) error {
 	w := &l.trip.want
 	ev := l.trip.caller.Event(store.LeaseGranted, l.account.target())
 	ev.Outcome = store.OutcomePending
-	l.facts = [...]store.Detail{
+	l.facts = [15]store.Detail{
 		store.Str("lease", l.id), store.Str("train", on.Slug), store.Int("version", l.account.Version), store.Int("attempt", int64(l.trip.attempt)),
 		store.Str("method", clip(w.Method, 16)), store.Str("path", clip(w.Path, 256)), store.Str("model", clip(w.Model, 128)),
 		store.Str("host", l.account.BaseURL.Host), store.Int("body_bytes", w.BodyBytes),
 	}
-	ev.Details = l.facts[:]
+	ev.Details = l.facts[:9]
 	// Not the request's context: a client that hangs up during the commit would leave an intent of which nobody knows whether it was
 	// used. The wait is bounded by the store.
 	_, err := l.room.db.Append(context.Background(), ev)
@@ -149,12 +151,33 @@ func (l *Lease) settle(o Outcome) {
 	if o.Result != OK {
 		ev.Reason = string(o.Result)
 	}
-	l.facts = [...]store.Detail{
+	l.facts = [15]store.Detail{
 		store.Str("lease", l.id), store.Int("attempt", int64(l.trip.attempt)), store.Str("result", string(o.Result)), store.Int("status", int64(o.Status)),
-		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", o.FirstByte.Milliseconds()), store.Int("duration_ms", o.Duration.Milliseconds()), {}, {},
+		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", o.FirstByte.Milliseconds()), store.Int("duration_ms", o.Duration.Milliseconds()),
 	}
-	ev.Details = l.facts[:7]
+	ev.Details = l.facts[:7+copy(l.facts[7:], cost(o.Usage))]
 	l.room.db.AppendLater(ev)
+}
+
+// cost is what the audit log tells of the tokens that an answer cost. Of what is seldom there, nothing is said where it is 0.
+func cost(u usage.Count) []store.Detail {
+	if u.State == "" {
+		return nil
+	}
+	out := append(make([]store.Detail, 0, 8), store.Str("usage", string(u.State)))
+	if u.State == usage.Unknown {
+		return out
+	}
+	out = append(out, store.Str("model", clip(u.Model, 128)), store.Int("input_tokens", u.Input), store.Int("output_tokens", u.Output))
+	for _, n := range [...]struct {
+		name string
+		is   int64
+	}{{"cache_read_tokens", u.CacheRead}, {"cache_creation_5m_tokens", u.CacheWrite5m}, {"cache_creation_1h_tokens", u.CacheWrite1h}, {"tool_calls", u.ToolCalls}} {
+		if n.is > 0 {
+			out = append(out, store.Int(n.name, n.is))
+		}
+	}
+	return out
 }
 
 // outcome is the result in the audit log's few words. A client that cancels has used the credential, and nothing failed.

@@ -170,7 +170,7 @@ func (s *site) anIncident(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	reader, here := s.reader(r), under("/incidents", i.ID)
 	p := &onePage{Frame: s.frame(r, v, i.Title), Back: "/incidents", BackLabel: "Incidents", FactsTitle: "What it is"}
-	announce(&p.Frame, r, map[string]string{"opened": "The incident is open.", "changed": "The incident was changed.", "moved": "The incident was moved.", "noted": "It stands in the timeline."})
+	announce(&p.Frame, r, map[string]string{"opened": "The incident is open.", "changed": "The incident was changed.", "moved": "The incident was moved.", "noted": "It stands in the timeline.", "contained": "It is contained. The timeline says what was done."})
 	if s.changes(v, identity.IncidentWrite) {
 		for _, to := range incident.Moves()[i.Status] {
 			p.Acts = append(p.Acts, act{"To " + string(to) + "…", here + "/move?to=" + string(to)})
@@ -217,7 +217,14 @@ func (s *site) anIncident(w http.ResponseWriter, r *http.Request, v visitor) {
 	if s.changes(v, identity.IncidentWrite) {
 		timeline.Acts = []templ.Component{ui.LinkButton("Add a note", here+"/note", ui.Plain, true)}
 	}
-	p.Parts = []part{{ID: "links", Title: "What it touches", Table: touched}, timeline}
+	links := part{ID: "links", Title: "What it touches", Table: touched}
+	if v.may(identity.AuditRead) {
+		links.Acts = append(links.Acts, ui.LinkButton("Who used what", here+"/blast-radius", ui.Plain, false))
+	}
+	if s.changes(v, identity.IncidentWrite) && s.changes(v, identity.KeyWrite) && i.Status != incident.Resolved {
+		links.Acts = append(links.Acts, ui.LinkButton("Contain…", here+"/contain", ui.Danger, false))
+	}
+	p.Parts = []part{links, timeline}
 	s.show(w, r, http.StatusOK, oneView(p))
 }
 

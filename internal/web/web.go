@@ -180,6 +180,8 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeDue(mux)
 	if s.Incidents != nil {
 		s.routeIncidents(mux)
+		s.routeContain(mux)
+		s.routeRadius(mux)
 	}
 	if s.Importer != nil {
 		s.routeTransfer(mux)

@@ -1,0 +1,116 @@
+package usage
+
+import "bytes"
+
+// framer cuts a stream of server-sent events into the data of its events (WHATWG HTML, section 9.2.6).
+type framer struct {
+	field   [6]byte // the begin of the line's field name, as far as it matters
+	fieldN  int     // how much of the line's name was seen; more than fits is no name that matters
+	value   bool    // behind the colon
+	isData  bool    // of a line with data
+	space   bool    // the one space behind the colon may still come
+	cr      bool    // the last byte was a carriage return: a line feed after it belongs to it
+	any     bool    // the event has a line of data
+	begun   bool    // the first bytes were looked at
+	bomSeen int     // how much of a byte order mark came
+}
+
+const byteOrderMark = "\xef\xbb\xbf"
+
+func (f *framer) add(p []byte, c *Counter) {
+	for !f.begun && len(p) > 0 {
+		if p[0] != byteOrderMark[f.bomSeen] {
+			f.begun = true
+			for _, b := range []byte(byteOrderMark[:f.bomSeen]) { // it was none
+				f.name(b)
+			}
+			break
+		}
+		p = p[1:]
+		f.bomSeen++
+		f.begun = f.bomSeen == len(byteOrderMark)
+	}
+	for len(p) > 0 && !c.bad {
+		if f.cr {
+			f.cr = false
+			if p[0] == '\n' {
+				p = p[1:]
+				continue
+			}
+		}
+		if !f.value {
+			switch b := p[0]; b {
+			case '\n', '\r':
+				f.cr = b == '\r'
+				f.line(c)
+			case ':':
+				f.colon(c)
+			default:
+				f.name(b)
+			}
+			p = p[1:]
+			continue
+		}
+		if f.space {
+			f.space = false
+			if p[0] == ' ' {
+				p = p[1:]
+				continue
+			}
+		}
+		n := bytes.IndexByte(p, '\n')
+		if n < 0 {
+			n = len(p)
+		}
+		if r := bytes.IndexByte(p[:n], '\r'); r >= 0 {
+			n = r
+		}
+		if f.isData {
+			c.json.add(p[:n])
+		}
+		if n < len(p) {
+			f.cr = p[n] == '\r'
+			f.line(c)
+			n++
+		}
+		p = p[n:]
+	}
+}
+
+func (f *framer) name(b byte) {
+	if f.fieldN < len(f.field) {
+		f.field[f.fieldN] = b
+	}
+	f.fieldN++
+}
+
+// colon ends the name of a field.
+func (f *framer) colon(c *Counter) {
+	f.value, f.space = true, true
+	f.data(c)
+}
+
+// data begins a line of data, if it is one.
+func (f *framer) data(c *Counter) {
+	f.isData = f.fieldN == 4 && string(f.field[:4]) == "data"
+	if f.isData {
+		if f.any {
+			c.json.add([]byte{'\n'})
+		}
+		f.any = true
+	}
+}
+
+// line ends a line; an empty one ends the event.
+func (f *framer) line(c *Counter) {
+	switch {
+	case !f.value && f.fieldN == 0:
+		if f.any {
+			c.event()
+		}
+		f.any = false
+	case !f.value: // a name without a colon is a field without a value
+		f.data(c)
+	}
+	f.fieldN, f.value, f.isData, f.space = 0, false, false, false
+}

@@ -1,0 +1,232 @@
+package web
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/incident"
+	"signalbox.dev/signalbox/internal/web/ui"
+)
+
+// routeContain names the page that contains an incident. Its dry run stands in its address, so that it can be looked at anew; the act is a form.
+func (s *site) routeContain(mux *http.ServeMux) {
+	mux.HandleFunc("GET /incidents/{id}/contain", s.signedIn(s.needing(identity.IncidentWrite, s.needing(identity.KeyWrite, s.fresh(s.containForm)))))
+	mux.HandleFunc("POST /incidents/{id}/contain", s.submittedUpTo(maxSecretForm, s.contain))
+}
+
+// containPage chooses a scope, and shows what containing it would do.
+type containPage struct {
+	ui.Frame
+	Here, Back, BackLabel, Alert string
+	Linked, Options              []ui.Choice
+	Inputs                       []ui.Field
+	// Looked says that a scope was chosen: Sum says in one line what would be done, Table what exactly, and Offer is the label of the button that does it; ""
+	// when something stands in the way.
+	Looked     bool
+	Sum, Offer string
+	Warnings   []string
+	Table      ui.Table
+	Note       ui.Field
+	Hidden     []ui.Hidden
+}
+
+// containPart is one kind of thing that can be contained, with what a visitor needs for it beside incidents:write and keys:write.
+type containPart struct {
+	kind              incident.LinkKind
+	name, label, hint string
+	needs             identity.Permission
+}
+
+func containParts() []containPart {
+	return []containPart{
+		{incident.OfTrain, "train_ids", "Trains", "All of their client keys are revoked.", identity.KeyWrite},
+		{incident.OfKey, "key_ids", "Client keys", "They are revoked.", identity.KeyWrite},
+		{incident.OfCredential, "credential_ids", "Credentials", "They are marked as compromised and lent to nobody; an OAuth grant is ended at its provider.", identity.CredentialWrite},
+		{incident.OfPerson, "user_ids", "People", "Their sessions end and their tokens are revoked.", identity.UserWrite},
+		{incident.OfServiceAccount, "service_account_ids", "Service accounts", "Their tokens are revoked.", identity.ServiceWrite},
+	}
+}
+
+// chosen are the ids of a part: those that were ticked, and those that were typed.
+func (c containPart) chosen(form url.Values) []string {
+	var out []string
+	for _, text := range slices.Concat(form[c.name], split(form.Get("more_"+c.name))) {
+		if id := strings.TrimSpace(text); id != "" && !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func containScope(form url.Values) incident.Scope {
+	ids := map[incident.LinkKind][]string{}
+	for _, part := range containParts() {
+		ids[part.kind] = part.chosen(form)
+	}
+	return incident.Scope{Trains: ids[incident.OfTrain], ClientKeys: ids[incident.OfKey], Credentials: ids[incident.OfCredential], People: ids[incident.OfPerson], ServiceAccounts: ids[incident.OfServiceAccount],
+		Deactivate: form.Get("deactivate") != ""}
+}
+
+// scopeQuery is the address of a scope, with the parts that were chosen alone; of one that is too long for an address to come back to, that of the page.
+func scopeQuery(here string, form url.Values) string {
+	q := url.Values{"look": {"yes"}}
+	for _, part := range containParts() {
+		if ids := part.chosen(form); len(ids) > 0 {
+			q[part.name] = ids
+		}
+	}
+	if form.Get("deactivate") != "" {
+		q.Set("deactivate", "yes")
+	}
+	if to := here + "?" + q.Encode(); localPath(to) == to {
+		return to
+	}
+	return here
+}
+
+// containPage is the page of a scope; without one everything that is linked is ticked that the visitor may contain.
+func (s *site) containPage(r *http.Request, v visitor, i incident.Incident, form url.Values) *containPage {
+	back := under("/incidents", i.ID)
+	p := &containPage{Frame: s.frame(r, v, "Contain "+i.Title), Here: back + "/contain", Back: back, BackLabel: i.Title, Looked: form.Get("look") != ""}
+	for _, part := range containParts() {
+		if !v.may(part.needs) {
+			continue
+		}
+		chosen, linked := part.chosen(form), ui.Choice{Name: part.name, Label: part.label + " that are linked", Hint: part.hint, Multiple: true}
+		for _, l := range i.Links {
+			if l.Kind != part.kind {
+				continue
+			}
+			linked.Options = append(linked.Options, ui.Option{Value: l.ID, Label: cmp.Or(l.Name, l.ID), Chosen: !p.Looked || slices.Contains(chosen, l.ID)})
+			chosen = slices.DeleteFunc(chosen, func(id string) bool { return id == l.ID })
+		}
+		more := ui.Field{Name: "more_" + part.name, Label: "Other " + strings.ToLower(part.label), Value: strings.Join(chosen, ", "), MaxLength: 4000, Autocomplete: "off", Optional: true, Hint: "Their ids, separated by commas. " + part.hint}
+		if len(linked.Options) > 0 {
+			p.Linked = append(p.Linked, linked)
+			more.Hint = "Their ids, separated by commas."
+		}
+		p.Inputs = append(p.Inputs, more)
+		if part.kind == incident.OfPerson {
+			p.Options = append(p.Options, ui.Choice{Name: "deactivate", Label: "And the people", Multiple: true, Options: []ui.Option{{Value: "yes", Label: "deactivate them, so that they cannot sign in anew", Chosen: form.Get("deactivate") != ""}}})
+		}
+	}
+	return p
+}
+
+func containWord(act incident.StepAct) string {
+	return map[incident.StepAct]string{
+		incident.EndSession: "end the session", incident.RevokeToken: "revoke the token", incident.Deactivate: "deactivate the person", incident.MarkCompromise: "mark as compromised",
+		incident.RevokeUpstream: "end the grant at its provider", incident.RevokeKey: "revoke the client key", incident.Leave: "leave as it is", incident.Advance: "move the incident",
+	}[act]
+}
+
+// planned puts a plan on the page.
+func (p *containPage) planned(reader ui.Reader, v visitor, form url.Values, plan incident.Plan) {
+	counts := map[incident.StepAct]int{}
+	var order []incident.StepAct
+	p.Table = ui.Table{ID: "steps", Caption: "Every step, in order", Columns: []ui.Column{{Label: "Act"}, {Label: "Name"}, {Label: "What"}, {Label: "Of, or to"}, {Label: "Id"}}, Empty: ui.Empty{Text: "There is nothing to do."}}
+	for n, step := range plan.Steps {
+		if counts[step.Act] == 0 {
+			order = append(order, step.Act)
+		}
+		counts[step.Act]++
+		p.Table.Rows = append(p.Table.Rows, ui.Row{ID: "step-" + strconv.Itoa(n), Cells: []templ.Component{ui.Text(cmp.Or(containWord(step.Act), string(step.Act))), ui.Text(cmp.Or(step.Name, step.ID)),
+			ui.Text(incidentWord(step.Kind)), ui.Text(step.Of), ui.Code(step.ID)}})
+	}
+	var sums []string
+	for _, act := range order {
+		sums = append(sums, cmp.Or(containWord(act), string(act))+": "+reader.Number(int64(counts[act])))
+	}
+	p.Sum = "Nothing."
+	if len(sums) > 0 {
+		p.Sum = reader.Count(len(plan.Steps), "step") + ". " + strings.Join(sums, "; ") + "."
+		p.Offer = "Do exactly this"
+	}
+	for _, warning := range plan.Warnings {
+		p.Warnings = append(p.Warnings, warning.Detail)
+	}
+	p.Note = ui.Field{Name: "note", Label: "Why", Value: form.Get("note"), Rows: 2, MaxLength: 4000, Autocomplete: "off", Optional: true, Hint: "It stands in the timeline, for everybody who may read incidents: no secret belongs into it."}
+	hidden := []ui.Hidden{{Name: "plan", Value: plan.Tag}, {Name: "look", Value: "yes"}}
+	for _, part := range containParts() {
+		for _, id := range part.chosen(form) {
+			hidden = append(hidden, ui.Hidden{Name: part.name, Value: id})
+		}
+	}
+	if form.Get("deactivate") != "" {
+		hidden = append(hidden, ui.Hidden{Name: "deactivate", Value: "yes"})
+	}
+	p.Hidden = v.proving(hidden...)
+}
+
+// containShow shows the page of a scope, with its dry run as it is now, and what was wrong before.
+func (s *site) containShow(w http.ResponseWriter, r *http.Request, v visitor, form url.Values, wrong *fault.Error) {
+	i, err := s.Incidents.Get(r.Context(), v.Caller, r.PathValue("id"))
+	if err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
+	p := s.containPage(r, v, i, form)
+	if wrong != nil {
+		p.Alert = wrong.Detail + problemsOf(wrong)
+	}
+	if p.Looked {
+		plan, err := s.Incidents.Plan(r.Context(), v.Caller, i.ID, containScope(form))
+		f := fault.Of(err)
+		switch {
+		case err == nil:
+			p.planned(s.reader(r), v, form, plan)
+		case f.Kind == fault.Unprocessable || f.Kind == fault.Conflict:
+			p.Looked, p.Alert, wrong = false, f.Detail+problemsOf(f), f
+		default:
+			s.refused(w, r, v, err)
+			return
+		}
+	}
+	if wrong != nil {
+		s.refuse(w, r, wrong, containView(p))
+		return
+	}
+	s.show(w, r, http.StatusOK, containView(p))
+}
+
+// problemsOf says what is wrong with which part of a scope.
+func problemsOf(f *fault.Error) string {
+	var out strings.Builder
+	for _, field := range f.Fields {
+		name, _, _ := strings.Cut(strings.TrimPrefix(field.Pointer, "/scope/"), "/")
+		for _, part := range containParts() {
+			if part.name == name {
+				name = part.label
+			}
+		}
+		out.WriteString(" " + strings.TrimPrefix(name, "/") + ": " + field.Message + ".")
+	}
+	return out.String()
+}
+
+func (s *site) containForm(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.containShow(w, r, v, r.URL.Query(), nil)
+}
+
+// contain does exactly what the page has shown, or nothing: where things changed since, the page shows what they are now.
+func (s *site) contain(w http.ResponseWriter, r *http.Request, v visitor) {
+	form, id := r.PostForm, r.PathValue("id")
+	here := under("/incidents", id)
+	tag := form.Get("plan")
+	if tag == "" || strings.ContainsAny(tag, "*,") { // no plan, or any: nothing was seen
+		tag = `"none"`
+	}
+	_, _, err := s.Incidents.Contain(r.Context(), v.Caller, id, containScope(form), tag, strings.ReplaceAll(form.Get("note"), "\r\n", "\n"))
+	s.settled(w, r, v, err, here+"?done=contained", scopeQuery(here+"/contain", form), func(f *fault.Error) {
+		form.Set("look", "yes")
+		s.containShow(w, r, v, form, f)
+	})
+}

@@ -1,0 +1,147 @@
+package web_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/incident"
+	"signalbox.dev/signalbox/internal/train"
+	"signalbox.dev/signalbox/internal/vault"
+)
+
+// leaked opens an incident about a train with a key, a credential and a person.
+func (s *site) leaked() (i incident.Incident, c vault.Credential) {
+	s.Helper()
+	c = s.stored(vault.APIKey, vault.Meta{Name: "Leaked <b>key"})
+	_, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: "web", Name: "Web"})
+	require.NoError(s, err)
+	_, _, err = s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: "agent"})
+	require.NoError(s, err)
+	i, err = s.incidents.Open(s.Context(), boss, incident.Draft{Meta: incident.Meta{Title: "Key in a paste"}, Touch: incident.Touch{Trains: []string{"web"}, Credentials: []string{c.ID}}})
+	require.NoError(s, err)
+	return i, c
+}
+
+// TestContainInABrowser: the dry run says what would be done and does nothing; what changed since is refused and shown anew; then exactly that is done.
+func TestContainInABrowser(t *testing.T) {
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		i, c := s.leaked()
+		b := s.window(scripts)
+		b.signInHere("/incidents/" + i.ID)
+		b.click(`a[href$="/contain"]`)
+		b.until(`document.querySelector("#contain-scope")`)
+		require.Equal(b, "2", b.js(`String(document.querySelectorAll("#contain-scope input[type=checkbox]:checked").length)`))
+		b.inspect("contain")
+		b.submitIn(`#contain-scope`, "more_credential_ids", "cred_none")
+		b.until(`document.querySelector(".alert")`)
+		require.Contains(b, b.text(), "Credentials: must be the id of a credential that there is.")
+		b.submitIn(`#contain-scope`, "more_credential_ids", "")
+		b.until(`document.querySelectorAll("#steps tbody tr").length === 3`)
+		require.Contains(b, b.text(), "3 steps. mark as compromised: 1; revoke the client key: 1; move the incident: 1.")
+		require.Contains(b, b.text(), "Leaked <b>key")
+		b.inspect("contain-plan")
+		got, err := s.vault.Get(s.Context(), boss, c.ID)
+		require.NoError(s, err)
+		require.NotEqual(s, vault.Compromised, got.Status, "a dry run does nothing")
+
+		_, _, err = s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: "meanwhile"})
+		require.NoError(s, err)
+		b.submitIn(`form[method="post"][action$="/contain"]`, "note", "found in a paste")
+		b.until(`document.querySelectorAll("#steps tbody tr").length === 4`)
+		require.Contains(b, b.text(), "nothing was contained")
+		require.Contains(b, b.text(), "meanwhile")
+		got, err = s.vault.Get(s.Context(), boss, c.ID)
+		require.NoError(s, err)
+		require.NotEqual(s, vault.Compromised, got.Status)
+		b.submitIn(`form[method="post"][action$="/contain"]`)
+		b.until(`location.search === "?done=contained"`)
+		require.Contains(b, b.text(), "found in a paste")
+		b.inspect("contained")
+		got, err = s.vault.Get(s.Context(), boss, c.ID)
+		require.NoError(s, err)
+		require.Equal(s, vault.Compromised, got.Status)
+		keys, _, err := s.trains.ListKeys(s.Context(), boss, "web", identity.KeyFilter{})
+		require.NoError(s, err)
+		for _, k := range keys {
+			require.NotNil(s, k.RevokedAt, k.Name)
+		}
+	})
+}
+
+// TestContainByKeyboard: without a pointer.
+func TestContainByKeyboard(t *testing.T) {
+	onOne(t, func(s *site) {
+		s.administrator()
+		i, _ := s.leaked()
+		k := s.typist()
+		k.open("/incidents/" + i.ID)
+		k.signIn("ada@example.com", planted)
+		k.until(`document.querySelector('a[href$="/contain"]')`)
+		k.content()
+		k.enter(`#links a[href$="/contain"]`)
+		k.until(`document.querySelector("#contain-scope")`)
+		k.content()
+		k.tab(`#credential_ids-0`)
+		k.press(" ")
+		k.enter(`#contain-scope button`)
+		k.until(`document.querySelectorAll("#steps tbody tr").length === 2`)
+		k.content()
+		k.tab(`#note`)
+		k.tab(`form[method="post"] button.danger`)
+		k.press(kb.Enter)
+		k.until(`location.search === "?done=contained"`)
+	})
+}
+
+// TestContainByRole: who may not contain sees no way to it, and is refused when they force one; nothing is contained that was not seen, by nobody without a proof.
+func TestContainByRole(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		i, c := s.leaked()
+		here := "/incidents/" + i.ID
+		scope := url.Values{"look": {"yes"}, "train_ids": {"web"}, "credential_ids": {c.ID}}
+		for role, may := range map[identity.Role]bool{identity.Operator: true, identity.Auditor: false, identity.Member: false} {
+			cookie := s.person(role)
+			require.Equal(s, may, strings.Contains(s.do("GET", here, nil, "Cookie", cookie).text, here+"/contain"), role)
+			a := s.do("GET", here+"/contain?"+scope.Encode(), nil, "Cookie", cookie)
+			require.Equal(s, may, a.StatusCode == http.StatusOK, "%s %d", role, a.StatusCode)
+			require.Equal(s, may, strings.Contains(a.text, "Do exactly this"), role)
+			require.NotContains(s, a.text, "more_user_ids", "operators contain no people")
+			form := s.form(cookie, "/account").Get("form")
+			forced := url.Values{"form": {form}, "train_ids": {"web"}, "plan": {"*"}}
+			if !may {
+				require.Equal(s, http.StatusForbidden, s.do("POST", here+"/contain", forced, "Cookie", cookie).StatusCode, role)
+				continue
+			}
+			forced.Set("user_ids", "user_00000000000000000000000000")
+			require.Equal(s, http.StatusForbidden, s.do("POST", here+"/contain", forced, "Cookie", cookie).StatusCode, "people need users:write")
+		}
+		form := s.form(cookie, "/account").Get("form")
+		for _, tag := range []string{"", "*", `"x", *`, `"x"`} {
+			a := s.do("POST", here+"/contain", url.Values{"form": {form}, "train_ids": {"web"}, "plan": {tag}}, "Cookie", cookie)
+			require.Equal(s, http.StatusPreconditionFailed, a.StatusCode, "%q was never shown", tag)
+		}
+		require.Equal(s, http.StatusForbidden, s.do("POST", here+"/contain", url.Values{"train_ids": {"web"}}, "Cookie", cookie).StatusCode, "without the form's token")
+		a := s.do("GET", here+"/contain?look=yes", nil, "Cookie", cookie)
+		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode)
+		require.Contains(s, a.text, "needs something to contain")
+		s.weigh(cookie, here+"/contain?"+scope.Encode())
+		s.age()
+		a = s.do("GET", here+"/contain?"+scope.Encode(), nil, "Cookie", cookie)
+		require.Equal(s, http.StatusSeeOther, a.StatusCode)
+		require.True(s, strings.HasPrefix(a.Header.Get("Location"), "/step-up?next="), a.Header.Get("Location"))
+		a = s.do("POST", here+"/contain", url.Values{"form": {form}, "train_ids": {"web"}, "plan": {`"x"`}}, "Cookie", cookie)
+		require.Equal(s, http.StatusSeeOther, a.StatusCode)
+		require.Contains(s, a.Header.Get("Location"), "train_ids")
+		got, err := s.incidents.Get(s.Context(), boss, i.ID)
+		require.NoError(s, err)
+		require.Equal(s, incident.Investigating, got.Status)
+	})
+}
