@@ -103,6 +103,8 @@ func pageKinds(of subjects) []pageKind {
 		{"audit, an act", always("/audit?action=credential.reveal")},
 		{"audit, an outcome", always("/audit?outcome=refused")},
 		{"audit, a request", func() string { return "/audit?request_id=" + requestNever }},
+		{"audit, counted", always("/audit/facets")},
+		{"audit, counted of an account", one("/audit/facets?target=%s", accounts)},
 		{"people", always("/people")},
 		{"a person", one("/people/%s", of.people)},
 		{"groups", always("/groups")},

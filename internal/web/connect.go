@@ -20,6 +20,7 @@ import (
 type connectPage struct {
 	ui.Frame
 	Alert     string
+	Wrong     string // what is the matter with the provider
 	Providers []ui.Option
 	Existing  []ui.Option // the credentials that could get new tokens instead of a new one being stored
 	Device    bool        // some provider has codes to be typed on another device
@@ -237,10 +238,13 @@ func (s *site) beginLogin(r *http.Request, caller identity.Caller, start oauth.S
 	return s.Logins.Begin(r.Context(), caller, start)
 }
 
+// unreachable is the code of a provider that could not be asked, or whose answer was of no use.
+const unreachable = "oauth_unreachable"
+
 // connectRefused shows the form again with what was wrong, where that can be mended there.
 func (s *site) connectRefused(w http.ResponseWriter, r *http.Request, v visitor, err error) {
 	f := fault.Of(err)
-	if f.Kind != fault.Unprocessable && f.Kind != fault.Conflict {
+	if f.Kind != fault.Unprocessable && f.Kind != fault.Conflict && f.Code != unreachable {
 		s.refused(w, r, v, err)
 		return
 	}
@@ -249,7 +253,9 @@ func (s *site) connectRefused(w http.ResponseWriter, r *http.Request, v visitor,
 		s.refused(w, r, v, err)
 		return
 	}
-	if p.Alert = markInputs(p.Inputs, f); p.Alert == "" && len(f.Fields) == 0 {
+	if f.Code == unreachable && len(p.Providers) > 0 {
+		p.Wrong = f.Detail
+	} else if p.Alert = markInputs(p.Inputs, f); p.Alert == "" && len(f.Fields) == 0 {
 		p.Alert = f.Detail
 	}
 	s.refuse(w, r, f, connectView(p))

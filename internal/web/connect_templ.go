@@ -107,7 +107,7 @@ func connectView(p *connectPage) templ.Component {
 					}
 					ctx = templ.InitializeContext(ctx)
 					if len(p.Providers) > 0 {
-						templ_7745c5c3_Err = ui.Select(ui.Choice{Name: "provider", Label: "Provider", Options: p.Providers}).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = ui.Select(ui.Choice{Name: "provider", Label: "Provider", Options: p.Providers, Error: p.Wrong}).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}

@@ -87,6 +87,22 @@ func makesPosted(form url.Values) (vault.Generates, error) {
 	return out, nil
 }
 
+// aimedAtName turns what is said of the fields of a type that takes any into what the form asks, where the name is what is wrong: beside the name.
+func aimedAtName(f *fault.Error, row vault.TypeRow, form url.Values) *fault.Error {
+	name := form.Get("field")
+	if _, ok := row.Field(name); !row.AnyNames || ok || name == "" && form.Get("secrets") == "" {
+		return f
+	}
+	out := fault.New(f.Kind, f.Code, f.Detail)
+	for _, e := range f.Fields {
+		if e.Pointer == "/secrets" || e.Pointer == "/secrets/"+name {
+			e.Pointer = "/field"
+		}
+		_ = out.With(e.Pointer, e.Message)
+	}
+	return out
+}
+
 // aimedAtMakes turns what is said of a field that is made by its own name into what the form asks: the list beside the named field.
 func aimedAtMakes(f *fault.Error, form url.Values) *fault.Error {
 	out := fault.New(f.Kind, f.Code, f.Detail)

@@ -122,7 +122,7 @@ func (s *site) credentialStore(w http.ResponseWriter, r *http.Request, v visitor
 			s.refused(w, r, v, err)
 			return
 		}
-		p.Alert = mark(markChoices(markChoices(aimedAtMakes(f, r.PostForm), p.Makes), p.Homes.Choices), p.Secrets, p.Meta, p.Target, p.Places, p.Homes.Inputs)
+		p.Alert = mark(markChoices(markChoices(aimedAtName(aimedAtMakes(f, r.PostForm), p.Row, r.PostForm), p.Makes), p.Homes.Choices), p.Secrets, p.Meta, p.Target, p.Places, p.Homes.Inputs)
 		if p.Alert == "" {
 			p.Alert = "Nothing was stored yet. Mend what is marked; secrets are not sent back, so type them again."
 		}

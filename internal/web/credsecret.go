@@ -163,7 +163,8 @@ func (s *site) rotate(w http.ResponseWriter, r *http.Request, v visitor) {
 			return
 		}
 		p := s.rotatePage(r, v, one)
-		p.Alert = mark(markChoices(aimedAtMakes(f, r.PostForm), p.Choices), p.Inputs)
+		row, _ := vault.Lookup(one.Type)
+		p.Alert = mark(markChoices(aimedAtName(aimedAtMakes(f, r.PostForm), row, r.PostForm), p.Choices), p.Inputs)
 		if p.Alert == "" {
 			p.Alert = "Nothing was stored. Mend what is marked; secrets are not sent back, so type them again."
 		}

@@ -262,7 +262,15 @@ func (s *site) providerMake(w http.ResponseWriter, r *http.Request, v visitor) {
 	name := strings.TrimSpace(r.PostForm.Get("name"))
 	k.Name, e.Name = name, &name
 	_, err := s.Logins.AddProvider(r.Context(), v.Caller, e)
-	s.settled(w, r, v, err, providerPath(name)+"?done=made", newProvider, func(f *fault.Error) { s.again(w, r, listFault(f), s.newProviderPage(r, v, k)) })
+	s.settled(w, r, v, atIssuer(err), providerPath(name)+"?done=made", newProvider, func(f *fault.Error) { s.again(w, r, listFault(f), s.newProviderPage(r, v, k)) })
+}
+
+// atIssuer is a fault that a form can be mended after: an issuer that does not tell its endpoints is beside the field that names it.
+func atIssuer(err error) error {
+	if f := fault.Of(err); err != nil && f.Code == unreachable {
+		return fault.New(fault.Unprocessable, "validation_failed", f.Detail).With("/issuer", f.Detail).Because(err)
+	}
+	return err
 }
 
 // listFault puts what is wrong with one item of a list beside the field that has them all.
@@ -301,7 +309,7 @@ func (s *site) providerSettings(w http.ResponseWriter, r *http.Request, v visito
 		e.IfMatch = r.PostForm.Get("if_match")
 		_, err = s.Logins.ChangeProvider(r.Context(), v.Caller, name, e)
 	}
-	s.settled(w, r, v, err, providerPath(name)+"?done=changed", providerPath(name, "settings"), func(f *fault.Error) { s.again(w, r, listFault(f), s.providerSettingsPage(r, v, now, shown)) })
+	s.settled(w, r, v, atIssuer(err), providerPath(name)+"?done=changed", providerPath(name, "settings"), func(f *fault.Error) { s.again(w, r, listFault(f), s.providerSettingsPage(r, v, now, shown)) })
 }
 
 // providerDiscover asks the issuer again for its endpoints: a test of it, and a change when it says something new.

@@ -64,6 +64,11 @@
     else if (event.key === "g") went = Date.now();
   });
 
+  // A menu that Tab leaves closes behind it.
+  for (const menu of document.querySelectorAll("details[data-menu]")) {
+    menu.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && !menu.contains(to)) menu.open = false; });
+  }
+
   // arm gives the parts of a page, or of a dialog, what only a script can do.
   const arm = (root) => {
     if (window.ClipboardItem) for (const button of root.querySelectorAll("[data-copy-answer]")) button.hidden = false;
