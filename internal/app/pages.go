@@ -40,7 +40,7 @@ func (a *App) pageBackups(ctx context.Context) (web.Backups, error) {
 // sealedNow counts what lies under the data key that seals, as a change of it does when it begins.
 func (a *App) sealedNow(ctx context.Context) (all int64, err error) {
 	tag := binary.BigEndian.AppendUint32(nil, a.ring.Active())
-	for _, p := range a.sealed() {
+	for _, p := range sealed(a.ring, a.vault, a.logins) {
 		var under []string
 		for _, c := range p.Columns {
 			under = append(under, fmt.Sprintf("substr(%s, %d, 4) = $1", c.Name, c.At+1))
