@@ -148,7 +148,7 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	s.ring = ring
 	s.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: db, Ring: ring, Instance: "web-test", Log: logger, Pace: keyring.Pace{Tick: 10 * time.Millisecond, Known: 10 * time.Millisecond, Settle: 10 * time.Millisecond, Term: 5 * time.Second, Batch: 8},
-		Places: slices.Concat(identity.Sealed(), audit.Sealed(), s.notify.Sealed(), s.vault.Sealed(), s.oauth.Sealed(), s.logins.Sealed())})
+		Places: slices.Concat(identity.Sealed(), audit.Sealed(), notify.Sealed(ring), s.vault.Sealed(), oauth.Sealed(s.vault), s.logins.Sealed())})
 	require.NoError(t, err)
 	t.Cleanup(s.rekeyer.Close)
 	ops := operations()
