@@ -201,3 +201,31 @@ func TestEncryptedFilesAreFew(t *testing.T) {
 		require.Contains(t, why(y.refused(y.admin, in)), "one encrypted file too many")
 	})
 }
+
+// TestDuplicateIdsInAFile: what a manager calls an entry decides nothing. Two of one id with different secrets are both kept, two that are alike are one, and
+// an account id that is given twice is refused as a whole.
+func TestDuplicateIdsInAFile(t *testing.T) {
+	login := func(name, password string) string {
+		return `{"id":"0e1","type":1,"name":"` + name + `","login":{"username":"u","password":"` + planted + password + `"}}`
+	}
+	item := func(name, password string) string {
+		return `{"uuid":"0e1","state":"active","categoryUuid":"005","details":{"password":"` + planted + password + `"},"overview":{"title":"` + name + `"}}`
+	}
+	each(t, func(t *testing.T, y *yard) {
+		for _, in := range []Request{
+			with("b.json", `{"encrypted":false,"items":[`+login("bit", "1")+`,`+login("bit", "2")+`,`+login("bat", "3")+`,`+login("bit", "1")+`]}`),
+			with("p.1pux", zipped(t, "export.data", `{"accounts":[{"attrs":{},"vaults":[{"attrs":{"name":"V"},"items":[`+item("one", "4")+`,`+item("one", "5")+`,`+item("two", "6")+`,`+item("one", "4")+`]}]}]}`)),
+		} {
+			r := y.run(y.admin, in)
+			require.Equal(t, [4]int{3, 1, 0, 0}, [4]int{r.Created, r.Duplicates, r.Skipped, r.Wrong}, "%+v", r.Rows)
+			require.Equal(t, 1, r.Rows[3].SameAs)
+			require.Equal(t, [2]int{0, 4}, func() [2]int { again := y.run(y.admin, in); return [2]int{again.Created, again.Duplicates} }())
+		}
+		require.Equal(t, planted+"2", y.field("bit (2)", "password"))
+		require.Equal(t, planted+"5", y.field("one (2)", "password"))
+
+		twice := with("a.credentials.json", `{"type":"api_key","accountId":"acc_twice","api_key":"`+anthropicKey+`1"}`, "b.credentials.json", `{"type":"api_key","accountId":"acc_twice","api_key":"`+anthropicKey+`2"}`)
+		f := y.refused(y.admin, twice)
+		require.Contains(t, why(f), "an earlier entry has the same account id, and another secret")
+	})
+}
