@@ -34,7 +34,7 @@ type Facets struct {
 
 const (
 	// facetBudget bounds what one count reads, in the measure of searchBudget: it is some tens of milliseconds of work, and a record or two a unit.
-	facetBudget = 10_000
+	facetBudget = 4_000
 	// facetTop is how many actors and targets are told when nobody says; facetMost is the most.
 	facetTop  = 10
 	facetMost = 50
