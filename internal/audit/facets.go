@@ -221,7 +221,7 @@ func count(counts map[string]*subjectCount, subject, record []byte) {
 func (c *counter) told(top int) (Facets, error) {
 	out := Facets{Counted: c.counted, Complete: c.complete, Actions: ranked(c.actions), Outcomes: ranked(c.outcomes)}
 	if !c.complete {
-		out.Since, _ = store.IDTime(sourcePrefix, c.last)
+		out.Since = since(c.last)
 	}
 	var err error
 	if out.Actors, out.OtherActors, err = c.foremost(c.actors, top, func(e store.Event) (string, string, string) { return e.Actor.ID, e.Actor.Kind, e.Actor.Name }); err != nil {
@@ -268,4 +268,10 @@ func (c *counter) foremost(counts map[string]*subjectCount, top int, named func(
 		}
 	}
 	return list, others, nil
+}
+
+// since returns the time of an id in whole microseconds, as times are told, and not before it.
+func since(source string) time.Time {
+	at, _ := store.IDTime(sourcePrefix, source)
+	return at.Add(time.Microsecond - 1).Truncate(time.Microsecond)
 }

@@ -129,7 +129,7 @@ func (f *filter) radius(tx *store.Tx, most int) (Radius, error) {
 	out := t.told()
 	if out.Complete = next == (place{}); !out.Complete {
 		out.Next = next.id()
-		out.Since, _ = store.IDTime(sourcePrefix, next.source)
+		out.Since = since(next.source)
 	}
 	return out, nil
 }
