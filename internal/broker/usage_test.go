@@ -95,6 +95,12 @@ func TestOutcomesTellTheCost(t *testing.T) {
 				case "html":
 					w.Header().Set("Content-Type", "text/html")
 					_, _ = io.WriteString(w, told)
+				case "echo": // of what was lent
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = io.WriteString(w, `{"model":"m-`+r.Header.Get("X-Api-Key")+`","usage":{"input_tokens":3,"output_tokens":4}}`)
+				case "odd":
+					w.Header().Set("Content-Type", "application/json")
+					_, _ = io.WriteString(w, `{"model":"<b>m\n","usage":{"input_tokens":3,"output_tokens":4}}`)
 				case "silent":
 					w.Header().Set("Content-Type", "application/json")
 					_, _ = io.WriteString(w, `{"model":"m","content":[]}`)
@@ -105,7 +111,7 @@ func TestOutcomesTellTheCost(t *testing.T) {
 			}))
 			t.Cleanup(up.Close)
 			other := d.account("web", "other", up.URL, 9)
-			for i, c := range [][2]string{{"", " complete m 3 4 5 6 7 1"}, {"packed", " unknown"}, {"html", " unknown"}, {"silent", " unknown"}} {
+			for i, c := range [][2]string{{"", " complete m 3 4 5 6 7 1"}, {"packed", " unknown"}, {"html", " unknown"}, {"silent", " unknown"}, {"echo", " complete 3 4"}, {"odd", " complete 3 4"}} {
 				r := d.request(hello)
 				r.Header.Set("X-Kind", c[0])
 				r.Header.Set("MSL-Account", other.ID)

@@ -49,6 +49,12 @@ func (l *Lease) Apply(req *http.Request) error {
 	return nil
 }
 
+// lentIn reports whether a text that an upstream sent back holds what was lent to it.
+func (a *account) lentIn(text string) bool {
+	key := strings.TrimPrefix(a.header.Reveal(), "Bearer ")
+	return key == "" || strings.Contains(text, key)
+}
+
 // boundTo reports whether the secret may go where the request goes. Whatever two readers could understand differently is a refusal.
 func (a *account) boundTo(req *http.Request) bool {
 	u := req.URL

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -155,12 +156,12 @@ func (l *Lease) settle(o Outcome) {
 		store.Str("lease", l.id), store.Int("attempt", int64(l.trip.attempt)), store.Str("result", string(o.Result)), store.Int("status", int64(o.Status)),
 		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", o.FirstByte.Milliseconds()), store.Int("duration_ms", o.Duration.Milliseconds()),
 	}
-	ev.Details = l.facts[:7+copy(l.facts[7:], cost(o.Usage))]
+	ev.Details = l.facts[:7+copy(l.facts[7:], l.account.cost(o.Usage))]
 	l.room.db.AppendLater(ev)
 }
 
 // cost is what the audit log tells of the tokens that an answer cost. Of what is seldom there, nothing is said where it is 0.
-func cost(u usage.Count) []store.Detail {
+func (a *account) cost(u usage.Count) []store.Detail {
 	if u.State == "" {
 		return nil
 	}
@@ -168,7 +169,10 @@ func cost(u usage.Count) []store.Detail {
 	if u.State == usage.Unknown {
 		return out
 	}
-	out = append(out, store.Str("model", clip(u.Model, 128)), store.Int("input_tokens", u.Input), store.Int("output_tokens", u.Output))
+	if isModel(u.Model) && !a.lentIn(u.Model) {
+		out = append(out, store.Str("model", u.Model))
+	}
+	out = append(out, store.Int("input_tokens", u.Input), store.Int("output_tokens", u.Output))
 	for _, n := range [...]struct {
 		name string
 		is   int64
@@ -178,6 +182,16 @@ func cost(u usage.Count) []store.Detail {
 		}
 	}
 	return out
+}
+
+// isModel reports whether an upstream's word can be the name of a model: nothing else that it says is recorded.
+func isModel(name string) bool {
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("-_.:@/", c) < 0 {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 128
 }
 
 // outcome is the result in the audit log's few words. A client that cancels has used the credential, and nothing failed.
