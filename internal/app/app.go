@@ -267,7 +267,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Probe: a.probes, Importer: transfer, Incidents: a.incidents, Keys: web.Keys{Ring: a.ring, Rekeyer: a.rekeyer, Sealed: a.sealedNow}, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
+	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Probe: a.probes, Importer: transfer, Incidents: a.incidents, Keys: web.Keys{Ring: a.ring, Rekeyer: a.rekeyer, Sealed: a.rekeyer.Sealed}, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())

@@ -2,9 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/binary"
-	"fmt"
-	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/backup"
@@ -35,24 +32,4 @@ func (a *App) pageBackups(ctx context.Context) (web.Backups, error) {
 	})
 	out.Late = len(out.Taken) > 0 && time.Since(out.Taken[0].At) > backupOld
 	return out, err
-}
-
-// sealedNow counts what lies under the data key that seals, as a change of it does when it begins.
-func (a *App) sealedNow(ctx context.Context) (all int64, err error) {
-	tag := binary.BigEndian.AppendUint32(nil, a.ring.Active())
-	for _, p := range sealed(a.ring, a.vault, a.logins) {
-		var under []string
-		for _, c := range p.Columns {
-			under = append(under, fmt.Sprintf("substr(%s, %d, 4) = $1", c.Name, c.At+1))
-		}
-		var n int64
-		err := a.db.Read(ctx, func(tx *store.Tx) error {
-			return tx.Get(&n, `SELECT COUNT(*) FROM `+p.Table+` WHERE `+strings.Join(under, " OR "), tag)
-		})
-		if err != nil {
-			return 0, fmt.Errorf("count what is sealed in %s: %w", p.Name(), err)
-		}
-		all += n
-	}
-	return all, nil
 }

@@ -31,13 +31,13 @@ func TestWhatPagesAreTold(t *testing.T) {
 			a, err := Open(t.Context(), cfg)
 			require.NoError(t, err)
 			defer a.Close()
-			before, err := a.sealedNow(t.Context())
+			before, err := a.rekeyer.Sealed(t.Context())
 			require.NoError(t, err)
 			for range 3 {
 				_, err = a.vault.Create(t.Context(), identity.System("test"), vault.Draft{Type: vault.Password, Meta: vault.Meta{Name: "Door"}, Secrets: map[string]secret.Value{"password": secret.FromString("planted-0123456789")}})
 				require.NoError(t, err)
 			}
-			after, err := a.sealedNow(t.Context())
+			after, err := a.rekeyer.Sealed(t.Context())
 			require.NoError(t, err)
 			require.EqualValues(t, 6, after-before, "each with its first version")
 

@@ -193,14 +193,20 @@ func countAll(ctx context.Context, db *store.DB, places []Place, versions []uint
 		return 0, nil
 	}
 	for _, p := range places {
-		err := db.Read(ctx, func(tx *store.Tx) error {
-			n, err := p.count(tx, versions)
-			all += n
+		var n int64
+		err := db.Read(ctx, func(tx *store.Tx) (err error) {
+			n, err = p.count(tx, versions)
 			return err
 		})
 		if err != nil {
 			return 0, fmt.Errorf("count what is sealed in %s: %w", p.Name(), err)
 		}
+		all += n
 	}
 	return all, nil
+}
+
+// Sealed returns how many rows have something under the data key that seals: as many as a change of it moves that begins now.
+func (r *Rekeyer) Sealed(ctx context.Context) (int64, error) {
+	return countAll(ctx, r.cfg.DB, r.cfg.Places, []uint32{r.cfg.Ring.Active()})
 }

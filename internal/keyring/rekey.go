@@ -220,7 +220,7 @@ func (r *Rekeyer) step(ctx context.Context) error {
 
 // activate lets the new key seal, when every instance has had the time to learn it.
 func (r *Rekeyer) activate(ctx context.Context, work rekeyRow) error {
-	total, err := countAll(ctx, r.cfg.DB, r.cfg.Places, []uint32{r.cfg.Ring.Active()})
+	total, err := r.Sealed(ctx)
 	if err != nil {
 		return err
 	}
