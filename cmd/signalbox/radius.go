@@ -24,6 +24,10 @@ func (s *shell) incidentRadius() *cobra.Command {
 		if (subject == "") == (len(args) == 0) {
 			return usage("name an incident, or one thing: --credential, --train, --user, --service-account, --key or --token")
 		}
+		if key != "" && !strings.HasPrefix(key, "key_") || token != "" && !strings.HasPrefix(token, "tok_") {
+			// The key or token itself would stand in the address of the request.
+			return usage("--key takes the id of a client key (key_…) and --token that of a token (tok_…), never the secret itself; signalbox key list and signalbox token list show the ids")
+		}
 		from, err := parsePast(since)
 		if err != nil {
 			return err
