@@ -127,6 +127,7 @@ var revealers = map[string]string{
 var bookkeeping = []bookkeeper{
 	{"internal/store.(*feed).trim", "cursor", "drops changes that every instance has long read"},
 	{"internal/keyring.(*Ring).writeSeals", "counter", "counts how often data keys have sealed"},
+	{"internal/backup.Note", "counter", "writes down how far a backup is that is on record"},
 	{"internal/keyring.(*Rekeyer).activate", "rekey", "lets a data key seal whose making is on record"},
 	{"internal/keyring.(*Rekeyer).claim", "rekey", "says which instance goes on with a change of the data key that is on record"},
 	{"internal/keyring.(*Rekeyer).note", "rekey", "writes down how far it is"},

@@ -172,6 +172,8 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"audit export", "--action admin.start", nil, "", "", "admin.start"},
 		{"audit tail", "-n 2", nil, "", "", "ok"},
 		{"rekey", "", nil, "", "", "under data key 2"},
+		{"seal", "--reason drill", sure, "--yes", "", "Signalbox is sealed"},
+		{"unseal", "--data-dir DIR/s%", nil, "", "", "not sealed"},
 		{"audit verify", "", nil, "", "", "The audit log holds"},
 		{"audit sink add", "k%", []string{"(not shown): ", receiver.URL + "/" + typedSecret}, "--secret-stdin url", receiver.URL + "/" + typedSecret, "whsec_"},
 		{"audit sink list", "", nil, "", "", "http://127.0.0.1"},
@@ -189,7 +191,9 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 	for _, turn := range turns {
 		t.Run(turn.path, func(t *testing.T) {
 			r.typed(t, turn)
+			r.unseal(t, turn, told.BaseURL)
 			r.pipe(t, turn)
+			r.unseal(t, turn, told.BaseURL)
 		})
 	}
 }
@@ -270,6 +274,19 @@ func (r *rounds) typed(t *testing.T, turn turn) {
 	if turn.path != "cred reveal" {
 		require.NotContains(t, x.screen.String(), typedSecret)
 	}
+}
+
+// unseal has the server serve again when the turn has sealed it.
+func (r *rounds) unseal(t *testing.T, turn turn, base string) {
+	t.Helper()
+	if turn.path != "seal" {
+		return
+	}
+	out, code := r.run(t, "", "unseal")
+	require.Zero(t, code)
+	require.Contains(t, out, "The seal is lifted. It was set on")
+	require.Contains(t, out, ": drill")
+	require.Eventually(t, func() bool { _, code := r.run(t, "", "whoami"); return code == 0 }, 20*time.Second, 50*time.Millisecond, base)
 }
 
 // pipe runs the command without a terminal and reads its answer: one object, or one a line for what may go on.

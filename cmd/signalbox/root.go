@@ -32,8 +32,8 @@ func (s *shell) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	grouped("server", s.serveCommand(), s.devCommand(), s.initCommand(), s.doctorCommand(), s.migrateCommand(), s.backupCommand(), s.restoreCommand(), s.keygenCommand(), s.rootKeyCommand())
-	grouped("work", s.accountCommand(), s.connectCommand(), s.trainCommand(), s.keyCommand(), s.credCommand(), s.importCommand(), s.exportCommand(), s.oauthCommand(), s.auditCommand(), s.incidentCommand(), s.rekeyCommand(), s.notifyCommand(), s.userCommand(), s.ssoCommand(), s.groupCommand(), s.serviceAccountCommand(), s.tokenCommand(), s.loginCommand(), s.logoutCommand(), s.whoamiCommand())
+	grouped("server", s.serveCommand(), s.devCommand(), s.initCommand(), s.doctorCommand(), s.migrateCommand(), s.backupCommand(), s.restoreCommand(), s.unsealCommand(), s.keygenCommand(), s.rootKeyCommand())
+	grouped("work", s.accountCommand(), s.connectCommand(), s.trainCommand(), s.keyCommand(), s.credCommand(), s.importCommand(), s.exportCommand(), s.oauthCommand(), s.auditCommand(), s.incidentCommand(), s.rekeyCommand(), s.sealCommand(), s.notifyCommand(), s.userCommand(), s.ssoCommand(), s.groupCommand(), s.serviceAccountCommand(), s.tokenCommand(), s.loginCommand(), s.logoutCommand(), s.whoamiCommand())
 	grouped("work", s.homeCommands()...)
 	root.AddCommand(s.versionCommand(), s.openapiCommand(), s.manCommand(), s.referenceCommand())
 	teach(root)

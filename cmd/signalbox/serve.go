@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"signalbox.dev/signalbox/internal/app"
+	"signalbox.dev/signalbox/internal/keyring"
 )
 
 // withLog reads the configuration and gives it a logger on standard error.
@@ -70,13 +71,22 @@ func (s *shell) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a, err := app.Open(cmd.Context(), cfg)
-			if err != nil {
-				_ = l.Close()
-				return err
+			told := false
+			tell := app.Running{
+				Opened: func(a *app.App) {
+					if told { // it stood sealed
+						s.note("Signalbox serves again on %s", cfg.LocalURL(l.Addr()))
+						return
+					}
+					told = true
+					s.greet(a, cfg, l.Addr())
+				},
+				Sealed: s.tellSealed,
 			}
-			s.greet(a, cfg, l.Addr())
-			return errors.Join(s.serve(cmd.Context(), a, l, signals), a.Close())
+			return s.serve(cmd.Context(), signals, func(ctx context.Context, cut <-chan struct{}) error {
+				tell.Cut = cut
+				return app.Run(ctx, cfg, l, tell)
+			})
 		},
 	}
 	settingFlags(cmd, app.UseData, app.UseLog, app.UseServe)
@@ -102,8 +112,8 @@ func watchSignals() (signals chan os.Signal, stop func()) {
 }
 
 // serve runs the server until ctx ends by the first signal. A second signal cuts what is still open.
-func (s *shell) serve(ctx context.Context, a *app.App, l net.Listener, signals <-chan os.Signal) error {
-	served := make(chan struct{})
+func (s *shell) serve(ctx context.Context, signals <-chan os.Signal, run func(ctx context.Context, cut <-chan struct{}) error) error {
+	served, cut := make(chan struct{}), make(chan struct{})
 	defer close(served)
 	go func() {
 		<-ctx.Done()
@@ -114,9 +124,14 @@ func (s *shell) serve(ctx context.Context, a *app.App, l net.Listener, signals <
 				return
 			}
 		}
-		a.Cut()
+		close(cut)
 	}()
-	return a.Serve(ctx, l)
+	return run(ctx, cut)
+}
+
+// tellSealed says that the server stands sealed.
+func (s *shell) tellSealed(seal keyring.ServerSeal) {
+	s.note("Signalbox is sealed, since %s: it lends and opens nothing. To lift the seal, with the settings of the server: signalbox unseal", moment(seal.At))
 }
 
 func (s *shell) greet(a *app.App, cfg app.Config, address net.Addr) {
@@ -269,7 +284,9 @@ func (s *shell) devCommand() *cobra.Command {
 				return err
 			}
 			s.introduce(d, cfg.LocalURL(l.Addr()))
-			return errors.Join(s.serve(cmd.Context(), d.App, l, signals), d.Close())
+			return errors.Join(s.serve(cmd.Context(), signals, func(ctx context.Context, cut <-chan struct{}) error {
+				return d.Run(ctx, l, app.Running{Cut: cut, Sealed: s.tellSealed})
+			}), d.Close())
 		},
 	}
 	settingFlags(cmd, app.UseLog, app.UseServe)

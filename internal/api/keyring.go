@@ -26,6 +26,40 @@ func (s *service) addKeyring() {
 		description: "Makes a new data key, seals everything under it while all goes on, and destroys the old one when nothing is left under it. The answer comes at once; the work goes on by itself, also after restarts. " +
 			"A person needs a fresh proof.",
 		ownRefusal: s.refuseRekey}, s.beginRekey)
+	add(s, route{method: http.MethodPost, path: "/api/admin/seal", id: "seal", summary: "Seal all servers", tag: tag, access: string(identity.KeyringWrite), status: http.StatusAccepted,
+		description: "Within a second every server of the database cuts what is open, closes everything and drops its keys; it answers 503 encryption_key_missing to everything but the health checks, also after a restart. " +
+			"Only signalbox unseal on a machine that has the root key ends that; no call of this API does. A person needs a fresh proof.",
+		ownRefusal: s.refuseSeal}, s.seal)
+}
+
+type sealAnswer struct {
+	Body struct {
+		Seal client.Seal `json:"seal"`
+	}
+}
+
+// refuseSeal records that somebody tried to seal the servers.
+func (s *service) refuseSeal(ctx context.Context, caller identity.Caller, verdict error) error {
+	ev := caller.Event(store.AdminSeal, keyringTarget())
+	ev.Outcome, ev.Reason = store.OutcomeRefused, fault.Of(verdict).Code
+	return s.DB.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Record(ev) })
+}
+
+func (s *service) seal(ctx context.Context, caller identity.Caller, in *struct {
+	Body struct {
+		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Recorded in the audit log, and told to whoever unseals."`
+	}
+}) (*sealAnswer, error) {
+	if err := identity.RequireFresh(caller, s.Clock()); err != nil {
+		return nil, errors.Join(s.refuseSeal(ctx, caller, err), err)
+	}
+	set, err := keyring.SealServers(ctx, s.DB, caller.Event(store.AdminSeal, keyringTarget()), in.Body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	out := &sealAnswer{}
+	out.Body.Seal = client.Seal{ID: set.ID, SealedAt: set.At}
+	return out, nil
 }
 
 // refuseRekey records that somebody tried to see or to change the data key.

@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -141,6 +142,11 @@ func (h *house) prepare(o operation, w *world, token string) {
 	switch o.ID {
 	case "begin-rekey": // one at a time
 		h.rekeyed()
+	case "seal": // one at a time
+		require.NoError(h.t, h.db.Write(h.t.Context(), func(tx *store.Tx) error {
+			_, err := tx.Exec(`DELETE FROM keyring_seals`)
+			return errors.Join(err, tx.Record(identity.System("test").Event(store.AdminUnseal, store.Target{Kind: "keyring"})))
+		}))
 	case "revoke-token": // one's own
 		tok, err := h.as(token).IssueToken(h.t.Context(), client.TokenDraft{Name: "sample"})
 		require.NoError(h.t, err)
@@ -303,6 +309,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"revoke-login":           `{"refresh_token":"` + w.refresh + `"}`,
 		"rotate-signing-keys":    `{"compromised":true}`,
 		"begin-rekey":            `{"give_up":true}`,
+		"seal":                   `{"reason":"somebody is in"}`,
 		"create-issuer": `{"name":"` + store.NewID("i") + `","active":true,"issuer":"https://id.example.com","audience":"a","jwks_url":"https://keys.example.com/jwks","algorithms":["ES256"],
 			"subject_claim":"id","subject_form":"number","subject_is":"listed","subjects":[{"subject":"7","user_id":"` + w.user + `"}],"scopes":[],"max_life_seconds":3600}`,
 		"patch-issuer":      `{"any_issuer":true,"any_audience":true,"shared_secret":"planted-shared-secret-of-forty-characters","algorithms":["HS256"],"subject_form":"text","scopes":[]}`,

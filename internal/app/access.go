@@ -22,6 +22,11 @@ func (a *App) handler() http.Handler {
 		if a.draining.Load() {
 			w.Header()["Connection"] = []string{"close"} // the next request on it would be for another instance
 		}
+		if a.isSealed() && r.URL.Path != "/healthz" { // until the door of a sealed server stands here
+			w.Header().Set("X-Request-Id", store.NewID("req"))
+			refuseMetrics(w, a.seal.what.Fault())
+			return
+		}
 		a.keepSSOHeader(r)
 		switch doorOf(r.URL.Path) {
 		case "v1":

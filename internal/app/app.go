@@ -86,6 +86,7 @@ type App struct {
 	metricsL net.Listener
 
 	draining atomic.Bool
+	seal     sealWatch
 	cut      chan struct{}
 	ending   chan struct{} // closed when the drain begins
 	cutOnce  sync.Once
@@ -94,14 +95,14 @@ type App struct {
 }
 
 // Open opens the data directory and the database of cfg and everything on top. On an empty data directory it makes what a first start
-// makes; [App.First] tells what that was.
+// makes; [App.First] tells what that was. It fails with a [SealedError] when the servers are sealed.
 func Open(ctx context.Context, cfg Config) (*App, error) {
 	return open(ctx, cfg, true)
 }
 
 // open is Open; without serving, a first start makes no operator token and no set-up link.
 func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
-	a := &App{cfg: cfg, log: cfg.logger(), version: Version(), instance: store.NewID("ins"), started: time.Now(), cut: make(chan struct{}), ending: make(chan struct{})}
+	a := &App{cfg: cfg, log: cfg.logger(), version: Version(), instance: store.NewID("ins"), started: time.Now(), cut: make(chan struct{}), ending: make(chan struct{}), seal: sealWatch{set: make(chan struct{})}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -136,6 +137,9 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if a.db, err = store.Open(ctx, database); err != nil {
 		return nil, err
 	}
+	if err := lookForSeal(ctx, a.db); err != nil { // before the root key is read
+		return nil, err
+	}
 	exists, err := keyring.Exists(ctx, a.db)
 	if err != nil {
 		return nil, err
@@ -157,7 +161,11 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if err := a.openRooms(ctx); err != nil {
 		return nil, err
 	}
+	a.db.Subscribe(a.watchSeal)
 	if err := a.db.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := lookForSeal(ctx, a.db); err != nil { // what was committed before the feed was there
 		return nil, err
 	}
 	if err := a.recordRestore(ctx); err != nil {

@@ -58,7 +58,7 @@ func Backup(ctx context.Context, cfg Config, output string, replace bool, progre
 	if err := backup.Begin(ctx, db, id); err != nil {
 		return BackedUp{}, fmt.Errorf("a backup is recorded before it is taken: %w", err)
 	}
-	head, err := backup.Write(ctx, db, file, backup.Options{ID: id, Root: root, Version: Version(), Wrappings: wrappings, Progress: progress})
+	head, err := backup.Write(ctx, db, file, backup.Options{ID: id, Root: root, Version: Version(), Wrappings: wrappings, Progress: noteProgress(ctx, cfg, db, id, progress)})
 	if err == nil {
 		err = file.keep(replace)
 	}
@@ -71,6 +71,31 @@ func Backup(ctx context.Context, cfg Config, output string, replace bool, progre
 		return out, fmt.Errorf("the backup %s is whole, but the database does not remember it: %w", output, err)
 	}
 	return out, nil
+}
+
+const (
+	// noteEvery is how often a backup writes down how far it is, for the pages of servers.
+	noteEvery = time.Second
+	// notePatience bounds that; the backup itself is more important.
+	notePatience = 2 * time.Second
+)
+
+// noteProgress writes down how far a backup is, and then tells progress, which may be nil.
+func noteProgress(ctx context.Context, cfg Config, db *store.DB, id string, progress func(done, total int64)) func(done, total int64) {
+	var last time.Time
+	return func(done, total int64) {
+		if time.Since(last) >= noteEvery {
+			ctx, cancel := context.WithTimeout(ctx, notePatience)
+			defer cancel()
+			if err := backup.Note(ctx, db, id, done, total); err != nil {
+				cfg.logger().Debug("how far the backup is could not be written down", "cause", err)
+			}
+			last = time.Now()
+		}
+		if progress != nil {
+			progress(done, total)
+		}
+	}
 }
 
 // knownRoot is the root key, when it opens the keyring of db, with what keepers have wrapped of it.

@@ -84,6 +84,7 @@ func checkups() []checkup {
 		{"database pooler", lookAtPooler},
 		{"clock", lookAtClock},
 		{"root key", lookAtRootKey},
+		{"seal", lookAtSeal},
 		{"credentials", lookAtCredentials},
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},

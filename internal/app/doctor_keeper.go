@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"signalbox.dev/signalbox/internal/keeper"
 	"signalbox.dev/signalbox/internal/keyring"
@@ -65,4 +66,17 @@ func lookAtRoots(ctx context.Context, p *patient, found string) (Check, bool) {
 	}
 	return Check{State: Warning, Found: found + " opens the keyring; the root key is being changed from " + at.Present + " to " + at.Next + ", and both open it",
 		Do: "Start every instance with " + at.Next + ", then run: signalbox rekey --root --finish. Or take it back: signalbox rekey --root --abandon"}, true
+}
+
+// lookAtSeal says that the servers are sealed, and nothing when they are not.
+func lookAtSeal(ctx context.Context, p *patient) []Check {
+	if p.db == nil {
+		return nil
+	}
+	s, err := keyring.SealOf(ctx, p.db)
+	if err != nil || !s.InForce() { // a schema from before there were seals has none
+		return nil
+	}
+	return []Check{{State: Broken, Found: "sealed since " + s.At.UTC().Format(time.RFC3339) + " by " + s.By + ": nothing is lent or opened",
+		Do: "When it is known who must not come back, lift the seal with: signalbox unseal"}}
 }

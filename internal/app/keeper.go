@@ -113,6 +113,18 @@ func onKeyring(ctx context.Context, cfg Config, reading bool, fn func(db *store.
 	return fn(db)
 }
 
+// besideServers opens the database of cfg for an act beside servers that run.
+func besideServers(ctx context.Context, cfg Config, fn func(db *store.DB) error) (err error) {
+	sc := cfg.storeConfig()
+	sc.Beside = true
+	db, err := store.Open(ctx, sc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return fn(db)
+}
+
 // proven returns the root key if it opens the keyring.
 func proven(ctx context.Context, cfg Config, db *store.DB, root secret.RootKey) (secret.RootKey, error) {
 	_, err := keyring.Open(ctx, keyring.Config{DB: db, Root: root, Log: cfg.logger()})

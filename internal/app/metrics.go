@@ -214,6 +214,7 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 	put(clientKeys, float64(keys))
 	put(tokens, float64(held))
 	put(draining, oneIf(a.draining.Load()))
+	put(sealedGauge, oneIf(a.isSealed()))
 	notAfter := 0.0
 	if a.certificate != nil {
 		notAfter = float64(a.certificate.NotAfter().Unix())

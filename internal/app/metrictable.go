@@ -78,6 +78,7 @@ const (
 	clientKeys
 	tokens
 	draining
+	sealedGauge
 	tlsNotAfter
 	buildInfo
 	metricCount
@@ -194,6 +195,8 @@ var metricTable = [metricCount]Metric{
 		Help: "When the certificate of the listener expires, in seconds since 1970; 0 without one. A renewed one counts as soon as it is read."},
 	draining: {Name: "signalbox_draining", Type: gauge, Unit: "0 or 1",
 		Help: "Whether this instance is shutting down and sends new requests elsewhere."},
+	sealedGauge: {Name: "signalbox_sealed", Type: gauge, Unit: "0 or 1",
+		Help: "Whether the servers are sealed. A sealed one answers 1 on its metrics listener and has no other metric; on the main listener it answers 503."},
 	buildInfo: {Name: "signalbox_build_info", Type: gauge, Unit: "always 1", Labels: []string{"version", "go_version", "engine"},
 		Help: "Which version runs, built with which Go, on which database engine."},
 }

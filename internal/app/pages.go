@@ -24,6 +24,13 @@ func (a *App) pageBackups(ctx context.Context) (web.Backups, error) {
 		for _, t := range taken {
 			out.Taken = append(out.Taken, web.Backup{ID: t.ID, At: t.At.Time(), Bytes: t.Bytes, Rows: t.Rows})
 		}
+		running, err := backup.Running(tx)
+		if err != nil {
+			return err
+		}
+		for _, r := range running {
+			out.Running = append(out.Running, web.BackupRun{ID: r.ID, At: r.At.Time(), Done: r.Done, Total: r.Total})
+		}
 		restored, err := backup.Restores(tx, shownBackups)
 		for _, r := range restored {
 			out.Restored = append(out.Restored, web.Restored{BackupID: r.BackupID, BackupAt: r.BackupAt.Time(), At: r.At.Time(), Moved: r.Moved != 0})

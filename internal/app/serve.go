@@ -34,7 +34,8 @@ const (
 // Serve serves on l until ctx ends, then drains: /readyz says 503, new requests to lend are told to go elsewhere, and open streams go on
 // for up to the drain timeout before they are cut. The listener stays open meanwhile, and for the drain delay at least, so that a balancer can
 // see the 503. It closes l.
-// Serve returns nil after a drain, also when it had to cut streams.
+// Serve returns nil after a drain, also when it had to cut streams. When the servers are sealed meanwhile, it cuts everything at once and returns a
+// [SealedError].
 func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           a.handler(),
@@ -62,14 +63,17 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	defer paceHeap()()
 	ended := make(chan error, 1)
 	go func() { ended <- serve(l) }()
+	var sealed error
 	a.log.Info("serving", "listen", l.Addr().String(), "tls", a.certificate != nil, "engine", a.db.Engine(), "version", a.version)
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
+		a.drain(server)
+	case <-a.seal.set:
+		sealed = a.shut(server, l)
 	}
-	a.drain(server)
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) && (sealed == nil || !errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
@@ -77,7 +81,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	if err := a.record(last, store.AdminStop, l.Addr().String()); err != nil {
 		a.log.Warn("the stop could not be recorded", "cause", err)
 	}
-	return nil
+	return sealed
 }
 
 // Cut ends a drain at once. It may be called several times and before Serve.
@@ -107,6 +111,9 @@ func (a *App) drain(server *http.Server) {
 		case <-tick.C:
 		case <-deadline.C:
 			a.log.Warn("the drain timeout has passed; open streams are cut", "open_streams", a.broker.InFlight())
+			cut = true
+		case <-a.seal.set:
+			a.trains.Shut(a.seal.what.Fault())
 			cut = true
 		case <-a.cut:
 			a.log.Warn("told to stop at once; open streams are cut", "open_streams", a.broker.InFlight())

@@ -260,6 +260,31 @@ func TestBackupsAreRemembered(t *testing.T) {
 		require.EqualValues(t, 1, restored[0].Moved)
 		require.NoError(t, backup.Failed(t.Context(), db, store.NewID("bak")))
 		require.Equal(t, id, look().ID, "one that failed is none")
+
+		running := func() (out []backup.Run) {
+			t.Helper()
+			require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) (err error) { out, err = backup.Running(tx); return err }))
+			return out
+		}
+		require.Empty(t, running())
+		fails, ends := store.NewID("bak"), older
+		ends.ID = store.NewID("bak")
+		require.NoError(t, backup.Note(t.Context(), db, fails, 0, 10))
+		require.NoError(t, backup.Note(t.Context(), db, ends.ID, 1, 20))
+		require.NoError(t, backup.Note(t.Context(), db, fails, 7, 10))
+		at := running()
+		require.Len(t, at, 2)
+		require.Equal(t, []any{fails, int64(7), int64(10)}, []any{at[0].ID, at[0].Done, at[0].Total})
+		require.GreaterOrEqual(t, at[0].Seen, at[0].At)
+		require.NoError(t, backup.Failed(t.Context(), db, fails))
+		require.NoError(t, backup.Done(t.Context(), db, ends, 9))
+		require.Empty(t, running())
+		require.NoError(t, backup.Note(t.Context(), db, id, 3, 10))
+		require.NoError(t, db.Bookkeep(t.Context(), store.Counter, func(tx *store.Tx) error {
+			_, err := tx.Exec(`UPDATE backup_runs SET seen_at = seen_at - 31000000`)
+			return err
+		}))
+		require.Empty(t, running(), "it was cut off")
 		require.Equal(t, 4, count(t, db, store.AdminBackup))
 	})
 }

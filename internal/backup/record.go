@@ -29,9 +29,51 @@ func Begin(ctx context.Context, db *store.DB, id string) error {
 	})
 }
 
+// Run is a backup that is being taken.
+type Run struct {
+	ID string     `db:"id"`
+	At store.Time `db:"at"` // when its first rows were written
+	// Done of Total rows were written.
+	Done  int64      `db:"done"`
+	Total int64      `db:"total"`
+	Seen  store.Time `db:"seen_at"` // when it last said so
+}
+
+// runSilent is how long a backup that is being taken may say nothing; then it counts as cut off.
+const runSilent = 30 * time.Second
+
+// Note writes down how far a backup is.
+func Note(ctx context.Context, db *store.DB, id string, done, total int64) error {
+	return db.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
+		now := store.TimeOf(tx.Now())
+		n, err := tx.Exec(`UPDATE backup_runs SET done = $1, total = $2, seen_at = $3 WHERE id = $4`, done, total, now, id)
+		if err != nil || n > 0 {
+			return err
+		}
+		_, err = tx.Exec(`INSERT INTO backup_runs (id, at, done, total, seen_at) VALUES ($1, $2, $3, $4, $2)`, id, now, done, total)
+		return err
+	})
+}
+
+// Running returns the backups that are being taken, the oldest first, at most a few.
+func Running(tx *store.Tx) ([]Run, error) {
+	var out []Run
+	err := tx.Select(&out, `SELECT id, at, done, total, seen_at FROM backup_runs WHERE seen_at >= $1 ORDER BY at, id LIMIT 3`, store.TimeOf(tx.Now().Add(-runSilent)))
+	return out, err
+}
+
+// ended forgets how far a backup was, and those that were cut off.
+func ended(tx *store.Tx, id string) error {
+	_, err := tx.Exec(`DELETE FROM backup_runs WHERE id = $1 OR seen_at < $2`, id, store.TimeOf(tx.Now().Add(-runSilent)))
+	return err
+}
+
 // Done remembers a backup that is on the disk, and records it.
 func Done(ctx context.Context, db *store.DB, h Head, size int64) error {
 	return db.Write(ctx, func(tx *store.Tx) error {
+		if err := ended(tx, h.ID); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(`INSERT INTO backups (id, at, bytes, rows, engine) VALUES ($1, $2, $3, $4, $5)`, h.ID, store.TimeOf(h.At), size, h.Rows, string(h.Engine)); err != nil {
 			return err
 		}
@@ -46,6 +88,9 @@ func Done(ctx context.Context, db *store.DB, h Head, size int64) error {
 // Failed records that a backup came to nothing.
 func Failed(ctx context.Context, db *store.DB, id string) error {
 	return db.Write(ctx, func(tx *store.Tx) error {
+		if err := ended(tx, id); err != nil {
+			return err
+		}
 		return tx.Record(store.Event{Actor: actor("backup"), Action: store.AdminBackup, Target: store.Target{Kind: "backup", ID: id}, Outcome: store.OutcomeFailed})
 	})
 }
@@ -90,6 +135,7 @@ func Passing() map[string]string {
 		"sso_states":         "each is answered once",
 		"oauth_flows":        "each is answered once",
 		"rate_counters":      "they count one minute",
+		"backup_runs":        "a backup that is being taken is not taken there",
 	}
 }
 

@@ -44,7 +44,7 @@ type Config struct {
 	DefaultTrain string
 	// ClientIP tells whose address a request has; nil means the peer's.
 	ClientIP func(*http.Request) string
-	// Closed is the answer to every request of an instance that lends nothing; nil lends.
+	// Closed is the answer to every request of an instance that lends nothing, which needs no room and no transport; nil lends.
 	Closed error
 }
 
@@ -68,7 +68,7 @@ type Broker struct {
 
 // New returns the broker.
 func New(cfg Config) (*Broker, error) {
-	if cfg.Trains == nil || cfg.Identity == nil || cfg.Transport == nil {
+	if cfg.Closed == nil && (cfg.Trains == nil || cfg.Identity == nil || cfg.Transport == nil) {
 		return nil, errors.New("broker: trains, identity and a transport are required")
 	}
 	b := &Broker{

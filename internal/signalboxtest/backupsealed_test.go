@@ -101,8 +101,19 @@ func TestACheckOpensEverySealedPlace(t *testing.T) {
 			check := func(name string) app.CheckedBackup {
 				t.Helper()
 				file := filepath.Join(dir, name)
-				_, err := app.Backup(t.Context(), cfg, file, false, nil)
+				runs := func() (out []backup.Run) {
+					require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) (err error) { out, err = backup.Running(tx); return err }))
+					return out
+				}
+				seen := 0
+				_, err := app.Backup(t.Context(), cfg, file, false, func(done, total int64) {
+					if at := runs(); len(at) == 1 && at[0].Total == total && at[0].Done <= done {
+						seen++
+					}
+				})
 				require.NoError(t, err)
+				require.Positive(t, seen, "how far it is can be seen meanwhile")
+				require.Empty(t, runs())
 				out, err := app.CheckBackup(t.Context(), cfg, file, dir, nil)
 				require.NoError(t, err)
 				require.True(t, out.Audit.OK())

@@ -172,6 +172,23 @@ func newProcess(t testing.TB, cfg store.Config, env []string) *Process {
 // Start starts the process and returns how long it took until it was ready to serve.
 func (p *Process) Start(t testing.TB) time.Duration {
 	t.Helper()
+	return p.start(t, func(resp *http.Response) bool { return resp.StatusCode == http.StatusOK })
+}
+
+// StartSealed starts the process and waits until it says that it is sealed.
+func (p *Process) StartSealed(t testing.TB) {
+	t.Helper()
+	p.start(t, func(resp *http.Response) bool {
+		var told struct {
+			Status string `json:"status"`
+		}
+		return json.NewDecoder(resp.Body).Decode(&told) == nil && told.Status == "sealed"
+	})
+}
+
+// start starts the process and returns how long it took until /readyz answered so.
+func (p *Process) start(t testing.TB, is func(*http.Response) bool) time.Duration {
+	t.Helper()
 	p.cmd = exec.Command(p.bin, "serve", "--listen", p.addr)
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.env, p.log, p.log
 	began := time.Now()
@@ -179,15 +196,16 @@ func (p *Process) Start(t testing.TB) time.Duration {
 	for time.Since(began) < 20*time.Second {
 		resp, err := http.Get(p.URL + "/readyz")
 		if err == nil {
+			right := is(resp)
 			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if right {
 				return time.Since(began)
 			}
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	tail := p.log.Bytes()
-	t.Fatalf("the server is not ready:\n%s", tail[max(0, len(tail)-3000):])
+	t.Fatalf("the server is not as it should be after its start:\n%s", tail[max(0, len(tail)-3000):])
 	return 0
 }
 

@@ -15,6 +15,8 @@ const (
 	AdminRootKeyAdd     Action = "admin.root_key_add"
 	AdminRootKeyChange  Action = "admin.root_key_change"
 	AdminRootKeyAbandon Action = "admin.root_key_abandon"
+	AdminSeal           Action = "admin.seal"
+	AdminUnseal         Action = "admin.unseal"
 	AdminStart          Action = "admin.start"
 	AdminStop           Action = "admin.stop"
 	AdminBackup         Action = "admin.backup"
@@ -165,6 +167,8 @@ var actionRows = [...]ActionRow{
 	{AdminRootKeyAdd, "a change of the root key was begun, from the command line: a new root key opens the keyring beside the present one; the event names both"},
 	{AdminRootKeyChange, "a change of the root key ended: the new one alone opens the keyring, and the one before (dropped) opens nothing any more"},
 	{AdminRootKeyAbandon, "a change of the root key was taken back: the present one alone opens the keyring, and the new one (dropped) opens nothing"},
+	{AdminSeal, "all servers of the database were sealed, with the reason given: they lend and open nothing and hold no key; or that was refused"},
+	{AdminUnseal, "the seal was lifted, from the command line of a machine that has the root key; the event names the machine and since when it was sealed"},
 	{AdminStart, "an instance started"},
 	{AdminStop, "an instance stopped in order"},
 	{AdminBackup, "the whole database was written into a sealed backup: pending before any of it is read, then ok with its time and size, or failed"},

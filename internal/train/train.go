@@ -103,12 +103,14 @@ func newRoom(cfg Config) (*Room, error) {
 }
 
 // Close ends the watchdog, writes down what was used, grants nothing more and cuts the leases that are still open; drain them before. It may be called more than once.
-func (r *Room) Close() {
+func (r *Room) Close() { r.Shut(errDraining()) }
+
+// Shut is Close for a reason, which those whose leases are cut are told.
+func (r *Room) Shut(why *fault.Error) {
 	r.once.Do(func() {
 		r.closed.Store(true)
 		close(r.quit)
 	})
 	r.done.Wait()
-	f := errDraining()
-	r.leases.cut(func(*Lease) *fault.Error { return f })
+	r.leases.cut(func(*Lease) *fault.Error { return why })
 }

@@ -106,7 +106,7 @@ func liveTopics() map[string]identity.Permission {
 	return map[string]identity.Permission{
 		string(store.TopicTrain): identity.TrainRead, string(store.TopicKey): identity.KeyRead, string(store.TopicCredential): identity.CredentialRead, string(store.TopicHome): identity.CredentialRead, string(store.TopicIncident): identity.IncidentRead,
 		string(store.TopicUser): identity.UserRead, string(store.TopicToken): identity.UserRead, string(store.TopicSession): identity.UserRead,
-		string(store.TopicNotify): identity.NotifyRead, string(store.TopicKeyring): identity.KeyringRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead,
+		string(store.TopicNotify): identity.NotifyRead, string(store.TopicKeyring): identity.KeyringRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead, topicBackup: identity.MetricsRead,
 	}
 }
 
@@ -158,19 +158,16 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 	end, pulse := time.NewTimer(liveTime), time.NewTicker(livePulse)
 	defer end.Stop()
 	defer pulse.Stop()
-	var log <-chan time.Time // when it is looked whether the audit log has grown
-	var news int64
-	if slices.Contains(topics, topicAudit) {
+	// What the change feed tells nothing of is looked at again and again.
+	looked := s.looked(topics)
+	var looks <-chan time.Time
+	if len(looked) > 0 {
 		ticks := time.NewTicker(feedPulse)
 		defer ticks.Stop()
-		log, news = ticks.C, s.follow.grown(r.Context(), s.Audit)
+		looks = ticks.C
 	}
-	var keys <-chan time.Time // when it is looked whether a change of the data key has moved on
-	var strides int64
-	if slices.Contains(topics, string(store.TopicKeyring)) {
-		ticks := time.NewTicker(feedPulse)
-		defer ticks.Stop()
-		keys, strides = ticks.C, s.strides.taken(r.Context(), s.Keys.Rekeyer)
+	for i := range looked {
+		looked[i].seen = looked[i].news(r.Context())
 	}
 	for {
 		select {
@@ -184,23 +181,18 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 			if !say(": still here\n\n") {
 				return
 			}
-		case <-log:
+		case <-looks:
 			if !s.stillHears(r, v, topics) {
 				return
 			}
-			if now := s.follow.grown(r.Context(), s.Audit); now != news {
-				news = now
-				if !say("event: stale\ndata: " + topicAudit + "\n\n") {
+			for i := range looked {
+				now := looked[i].news(r.Context())
+				if now == looked[i].seen {
+					continue
+				}
+				if looked[i].seen = now; !say("event: stale\ndata: " + looked[i].topic + "\n\n") {
 					return
 				}
-			}
-		case <-keys:
-			now := s.strides.taken(r.Context(), s.Keys.Rekeyer)
-			if now == strides {
-				continue
-			}
-			if strides = now; !s.stillHears(r, v, topics) || !say("event: stale\ndata: "+string(store.TopicKeyring)+"\n\n") {
-				return
 			}
 		case <-word:
 			if !s.stillHears(r, v, topics) {
@@ -223,4 +215,25 @@ func (s *site) live(w http.ResponseWriter, r *http.Request, v visitor) {
 			}
 		}
 	}
+}
+
+// look is a topic of which a page is told by looking: news returns a number that grows.
+type look struct {
+	topic string
+	news  func(context.Context) int64
+	seen  int64
+}
+
+// looked returns those of the topics of which the change feed tells nothing.
+func (s *site) looked(topics []string) (out []look) {
+	if slices.Contains(topics, topicAudit) {
+		out = append(out, look{topic: topicAudit, news: func(ctx context.Context) int64 { return s.follow.grown(ctx, s.Audit) }})
+	}
+	if slices.Contains(topics, string(store.TopicKeyring)) && s.Keys.Rekeyer != nil {
+		out = append(out, look{topic: string(store.TopicKeyring), news: func(ctx context.Context) int64 { return s.strides.taken(ctx, s.Keys.Rekeyer.Status) }})
+	}
+	if slices.Contains(topics, topicBackup) && s.Operations.Backups != nil {
+		out = append(out, look{topic: topicBackup, news: func(ctx context.Context) int64 { return s.backing.taken(ctx, s.backupNews) }})
+	}
+	return out
 }

@@ -262,7 +262,7 @@ func TestPeoplePagesKeepTheBudget(t *testing.T) {
 	each(t, func(s *site) {
 		cookie := s.administrator()
 		person, group, service, _, _ := s.filledPeople()
-		for _, path := range []string{"/people", "/people/" + person, "/groups", "/groups/" + group, "/service-accounts", "/service-accounts/" + service, "/tokens?whose=all", "/tokens/~new", "/settings", "/settings/keys", "/settings/keys/~change", "/settings/backups", "/settings/checks",
+		for _, path := range []string{"/people", "/people/" + person, "/groups", "/groups/" + group, "/service-accounts", "/service-accounts/" + service, "/tokens?whose=all", "/tokens/~new", "/settings", "/settings/keys", "/settings/keys/~change", "/settings/keys/~seal", "/settings/backups", "/settings/checks",
 			"/settings/sign-in", "/settings/sso/~new", "/settings/issuers/~new", "/settings/notifications", "/settings/channels/~new"} {
 			s.weigh(cookie, path)
 		}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -14,7 +15,9 @@ const settingsBackups = "/settings/backups"
 
 // Backups are what this database knows of its backups and restores, each the newest first.
 type Backups struct {
-	Taken    []Backup
+	Taken []Backup
+	// Running are being taken, the oldest first.
+	Running  []BackupRun
 	Restored []Restored
 	// Late says that the last one is longer ago than the doctor thinks right.
 	Late bool
@@ -25,6 +28,13 @@ type Backup struct {
 	ID          string
 	At          time.Time
 	Bytes, Rows int64
+}
+
+// BackupRun is one that is being taken: so many of so many rows are written.
+type BackupRun struct {
+	ID          string
+	At          time.Time
+	Done, Total int64
 }
 
 // Restored is a backup that this database was restored from. Moved says that nothing was lost by it.
@@ -41,7 +51,10 @@ type backupsPage struct {
 	State templ.Component
 	Said  string
 	Facts []ui.Fact
-	Parts []part
+	// Reader reads numbers, and Running are being taken now.
+	Reader  ui.Reader
+	Running []BackupRun
+	Parts   []part
 }
 
 // backups shows what is known of backups. Whoever may read the metrics may read it: they tell when the last one was taken.
@@ -56,7 +69,7 @@ func (s *site) backups(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	frame, reader := s.settingsOf(r, v, "Backups", "", settingsBackups), s.reader(r)
-	p := &backupsPage{Frame: frame.Frame, Tabs: frame.Tabs}
+	p := &backupsPage{Frame: frame.Frame, Tabs: frame.Tabs, Reader: reader, Running: known.Running}
 	switch {
 	case len(known.Taken) == 0:
 		p.State, p.Said = ui.Badge(ui.Bad, "none"), "No backup of this database was taken with signalbox backup."
@@ -92,4 +105,26 @@ func (s *site) backupLink(v visitor, id string) templ.Component {
 		return ui.Link(id, auditPath(nil, "target", id))
 	}
 	return ui.Code(id)
+}
+
+// topicBackup is the topic of backups in /live; they are taken by processes beside the servers, of which the change feed of SQLite hears nothing.
+const topicBackup = "backup"
+
+// backupNews is what changes on the page while a backup is taken.
+type backupNews struct {
+	running BackupRun
+	others  int
+	last    string
+}
+
+func (s *site) backupNews(ctx context.Context) (backupNews, error) {
+	known, err := s.Operations.Backups(ctx)
+	news := backupNews{others: len(known.Running)}
+	if len(known.Running) > 0 {
+		news.running = known.Running[0]
+	}
+	if len(known.Taken) > 0 {
+		news.last = known.Taken[0].ID
+	}
+	return news, err
 }

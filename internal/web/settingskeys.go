@@ -3,8 +3,10 @@ package web
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/a-h/templ"
 
@@ -32,6 +34,8 @@ func (s *site) routeKeys(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+settingsKeys, s.signedIn(s.withKeys(identity.KeyringRead, s.keysNow)))
 	mux.HandleFunc("GET "+settingsKeys+"/~change", s.signedIn(s.withKeys(identity.KeyringWrite, s.fresh(s.keysChangeForm))))
 	mux.HandleFunc("POST "+settingsKeys, s.submitted(s.withKeys(identity.KeyringWrite, s.keysChange)))
+	mux.HandleFunc("GET "+settingsKeys+"/~seal", s.signedIn(s.withKeys(identity.KeyringWrite, s.fresh(s.sealForm))))
+	mux.HandleFunc("POST "+settingsKeys+"/seal", s.submitted(s.withKeys(identity.KeyringWrite, s.sealNow)))
 	mux.HandleFunc("GET "+settingsKeys+"/~give-up", s.signedIn(s.withKeys(identity.KeyringWrite, s.fresh(s.keysGiveUpForm))))
 	mux.HandleFunc("POST "+settingsKeys+"/give-up", s.submitted(s.withKeys(identity.KeyringWrite, s.keysGiveUp)))
 }
@@ -71,6 +75,8 @@ type keysPage struct {
 	Said         string
 	Total, Moved int64
 	Change       []ui.Fact
+	// Seal is where all servers are sealed, "" for who may not.
+	Seal string
 	// Stuck is how many records keep the old key, and GiveUp where they are given up, "" for who may not.
 	Stuck  int64
 	GiveUp string
@@ -109,6 +115,9 @@ func (s *site) keysPage(r *http.Request, v visitor) (*keysPage, error) {
 	}
 	if write && !running {
 		p.Acts = []templ.Component{ui.LinkButton("Change the data key…", settingsKeys+"/~change", ui.Plain, true)}
+	}
+	if write {
+		p.Seal = settingsKeys + "/~seal"
 	}
 	tone, word, said := rekeyWords(at)
 	p.State, p.Said = ui.Badge(tone, word), said
@@ -246,23 +255,73 @@ func (s *site) keysGiveUp(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.settled(w, r, v, err, settingsKeys+"?done=given-up", settingsKeys+"/~give-up", s.keysAgain(w, r, v))
 }
 
-// strides tells the pages that stand open that a change of the data key has moved on. Its batches are too many for the change feed.
-type strides struct {
+// sealForm asks before all servers are sealed.
+func (s *site) sealForm(w http.ResponseWriter, r *http.Request, v visitor) {
+	s.show(w, r, http.StatusOK, confirmView(s.sealAsks(r, v, nil)))
+}
+
+// sealAsks is the form, with what was wrong with it the last time.
+func (s *site) sealAsks(r *http.Request, v visitor, f *fault.Error) (ui.Frame, string, ui.Confirm) {
+	c := ui.Confirm{Lead: "For when you do not know yet what an attacker has: everything stops, on every server, within a second.", Action: settingsKeys + "/seal", Back: settingsKeys, Hidden: v.proving(), Submit: "Seal Signalbox", Type: "seal",
+		Touches: []string{"Every running answer is cut, and nothing is lent to any agent.", "Nobody can sign in, look or change anything, you among them. Servers answer that they are sealed, also after a restart.",
+			"No page and no token lifts the seal. Somebody on a machine that has the root key does, with: signalbox unseal"},
+		Fields: []ui.Field{{Name: "reason", Label: "Reason", Value: r.PostForm.Get("reason"), MaxLength: 500, Autocomplete: "off", Hint: "It is recorded with your name, and told to whoever unseals."}}}
+	if f != nil {
+		if wrong := mark(f, c.Fields); wrong != "" {
+			c.Wrong = wrong
+		}
+	}
+	return s.frame(r, v, "Seal Signalbox"), "Keys", c
+}
+
+func (s *site) sealNow(w http.ResponseWriter, r *http.Request, v visitor) {
+	reason := strings.TrimSpace(r.PostForm.Get("reason"))
+	var err error
+	switch {
+	case r.PostForm.Get("typed") != "seal":
+		err = fault.New(fault.Unprocessable, "validation_failed", "Type seal, as it stands there. Nothing was sealed.")
+	case reason == "":
+		err = fault.New(fault.Unprocessable, "validation_failed", "Nothing was sealed.").With("/reason", "say why; it is recorded")
+	case utf8.RuneCountInString(reason) > 500:
+		err = fault.New(fault.Unprocessable, "validation_failed", "Nothing was sealed.").With("/reason", "is longer than 500 characters")
+	default:
+		if err = identity.RequireFresh(v.Caller, time.Now()); err != nil {
+			err = s.sealRefused(r.Context(), v, err)
+			break
+		}
+		_, err = keyring.SealServers(r.Context(), s.DB, v.Event(store.AdminSeal, store.Target{Kind: "keyring"}), reason)
+	}
+	s.settled(w, r, v, err, "/", settingsKeys+"/~seal", func(f *fault.Error) { s.refuse(w, r, f, confirmView(s.sealAsks(r, v, f))) })
+}
+
+// sealRefused records that somebody tried to seal the servers, and returns why they may not.
+func (s *site) sealRefused(ctx context.Context, v visitor, verdict error) error {
+	ev := v.Event(store.AdminSeal, store.Target{Kind: "keyring"})
+	ev.Outcome, ev.Reason = store.OutcomeRefused, fault.Of(verdict).Code
+	if err := s.DB.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.Record(ev) }); err != nil {
+		return err
+	}
+	return verdict
+}
+
+// strides tells the pages that stand open that something has moved on of which the change feed tells nothing: a change of the data key, whose batches are
+// too many for it, or a backup.
+type strides[T comparable] struct {
 	mu   sync.Mutex
 	at   time.Time
-	seen keyring.Rekey
+	seen T
 	news int64
 }
 
-// taken returns a number that grows when the change moves on. It is looked once for all pages in each time of [feedPulse].
-func (t *strides) taken(ctx context.Context, of *keyring.Rekeyer) int64 {
+// taken returns a number that grows when something moved on. It is looked once for all pages in each time of [feedPulse].
+func (t *strides[T]) taken(ctx context.Context, look func(context.Context) (T, error)) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if of == nil || time.Since(t.at) < feedPulse/2 {
+	if time.Since(t.at) < feedPulse/2 {
 		return t.news
 	}
 	t.at = time.Now()
-	now, err := of.Status(ctx)
+	now, err := look(ctx)
 	if err == nil && now != t.seen { // an error is another look's
 		t.seen = now
 		t.news++

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,16 +120,18 @@ func TestKeysByRole(t *testing.T) {
 			require.Equal(s, one.write, strings.Contains(page.text, "/settings/keys/~change"), one.role)
 			require.Equal(s, one.write, get("/settings/keys/~change").StatusCode == http.StatusOK, one.role)
 			require.Equal(s, one.write, get("/settings/keys/~give-up").StatusCode == http.StatusOK, one.role)
+			require.Equal(s, one.write, get("/settings/keys/~seal").StatusCode == http.StatusOK, one.role)
+			require.Equal(s, one.write, strings.Contains(page.text, "/settings/keys/~seal"), one.role)
 			form := s.form(cookie, "/account").Get("form")
 			require.Equal(s, http.StatusForbidden, s.do("POST", "/settings/keys", url.Values{}, "Cookie", cookie).StatusCode, "without the form's token")
 			if one.read {
 				s.weigh(cookie, "/settings/keys")
 			}
 			if !one.write {
-				for _, path := range []string{"/settings/keys", "/settings/keys/give-up"} {
+				for _, path := range []string{"/settings/keys", "/settings/keys/give-up", "/settings/keys/seal"} {
 					require.Equal(s, http.StatusForbidden, s.do("POST", path, url.Values{"form": {form}, "typed": {"give up"}}, "Cookie", cookie).StatusCode, "%s %s", one.role, path)
 				}
-				refused += 4 // with both of the forms' pages
+				refused += 6 // with the three forms' pages
 				if !one.read {
 					refused++
 				}
@@ -163,6 +166,75 @@ func TestKeysByRole(t *testing.T) {
 	})
 }
 
+// sealed returns the seal of the database.
+func (s *site) sealed() keyring.ServerSeal {
+	s.Helper()
+	got, err := keyring.SealOf(s.Context(), s.db)
+	require.NoError(s, err)
+	return got
+}
+
+// TestSealInABrowser: the page says what a seal does, wants a reason and a word to be typed, keeps what was typed, and sets it once. That servers then stand
+// sealed is another test's.
+func TestSealInABrowser(t *testing.T) {
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		b := s.window(scripts)
+		b.signInHere("/settings/keys")
+		b.click(`#seal a[href="/settings/keys/~seal"]`)
+		form := `form[action="/settings/keys/seal"]`
+		b.until(`document.querySelector('` + form + ` button.danger')`)
+		require.Contains(b, b.text(), "signalbox unseal")
+		b.inspect("seal")
+		b.submitIn(form, "reason", "a laptop is gone", "typed", "yes")
+		b.until(`document.querySelector("#typed-error")`)
+		require.Equal(b, "a laptop is gone", b.js(`document.querySelector('`+form+` [name="reason"]').value`))
+		b.inspect("seal-wrong")
+		require.False(b, s.sealed().InForce())
+		b.submitIn(form, "reason", "a laptop is gone", "typed", "seal")
+		b.until(`location.pathname === "/"`)
+		require.True(b, s.sealed().InForce())
+		require.Equal(b, "a laptop is gone", s.sealed().Reason)
+		require.Equal(b, "Ada", s.sealed().By)
+	})
+}
+
+// TestSealWantsAFreshProof: without one, without a reason and without the word nothing is sealed, and the attempt is on record.
+func TestSealWantsAFreshProof(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		form := s.form(cookie, "/account")
+		post := func(reason, typed string) answer {
+			s.Helper()
+			return s.do("POST", "/settings/keys/seal", url.Values{"form": {form.Get("form")}, "reason": {reason}, "typed": {typed}}, "Cookie", cookie)
+		}
+		require.Equal(s, http.StatusUnprocessableEntity, post("x", "SEAL").StatusCode)
+		require.Equal(s, http.StatusUnprocessableEntity, post("  ", "seal").StatusCode)
+		require.Equal(s, http.StatusUnprocessableEntity, post(strings.Repeat("ü", 501), "seal").StatusCode)
+		s.prove(-time.Hour)
+		require.Equal(s, "/step-up?next=%2Fsettings%2Fkeys%2F~seal", post("x", "seal").Header.Get("Location"))
+		require.False(s, s.sealed().InForce())
+		s.prove(time.Hour)
+		require.Equal(s, "/", post("x", "seal").Header.Get("Location"))
+		require.True(s, s.sealed().InForce())
+		require.Equal(s, http.StatusConflict, post("x", "seal").StatusCode)
+		require.NoError(s, s.audit.Flush(s.Context()))
+		for outcome, want := range map[string]int{store.OutcomeOK: 1, store.OutcomeRefused: 1} {
+			found, err := s.audit.Search(s.Context(), audit.Query{Action: store.AdminSeal, Outcome: outcome, Limit: 10})
+			require.NoError(s, err)
+			require.Len(s, found.Events, want, outcome)
+		}
+	})
+}
+
+// setBackups changes what is known of backups, of which open pages ask meanwhile.
+func (s *site) setBackups(change func(*web.Backups)) {
+	known := *s.backups.Load()
+	known.Running, known.Taken = slices.Clone(known.Running), slices.Clone(known.Taken)
+	change(&known)
+	s.backups.Store(&known)
+}
+
 // TestBackupsInABrowser: when backups were taken and restored, and how; nothing is offered that the page cannot do.
 func TestBackupsInABrowser(t *testing.T) {
 	scripted(t, func(s *site, scripts bool) {
@@ -172,8 +244,10 @@ func TestBackupsInABrowser(t *testing.T) {
 		require.Contains(b, b.text(), "No backup of this database was taken")
 		b.inspect("backups-none")
 		now := time.Now()
-		s.backups = web.Backups{Late: true, Taken: []web.Backup{{ID: "bak_00000000000000000000000002", At: now.Add(-9 * 24 * time.Hour), Bytes: 1234567, Rows: 4321}, {ID: "bak_00000000000000000000000001", At: now.Add(-10 * 24 * time.Hour), Bytes: 12, Rows: 3}},
-			Restored: []web.Restored{{BackupID: "bak_00000000000000000000000000", BackupAt: now.Add(-30 * 24 * time.Hour), At: now.Add(-29 * 24 * time.Hour)}}}
+		s.setBackups(func(known *web.Backups) {
+			*known = web.Backups{Late: true, Taken: []web.Backup{{ID: "bak_00000000000000000000000002", At: now.Add(-9 * 24 * time.Hour), Bytes: 1234567, Rows: 4321}, {ID: "bak_00000000000000000000000001", At: now.Add(-10 * 24 * time.Hour), Bytes: 12, Rows: 3}},
+				Restored: []web.Restored{{BackupID: "bak_00000000000000000000000000", BackupAt: now.Add(-30 * 24 * time.Hour), At: now.Add(-29 * 24 * time.Hour)}}}
+		})
 		b.open("/settings/backups")
 		b.until(`document.querySelectorAll("#taken tbody tr").length === 2 && document.querySelectorAll("#restored tbody tr").length === 1`)
 		for _, text := range []string{"long ago", "1,234,567", "4,321", "9 days ago", "the past", "signalbox backup --output", "signalbox restore --check"} {
@@ -181,8 +255,38 @@ func TestBackupsInABrowser(t *testing.T) {
 		}
 		require.Equal(b, "0", b.js(`String(document.querySelectorAll('main form[method="post"]').length)`))
 		b.inspect("backups")
-		b.click(`#taken tbody a`)
+		if scripts {
+			b.until(`document.documentElement.dataset.live === "on"`)
+			b.js(`window.same = 1; ""`)
+		}
+		look := func(expression string) {
+			b.Helper()
+			if !scripts {
+				b.open("/settings/backups")
+			}
+			b.until(expression)
+		}
+		s.setBackups(func(known *web.Backups) {
+			known.Running = []web.BackupRun{{ID: "bak_00000000000000000000000003", At: now, Done: 300, Total: 4000}}
+		})
+		look(`document.querySelector("#backup-runs .usage") && document.querySelector("#backup-runs .usage").innerText.includes("300 of 4,000")`)
+		b.inspect("backups-running")
+		s.setBackups(func(known *web.Backups) { known.Running[0].Done = 3900 })
+		look(`document.querySelector("#backup-runs .usage").innerText.includes("3,900 of 4,000")`)
+		s.setBackups(func(known *web.Backups) {
+			known.Running, known.Late = nil, false
+			known.Taken = append([]web.Backup{{ID: "bak_00000000000000000000000003", At: now, Bytes: 7, Rows: 4000}}, known.Taken...)
+		})
+		look(`!document.querySelector("#backup-runs .usage") && document.querySelectorAll("#taken tbody tr").length === 3`)
+		if scripts {
+			require.Equal(b, "1", b.js(`String(window.same)`), "nobody has loaded the page again")
+		}
+		b.open("/settings/backups")
+		b.click(`#taken tbody tr:nth-child(2) a`)
 		b.until(`location.pathname === "/audit" && location.search.includes("bak_00000000000000000000000002")`)
+		b.open("/settings/backups")
+		b.click(`#taken tbody a`)
+		b.until(`location.pathname === "/audit" && location.search.includes("bak_00000000000000000000000003")`)
 	})
 }
 

@@ -35,6 +35,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
+	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/probe"
@@ -85,7 +86,8 @@ type Config struct {
 	Keys Keys
 	// Operations tells what is in force and how it goes; its zero value tells nothing.
 	Operations Operations
-	// Closed is the answer to every request of an instance that serves no pages; nil serves them.
+	// Closed is the answer to every request of an instance that serves no pages, which needs no room; nil serves them. What the answer looks like
+	// is served.
 	Closed error
 }
 
@@ -95,7 +97,8 @@ type site struct {
 	build   string // changes with the assets, so that browsers may keep them
 	hub     *hub
 	follow  *follow
-	strides *strides
+	strides *strides[keyring.Rekey]
+	backing *strides[backupNews]
 	packed  map[string][]byte // the assets, compressed
 	sheets  *sheets           // the files that are being sent
 	uploads *sheets           // those that are being read, and are in memory meanwhile
@@ -103,7 +106,7 @@ type site struct {
 
 // New returns the handler of everything outside /api, /v1 and the health checks.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identity == nil || cfg.Logins == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Audit == nil {
+	if cfg.Closed == nil && (cfg.Identity == nil || cfg.Logins == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Audit == nil) {
 		return nil, errors.New("web: people, logins, a vault, trains and the log are needed")
 	}
 	if cfg.Log == nil {
@@ -118,7 +121,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.AdmitReveal == nil {
 		cfg.AdmitReveal = func(context.Context, identity.Caller) error { return nil }
 	}
-	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}, uploads: &sheets{most: 2, mostEach: 1, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}, strides: &strides{}}
+	s := &site{Config: cfg, sheets: &sheets{again: cfg.Identity.Unattended, most: sheetsMost, mostEach: sheetsEach, each: map[string]int{}}, uploads: &sheets{most: 2, mostEach: 1, each: map[string]int{}}, hub: &hub{pages: map[chan struct{}]*listener{}}, follow: &follow{}, strides: &strides[keyring.Rekey]{}, backing: &strides[backupNews]{}}
 	if cfg.DB != nil {
 		cfg.DB.Subscribe(s.hub.heard)
 	}
@@ -203,7 +206,10 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /assets/{file}", s.asset)
 	mux.HandleFunc("/", s.elsewhere)
 	if cfg.Closed != nil {
-		return s.dress(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, cfg.Closed) })), nil
+		closed := http.NewServeMux()
+		closed.HandleFunc("GET /assets/{file}", s.asset)
+		closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, cfg.Closed) })
+		return s.dress(s.clean(closed)), nil
 	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(s.crossOrigin))

@@ -58,8 +58,8 @@ type site struct {
 	notify *notify.Room
 
 	ring    *keyring.Ring
-	rekeyer *keyring.Rekeyer // a test starts it
-	backups web.Backups
+	rekeyer *keyring.Rekeyer            // a test starts it
+	backups atomic.Pointer[web.Backups] // see setBackups
 
 	incidents *incident.Room
 	logins    *oauth.Logins
@@ -152,7 +152,8 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	t.Cleanup(s.rekeyer.Close)
 	ops := operations()
-	ops.Backups = func(context.Context) (web.Backups, error) { return s.backups, nil }
+	s.backups.Store(&web.Backups{})
+	ops.Backups = func(context.Context) (web.Backups, error) { return *s.backups.Load(), nil }
 	handler, err := web.New(web.Config{Keys: web.Keys{Ring: ring, Rekeyer: s.rekeyer, Sealed: func(context.Context) (int64, error) { return 4321, nil }}, Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: ops, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 		Admit: func(_ context.Context, c identity.Caller) error {
 			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
