@@ -8,6 +8,8 @@ need_go
 need openssl openssl # certificates and keys that we did not make
 need rsyslogd rsyslog rsyslog-gnutls # a syslog server that we did not write
 need ssh-keygen openssh-client
+need mariadbd mariadb-server-core # a database to sign in at; this package starts no service
+need mariadb mariadb-client-core
 
 STAGE_LOGS=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-check.XXXXXX")
 STAGE_FAILED=

@@ -24,6 +24,8 @@ tools() {
   need openssl openssl # certificates and keys that we did not make
   need rsyslogd rsyslog rsyslog-gnutls # a syslog server that we did not write
   need ssh-keygen openssh-client
+  need mariadbd mariadb-server-core # a database to sign in at; this package starts no service
+  need mariadb mariadb-client-core
   need curl curl # the commands of the README
   need chromium chromium # passkeys, in a real browser
   need_node # the TypeScript SDK, a client that we did not write, and the linter of the OpenAPI document

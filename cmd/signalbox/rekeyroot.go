@@ -45,6 +45,8 @@ func (r *rootChange) run(s *shell, cmd *cobra.Command) error {
 		return usage("--new-key, --finish and --abandon go with --root")
 	case r.finish && r.abandon, r.newKey != "" && (r.finish || r.abandon):
 		return usage("give one of --new-key, --finish and --abandon")
+	case cmd.Flags().Changed("url"):
+		return usage("--root opens the database of this machine (--data-dir, --database-url) and asks no server; leave --url out")
 	}
 	cfg, err := s.withQuietLog(cmd)
 	if err != nil {

@@ -65,7 +65,7 @@ func schemeOf(s string) (name string, database, known bool) {
 	switch s {
 	case "postgres", "postgresql":
 		return "postgres", true, true
-	case "mysql", "mariadb", "mysql2", "mysql+pymysql":
+	case "mysql", "mariadb", "mysql2", "mysql+pymysql", "mariadb+pymysql", "mysql+mysqldb", "mysql+mysqlconnector", "mariadb+mariadbconnector", "mysql+aiomysql", "mysql+asyncmy":
 		return "mysql", true, true
 	case "postgresql+psycopg2", "postgresql+psycopg", "postgresql+asyncpg", "postgresql+psycopg3":
 		return "postgres", true, true
@@ -132,7 +132,7 @@ func isHost(s string) bool {
 func tlsWord(s string) string {
 	s = strings.ToLower(s)
 	if slices.Contains([]string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full", "verify_ca", "verify_identity", "preferred", "required", "disabled", "true", "false",
-		"skip-verify", "strict", "mandatory", "optional", "yes", "no", "none", "verifyca", "verifyfull"}, s) {
+		"skip-verify", "trust", "strict", "mandatory", "optional", "yes", "no", "none", "verifyca", "verifyfull"}, s) {
 		return s
 	}
 	return ""

@@ -25,6 +25,7 @@ func TestConnectionStrings(t *testing.T) {
 		"host = 'db.example.com' port=5433 user='app' password = 'a\\' host=evil " + planted + "' dbname='shop' sslmode=verify-full":          pg,
 		"Driver={PostgreSQL Unicode};Server=db.example.com;Port=5433;Database=shop;Uid=app;Pwd={" + planted + "};SslMode=Verify-Full":         pg,
 		"app:" + planted + "@tcp(db.example.com:3306)/shop?tls=true&parseTime=true":                                                           my,
+		"mariadb+pymysql://app:" + planted + "@db.example.com:3306/shop?ssl=true":                                                             my,
 		"mysql://app:" + planted + "@db.example.com:3306/shop?tls=true":                                                                       my,
 		"app:" + planted + "@/p:@tcp(db.example.com:3306)/shop?tls=true":                                                                      my, // the driver takes the last / and @
 		"Server=tcp:db.example.com,1433;Initial Catalog=shop;User ID=app;Password='" + planted + ";Server=evil';Encrypt=Strict":               {Scheme: "sqlserver", Host: "db.example.com", Port: 1433, Database: "shop", User: "app", TLSMode: "strict"},

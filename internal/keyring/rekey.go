@@ -46,7 +46,7 @@ type Pace struct {
 	Known time.Duration
 	// Settle is how long the old key stays at least once the new one seals, so that every instance has sealed its files anew.
 	Settle time.Duration
-	// Term is how long a holder that died keeps others from going on.
+	// Term is how long a holder that died keeps other instances from going on; beside SQLite it keeps nobody.
 	Term time.Duration
 	// Batch is how many rows are moved in one transaction.
 	Batch int
@@ -203,7 +203,8 @@ func (r *Rekeyer) step(ctx context.Context) error {
 	if work.GiveUp == 0 && time.Now().Before(r.rest) {
 		return nil
 	}
-	if work.Holder != r.cfg.Instance && now.Before(work.Until.Time()) {
+	// Beside SQLite nobody else lives: the lock of its directory, which a process that was killed does not keep, is this one's. The lease is a dead one's.
+	if work.Holder != r.cfg.Instance && now.Before(work.Until.Time()) && r.cfg.DB.Engine() != store.SQLite {
 		return nil
 	}
 	if work, err = r.claim(ctx, work); err != nil {

@@ -229,6 +229,40 @@ func TestRekeyMovesEverythingUnderLoad(t *testing.T) {
 	}
 }
 
+// TestWhoComesAfterADeadHolder: beside SQLite, whose directory is locked, the next process goes on at once; in a fleet the dead one's lease has to end.
+func TestWhoComesAfterADeadHolder(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		pace := quick()
+		pace.Term = time.Hour
+		next := enter(t, db, rootKey(t), pace, nil)
+		require.NoError(t, next.put("row", "text"))
+		_, err := next.rekeyer.Begin(t.Context(), ada(), false)
+		require.NoError(t, err)
+		waiting := pace
+		waiting.Known = time.Hour // holds the lease, and gets no further
+		dead, err := keyring.NewRekeyer(keyring.RekeyerConfig{DB: db, Ring: next.ring, Places: []keyring.Place{answers()}, Instance: "ins_dead", Pace: waiting})
+		require.NoError(t, err)
+		holder := func() (name string) {
+			require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error { return tx.Get(&name, `SELECT holder FROM rekeys`) }))
+			return name
+		}
+		dead.Start(t.Context())
+		require.Eventually(t, func() bool { return holder() == "ins_dead" }, time.Minute, 5*time.Millisecond)
+		dead.Close()
+
+		next.rekeyer.Start(t.Context())
+		if db.Engine() == store.Postgres {
+			for range 15 { // many looks of the living one
+				time.Sleep(20 * time.Millisecond)
+				require.Equal(t, "ins_dead", holder())
+			}
+			tamper(t, db, `UPDATE rekeys SET until = 1`)
+		}
+		require.Equal(t, int64(1), next.done().Moved)
+		require.Equal(t, map[uint32]int{2: 1}, next.under())
+	})
+}
+
 // TestRekeyKeepsTheOldKeyForWhatDoesNotOpen: a damaged record may still be mended from a backup, so it holds the key, until somebody gives it up.
 func TestRekeyKeepsTheOldKeyForWhatDoesNotOpen(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {

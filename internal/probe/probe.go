@@ -4,9 +4,10 @@
 // within ten seconds. Before anything leaves, the try is on record; what became of it is recorded after. The answer is an outcome from a closed list with
 // a sentence of ours that says what to do next.
 //
-// Limits: HTTP (bearer, basic, a header), TLS certificates, SSH keys and PostgreSQL. MySQL is not spoken: its Go driver is under the MPL, which this
-// project does not link. One probe says what was true at one moment, from this machine. An answer of 2xx says that the request was taken, not that
-// the path asked for the credential.
+// Limits: HTTP (bearer, basic, a header), TLS certificates, SSH keys, PostgreSQL, MySQL and MariaDB; of the last two no more than the login, in those
+// ways that prove a password without telling it (and caching_sha2_password in full to a server whose certificate has proved it). One probe says what
+// was true at one moment, from this machine. An answer of 2xx says that the request was taken, not that the path asked for the credential; a database
+// that nobody has proved can say that it lets in whom it does not know.
 //
 // Invariants: no redirect is followed; no byte of what a server says reaches the caller, the log or the record; no connection of the database is held
 // while a server is asked; nothing is read without a bound.

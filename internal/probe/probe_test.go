@@ -249,6 +249,8 @@ func TestHostileServers(t *testing.T) {
 				trial(vault.SSHKey, vault.Meta{Username: "ada"}, []string{address}, "private_key", key),
 				trial(vault.ConnectionString, vault.Meta{}, nil, "connection_string", "postgres://ada:"+planted+"@"+address+"/x?sslmode=disable"),
 				trial(vault.ConnectionString, vault.Meta{}, nil, "connection_string", "postgres://ada:"+planted+"@"+address+"/x?sslmode=require"),
+				trial(vault.ConnectionString, vault.Meta{}, nil, "connection_string", "mysql://ada:"+planted+"@"+address+"/x?ssl-mode=DISABLED"),
+				trial(vault.ConnectionString, vault.Meta{}, nil, "connection_string", "mysql://ada:"+planted+"@"+address+"/x?ssl-mode=REQUIRED"),
 			} {
 				start := time.Now()
 				got := b.test(tr, probe.Ask{})
@@ -491,7 +493,7 @@ func TestPasswordIsNotGivenAway(t *testing.T) {
 	for _, mode := range []string{"verify-full", "disable"} {
 		require.Equal(t, probe.Forbidden, newBench(t, 0, nil).outcome(dsn(mode), probe.Ask{}))
 	}
-	for text, want := range map[string]probe.Outcome{"mysql://ada:" + planted + "@" + address + "/x": probe.Unsupported, "redis://" + address: probe.Unsupported, planted: probe.Unsupported,
+	for text, want := range map[string]probe.Outcome{"mysql:///x?unix_socket=/tmp/s&user=ada&password=" + planted: probe.Unsupported, "redis://" + address: probe.Unsupported, planted: probe.Unsupported,
 		"postgres:///x?host=/var/run&password=" + planted: probe.Unsupported} {
 		require.Equal(t, want, b.outcome(trial(vault.ConnectionString, vault.Meta{}, nil, "connection_string", text), probe.Ask{}), text)
 	}
