@@ -366,3 +366,103 @@ func kindsOf(entries []incident.Entry) (out []incident.EntryKind) {
 	}
 	return out
 }
+
+// TestContainWithoutAnIncident: one act opens the incident, contained, and does exactly the dry run; what is not said of it follows from what was contained.
+func TestContainWithoutAnIncident(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := newScene(t, db)
+		ctx, draft := t.Context(), incident.Draft{Meta: incident.Meta{Description: planted}}
+		before := len(records(t, db))
+		plan, err := s.PlanNew(ctx, s.admin, draft, s.everything())
+		require.NoError(t, err)
+		require.Len(t, records(t, db), before, "a plan does nothing")
+		list, _, err := s.List(ctx, s.admin, incident.Filter{})
+		require.NoError(t, err)
+		require.Empty(t, list)
+		require.Equal(t, incident.Step{Act: incident.OpenNew, Kind: "incident", Name: "Contained credential forge, credential mail, person bob@example.com, service account ci, train web, key k1", Of: "contained"}, sorted(plan.Steps[0]))
+		again, err := s.PlanNew(ctx, s.admin, draft, s.everything())
+		require.NoError(t, err)
+		require.Equal(t, plan, again, "neither the time nor an id is part of it")
+
+		// Another incident, and something that changed since, are another plan.
+		worse := draft
+		worse.Severity = incident.Critical
+		_, _, err = s.ContainNew(ctx, s.admin, worse, s.everything(), plan.Tag, "")
+		refused(t, err, "etag_mismatch")
+		s.signIn()
+		_, _, err = s.ContainNew(ctx, s.admin, draft, s.everything(), plan.Tag, "")
+		refused(t, err, "etag_mismatch")
+		list, _, err = s.List(ctx, s.admin, incident.Filter{})
+		require.NoError(t, err)
+		require.Empty(t, list, "what is refused opens nothing")
+		plan, err = s.PlanNew(ctx, s.admin, draft, s.everything())
+		require.NoError(t, err)
+
+		before = len(records(t, db))
+		i, done, err := s.ContainNew(ctx, s.admin, draft, s.everything(), plan.Tag, planted)
+		require.NoError(t, err)
+		require.Equal(t, plan.Steps, done.Steps)
+		require.Equal(t, incident.Contained, i.Status)
+		require.Equal(t, incident.CredentialLeak, i.Type)
+		require.Equal(t, incident.High, i.Severity)
+		require.Equal(t, plan.Steps[0].Name, i.Title)
+		got, err := s.Get(ctx, s.admin, i.ID)
+		require.NoError(t, err)
+		require.Equal(t, i.Links, got.Links)
+		require.Equal(t, i.ETag(), got.ETag())
+		require.ElementsMatch(t, []string{s.granted.ID, s.plain.ID}, got.Linked(incident.OfCredential))
+		require.Equal(t, []string{s.bob.ID}, got.Linked(incident.OfPerson))
+		require.Equal(t, []string{s.train.ID}, got.Linked(incident.OfTrain))
+		want := []string{"incident.open ok " + i.ID}
+		for _, step := range plan.Steps {
+			if action := map[incident.StepAct]string{incident.EndSession: "identity.session_end ok ", incident.RevokeToken: "identity.token_revoke ok ", incident.Deactivate: "identity.user_deactivate ok ",
+				incident.MarkCompromise: "credential.update ok ", incident.RevokeUpstream: "oauth.revoke pending ", incident.RevokeKey: "key.revoke ok "}[step.Act]; action != "" {
+				want = append(want, action+step.ID)
+			}
+		}
+		require.Equal(t, append(want, "incident.contain ok "+i.ID), acts(t, db, before))
+		for _, body := range records(t, db) {
+			require.NotContains(t, body, planted)
+		}
+		entries, _, err := s.Timeline(ctx, s.admin, i.ID, 0, "")
+		require.NoError(t, err)
+		require.Equal(t, []incident.EntryKind{incident.Opened, incident.Act}, kindsOf(entries))
+		require.Equal(t, planted, entries[1].Text)
+		require.NoError(t, s.EndGrants(ctx))
+		require.NotEmpty(t, s.asked(), "its grants are ended like those of any other")
+
+		// What a draft says is kept, with what it names besides, and what is wrong with it is said of it.
+		said := incident.Draft{Meta: incident.Meta{Title: "Stolen laptop", Type: incident.UnauthorizedAccess, Severity: incident.Low, IncidentDate: time.Now().Add(-time.Hour)}, Touch: incident.Touch{Trains: []string{"other"}}}
+		i, done, err = s.ContainNew(ctx, s.admin, said, incident.Scope{ClientKeys: []string{s.other.ID}}, "", "")
+		require.NoError(t, err)
+		require.Len(t, done.Steps, 2)
+		require.Equal(t, "Stolen laptop", i.Title)
+		require.Equal(t, incident.Low, i.Severity)
+		require.WithinDuration(t, said.IncidentDate, i.IncidentDate, time.Second)
+		require.Len(t, i.Links, 2)
+		said.Title, said.Type = " x", "wizardry"
+		_, err = s.PlanNew(ctx, s.admin, said, incident.Scope{ClientKeys: []string{s.other.ID}})
+		f := refused(t, err, "validation_failed")
+		require.Equal(t, []string{"/incident/title", "/incident/incident_type"}, []string{f.Fields[0].Pointer, f.Fields[1].Pointer})
+		_, err = s.PlanNew(ctx, s.admin, draft, incident.Scope{})
+		refused(t, err, "validation_failed")
+		for _, role := range []identity.Role{identity.Auditor, identity.Member, "wizard"} {
+			_, _, err = s.ContainNew(ctx, somebody(role), draft, incident.Scope{ClientKeys: []string{s.other.ID}}, "*", "")
+			refused(t, err, "forbidden")
+		}
+		_, _, err = s.ContainNew(ctx, somebody(identity.Operator), draft, incident.Scope{ClientKeys: []string{s.other.ID}}, "*", "")
+		refused(t, err, "step_up_required")
+		self := incident.Scope{People: []string{s.admin.UserID}}
+		_, _, err = s.ContainNew(ctx, s.admin, draft, self, "", "")
+		refused(t, err, "state_conflict")
+		plan, err = s.PlanNew(ctx, s.admin, draft, incident.Scope{ClientKeys: []string{s.other.ID}})
+		require.NoError(t, err)
+		require.Equal(t, incident.WarnNothing, plan.Warnings[0].Code)
+	})
+}
+
+// sorted puts the two credentials of a title in the order of their names: that of their ids is any.
+func sorted(step incident.Step) incident.Step {
+	step.Name = strings.Replace(step.Name, "credential mail, credential forge", "credential forge, credential mail", 1)
+	return step
+}

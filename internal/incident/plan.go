@@ -11,36 +11,52 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// plan finds out what a containment does. With lock it locks what it looks at: the administrators, people, service accounts, credentials, then trains, each kind
-// in the order of the ids, which is the order that the rooms have.
-func (r *Room) plan(tx *store.Tx, caller identity.Caller, i Incident, s Scope, lock bool) (Plan, error) {
-	if i.Status == Resolved {
-		return Plan{}, fault.New(fault.Conflict, "state_conflict", "This incident is resolved, and stays so. Open another one and contain that.")
+// plan finds out what a containment does, and with which incident. With lock it locks what it looks at: the incident, the administrators, people, service accounts,
+// credentials, then trains, each kind in the order of the ids, which is the order that the rooms have.
+func (r *Room) plan(tx *store.Tx, caller identity.Caller, w which, s Scope, lock bool) (i Incident, p Plan, err error) {
+	clause := ""
+	if lock {
+		clause = tx.ForUpdate()
 	}
-	var p Plan
+	if !w.opens {
+		if i, err = w.get(tx, Plan{}, clause); err != nil {
+			return Incident{}, Plan{}, err
+		}
+		if i.Status == Resolved {
+			return Incident{}, Plan{}, fault.New(fault.Conflict, "state_conflict", "This incident is resolved, and stays so. Open another one and contain that.")
+		}
+	}
 	var bad problems
 	if err := r.resolveScope(tx, s, &p, &bad); err != nil {
-		return Plan{}, err
+		return Incident{}, Plan{}, err
 	}
 	if err := bad.err("This cannot be contained. Correct the parts of the scope that are named and try again; nothing was changed."); err != nil {
-		return Plan{}, err
+		return Incident{}, Plan{}, err
+	}
+	if w.opens {
+		if i, err = w.get(tx, p, ""); err != nil {
+			return Incident{}, Plan{}, err
+		}
 	}
 	for _, part := range []func(*store.Tx, identity.Caller, *Plan, bool) error{r.planPeople, r.planServices, r.planCredentials, r.planKeys} {
 		if err := part(tx, caller, &p, lock); err != nil {
-			return Plan{}, err
+			return Incident{}, Plan{}, err
 		}
 	}
 	if len(p.Steps) > maxSteps {
-		return Plan{}, fault.New(fault.Unprocessable, "validation_failed", "This would take "+strconv.Itoa(len(p.Steps))+" steps; at most "+strconv.Itoa(maxSteps)+" are done in one act. Contain it in parts; nothing was changed.").With("/scope", "is too much at once")
+		return Incident{}, Plan{}, fault.New(fault.Unprocessable, "validation_failed", "This would take "+strconv.Itoa(len(p.Steps))+" steps; at most "+strconv.Itoa(maxSteps)+" are done in one act. Contain it in parts; nothing was changed.").With("/scope", "is too much at once")
 	}
 	if !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Act != Leave }) {
 		p.warn(WarnNothing, "All of this is contained already, or can be used by nobody.")
 	}
-	if i.Status != Contained {
+	switch {
+	case w.opens:
+		p.Steps = append([]Step{{Act: OpenNew, Kind: targetKind, Name: i.Title, Of: string(i.Status)}}, p.Steps...)
+	case i.Status != Contained:
 		p.add(Advance, targetKind, i.ID, i.Title, string(Contained))
 	}
-	p.Tag = p.tag(i)
-	return p, nil
+	p.Tag = p.tag(i, w)
+	return i, p, nil
 }
 
 func (p *Plan) add(act StepAct, kind, id, name, of string) {
