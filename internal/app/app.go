@@ -241,7 +241,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: a.db, Ring: a.ring, Places: sealed(a.ring, a.vault, a.logins), Instance: a.instance, Log: a.log, Files: a.oauth.SealFiles}); err != nil {
 		return err
 	}
-	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log, At: failpoint[incident.Point]()}); err != nil {
 		return err
 	}
 	if err := a.openDetectors(); err != nil {

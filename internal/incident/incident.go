@@ -28,7 +28,7 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what a [Room] is made of. All but Every, Log and Clock is required.
+// Config is what a [Room] is made of. All but Every, Log, Clock and At is required.
 type Config struct {
 	DB       *store.DB
 	Identity *identity.Room
@@ -41,7 +41,22 @@ type Config struct {
 	Log *slog.Logger
 	// Clock judges how old a person's last proof is; nil means the wall clock. What is stored has the database's time.
 	Clock func() time.Time
+	// At is called at each step of what a containment owes to others; an error ends the attempt there, as the death of the process would. Tests use it.
+	At func(Point) error
 }
+
+// Point is a step of what a containment owes to others.
+type Point string
+
+// The points, in their order.
+const (
+	AtOwed  Point = "containment-owed"  // the act is stored, and nobody has claimed what follows it
+	AtAsk   Point = "containment-ask"   // it is claimed, and nobody was asked yet
+	AtAsked Point = "containment-asked" // the provider has answered, and nothing is written down
+)
+
+// Points returns the points in their order.
+func Points() []Point { return []Point{AtOwed, AtAsk, AtAsked} }
 
 // Room keeps incidents. Make it with [New], begin to end grants with [Room.Start], end with [Room.Close].
 type Room struct {
@@ -52,6 +67,7 @@ type Room struct {
 	audit    *audit.Log
 	log      *slog.Logger
 	now      func() time.Time
+	at       func(Point) error
 	worker   worker
 }
 
@@ -60,13 +76,16 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Identity == nil || cfg.Vault == nil || cfg.Logins == nil || cfg.Audit == nil {
 		return nil, errors.New("incident: a database, people, a vault, logins and the audit are required")
 	}
-	r := &Room{db: cfg.DB, identity: cfg.Identity, vault: cfg.Vault, logins: cfg.Logins, audit: cfg.Audit, log: cfg.Log, now: cfg.Clock}
+	r := &Room{db: cfg.DB, identity: cfg.Identity, vault: cfg.Vault, logins: cfg.Logins, audit: cfg.Audit, log: cfg.Log, now: cfg.Clock, at: cfg.At}
 	r.worker.prepare(cfg.Every)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.now == nil {
 		r.now = time.Now
+	}
+	if r.at == nil {
+		r.at = func(Point) error { return nil }
 	}
 	return r, nil
 }

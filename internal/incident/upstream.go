@@ -138,6 +138,9 @@ func (r *Room) claim(ctx context.Context) (*owed, error) {
 	if err := r.db.Read(ctx, func(tx *store.Tx) error { return tx.Get(&n, `SELECT COUNT(*)`+due, store.TimeOf(tx.Now())) }); err != nil || n == 0 {
 		return nil, err
 	}
+	if err := r.at(AtOwed); err != nil {
+		return nil, err
+	}
 	var out *owed
 	err := r.db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
 		out = nil
@@ -187,7 +190,13 @@ func (r *Room) endGrant(ctx context.Context, o owed) error {
 	case grant.Version != o.Version && grant.State != vault.Compromised:
 		return r.settle(ctx, o, endedSuperseded, oauth.Ended{})
 	}
+	if err := r.at(AtAsk); err != nil {
+		return err
+	}
 	said := r.logins.EndGrant(ctx, grant)
+	if err := r.at(AtAsked); err != nil {
+		return err
+	}
 	switch {
 	case said.Revoked:
 		return r.settle(ctx, o, endedRevoked, said)

@@ -1,0 +1,135 @@
+package signalboxtest_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/incident"
+	"signalbox.dev/signalbox/internal/signalboxtest"
+	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/store/storetest"
+)
+
+// TestContainOutlivesItsProcess: a real process is killed at each step between the commit of a containment and what its OAuth provider is asked for. On PostgreSQL
+// another instance goes on, on SQLite it is started again. The act stands, the provider is asked, and what came of it is on record once and in the timeline.
+func TestContainOutlivesItsProcess(t *testing.T) {
+	for _, e := range storetest.Engines() {
+		for _, at := range incident.Points() {
+			t.Run(fmt.Sprintf("%s/%s", e, at), func(t *testing.T) { containKilled(t, e, at) })
+		}
+	}
+}
+
+// revoker is an OAuth provider of which the test knows what was revoked.
+type revoker struct {
+	*httptest.Server
+	mu   sync.Mutex
+	sent []string
+}
+
+func newRevoker(t *testing.T) *revoker {
+	t.Helper()
+	r := &revoker{}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if req.URL.Path == "/revoke" {
+			r.sent = append(r.sent, req.PostFormValue("token"))
+		}
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// asked counts how often a token was sent to be revoked.
+func (r *revoker) asked(token string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, one := range r.sent {
+		if one == token {
+			n++
+		}
+	}
+	return n
+}
+
+func containKilled(t *testing.T, e store.Engine, at incident.Point) {
+	ctx, provider := t.Context(), newRevoker(t)
+	p := signalboxtest.NewProcess(t, e)
+	failpoints := p.Failpoints(t)
+	p.Start(t)
+	admin, access, refresh := p.Admin(), p.Planted().Secret(t, "access token"), p.Planted().Secret(t, "refresh token")
+	name, clientID, method := "work", "client-1", "none"
+	tokens, revoke := []string{provider.URL + "/token"}, provider.URL+"/revoke"
+	_, err := admin.AddOAuthProvider(ctx, client.OAuthProviderEdit{Name: &name, TokenURLs: &tokens, RevokeURL: &revoke, ClientID: &clientID, Auth: &method})
+	require.NoError(t, err)
+	ends := time.Now().Add(time.Hour)
+	made, err := admin.CreateCredential(ctx, client.CredentialDraft{Type: "oauth", Name: "mail", Provider: name, OAuth: &client.OAuth{ExpiresAt: &ends},
+		Secrets: map[string]string{"access_token": access, "refresh_token": refresh}})
+	require.NoError(t, err)
+
+	scope := client.IncidentScope{CredentialIDs: []string{made.ID}}
+	dry, err := admin.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope, DryRun: true})
+	require.NoError(t, err)
+	point := failpoints.Arm(t, string(at))
+	done, err := admin.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope, Plan: dry.PlanTag})
+	require.NoError(t, err, "the act is acknowledged")
+	require.Equal(t, dry.Plan, done.Plan)
+	point.Reached(t)
+	before := 0
+	if at == incident.AtAsked {
+		before = 1
+	}
+	require.Equal(t, before, provider.asked(refresh))
+	p.Kill(t)
+	point.Release()
+	if at != incident.AtOwed { // the claim of the dead holds for most of a minute and a half
+		db := p.OpenBeside(t)
+		require.NoError(t, db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
+			n, err := tx.Exec(`UPDATE incident_revocations SET claim_until = $1`, store.TimeOf(tx.Now()))
+			require.Equal(t, int64(1), n)
+			return err
+		}))
+		require.NoError(t, db.Close())
+	}
+	next := p
+	if e == store.Postgres {
+		next = p.Peer(t, p.DatabaseURL())
+	}
+	next.Start(t)
+	admin = next.Admin()
+
+	got, err := admin.GetIncident(ctx, done.Incident.ID)
+	require.NoError(t, err)
+	require.Equal(t, "contained", got.Status)
+	cred, err := admin.GetCredential(ctx, made.ID)
+	require.NoError(t, err)
+	require.Equal(t, "compromised", cred.Status)
+	var last client.IncidentEntry
+	require.Eventually(t, func() bool {
+		line, err := admin.IncidentTimeline(ctx, done.Incident.ID, 0, "")
+		require.NoError(t, err)
+		last = line.Timeline[len(line.Timeline)-1]
+		return last.Kind == "revoked_upstream"
+	}, 20*time.Second, 50*time.Millisecond, "the provider is asked by whoever comes next")
+	require.Equal(t, "revoked", last.Details["outcome"])
+	require.Equal(t, before+1, provider.asked(refresh), "once by each who came so far")
+	outcomes := map[string]int{}
+	for _, outcome := range []string{"pending", "ok", "failed"} {
+		page, err := admin.AuditLogs(ctx, client.AuditFilter{Target: made.ID, Action: string(store.OAuthRevoke), Outcome: outcome})
+		require.NoError(t, err)
+		outcomes[outcome] = len(page.Events)
+	}
+	require.Equal(t, map[string]int{"pending": 1, "ok": 1, "failed": 0}, outcomes, "what was owed, and what came of it")
+	for _, log := range [][]byte{p.Log(), next.Log()} {
+		require.NotContains(t, string(log), access)
+		require.NotContains(t, string(log), refresh)
+	}
+}
