@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/incident"
 )
 
 func (s *shell) incidentContain() *cobra.Command {
 	var credentials, people, serviceAccounts, trains, keys []string
-	var deactivate, dry, sure bool
+	var deactivate, rotate, dry, sure bool
 	var tag, note, at string
 	var opening client.ContainOpening
 	cmd := s.remote("contain [INCIDENT]", "Revoke, end and mark what leaked, in one act; without INCIDENT the act opens one", words("[INCIDENT]"), func(cmd *cobra.Command, args []string) error {
@@ -42,6 +43,10 @@ func (s *shell) incidentContain() *cobra.Command {
 		if err := scopeIDs(cmd, c, credentials, people, serviceAccounts); err != nil {
 			return err
 		}
+		treat := ""
+		if rotate {
+			treat = string(incident.Rotate)
+		}
 		contain := func(ctx context.Context, d client.ContainDraft) (client.Containment, error) {
 			if len(args) > 0 {
 				return c.ContainIncident(ctx, args[0], d)
@@ -49,7 +54,7 @@ func (s *shell) incidentContain() *cobra.Command {
 			return c.ContainNow(ctx, opening, d)
 		}
 		d := client.ContainDraft{Note: note, Plan: tag, DryRun: true,
-			Scope: client.IncidentScope{CredentialIDs: credentials, TrainIDs: trains, UserIDs: people, ServiceAccountIDs: serviceAccounts, KeyIDs: keys, Deactivate: deactivate}}
+			Scope: client.IncidentScope{CredentialIDs: credentials, TrainIDs: trains, UserIDs: people, ServiceAccountIDs: serviceAccounts, KeyIDs: keys, Deactivate: deactivate, Credentials: treat}}
 		plan, err := contain(cmd.Context(), d)
 		if err != nil {
 			return err
@@ -79,6 +84,7 @@ func (s *shell) incidentContain() *cobra.Command {
 	flags.StringSliceVar(&people, "user", nil, "a person whose sessions end and whose tokens are revoked, by e-mail address or id (may be given several times)")
 	flags.StringSliceVar(&serviceAccounts, "service-account", nil, "a service account whose tokens are revoked, by name or id (may be given several times)")
 	flags.StringSliceVar(&keys, "key", nil, "a client key to revoke, by its id (may be given several times)")
+	flags.BoolVar(&rotate, "rotate", false, "replace the tokens of OAuth credentials at their providers instead of disabling them; what cannot be renewed from here is disabled, and due to be rotated at once")
 	flags.BoolVar(&deactivate, "deactivate", false, "also deactivate the people, so that they cannot sign in anew")
 	flags.StringVar(&opening.Title, "title", "", "title of the incident that is opened; it names what is contained when left out")
 	flags.StringVar(&opening.IncidentType, "type", "", "what kind of thing happened (credential_leak if left out): "+strings.Join(incidentTypeNames(), ", "))

@@ -179,7 +179,7 @@ func (s *service) addIncidents() {
 	add(s, reads(one+"/timeline", "list-incident-timeline", "Read the timeline of an incident", "The oldest entry first."), s.listIncidentTimeline)
 	add(s, route{method: http.MethodPost, path: one + "/timeline", id: "add-incident-note", summary: "Write into the timeline of an incident", tag: tag, access: string(identity.IncidentWrite), status: http.StatusCreated}, s.addIncidentNote)
 	const contains = "In one transaction: revokes the client keys of trains and those that are named, ends the sessions and revokes the tokens of people and service accounts, marks credentials as compromised, cuts what is open, "
-	const limits = "Grants of OAuth credentials are ended at their providers afterwards, where these offer it; the timeline tells what came of it. With dry_run it answers the plan and does nothing; with the plan_tag of that plan the act does exactly that, or answers 412. " +
+	const limits = "Grants of OAuth credentials are ended at their providers afterwards, where these offer it, or with credentials=rotate their tokens are replaced there; the timeline tells what came of it. With dry_run it answers the plan and does nothing; with the plan_tag of that plan the act does exactly that, or answers 412. " +
 		"Other parts of the scope than trains and keys also need what they need by themselves: credentials:write, users:write, service_accounts:write. The act needs a fresh proof in a session."
 	add(s, route{method: http.MethodPost, path: one + "/contain", id: "contain-incident", summary: "Contain an incident", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite),
 		description: contains + "and moves the incident to contained. " + limits}, s.containIncident)
@@ -188,12 +188,13 @@ func (s *service) addIncidents() {
 }
 
 type containScope struct {
-	CredentialIDs     texts `json:"credential_ids,omitempty" nullable:"false" maxItems:"100"`
-	TrainIDs          texts `json:"train_ids,omitempty" nullable:"false" maxItems:"100" doc:"By slug or id: all of their client keys are revoked."`
-	UserIDs           texts `json:"user_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their sessions end and their tokens are revoked."`
-	ServiceAccountIDs texts `json:"service_account_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their tokens are revoked."`
-	KeyIDs            texts `json:"key_ids,omitempty" nullable:"false" maxItems:"100"`
-	Deactivate        bool  `json:"deactivate,omitempty" doc:"Also deactivates the people, so that they cannot sign in anew."`
+	CredentialIDs     texts  `json:"credential_ids,omitempty" nullable:"false" maxItems:"100"`
+	TrainIDs          texts  `json:"train_ids,omitempty" nullable:"false" maxItems:"100" doc:"By slug or id: all of their client keys are revoked."`
+	UserIDs           texts  `json:"user_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their sessions end and their tokens are revoked."`
+	ServiceAccountIDs texts  `json:"service_account_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their tokens are revoked."`
+	KeyIDs            texts  `json:"key_ids,omitempty" nullable:"false" maxItems:"100"`
+	Credentials       string `json:"credentials,omitempty" enum:"disable,rotate" doc:"What becomes of the credentials; disable when it is left out. Disable marks them as compromised, so that they are lent to nobody, and ends their grants. Rotate has the tokens of OAuth credentials replaced at their providers after the act, while they go on being lent; what Signalbox cannot renew by itself is marked as compromised as well, and is due to be rotated at once."`
+	Deactivate        bool   `json:"deactivate,omitempty" doc:"Also deactivates the people, so that they cannot sign in anew."`
 }
 
 type containDraft struct {
@@ -204,7 +205,7 @@ type containDraft struct {
 }
 
 func (c containScope) scope() incident.Scope {
-	return incident.Scope{Credentials: c.CredentialIDs, Trains: c.TrainIDs, People: c.UserIDs, ServiceAccounts: c.ServiceAccountIDs, ClientKeys: c.KeyIDs, Deactivate: c.Deactivate}
+	return incident.Scope{Credentials: c.CredentialIDs, Trains: c.TrainIDs, People: c.UserIDs, ServiceAccounts: c.ServiceAccountIDs, ClientKeys: c.KeyIDs, Deactivate: c.Deactivate, Treat: incident.Treatment(c.Credentials)}
 }
 
 func (s *service) containIncident(ctx context.Context, caller identity.Caller, in *struct {

@@ -204,6 +204,58 @@ func TestStoryContainNow(t *testing.T) {
 	})
 }
 
+// TestStoryContainRotates: the plan says what becomes of each credential; what cannot be renewed from here is disabled, first among what is due, and told of.
+func TestStoryContainRotates(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		mail, err := h.client.CreateCredential(ctx, oauthSample("mail", "google"))
+		require.NoError(t, err)
+		scope := client.IncidentScope{CredentialIDs: []string{w.credential, mail.ID}, Credentials: "rotate"}
+		dry, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
+		require.NoError(t, err)
+		steps := map[string][]string{}
+		for _, step := range dry.Plan {
+			steps[step.ID] = append(steps[step.ID], step.Act)
+		}
+		require.Equal(t, map[string][]string{w.credential: {"mark_compromised", "rotate_due"}, mail.ID: {"refresh"}, w.incident: {"advance"}}, steps)
+		require.Equal(t, "old_token", dry.Warnings[0].Code)
+		disable := scope
+		disable.Credentials = "disable"
+		_, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: disable, Plan: dry.PlanTag})
+		refused(t, err, 412, "etag_mismatch")
+		disable.Credentials = "burn"
+		_, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: disable, DryRun: true})
+		refused(t, err, 422, "validation_failed")
+		done, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, Plan: dry.PlanTag})
+		require.NoError(t, err)
+		require.Equal(t, dry.Plan, done.Plan)
+		cred, err := h.client.GetCredential(ctx, w.credential)
+		require.NoError(t, err)
+		require.Equal(t, "compromised", cred.Status)
+		require.WithinDuration(t, time.Now(), *cred.RotationDueAt, time.Minute)
+		mail, err = h.client.GetCredential(ctx, mail.ID)
+		require.NoError(t, err)
+		require.Equal(t, "active", mail.Status)
+		require.Nil(t, mail.RotationDueAt)
+		soon := time.Now().Add(time.Minute)
+		page, err := h.client.ListCredentials(ctx, client.CredentialFilter{RotationDueBefore: &soon})
+		require.NoError(t, err)
+		require.Len(t, page.Credentials, 1)
+		require.Equal(t, w.credential, page.Credentials[0].ID)
+		told, err := h.client.ListDeliveries(ctx, client.DeliveryFilter{Limit: 1000})
+		require.NoError(t, err)
+		heard := map[string]int{}
+		for _, d := range told.Deliveries {
+			heard[d.Kind]++
+		}
+		require.Equal(t, 1, heard["credential.rotation"])
+		rotated, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "planted-new-api-key-0123"}, "contained")
+		require.NoError(t, err)
+		require.Nil(t, rotated.RotationDueAt, "a new secret takes it back")
+	})
+}
+
 // TestStoryBlastRadius: who used what since a time, of what an incident touches and of one thing; who may not read the log hears nothing, and every look is on record.
 func TestStoryBlastRadius(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {

@@ -14,15 +14,32 @@ import (
 )
 
 // Containment is one act in one transaction: all of its steps stand, with their records, or none does. What it does is a list of steps that [Room.Plan]
-// returns and [Room.Contain] carries out, made by the same function. What is asked of others afterwards (ending a grant at its OAuth provider) is stored with
-// the act as something to do, and done by whichever instance claims it ([Room.Start]).
+// returns and [Room.Contain] carries out, made by the same function. What is asked of others afterwards (ending a grant at its OAuth provider, or replacing its
+// tokens) is stored with the act as something to do, and done by whichever instance claims it ([Room.Start]).
 
 // Scope is what is to be contained. Trains may be named by their slugs.
 type Scope struct {
 	Credentials, Trains, People, ServiceAccounts, ClientKeys []string
 	// Deactivate also deactivates the people, so that they cannot sign in anew.
 	Deactivate bool
+	// Treat says what becomes of the credentials; "" is [Disable].
+	Treat Treatment
 }
+
+// Treatment is what becomes of contained credentials.
+type Treatment string
+
+// The treatments.
+const (
+	// Disable marks them as compromised, so that they are lent to nobody, and has their grants ended at their OAuth providers.
+	Disable Treatment = "disable"
+	// Rotate has the tokens replaced of what Signalbox can refresh by itself, which goes on being lent; everything else is treated as by Disable, and is due to be
+	// rotated at once, which only a person can do where the secret is used.
+	Rotate Treatment = "rotate"
+)
+
+// Treatments returns the treatments.
+func Treatments() []Treatment { return []Treatment{Disable, Rotate} }
 
 // StepAct is what one step does.
 type StepAct string
@@ -34,6 +51,8 @@ const (
 	Deactivate     StepAct = "deactivate"
 	MarkCompromise StepAct = "mark_compromised" // a credential, which is lent to nobody from then on
 	RevokeUpstream StepAct = "revoke_upstream"  // ask the OAuth provider to end the credential's grant
+	RefreshTokens  StepAct = "refresh"          // have the OAuth provider replace the credential's tokens
+	RotateDue      StepAct = "rotate_due"       // a credential, which is to be rotated at once
 	RevokeKey      StepAct = "revoke_key"
 	Leave          StepAct = "leave" // nothing can be done with it here, and it can be used by nobody
 	OpenNew        StepAct = "open"  // an incident, which has no id before that
@@ -56,6 +75,7 @@ type Warning struct{ Code, Detail string }
 const (
 	WarnYourself = "yourself"    // the caller's own session or token ends
 	WarnWide     = "wide_grant"  // the provider ends other grants of the same person too
+	WarnLeaked   = "old_token"   // what has leaked may work until it ends by itself
 	WarnNothing  = "nothing_new" // all of it is contained already
 )
 
@@ -269,7 +289,9 @@ func (r *Room) do(tx *store.Tx, caller identity.Caller, i Incident, s Step) erro
 		return r.identity.Deactivate(tx, caller, s.ID)
 	case MarkCompromise:
 		return r.vault.Compromise(tx, caller, s.ID)
-	case RevokeUpstream:
+	case RotateDue:
+		return r.vault.RotateNow(tx, caller, s.ID)
+	case RevokeUpstream, RefreshTokens:
 		return r.owe(tx, caller, i, s)
 	case RevokeKey:
 		_, err := r.identity.RevokeKey(tx, caller, s.Of, s.ID)

@@ -72,7 +72,7 @@ func (p *Plan) warn(code, detail string) {
 
 // resolveScope finds what the scope names.
 func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error {
-	p.scope.Deactivate = s.Deactivate
+	p.scope.Deactivate, p.scope.Treat = s.Deactivate, s.Treat
 	total := 0
 	for _, row := range linkRows() {
 		var from []string
@@ -111,6 +111,12 @@ func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error
 	}
 	if s.Deactivate && len(s.People) == 0 {
 		bad.add("/scope/deactivate", "needs user_ids")
+	}
+	switch {
+	case s.Treat != "" && !slices.Contains(Treatments(), s.Treat):
+		bad.add("/scope/credentials", "must be one of "+words(Treatments(), func(t Treatment) string { return string(t) }))
+	case s.Treat == Rotate && len(s.Credentials) == 0:
+		bad.add("/scope/credentials", "needs credential_ids to rotate")
 	}
 	return nil
 }
@@ -178,10 +184,23 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 			p.add(Leave, "credential", id, c.Name, "it is lent to nobody: it was changed outside Signalbox, or a newer one stored it")
 			continue
 		}
-		if c.Status == vault.Compromised {
+		rotate := p.scope.Treat == Rotate
+		if rotate && replaceable(c) {
+			if err := r.planRefresh(tx, p, c); err != nil {
+				return err
+			}
 			continue
 		}
-		p.add(MarkCompromise, "credential", id, c.Name, "")
+		marked := c.Status == vault.Compromised
+		if !marked {
+			p.add(MarkCompromise, "credential", id, c.Name, "")
+		}
+		if rotate && c.RotateAt == nil {
+			p.add(RotateDue, "credential", id, c.Name, "")
+		}
+		if marked {
+			continue
+		}
 		grant, err := r.logins.GrantOf(tx, id)
 		if err != nil {
 			return err
@@ -194,6 +213,27 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 			p.warn(WarnWide, "The provider "+grant.Provider+" ends the other grants of the same person with this one.")
 		}
 	}
+	return nil
+}
+
+// replaceable reports whether Signalbox can by itself get other tokens for a credential in the place of those that leaked: it is lent, and its provider takes the refresh
+// token. Tokens that come by client credentials come by a secret that stays the same, so that others help nobody.
+func replaceable(c vault.Credential) bool {
+	return c.Type == vault.OAuth && (c.Status == vault.Active || c.Status == vault.Expiring) && c.Health != vault.NeedsLogin && c.Refreshes() && c.OAuth.GrantType != vault.GrantClientCredentials
+}
+
+// planRefresh has the tokens of a credential replaced, unless that is owed already.
+func (r *Room) planRefresh(tx *store.Tx, p *Plan, c vault.Credential) error {
+	owed := 0
+	if err := tx.Get(&owed, `SELECT COUNT(*) FROM incident_revocations WHERE credential_id = $1 AND act = $2 AND version = $3`, c.ID, string(RefreshTokens), c.Version); err != nil {
+		return err
+	}
+	if owed > 0 {
+		p.add(Leave, "credential", c.ID, c.Name, "its tokens are being replaced already")
+		return nil
+	}
+	p.add(RefreshTokens, "credential", c.ID, c.Name, c.Provider)
+	p.warn(WarnLeaked, "A credential whose tokens are replaced goes on being lent, and an access token that leaked may work at its provider until it ends. Where that must not be, disable the credential instead.")
 	return nil
 }
 

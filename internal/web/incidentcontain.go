@@ -61,7 +61,7 @@ func containParts() []containPart {
 	return []containPart{
 		{incident.OfTrain, "train_ids", "Trains", "All of their client keys are revoked.", identity.KeyWrite},
 		{incident.OfKey, "key_ids", "Client keys", "They are revoked.", identity.KeyWrite},
-		{incident.OfCredential, "credential_ids", "Credentials", "They are marked as compromised and lent to nobody; an OAuth grant is ended at its provider.", identity.CredentialWrite},
+		{incident.OfCredential, "credential_ids", "Credentials", "They are marked as compromised and lent to nobody, and an OAuth grant is ended at its provider, or they are rotated: see below.", identity.CredentialWrite},
 		{incident.OfPerson, "user_ids", "People", "Their sessions end and their tokens are revoked.", identity.UserWrite},
 		{incident.OfServiceAccount, "service_account_ids", "Service accounts", "Their tokens are revoked.", identity.ServiceWrite},
 	}
@@ -84,7 +84,7 @@ func containScope(form url.Values) incident.Scope {
 		ids[part.kind] = part.chosen(form)
 	}
 	return incident.Scope{Trains: ids[incident.OfTrain], ClientKeys: ids[incident.OfKey], Credentials: ids[incident.OfCredential], People: ids[incident.OfPerson], ServiceAccounts: ids[incident.OfServiceAccount],
-		Deactivate: form.Get("deactivate") != ""}
+		Deactivate: form.Get("deactivate") != "", Treat: incident.Treatment(form.Get("credentials"))}
 }
 
 // containDraft is what a form says of an incident that the act opens.
@@ -100,7 +100,7 @@ func containChosen(form url.Values) url.Values {
 			out[part.name] = ids
 		}
 	}
-	for _, name := range []string{"deactivate", "title", "incident_type", "severity"} {
+	for _, name := range []string{"deactivate", "credentials", "title", "incident_type", "severity"} {
 		if value := form.Get(name); value != "" {
 			out.Set(name, value)
 		}
@@ -151,6 +151,11 @@ func (s *site) containPage(r *http.Request, v visitor, i *incident.Incident, for
 			more.Label = part.label
 		}
 		p.Inputs = append(p.Inputs, more)
+		if part.kind == incident.OfCredential {
+			p.Options = append(p.Options, ui.Choice{Name: "credentials", Label: "What becomes of the credentials", Options: []ui.Option{{Label: "disable them: they are lent to nobody"},
+				{Value: string(incident.Rotate), Label: "rotate them: where their provider gives new tokens they go on being lent", Chosen: form.Get("credentials") == string(incident.Rotate)}},
+				Hint: "What Signalbox cannot renew by itself is disabled either way; rotating makes it due to be rotated at once as well."})
+		}
 		if part.kind == incident.OfPerson {
 			p.Options = append(p.Options, ui.Choice{Name: "deactivate", Label: "And the people", Multiple: true, Options: []ui.Option{{Value: "yes", Label: "deactivate them, so that they cannot sign in anew", Chosen: form.Get("deactivate") != ""}}})
 		}
@@ -162,7 +167,7 @@ func containWord(act incident.StepAct) string {
 	return map[incident.StepAct]string{
 		incident.EndSession: "end the session", incident.RevokeToken: "revoke the token", incident.Deactivate: "deactivate the person", incident.MarkCompromise: "mark as compromised",
 		incident.RevokeUpstream: "end the grant at its provider", incident.RevokeKey: "revoke the client key", incident.Leave: "leave as it is", incident.Advance: "move the incident",
-		incident.OpenNew: "open an incident",
+		incident.OpenNew: "open an incident", incident.RefreshTokens: "replace the tokens at their provider", incident.RotateDue: "make it due to be rotated at once",
 	}[act]
 }
 

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -185,6 +186,33 @@ func TestContainNowInABrowser(t *testing.T) {
 		got, err := s.vault.Get(s.Context(), boss, c.ID)
 		require.NoError(s, err)
 		require.Equal(s, vault.Compromised, got.Status)
+	})
+}
+
+// TestContainRotatesOnItsPage: the choice stays with the dry run and the act, what cannot be renewed from here is due at once, and its pages say why.
+func TestContainRotatesOnItsPage(t *testing.T) {
+	onOne(t, func(s *site) {
+		cookie := s.administrator()
+		i, c := s.leaked()
+		here := "/incidents/" + i.ID + "/contain"
+		form := url.Values{"form": {s.form(cookie, "/account").Get("form")}, "look": {"yes"}, "credential_ids": {c.ID}, "credentials": {"rotate"}}
+		a := s.do("POST", here, form, "Cookie", cookie)
+		require.Equal(s, http.StatusOK, a.StatusCode)
+		require.Contains(s, a.text, "mark as compromised: 1; make it due to be rotated at once: 1; move the incident: 1.")
+		act := formsOf(here, a.text)
+		n := slices.IndexFunc(act, func(one asked) bool { return one.values.Has("plan") })
+		require.Equal(s, "rotate", act[n].values.Get("credentials"))
+		values := act[n].values
+		values.Set("credentials", "")
+		require.Equal(s, http.StatusPreconditionFailed, s.do("POST", here, values, "Cookie", cookie).StatusCode, "that is another plan")
+		values.Set("credentials", "rotate")
+		a = s.do("POST", here, values, "Cookie", cookie)
+		require.Equal(s, http.StatusSeeOther, a.StatusCode, a.text)
+		require.Contains(s, s.do("GET", "/due?within=0", nil, "Cookie", cookie).text, "at once: it was contained")
+		require.Contains(s, s.do("GET", "/credentials/"+c.ID, nil, "Cookie", cookie).text, "at once: it was contained")
+		a = s.do("POST", here, url.Values{"form": form["form"], "look": {"yes"}, "train_ids": {"web"}, "credentials": {"rotate"}}, "Cookie", cookie)
+		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode)
+		require.Contains(s, a.text, "credentials: needs credential_ids to rotate.")
 	})
 }
 
