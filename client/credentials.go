@@ -56,7 +56,7 @@ type Credential struct {
 	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
 	RotateEveryDays  int        `json:"rotate_every_days,omitempty"`
 	LastRotatedAt    *time.Time `json:"last_rotated_at,omitempty"`
-	RotationDueAt    *time.Time `json:"rotation_due_at,omitempty" doc:"When it is to be rotated: rotate_every_days after it was last rotated, or stored."`
+	RotationDueAt    *time.Time `json:"rotation_due_at,omitempty" doc:"When it is to be rotated: rotate_every_days after it was last rotated, or stored; since when at once, where it was contained for that."`
 	LastUsedAt       *time.Time `json:"last_used_at,omitempty" doc:"When it was last lent or revealed. What another instance lent is told half a minute late; it has no part in the ETag."`
 	CreatedAt        time.Time  `json:"created_at"`
 	UpdatedAt        time.Time  `json:"updated_at"`

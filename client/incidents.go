@@ -100,7 +100,7 @@ type IncidentPage struct {
 type IncidentEntry struct {
 	ID      string         `json:"id"`
 	At      time.Time      `json:"at"`
-	Kind    string         `json:"kind" doc:"opened, moved, changed, note, contained or revoked_upstream."`
+	Kind    string         `json:"kind" doc:"opened, moved, changed, note, contained, revoked_upstream or refreshed."`
 	Actor   Actor          `json:"actor"`
 	Text    string         `json:"text,omitempty" doc:"What somebody wrote."`
 	Details map[string]any `json:"details,omitempty" doc:"What an automatic entry tells: texts, numbers, yes or no, and lists of texts."`
@@ -143,6 +143,8 @@ type IncidentScope struct {
 	ServiceAccountIDs []string `json:"service_account_ids,omitempty"`
 	KeyIDs            []string `json:"key_ids,omitempty"`
 	Deactivate        bool     `json:"deactivate,omitempty"`
+	// Credentials is disable, which "" means, or rotate.
+	Credentials string `json:"credentials,omitempty"`
 }
 
 // ContainDraft says what to contain. With DryRun nothing is done. Plan is the tag of the plan that was seen: another one is then refused.
@@ -155,16 +157,16 @@ type ContainDraft struct {
 
 // ContainStep is one step of a plan.
 type ContainStep struct {
-	Act  string `json:"act" doc:"end_session, revoke_token, deactivate, mark_compromised, revoke_upstream, revoke_key, leave or advance."`
+	Act  string `json:"act" doc:"open, end_session, revoke_token, deactivate, mark_compromised, rotate_due, revoke_upstream, refresh, revoke_key, leave or advance."`
 	Kind string `json:"kind" doc:"Of what it is done to."`
-	ID   string `json:"id"`
+	ID   string `json:"id" doc:"Empty of an incident that the act opens: it has none before."`
 	Name string `json:"name,omitempty"`
-	Of   string `json:"of,omitempty" doc:"Whose it is: the person of a session, the train of a key, the provider of a grant. Of advance the new status, of leave the reason."`
+	Of   string `json:"of,omitempty" doc:"Whose it is: the person of a session, the train of a key, the provider of a grant. Of open and advance the new status, of leave the reason."`
 }
 
 // ContainWarning is something to know before.
 type ContainWarning struct {
-	Code   string `json:"code" doc:"yourself, wide_grant or nothing_new."`
+	Code   string `json:"code" doc:"yourself, wide_grant, old_token or nothing_new."`
 	Detail string `json:"detail"`
 }
 
@@ -181,6 +183,26 @@ type Containment struct {
 func (c *Client) ContainIncident(ctx context.Context, id string, d ContainDraft) (Containment, error) {
 	var out Containment
 	_, err := c.do(ctx, call{method: http.MethodPost, path: path("security-incidents", id, "contain"), body: d}, &out)
+	return out, err
+}
+
+// ContainOpening is what may be said of an incident that a containment opens. Nothing of it is required.
+type ContainOpening struct {
+	Title        string     `json:"title,omitempty"`
+	IncidentType string     `json:"incident_type,omitempty"`
+	Severity     string     `json:"severity,omitempty"`
+	Description  string     `json:"description,omitempty"`
+	IncidentDate *time.Time `json:"incident_date,omitempty"`
+}
+
+// ContainNow contains what the scope names and opens an incident for it, in one act, or says what that would do.
+func (c *Client) ContainNow(ctx context.Context, opening ContainOpening, d ContainDraft) (Containment, error) {
+	var out Containment
+	body := struct {
+		ContainDraft
+		Incident ContainOpening `json:"incident"`
+	}{d, opening}
+	_, err := c.do(ctx, call{method: http.MethodPost, path: path("security-incidents", "contain"), body: body}, &out)
 	return out, err
 }
 

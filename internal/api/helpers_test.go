@@ -161,7 +161,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	require.NoError(t, err)
 	t.Cleanup(h.rekeyer.Close)
-	incidents, err := incident.New(incident.Config{DB: h.db, Identity: h.identity, Vault: safe, Logins: logins, Audit: h.audit, Log: logger})
+	incidents, err := incident.New(incident.Config{DB: h.db, Identity: h.identity, Vault: safe, Logins: logins, Tokens: refreshes, Audit: h.audit, Log: logger})
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,

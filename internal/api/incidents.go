@@ -178,19 +178,23 @@ func (s *service) addIncidents() {
 		description: "What the audit says of it stays. Administrators alone; an incident that is over is better resolved than deleted."}, s.deleteIncident)
 	add(s, reads(one+"/timeline", "list-incident-timeline", "Read the timeline of an incident", "The oldest entry first."), s.listIncidentTimeline)
 	add(s, route{method: http.MethodPost, path: one + "/timeline", id: "add-incident-note", summary: "Write into the timeline of an incident", tag: tag, access: string(identity.IncidentWrite), status: http.StatusCreated}, s.addIncidentNote)
+	const contains = "In one transaction: revokes the client keys of trains and those that are named, ends the sessions and revokes the tokens of people and service accounts, marks credentials as compromised, cuts what is open, "
+	const limits = "Grants of OAuth credentials are ended at their providers afterwards, where these offer it, or with credentials=rotate their tokens are replaced there; the timeline tells what came of it. With dry_run it answers the plan and does nothing; with the plan_tag of that plan the act does exactly that, or answers 412. " +
+		"Other parts of the scope than trains and keys also need what they need by themselves: credentials:write, users:write, service_accounts:write. The act needs a fresh proof in a session."
 	add(s, route{method: http.MethodPost, path: one + "/contain", id: "contain-incident", summary: "Contain an incident", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite),
-		description: "In one transaction: revokes the client keys of trains and those that are named, ends the sessions and revokes the tokens of people and service accounts, marks credentials as compromised, cuts what is open, and moves the incident to contained. " +
-			"Grants of OAuth credentials are ended at their providers afterwards, where these offer it; the timeline tells what came of it. With dry_run it answers the plan and does nothing; with the plan_tag of that plan the act does exactly that, or answers 412. " +
-			"Other parts of the scope than trains and keys also need what they need by themselves: credentials:write, users:write, service_accounts:write. The act needs a fresh proof in a session."}, s.containIncident)
+		description: contains + "and moves the incident to contained. " + limits}, s.containIncident)
+	add(s, route{method: http.MethodPost, path: all + "/contain", id: "contain-now", summary: "Contain something, and open an incident for it", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite), maxBody: secretBody,
+		description: contains + "and opens an incident that is contained and touches what was. " + limits}, s.containNow)
 }
 
 type containScope struct {
-	CredentialIDs     texts `json:"credential_ids,omitempty" nullable:"false" maxItems:"100"`
-	TrainIDs          texts `json:"train_ids,omitempty" nullable:"false" maxItems:"100" doc:"By slug or id: all of their client keys are revoked."`
-	UserIDs           texts `json:"user_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their sessions end and their tokens are revoked."`
-	ServiceAccountIDs texts `json:"service_account_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their tokens are revoked."`
-	KeyIDs            texts `json:"key_ids,omitempty" nullable:"false" maxItems:"100"`
-	Deactivate        bool  `json:"deactivate,omitempty" doc:"Also deactivates the people, so that they cannot sign in anew."`
+	CredentialIDs     texts  `json:"credential_ids,omitempty" nullable:"false" maxItems:"100"`
+	TrainIDs          texts  `json:"train_ids,omitempty" nullable:"false" maxItems:"100" doc:"By slug or id: all of their client keys are revoked."`
+	UserIDs           texts  `json:"user_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their sessions end and their tokens are revoked."`
+	ServiceAccountIDs texts  `json:"service_account_ids,omitempty" nullable:"false" maxItems:"100" doc:"Their tokens are revoked."`
+	KeyIDs            texts  `json:"key_ids,omitempty" nullable:"false" maxItems:"100"`
+	Credentials       string `json:"credentials,omitempty" enum:"disable,rotate" doc:"What becomes of the credentials; disable when it is left out. Disable marks them as compromised, so that they are lent to nobody, and ends their grants. Rotate has the tokens of OAuth credentials replaced at their providers after the act, while they go on being lent; what Signalbox cannot renew by itself is marked as compromised as well, and is due to be rotated at once."`
+	Deactivate        bool   `json:"deactivate,omitempty" doc:"Also deactivates the people, so that they cannot sign in anew."`
 }
 
 type containDraft struct {
@@ -200,34 +204,73 @@ type containDraft struct {
 	Note   string       `json:"note,omitempty" maxLength:"4000" doc:"Stands in the timeline."`
 }
 
+func (c containScope) scope() incident.Scope {
+	return incident.Scope{Credentials: c.CredentialIDs, Trains: c.TrainIDs, People: c.UserIDs, ServiceAccounts: c.ServiceAccountIDs, ClientKeys: c.KeyIDs, Deactivate: c.Deactivate, Treat: incident.Treatment(c.Credentials)}
+}
+
 func (s *service) containIncident(ctx context.Context, caller identity.Caller, in *struct {
 	ByID
 	Body containDraft
-}) (*struct{ Body client.Containment }, error) {
+}) (*containAnswer, error) {
 	b := in.Body
-	scope := incident.Scope{Credentials: b.Scope.CredentialIDs, Trains: b.Scope.TrainIDs, People: b.Scope.UserIDs, ServiceAccounts: b.Scope.ServiceAccountIDs, ClientKeys: b.Scope.KeyIDs, Deactivate: b.Scope.Deactivate}
-	var plan incident.Plan
-	out := client.Containment{DryRun: b.DryRun, Plan: []client.ContainStep{}, Warnings: []client.ContainWarning{}}
-	var err error
 	if b.DryRun {
-		plan, err = s.Incidents.Plan(ctx, caller, in.ID, scope)
-	} else {
-		var i incident.Incident
-		i, plan, err = s.Incidents.Contain(ctx, caller, in.ID, scope, b.Plan, b.Note)
-		shown := shownIncident(i)
-		out.Incident = &shown
+		plan, err := s.Incidents.Plan(ctx, caller, in.ID, b.Scope.scope())
+		return shownContainment(nil, plan, err)
 	}
+	i, plan, err := s.Incidents.Contain(ctx, caller, in.ID, b.Scope.scope(), b.Plan, b.Note)
+	return shownContainment(&i, plan, err)
+}
+
+// openedDraft is what may be said of an incident that a containment opens.
+type openedDraft struct {
+	Title        string           `json:"title,omitempty" minLength:"1" maxLength:"200" doc:"Stands in the audit and in notifications. It names what is contained when it is left out."`
+	IncidentType incidentType     `json:"incident_type,omitempty" doc:"Credential_leak when it is left out."`
+	Severity     incidentSeverity `json:"severity,omitempty" doc:"High when it is left out."`
+	Description  string           `json:"description,omitempty" maxLength:"20000" doc:"What happened. In no audit record and no notification."`
+	IncidentDate *time.Time       `json:"incident_date,omitempty" doc:"When it happened; now when it is left out."`
+}
+
+type containNowDraft struct {
+	Incident openedDraft  `json:"incident,omitempty" doc:"What is said of the incident; nothing of it is required."`
+	Scope    containScope `json:"scope"`
+	DryRun   bool         `json:"dry_run,omitempty" doc:"Answers what would be done, and does nothing."`
+	Plan     string       `json:"plan_tag,omitempty" maxLength:"100" doc:"The tag of the plan that was seen. Needed where the caller's own session or token ends."`
+	Note     string       `json:"note,omitempty" maxLength:"4000" doc:"Stands in the timeline."`
+}
+
+func (s *service) containNow(ctx context.Context, caller identity.Caller, in *struct{ Body containNowDraft }) (*containAnswer, error) {
+	b, said := in.Body, in.Body.Incident
+	d := incident.Draft{Meta: incident.Meta{Title: said.Title, Type: incident.Type(said.IncidentType), Severity: incident.Severity(said.Severity), Description: said.Description}}
+	if said.IncidentDate != nil {
+		d.IncidentDate = *said.IncidentDate
+	}
+	if b.DryRun {
+		plan, err := s.Incidents.PlanNew(ctx, caller, d, b.Scope.scope())
+		return shownContainment(nil, plan, err)
+	}
+	i, plan, err := s.Incidents.ContainNew(ctx, caller, d, b.Scope.scope(), b.Plan, b.Note)
+	return shownContainment(&i, plan, err)
+}
+
+type containAnswer struct{ Body client.Containment }
+
+// shownContainment is a plan, or with the incident what was done.
+func shownContainment(i *incident.Incident, plan incident.Plan, err error) (*containAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.PlanTag = plan.Tag
+	out := client.Containment{DryRun: i == nil, Plan: []client.ContainStep{}, Warnings: []client.ContainWarning{}, PlanTag: plan.Tag}
+	if i != nil {
+		shown := shownIncident(*i)
+		out.Incident = &shown
+	}
 	for _, step := range plan.Steps {
 		out.Plan = append(out.Plan, client.ContainStep{Act: string(step.Act), Kind: step.Kind, ID: step.ID, Name: step.Name, Of: step.Of})
 	}
 	for _, w := range plan.Warnings {
 		out.Warnings = append(out.Warnings, client.ContainWarning(w))
 	}
-	return &struct{ Body client.Containment }{out}, nil
+	return &containAnswer{out}, nil
 }
 
 // IncidentQuery is what every list of incidents can be narrowed by.

@@ -349,6 +349,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"client_id":null,"service_id":"` + w.serviceID + `","infrastructure_id":null,"credential_ids":[],"user_ids":null,"service_account_ids":[],"train_ids":["` + w.trainSlug + `"],"key_ids":[]}`
 	text["put-incident"] = text["patch-incident"]
 	text["contain-incident"] = `{"scope":{"key_ids":["` + w.key + `"],"train_ids":["` + w.trainSlug + `"]},"dry_run":false,"note":"n"}`
+	text["contain-now"] = `{"incident":{"title":"t","incident_type":"phishing","severity":"high","description":"d","incident_date":"2020-01-01T00:00:00Z"},"scope":{"key_ids":["` + w.key + `"],"train_ids":["` + w.trainSlug + `"]},"dry_run":false,"note":"n"}`
 	text["add-incident-note"] = `{"text":"t"}`
 	text["put-credential"], text["put-train"], text["put-user"] = text["patch-credential"], text["patch-train"], text["patch-user"]
 	text["put-sso-provider"] = text["patch-sso-provider"]

@@ -141,6 +141,121 @@ func TestStoryContain(t *testing.T) {
 	})
 }
 
+// TestStoryContainNow: without an incident the act opens one, contained, with what was contained in it; a dry run opens none, and another plan than the one seen is refused.
+func TestStoryContainNow(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		before, err := h.client.ListIncidents(ctx, client.IncidentFilter{})
+		require.NoError(t, err)
+		scope := client.IncidentScope{CredentialIDs: []string{w.credential}, TrainIDs: []string{w.trainSlug}}
+		dry, err := h.client.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope, DryRun: true})
+		require.NoError(t, err)
+		require.Nil(t, dry.Incident)
+		require.Equal(t, "open", dry.Plan[0].Act)
+		require.Empty(t, dry.Plan[0].ID)
+		require.Equal(t, "contained", dry.Plan[0].Of)
+		require.Len(t, dry.Plan, 3)
+		_, err = h.client.ContainNow(ctx, client.ContainOpening{Title: "Another"}, client.ContainDraft{Scope: scope, Plan: dry.PlanTag})
+		refused(t, err, 412, "etag_mismatch")
+		_, err = h.client.IssueKey(ctx, w.trainSlug, client.KeyDraft{Name: "meanwhile"})
+		require.NoError(t, err)
+		_, err = h.client.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope, Plan: dry.PlanTag})
+		refused(t, err, 412, "etag_mismatch")
+		_, err = h.client.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{DryRun: true})
+		e := refused(t, err, 422, "validation_failed")
+		require.Equal(t, "/scope", e.Errors[0].Pointer)
+		later := time.Now().Add(time.Hour)
+		_, err = h.client.ContainNow(ctx, client.ContainOpening{IncidentDate: &later}, client.ContainDraft{Scope: scope, DryRun: true})
+		e = refused(t, err, 422, "validation_failed")
+		require.Equal(t, "/incident/incident_date", e.Errors[0].Pointer)
+		now, err := h.client.ListIncidents(ctx, client.IncidentFilter{})
+		require.NoError(t, err)
+		require.Equal(t, before, now, "what is refused, and a dry run, open nothing")
+
+		dry, err = h.client.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope, DryRun: true})
+		require.NoError(t, err)
+		done, err := h.client.ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope, Plan: dry.PlanTag, Note: "stolen"})
+		require.NoError(t, err)
+		require.Equal(t, dry.Plan, done.Plan)
+		require.False(t, done.DryRun)
+		got, err := h.client.GetIncident(ctx, done.Incident.ID)
+		require.NoError(t, err)
+		require.Equal(t, []string{"contained", "credential_leak", "high", dry.Plan[0].Name}, []string{got.Status, got.IncidentType, got.Severity, got.Title})
+		require.Equal(t, []string{w.credential}, got.CredentialIDs)
+		require.Len(t, got.TrainIDs, 1)
+		line, err := h.client.IncidentTimeline(ctx, got.ID, 0, "")
+		require.NoError(t, err)
+		require.Equal(t, []string{"opened", "contained"}, []string{line.Timeline[0].Kind, line.Timeline[1].Kind})
+		require.Equal(t, "stolen", line.Timeline[1].Text)
+		cred, err := h.client.GetCredential(ctx, w.credential)
+		require.NoError(t, err)
+		require.Equal(t, "compromised", cred.Status)
+		told, err := h.client.ListDeliveries(ctx, client.DeliveryFilter{Limit: 1000})
+		require.NoError(t, err)
+		heard := map[string]int{}
+		for _, d := range told.Deliveries {
+			heard[d.Kind]++
+		}
+		require.Equal(t, 2, heard["incident.opened"], "with that of the world")
+		require.Zero(t, heard["incident.moved"], "people hear of it once")
+		_, err = h.as(h.withRole(identity.Auditor)).ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope})
+		refused(t, err, 403, "forbidden")
+	})
+}
+
+// TestStoryContainRotates: the plan says what becomes of each credential; what cannot be renewed from here is disabled, first among what is due, and told of.
+func TestStoryContainRotates(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		mail, err := h.client.CreateCredential(ctx, oauthSample("mail", "google"))
+		require.NoError(t, err)
+		scope := client.IncidentScope{CredentialIDs: []string{w.credential, mail.ID}, Credentials: "rotate"}
+		dry, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
+		require.NoError(t, err)
+		steps := map[string][]string{}
+		for _, step := range dry.Plan {
+			steps[step.ID] = append(steps[step.ID], step.Act)
+		}
+		require.Equal(t, map[string][]string{w.credential: {"mark_compromised", "rotate_due"}, mail.ID: {"refresh"}, w.incident: {"advance"}}, steps)
+		require.Equal(t, "old_token", dry.Warnings[0].Code)
+		disable := scope
+		disable.Credentials = "disable"
+		_, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: disable, Plan: dry.PlanTag})
+		refused(t, err, 412, "etag_mismatch")
+		disable.Credentials = "burn"
+		_, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: disable, DryRun: true})
+		refused(t, err, 422, "validation_failed")
+		done, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, Plan: dry.PlanTag})
+		require.NoError(t, err)
+		require.Equal(t, dry.Plan, done.Plan)
+		cred, err := h.client.GetCredential(ctx, w.credential)
+		require.NoError(t, err)
+		require.Equal(t, "compromised", cred.Status)
+		require.WithinDuration(t, time.Now(), *cred.RotationDueAt, time.Minute)
+		mail, err = h.client.GetCredential(ctx, mail.ID)
+		require.NoError(t, err)
+		require.Equal(t, "active", mail.Status)
+		require.Nil(t, mail.RotationDueAt)
+		soon := time.Now().Add(time.Minute)
+		page, err := h.client.ListCredentials(ctx, client.CredentialFilter{RotationDueBefore: &soon})
+		require.NoError(t, err)
+		require.Len(t, page.Credentials, 1)
+		require.Equal(t, w.credential, page.Credentials[0].ID)
+		told, err := h.client.ListDeliveries(ctx, client.DeliveryFilter{Limit: 1000})
+		require.NoError(t, err)
+		heard := map[string]int{}
+		for _, d := range told.Deliveries {
+			heard[d.Kind]++
+		}
+		require.Equal(t, 1, heard["credential.rotation"])
+		rotated, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "planted-new-api-key-0123"}, "contained")
+		require.NoError(t, err)
+		require.Nil(t, rotated.RotationDueAt, "a new secret takes it back")
+	})
+}
+
 // TestStoryBlastRadius: who used what since a time, of what an incident touches and of one thing; who may not read the log hears nothing, and every look is on record.
 func TestStoryBlastRadius(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {

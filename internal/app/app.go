@@ -180,12 +180,12 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.reminders.Start(ctx)
 	a.rekeyer.Start(ctx)
 	a.detectors.Start(ctx)
-	a.incidents.Start(ctx)
 	a.backups.Start(ctx)
 	a.api.Start(ctx)
 	if err := a.oauth.Start(); err != nil {
 		return nil, err
 	}
+	a.incidents.Start(ctx) // it refreshes, for which what was spilled must be known
 	if pending {
 		if err := a.firstStart(ctx, root, serving); err != nil {
 			return nil, fmt.Errorf("the first start could not be finished, and goes on at the next: %w", err)
@@ -249,7 +249,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: a.db, Ring: a.ring, Places: sealed(a.ring, a.vault, a.logins), Instance: a.instance, Log: a.log, Files: a.oauth.SealFiles}); err != nil {
 		return err
 	}
-	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Audit: a.audit, Log: a.log}); err != nil {
+	if a.incidents, err = incident.New(incident.Config{DB: a.db, Identity: a.identity, Vault: a.vault, Logins: a.logins, Tokens: a.oauth, Audit: a.audit, Log: a.log, At: failpoint[incident.Point]()}); err != nil {
 		return err
 	}
 	if err := a.openDetectors(); err != nil {

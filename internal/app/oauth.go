@@ -14,6 +14,6 @@ func (a *App) openOAuth(policy outbound.Policy) (err error) {
 	}); err != nil {
 		return err
 	}
-	a.oauth, err = oauth.New(oauth.Config{DB: a.db, Vault: a.vault, Ring: a.ring, Endpoint: wire, Servers: a.logins, SpillDir: a.cfg.dataPath("spill"), Called: a.metrics.refreshed, Log: a.log, At: failpoint()})
+	a.oauth, err = oauth.New(oauth.Config{DB: a.db, Vault: a.vault, Ring: a.ring, Endpoint: wire, Servers: a.logins, SpillDir: a.cfg.dataPath("spill"), Called: a.metrics.refreshed, Log: a.log, At: failpoint[oauth.Point]()})
 	return err
 }

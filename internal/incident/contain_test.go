@@ -44,6 +44,9 @@ type scene struct {
 	mu          sync.Mutex
 	revocations []string
 	refuse      atomic.Bool
+	// refreshes are the refresh tokens that the provider was sent; spent makes it refuse them.
+	refreshes []string
+	spent     atomic.Bool
 }
 
 func newScene(t *testing.T, db *store.DB) *scene {
@@ -52,6 +55,7 @@ func newScene(t *testing.T, db *store.DB) *scene {
 	ctx := t.Context()
 	require.NoError(t, db.Start(ctx))
 	require.NoError(t, s.identity.Start(ctx))
+	require.NoError(t, s.tokens.Start())
 	t.Cleanup(func() { _ = s.identity.Close(); s.trains.Close() })
 	system := identity.System("test")
 	ada, _, err := s.identity.CreateUser(ctx, system, identity.UserDraft{Email: "ada@example.com", Name: "Ada", Role: identity.Administrator, Password: secret.FromString(password)})
@@ -94,6 +98,10 @@ func (s *scene) signIn() {
 func (s *scene) connect() {
 	s.t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			s.refresh(w, r)
+			return
+		}
 		b, _ := io.ReadAll(r.Body)
 		s.mu.Lock()
 		s.revocations = append(s.revocations, string(b))
@@ -109,6 +117,30 @@ func (s *scene) connect() {
 	s.granted, err = s.vault.Create(s.t.Context(), s.admin, vault.Draft{Type: vault.OAuth, Meta: vault.Meta{Name: "mail", Provider: "work"},
 		Secrets: map[string]secret.Value{"access_token": secret.FromString("planted-access"), "refresh_token": secret.FromString("planted-refresh")}})
 	require.NoError(s.t, err)
+}
+
+// refresh is what the provider says to a refresh token.
+func (s *scene) refresh(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.refreshes = append(s.refreshes, r.PostFormValue("refresh_token"))
+	n := len(s.refreshes)
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case s.refuse.Load():
+		w.WriteHeader(http.StatusTooManyRequests)
+	case s.spent.Load():
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+	default:
+		_, _ = fmt.Fprintf(w, `{"access_token":"planted-access-%d","refresh_token":"planted-refresh-%d","token_type":"bearer","expires_in":3600}`, n, n)
+	}
+}
+
+func (s *scene) refreshed() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.refreshes)
 }
 
 func (s *scene) asked() []string {
@@ -365,4 +397,237 @@ func kindsOf(entries []incident.Entry) (out []incident.EntryKind) {
 		out = append(out, e.Kind)
 	}
 	return out
+}
+
+// TestContainWithoutAnIncident: one act opens the incident, contained, and does exactly the dry run; what is not said of it follows from what was contained.
+func TestContainWithoutAnIncident(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := newScene(t, db)
+		ctx, draft := t.Context(), incident.Draft{Meta: incident.Meta{Description: planted}}
+		before := len(records(t, db))
+		plan, err := s.PlanNew(ctx, s.admin, draft, s.everything())
+		require.NoError(t, err)
+		require.Len(t, records(t, db), before, "a plan does nothing")
+		list, _, err := s.List(ctx, s.admin, incident.Filter{})
+		require.NoError(t, err)
+		require.Empty(t, list)
+		require.Equal(t, incident.Step{Act: incident.OpenNew, Kind: "incident", Name: "Contained credential forge, credential mail, person bob@example.com, service account ci, train web, key k1", Of: "contained"}, sorted(plan.Steps[0]))
+		again, err := s.PlanNew(ctx, s.admin, draft, s.everything())
+		require.NoError(t, err)
+		require.Equal(t, plan, again, "neither the time nor an id is part of it")
+
+		// Another incident, and something that changed since, are another plan.
+		worse := draft
+		worse.Severity = incident.Critical
+		_, _, err = s.ContainNew(ctx, s.admin, worse, s.everything(), plan.Tag, "")
+		refused(t, err, "etag_mismatch")
+		s.signIn()
+		_, _, err = s.ContainNew(ctx, s.admin, draft, s.everything(), plan.Tag, "")
+		refused(t, err, "etag_mismatch")
+		list, _, err = s.List(ctx, s.admin, incident.Filter{})
+		require.NoError(t, err)
+		require.Empty(t, list, "what is refused opens nothing")
+		plan, err = s.PlanNew(ctx, s.admin, draft, s.everything())
+		require.NoError(t, err)
+
+		before = len(records(t, db))
+		i, done, err := s.ContainNew(ctx, s.admin, draft, s.everything(), plan.Tag, planted)
+		require.NoError(t, err)
+		require.Equal(t, plan.Steps, done.Steps)
+		require.Equal(t, incident.Contained, i.Status)
+		require.Equal(t, incident.CredentialLeak, i.Type)
+		require.Equal(t, incident.High, i.Severity)
+		require.Equal(t, plan.Steps[0].Name, i.Title)
+		got, err := s.Get(ctx, s.admin, i.ID)
+		require.NoError(t, err)
+		require.Equal(t, i.Links, got.Links)
+		require.Equal(t, i.ETag(), got.ETag())
+		require.ElementsMatch(t, []string{s.granted.ID, s.plain.ID}, got.Linked(incident.OfCredential))
+		require.Equal(t, []string{s.bob.ID}, got.Linked(incident.OfPerson))
+		require.Equal(t, []string{s.train.ID}, got.Linked(incident.OfTrain))
+		want := []string{"incident.open ok " + i.ID}
+		for _, step := range plan.Steps {
+			if action := map[incident.StepAct]string{incident.EndSession: "identity.session_end ok ", incident.RevokeToken: "identity.token_revoke ok ", incident.Deactivate: "identity.user_deactivate ok ",
+				incident.MarkCompromise: "credential.update ok ", incident.RevokeUpstream: "oauth.revoke pending ", incident.RevokeKey: "key.revoke ok "}[step.Act]; action != "" {
+				want = append(want, action+step.ID)
+			}
+		}
+		require.Equal(t, append(want, "incident.contain ok "+i.ID), acts(t, db, before))
+		for _, body := range records(t, db) {
+			require.NotContains(t, body, planted)
+		}
+		entries, _, err := s.Timeline(ctx, s.admin, i.ID, 0, "")
+		require.NoError(t, err)
+		require.Equal(t, []incident.EntryKind{incident.Opened, incident.Act}, kindsOf(entries))
+		require.Equal(t, planted, entries[1].Text)
+		require.NoError(t, s.EndGrants(ctx))
+		require.NotEmpty(t, s.asked(), "its grants are ended like those of any other")
+
+		// What a draft says is kept, with what it names besides, and what is wrong with it is said of it.
+		said := incident.Draft{Meta: incident.Meta{Title: "Stolen laptop", Type: incident.UnauthorizedAccess, Severity: incident.Low, IncidentDate: time.Now().Add(-time.Hour)}, Touch: incident.Touch{Trains: []string{"other"}}}
+		i, done, err = s.ContainNew(ctx, s.admin, said, incident.Scope{ClientKeys: []string{s.other.ID}}, "", "")
+		require.NoError(t, err)
+		require.Len(t, done.Steps, 2)
+		require.Equal(t, "Stolen laptop", i.Title)
+		require.Equal(t, incident.Low, i.Severity)
+		require.WithinDuration(t, said.IncidentDate, i.IncidentDate, time.Second)
+		require.Len(t, i.Links, 2)
+		said.Title, said.Type = " x", "wizardry"
+		_, err = s.PlanNew(ctx, s.admin, said, incident.Scope{ClientKeys: []string{s.other.ID}})
+		f := refused(t, err, "validation_failed")
+		require.Equal(t, []string{"/incident/title", "/incident/incident_type"}, []string{f.Fields[0].Pointer, f.Fields[1].Pointer})
+		_, err = s.PlanNew(ctx, s.admin, draft, incident.Scope{})
+		refused(t, err, "validation_failed")
+		for _, role := range []identity.Role{identity.Auditor, identity.Member, "wizard"} {
+			_, _, err = s.ContainNew(ctx, somebody(role), draft, incident.Scope{ClientKeys: []string{s.other.ID}}, "*", "")
+			refused(t, err, "forbidden")
+		}
+		_, _, err = s.ContainNew(ctx, somebody(identity.Operator), draft, incident.Scope{ClientKeys: []string{s.other.ID}}, "*", "")
+		refused(t, err, "step_up_required")
+		self := incident.Scope{People: []string{s.admin.UserID}}
+		_, _, err = s.ContainNew(ctx, s.admin, draft, self, "", "")
+		refused(t, err, "state_conflict")
+		plan, err = s.PlanNew(ctx, s.admin, draft, incident.Scope{ClientKeys: []string{s.other.ID}})
+		require.NoError(t, err)
+		require.Equal(t, incident.WarnNothing, plan.Warnings[0].Code)
+	})
+}
+
+// sorted puts the two credentials of a title in the order of their names: that of their ids is any.
+func sorted(step incident.Step) incident.Step {
+	step.Name = strings.Replace(step.Name, "credential mail, credential forge", "credential forge, credential mail", 1)
+	return step
+}
+
+// TestContainRotates: where the provider gives new tokens they are replaced after the act, once, and the credential goes on being lent; everything else is marked and due to be
+// rotated at once; and what could not be replaced is treated like that in the end. The dry run says which of them happens to which.
+func TestContainRotates(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := newScene(t, db)
+		ctx, scope := t.Context(), incident.Scope{Credentials: []string{s.granted.ID, s.plain.ID}, Treat: incident.Rotate}
+		last := func(id string) incident.Entry {
+			t.Helper()
+			entries, _, err := s.Timeline(ctx, s.admin, id, 0, "")
+			require.NoError(t, err)
+			return entries[len(entries)-1]
+		}
+		detail := func(e incident.Entry, key string) string {
+			d, _ := e.Details.Get(key)
+			return d.Text()
+		}
+		plan, err := s.PlanNew(ctx, s.admin, incident.Draft{}, scope)
+		require.NoError(t, err)
+		steps := map[string][]incident.StepAct{}
+		for _, step := range plan.Steps[1:] {
+			steps[step.ID] = append(steps[step.ID], step.Act)
+		}
+		require.Equal(t, map[string][]incident.StepAct{s.granted.ID: {incident.RefreshTokens}, s.plain.ID: {incident.MarkCompromise, incident.RotateDue}}, steps)
+		require.Equal(t, incident.WarnLeaked, plan.Warnings[0].Code)
+		before := len(records(t, db))
+		i, done, err := s.ContainNew(ctx, s.admin, incident.Draft{}, scope, plan.Tag, "")
+		require.NoError(t, err)
+		require.Equal(t, plan.Steps, done.Steps)
+		want := []string{"incident.open ok " + i.ID}
+		for _, step := range plan.Steps[1:] {
+			want = append(want, map[incident.StepAct]string{incident.RefreshTokens: "oauth.force pending ", incident.MarkCompromise: "credential.update ok ", incident.RotateDue: "credential.update ok "}[step.Act]+step.ID)
+		}
+		require.Equal(t, append(want, "incident.contain ok "+i.ID), acts(t, db, before))
+		require.Empty(t, s.refreshed(), "nothing is asked within the act")
+		pending, err := s.Plan(ctx, s.admin, i.ID, scope)
+		require.NoError(t, err)
+		require.Equal(t, []incident.StepAct{incident.Leave}, []incident.StepAct{pending.Steps[0].Act}, "what is owed is not owed twice")
+
+		// The plain one: lent to nobody, first among what is due, told of, until it has a new secret.
+		c, _, err := survey(t, s, s.plain.ID)
+		require.NoError(t, err)
+		require.Equal(t, vault.Compromised, c.Status)
+		due, err := s.vault.Due(ctx, s.admin, vault.DueFilter{About: vault.AboutRotation, Before: time.Now().Add(time.Minute)})
+		require.NoError(t, err)
+		require.Len(t, due.Items, 1)
+		require.Equal(t, s.plain.ID, due.Items[0].ID)
+		require.Equal(t, 1, due.Overdue)
+		listed, _, err := s.vault.List(ctx, s.admin, vault.Filter{RotationDueBefore: to(time.Now().Add(time.Minute))})
+		require.NoError(t, err)
+		require.Len(t, listed, 1)
+		c, err = s.vault.Rotate(ctx, s.admin, s.plain.ID, map[string]secret.Value{"password": secret.FromString("planted-new")}, "contained")
+		require.NoError(t, err)
+		require.Nil(t, c.RotationDue())
+		require.Equal(t, vault.Compromised, c.Status, "the mark is a person's to take back")
+		due, err = s.vault.Due(ctx, s.admin, vault.DueFilter{About: vault.AboutRotation})
+		require.NoError(t, err)
+		require.Empty(t, due.Items)
+
+		// The other: the provider is not ready, then gives new tokens; of several instances one asks, and it is lent all the while.
+		s.refuse.Store(true)
+		require.NoError(t, s.EndGrants(ctx))
+		require.Equal(t, []string{"planted-refresh"}, s.refreshed())
+		require.Equal(t, incident.Act, last(i.ID).Kind, "it is tried again")
+		s.refuse.Store(false)
+		s.rest()
+		s.hurry(0)
+		var rooms sync.WaitGroup
+		for range 4 {
+			r, err := incident.New(s.config)
+			require.NoError(t, err)
+			rooms.Go(func() { _ = r.EndGrants(ctx) })
+		}
+		rooms.Wait()
+		require.Equal(t, []string{"planted-refresh", "planted-refresh"}, s.refreshed())
+		require.Equal(t, incident.Renewed, last(i.ID).Kind)
+		require.Equal(t, "refreshed", detail(last(i.ID), "outcome"))
+		c, _, err = survey(t, s, s.granted.ID)
+		require.NoError(t, err)
+		require.Equal(t, vault.Active, c.Status)
+		require.Equal(t, s.granted.Version+1, c.Version)
+		require.Nil(t, c.RotationDue())
+		s.hurry(0)
+		require.NoError(t, s.EndGrants(ctx))
+		require.Len(t, s.refreshed(), 2, "what is settled is not asked again")
+		require.Empty(t, s.asked(), "a grant that goes on is not ended")
+
+		// Whoever refreshed it meanwhile has done what was owed.
+		_, _, err = s.Contain(ctx, s.admin, i.ID, incident.Scope{Credentials: []string{s.granted.ID}, Treat: incident.Rotate}, "", "")
+		require.NoError(t, err)
+		_, err = s.tokens.Refresh(ctx, s.admin, s.granted.ID)
+		require.NoError(t, err)
+		require.Len(t, s.refreshed(), 3)
+		require.NoError(t, s.EndGrants(ctx))
+		require.Len(t, s.refreshed(), 3, "the token that leaked is spent, and is not sent again")
+		require.Equal(t, "refreshed", detail(last(i.ID), "outcome"))
+
+		// The provider refuses: somebody else has spent it. It is lent to nobody from then on, and due.
+		s.spent.Store(true)
+		_, _, err = s.Contain(ctx, s.admin, i.ID, incident.Scope{Credentials: []string{s.granted.ID}, Treat: incident.Rotate}, "", "")
+		require.NoError(t, err)
+		require.NoError(t, s.EndGrants(ctx))
+		require.Equal(t, []string{"failed", "login_required", "true"}, []string{detail(last(i.ID), "outcome"), detail(last(i.ID), "code"), detail(last(i.ID), "marked_compromised")})
+		c, _, err = survey(t, s, s.granted.ID)
+		require.NoError(t, err)
+		require.Equal(t, vault.Compromised, c.Status)
+		require.NotNil(t, c.RotationDue())
+		plan, err = s.Plan(ctx, s.admin, i.ID, incident.Scope{Credentials: []string{s.granted.ID}, Treat: incident.Rotate})
+		require.NoError(t, err)
+		require.Empty(t, plan.Steps, "what is marked and due already stays so")
+		require.Equal(t, incident.WarnNothing, plan.Warnings[0].Code)
+
+		for pointer, scope := range map[string]incident.Scope{"needs credential_ids to rotate": {Trains: []string{"web"}, Treat: incident.Rotate}, "must be one of disable, rotate": {Credentials: []string{s.plain.ID}, Treat: "burn"}} {
+			_, err := s.Plan(ctx, s.admin, i.ID, scope)
+			f := refused(t, err, "validation_failed")
+			require.Equal(t, fault.Field{Pointer: "/scope/credentials", Message: pointer}, f.Fields[0])
+		}
+		for _, body := range records(t, db) {
+			require.NotContains(t, body, "planted-")
+		}
+	})
+}
+
+// rest ends the cool-downs of connections.
+func (s *scene) rest() {
+	s.t.Helper()
+	require.NoError(s.t, s.db.Bookkeep(s.t.Context(), store.Cursor, func(tx *store.Tx) error {
+		_, err := tx.Exec(`UPDATE oauth_connections SET cool_until = 0`)
+		tx.Change(store.TopicCredential, s.granted.ID) // the room repeats an answer for a while, unless something changes
+		return err
+	}))
+	require.NoError(s.t, s.db.CatchUp(s.t.Context()))
 }

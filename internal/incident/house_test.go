@@ -26,6 +26,7 @@ type house struct {
 	vault    *vault.Room
 	trains   *train.Room
 	logins   *oauth.Logins
+	tokens   *oauth.Room
 	audit    *audit.Log
 	config   incident.Config
 }
@@ -49,7 +50,10 @@ func newHouse(t *testing.T, db *store.DB) *house {
 	require.NoError(t, err)
 	h.logins, err = oauth.NewLogins(oauth.LoginsConfig{DB: db, Vault: h.vault, Ring: ring, Binder: ring, Wire: provider.New(provider.Config{Policy: policy}), CheckURL: policy.CheckURL})
 	require.NoError(t, err)
-	h.config = incident.Config{DB: db, Identity: h.identity, Vault: h.vault, Logins: h.logins, Audit: h.audit}
+	h.tokens, err = oauth.New(oauth.Config{DB: db, Vault: h.vault, Ring: ring, Endpoint: provider.New(provider.Config{Policy: policy}), Servers: h.logins, SpillDir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(h.tokens.Close)
+	h.config = incident.Config{DB: db, Identity: h.identity, Vault: h.vault, Logins: h.logins, Tokens: h.tokens, Audit: h.audit}
 	h.Room, err = incident.New(h.config)
 	require.NoError(t, err)
 	return h

@@ -2,8 +2,8 @@
 //
 // Promise: an incident moves only along [Moves]; every change of one is in its timeline and, without the texts that people wrote, in the audit, in the
 // transaction of the change. What a detector reports while its incident is open is that incident, whichever instance reports it. Containment does in one
-// transaction exactly what its plan says. A grant that it has to end at an OAuth provider is asked for until the provider agrees or it is given up, on record,
-// also when the process dies in between.
+// transaction exactly what its plan says. A grant that it has to end at an OAuth provider, and tokens that it has to replace there, are asked for until the provider agrees
+// or it is given up, on record, also when the process dies in between. A credential whose tokens could not be replaced is lent to nobody from then on.
 //
 // Limits: texts are stored as they are typed, so a secret does not belong into them. Whoever may read incidents reads all of them. An incident that is
 // deleted is gone with its timeline; what the audit says of it stays.
@@ -28,20 +28,37 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// Config is what a [Room] is made of. All but Every, Log and Clock is required.
+// Config is what a [Room] is made of. All but Every, Log, Clock and At is required.
 type Config struct {
 	DB       *store.DB
 	Identity *identity.Room
 	Vault    *vault.Room
 	Logins   *oauth.Logins
-	Audit    *audit.Log
+	// Tokens refreshes OAuth credentials.
+	Tokens *oauth.Room
+	Audit  *audit.Log
 	// Every is how often this instance looks for grants that are to be ended; default 2 s. Those of its own acts it ends at once.
 	Every time.Duration
 	// Log receives what no caller is told. Nil discards it.
 	Log *slog.Logger
 	// Clock judges how old a person's last proof is; nil means the wall clock. What is stored has the database's time.
 	Clock func() time.Time
+	// At is called at each step of what a containment owes to others; an error ends the attempt there, as the death of the process would. Tests use it.
+	At func(Point) error
 }
+
+// Point is a step of what a containment owes to others.
+type Point string
+
+// The points, in their order.
+const (
+	AtOwed  Point = "containment-owed"  // the act is stored, and nobody has claimed what follows it
+	AtAsk   Point = "containment-ask"   // it is claimed, and nobody was asked yet
+	AtAsked Point = "containment-asked" // the provider has answered, and nothing is written down
+)
+
+// Points returns the points in their order.
+func Points() []Point { return []Point{AtOwed, AtAsk, AtAsked} }
 
 // Room keeps incidents. Make it with [New], begin to end grants with [Room.Start], end with [Room.Close].
 type Room struct {
@@ -49,24 +66,29 @@ type Room struct {
 	identity *identity.Room
 	vault    *vault.Room
 	logins   *oauth.Logins
+	tokens   *oauth.Room
 	audit    *audit.Log
 	log      *slog.Logger
 	now      func() time.Time
+	at       func(Point) error
 	worker   worker
 }
 
 // New returns a room.
 func New(cfg Config) (*Room, error) {
-	if cfg.DB == nil || cfg.Identity == nil || cfg.Vault == nil || cfg.Logins == nil || cfg.Audit == nil {
-		return nil, errors.New("incident: a database, people, a vault, logins and the audit are required")
+	if cfg.DB == nil || cfg.Identity == nil || cfg.Vault == nil || cfg.Logins == nil || cfg.Tokens == nil || cfg.Audit == nil {
+		return nil, errors.New("incident: a database, people, a vault, logins, what refreshes and the audit are required")
 	}
-	r := &Room{db: cfg.DB, identity: cfg.Identity, vault: cfg.Vault, logins: cfg.Logins, audit: cfg.Audit, log: cfg.Log, now: cfg.Clock}
+	r := &Room{db: cfg.DB, identity: cfg.Identity, vault: cfg.Vault, logins: cfg.Logins, tokens: cfg.Tokens, audit: cfg.Audit, log: cfg.Log, now: cfg.Clock, at: cfg.At}
 	r.worker.prepare(cfg.Every)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.now == nil {
 		r.now = time.Now
+	}
+	if r.at == nil {
+		r.at = func(Point) error { return nil }
 	}
 	return r, nil
 }
@@ -251,6 +273,7 @@ const (
 	Note    EntryKind = "note"
 	Act     EntryKind = "contained"
 	Revoked EntryKind = "revoked_upstream"
+	Renewed EntryKind = "refreshed"
 )
 
 // Entry is one entry of a timeline.

@@ -75,8 +75,17 @@ func (r *Room) Report(ctx context.Context, caller identity.Caller, detector, sub
 	return i, opened, err
 }
 
-// open stores a new incident, with its first entry, its record and the message to people.
+// open stores a new incident that is investigating, with its first entry, its record and the message to people.
 func open(tx *store.Tx, caller identity.Caller, d Draft, detector, subject string) (Incident, error) {
+	i, err := drafted(tx, d, detector, subject)
+	if err != nil {
+		return Incident{}, err
+	}
+	return i, i.begin(tx, caller, "An incident was opened. Look at what it touches, and contain it: signalbox incident show "+i.ID)
+}
+
+// drafted checks a draft and makes an incident of it, which is stored nowhere yet.
+func drafted(tx *store.Tx, d Draft, detector, subject string) (Incident, error) {
 	now := tx.Now()
 	if d.IncidentDate.IsZero() {
 		d.IncidentDate = now
@@ -92,27 +101,32 @@ func open(tx *store.Tx, caller identity.Caller, d Draft, detector, subject strin
 		}
 		i.Links = append(i.Links, links...)
 	}
-	if err := bad.err(notLikeThis); err != nil {
-		return Incident{}, err
-	}
 	i.sortLinks()
+	return i, bad.err(notLikeThis)
+}
+
+// begin stores a new incident, with its first entry, its record and the message to people, whose words are told.
+func (i Incident) begin(tx *store.Tx, caller identity.Caller, told string) error {
 	if err := i.insert(tx); err != nil {
-		return Incident{}, err
+		return err
 	}
 	details := store.Details{store.Str("incident_type", string(i.Type)), store.Str("severity", string(i.Severity))}
-	if detector != "" {
-		details = append(details, store.Str("detector", detector), store.Str("subject", subject))
+	if i.Status != Investigating {
+		details = append(details, store.Str("status", string(i.Status)))
+	}
+	if i.Detector != "" {
+		details = append(details, store.Str("detector", i.Detector), store.Str("subject", i.Subject))
 	}
 	if _, err := enter(tx, i.ID, Opened, caller.Actor(), "", details); err != nil {
-		return Incident{}, err
+		return err
 	}
-	if err := notify.Enqueue(tx, i.message(notify.IncidentOpened, "Incident: "+i.Title, "An incident was opened. Look at what it touches, and contain it: signalbox incident show "+i.ID)); err != nil {
-		return Incident{}, err
+	if err := notify.Enqueue(tx, i.message(notify.IncidentOpened, "Incident: "+i.Title, told)); err != nil {
+		return err
 	}
 	tx.Change(store.TopicIncident, i.ID)
 	ev := caller.Event(store.IncidentOpen, i.Target())
 	ev.Details = append(details, i.counts()...)
-	return i, tx.Record(ev)
+	return tx.Record(ev)
 }
 
 func (i *Incident) sortLinks() {

@@ -11,36 +11,52 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// plan finds out what a containment does. With lock it locks what it looks at: the administrators, people, service accounts, credentials, then trains, each kind
-// in the order of the ids, which is the order that the rooms have.
-func (r *Room) plan(tx *store.Tx, caller identity.Caller, i Incident, s Scope, lock bool) (Plan, error) {
-	if i.Status == Resolved {
-		return Plan{}, fault.New(fault.Conflict, "state_conflict", "This incident is resolved, and stays so. Open another one and contain that.")
+// plan finds out what a containment does, and with which incident. With lock it locks what it looks at: the incident, the administrators, people, service accounts,
+// credentials, then trains, each kind in the order of the ids, which is the order that the rooms have.
+func (r *Room) plan(tx *store.Tx, caller identity.Caller, w which, s Scope, lock bool) (i Incident, p Plan, err error) {
+	clause := ""
+	if lock {
+		clause = tx.ForUpdate()
 	}
-	var p Plan
+	if !w.opens {
+		if i, err = w.get(tx, Plan{}, clause); err != nil {
+			return Incident{}, Plan{}, err
+		}
+		if i.Status == Resolved {
+			return Incident{}, Plan{}, fault.New(fault.Conflict, "state_conflict", "This incident is resolved, and stays so. Open another one and contain that.")
+		}
+	}
 	var bad problems
 	if err := r.resolveScope(tx, s, &p, &bad); err != nil {
-		return Plan{}, err
+		return Incident{}, Plan{}, err
 	}
 	if err := bad.err("This cannot be contained. Correct the parts of the scope that are named and try again; nothing was changed."); err != nil {
-		return Plan{}, err
+		return Incident{}, Plan{}, err
+	}
+	if w.opens {
+		if i, err = w.get(tx, p, ""); err != nil {
+			return Incident{}, Plan{}, err
+		}
 	}
 	for _, part := range []func(*store.Tx, identity.Caller, *Plan, bool) error{r.planPeople, r.planServices, r.planCredentials, r.planKeys} {
 		if err := part(tx, caller, &p, lock); err != nil {
-			return Plan{}, err
+			return Incident{}, Plan{}, err
 		}
 	}
 	if len(p.Steps) > maxSteps {
-		return Plan{}, fault.New(fault.Unprocessable, "validation_failed", "This would take "+strconv.Itoa(len(p.Steps))+" steps; at most "+strconv.Itoa(maxSteps)+" are done in one act. Contain it in parts; nothing was changed.").With("/scope", "is too much at once")
+		return Incident{}, Plan{}, fault.New(fault.Unprocessable, "validation_failed", "This would take "+strconv.Itoa(len(p.Steps))+" steps; at most "+strconv.Itoa(maxSteps)+" are done in one act. Contain it in parts; nothing was changed.").With("/scope", "is too much at once")
 	}
 	if !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Act != Leave }) {
 		p.warn(WarnNothing, "All of this is contained already, or can be used by nobody.")
 	}
-	if i.Status != Contained {
+	switch {
+	case w.opens:
+		p.Steps = append([]Step{{Act: OpenNew, Kind: targetKind, Name: i.Title, Of: string(i.Status)}}, p.Steps...)
+	case i.Status != Contained:
 		p.add(Advance, targetKind, i.ID, i.Title, string(Contained))
 	}
-	p.Tag = p.tag(i)
-	return p, nil
+	p.Tag = p.tag(i, w)
+	return i, p, nil
 }
 
 func (p *Plan) add(act StepAct, kind, id, name, of string) {
@@ -56,7 +72,7 @@ func (p *Plan) warn(code, detail string) {
 
 // resolveScope finds what the scope names.
 func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error {
-	p.scope.Deactivate = s.Deactivate
+	p.scope.Deactivate, p.scope.Treat = s.Deactivate, s.Treat
 	total := 0
 	for _, row := range linkRows() {
 		var from []string
@@ -95,6 +111,12 @@ func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error
 	}
 	if s.Deactivate && len(s.People) == 0 {
 		bad.add("/scope/deactivate", "needs user_ids")
+	}
+	switch {
+	case s.Treat != "" && !slices.Contains(Treatments(), s.Treat):
+		bad.add("/scope/credentials", "must be one of "+words(Treatments(), func(t Treatment) string { return string(t) }))
+	case s.Treat == Rotate && len(s.Credentials) == 0:
+		bad.add("/scope/credentials", "needs credential_ids to rotate")
 	}
 	return nil
 }
@@ -162,10 +184,23 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 			p.add(Leave, "credential", id, c.Name, "it is lent to nobody: it was changed outside Signalbox, or a newer one stored it")
 			continue
 		}
-		if c.Status == vault.Compromised {
+		rotate := p.scope.Treat == Rotate
+		if rotate && replaceable(c) {
+			if err := r.planRefresh(tx, p, c); err != nil {
+				return err
+			}
 			continue
 		}
-		p.add(MarkCompromise, "credential", id, c.Name, "")
+		marked := c.Status == vault.Compromised
+		if !marked {
+			p.add(MarkCompromise, "credential", id, c.Name, "")
+		}
+		if rotate && c.RotateAt == nil {
+			p.add(RotateDue, "credential", id, c.Name, "")
+		}
+		if marked {
+			continue
+		}
 		grant, err := r.logins.GrantOf(tx, id)
 		if err != nil {
 			return err
@@ -178,6 +213,27 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 			p.warn(WarnWide, "The provider "+grant.Provider+" ends the other grants of the same person with this one.")
 		}
 	}
+	return nil
+}
+
+// replaceable reports whether Signalbox can by itself get other tokens for a credential in the place of those that leaked: it is lent, and its provider takes the refresh
+// token. Tokens that come by client credentials come by a secret that stays the same, so that others help nobody.
+func replaceable(c vault.Credential) bool {
+	return c.Type == vault.OAuth && (c.Status == vault.Active || c.Status == vault.Expiring) && c.Health != vault.NeedsLogin && c.Refreshes() && c.OAuth.GrantType != vault.GrantClientCredentials
+}
+
+// planRefresh has the tokens of a credential replaced, unless that is owed already.
+func (r *Room) planRefresh(tx *store.Tx, p *Plan, c vault.Credential) error {
+	owed := 0
+	if err := tx.Get(&owed, `SELECT COUNT(*) FROM incident_revocations WHERE credential_id = $1 AND act = $2 AND version = $3`, c.ID, string(RefreshTokens), c.Version); err != nil {
+		return err
+	}
+	if owed > 0 {
+		p.add(Leave, "credential", c.ID, c.Name, "its tokens are being replaced already")
+		return nil
+	}
+	p.add(RefreshTokens, "credential", c.ID, c.Name, c.Provider)
+	p.warn(WarnLeaked, "A credential whose tokens are replaced goes on being lent, and an access token that leaked may work at its provider until it ends. Where that must not be, disable the credential instead.")
 	return nil
 }
 

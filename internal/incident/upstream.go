@@ -13,9 +13,9 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// The grants of contained credentials are ended at their providers (RFC 7009) after the act, outside any transaction. That a grant is to be ended is a row of the
-// act's transaction; whichever instance claims it asks, and writes down what came of it if the claim still holds. A process that dies in between leaves the row,
-// whose claim lapses, so the provider is asked again: ending a grant twice does no harm.
+// The grants of contained credentials are ended at their providers (RFC 7009), or their tokens replaced, after the act, outside any transaction. That it is to be done is
+// a row of the act's transaction; whichever instance claims it asks, and writes down what came of it if the claim still holds. A process that dies in between leaves the
+// row, whose claim lapses, so the provider is asked again: ending a grant twice does no harm, and package oauth refreshes a version once, whoever asks for a newer one.
 
 const (
 	upstreamEvery = 2 * time.Second
@@ -62,7 +62,7 @@ func (r *Room) Start(ctx context.Context) {
 			defer tick.Stop()
 			for {
 				if err := r.EndGrants(run); err != nil && run.Err() == nil {
-					r.log.Error("grants of contained credentials could not be ended at their providers; it is tried again", "cause", err)
+					r.log.Error("what contained credentials need at their providers could not be done; it is tried again", "cause", err)
 				}
 				select {
 				case <-r.worker.quit:
@@ -88,24 +88,32 @@ func (r *Room) Close() {
 	r.worker.cut()
 }
 
-// owe stores that a grant is to be ended.
+// actionOf is how what is owed stands on record.
+func actionOf(act StepAct) store.Action {
+	if act == RefreshTokens {
+		return store.OAuthForce
+	}
+	return store.OAuthRevoke
+}
+
+// owe stores that a grant is to be ended, or its tokens to be replaced.
 func (r *Room) owe(tx *store.Tx, caller identity.Caller, i Incident, s Step) error {
 	c, _, err := r.vault.Survey(tx, s.ID, false)
 	if err != nil {
 		return err
 	}
 	now := store.TimeOf(tx.Now())
-	if _, err := tx.Exec(`INSERT INTO incident_revocations (id, incident_id, credential_id, name, provider, version, attempts, next_at, epoch, claim_until, created_at) VALUES ($1,$2,$3,$4,$5,$6,0,$7,0,0,$7)`,
-		store.NewID("irv"), i.ID, s.ID, s.Name, s.Of, c.Version, now); err != nil {
+	if _, err := tx.Exec(`INSERT INTO incident_revocations (id, incident_id, credential_id, name, provider, version, attempts, next_at, epoch, claim_until, created_at, act) VALUES ($1,$2,$3,$4,$5,$6,0,$7,0,0,$7,$8)`,
+		store.NewID("irv"), i.ID, s.ID, s.Name, s.Of, c.Version, now, string(s.Act)); err != nil {
 		return err
 	}
-	ev := caller.Event(store.OAuthRevoke, store.Target{Kind: "credential", ID: s.ID, Name: s.Name})
+	ev := caller.Event(actionOf(s.Act), store.Target{Kind: "credential", ID: s.ID, Name: s.Name})
 	ev.Outcome, ev.Reason = store.OutcomePending, "contained"
 	ev.Details = store.Details{store.Str("provider", s.Of), store.Str("incident", i.ID)}
 	return tx.Record(ev)
 }
 
-// owed is a grant that is to be ended.
+// owed is a grant that is to be ended, or whose tokens are to be replaced.
 type owed struct {
 	ID         string `db:"id"`
 	Incident   string `db:"incident_id"`
@@ -115,15 +123,20 @@ type owed struct {
 	Version    int64  `db:"version"`
 	Attempts   int64  `db:"attempts"`
 	Epoch      int64  `db:"epoch"`
+	Act        string `db:"act"`
 }
 
-// EndGrants ends the grants that are due, a bounded number. Any instance may, also several at once: each is asked for by one of them.
+// EndGrants ends the grants, and replaces the tokens, that are due, a bounded number. Any instance may, also several at once: each is asked for by one of them.
 func (r *Room) EndGrants(ctx context.Context) error {
 	var failures []error
 	for range upstreamBatch {
 		o, err := r.claim(ctx)
 		if err != nil || o == nil {
 			return errors.Join(append(failures, err)...)
+		}
+		if StepAct(o.Act) == RefreshTokens {
+			failures = append(failures, r.renew(ctx, *o))
+			continue
 		}
 		failures = append(failures, r.endGrant(ctx, *o))
 	}
@@ -136,6 +149,9 @@ func (r *Room) claim(ctx context.Context) (*owed, error) {
 	const due = ` FROM incident_revocations WHERE next_at <= $1 AND claim_until <= $1`
 	n := 0
 	if err := r.db.Read(ctx, func(tx *store.Tx) error { return tx.Get(&n, `SELECT COUNT(*)`+due, store.TimeOf(tx.Now())) }); err != nil || n == 0 {
+		return nil, err
+	}
+	if err := r.at(AtOwed); err != nil {
 		return nil, err
 	}
 	var out *owed
@@ -151,7 +167,7 @@ func (r *Room) claim(ctx context.Context) (*owed, error) {
 		}
 		var o owed
 		err = tx.Get(&o, `UPDATE incident_revocations SET epoch = epoch + 1, attempts = attempts + 1, claim_until = $1 WHERE id = $2 AND next_at <= $3 AND claim_until <= $3
-			RETURNING id, incident_id, credential_id, name, provider, version, attempts, epoch`, store.TimeOf(now.Add(upstreamClaim)), id, store.TimeOf(now))
+			RETURNING id, incident_id, credential_id, name, provider, version, attempts, epoch, act`, store.TimeOf(now.Add(upstreamClaim)), id, store.TimeOf(now))
 		if errors.Is(err, store.ErrNotFound) {
 			return nil // another instance was faster
 		}
@@ -166,8 +182,54 @@ const (
 	endedRevoked    = "revoked"
 	endedFailed     = "failed"
 	endedGone       = "nothing_to_revoke" // the credential is gone, or cannot be opened any more
-	endedSuperseded = "superseded"        // somebody logged in anew and took the mark back
+	endedSuperseded = "superseded"        // somebody logged in anew and took the mark back; of tokens: it is lent to nobody by now
+	endedRefreshed  = "refreshed"
 )
+
+// renew has the tokens of a credential replaced by a newer version, unless there is one already: by the one call of its provider that may be made, which
+// package oauth makes or waits for. What cannot be refreshed is lent to nobody from then on.
+func (r *Room) renew(ctx context.Context, o owed) error {
+	if err := r.at(AtAsk); err != nil {
+		return err
+	}
+	_, err := r.tokens.Fresh(ctx, o.Credential, o.Version, oauth.Needed)
+	if stop := r.at(AtAsked); stop != nil {
+		return stop
+	}
+	f := fault.Of(err)
+	switch {
+	case err == nil:
+		return r.settle(ctx, o, endedRefreshed, oauth.Ended{})
+	case f.Kind == fault.NotFound:
+		return r.settle(ctx, o, endedGone, oauth.Ended{})
+	case f.Code == "state_conflict":
+		return r.settle(ctx, o, endedSuperseded, oauth.Ended{Code: f.Code})
+	case f.Code != "login_required" && f.Code != "credential_tampered" && o.Attempts < upstreamTries:
+		return r.postpone(ctx, o)
+	}
+	return r.settle(ctx, o, endedFailed, oauth.Ended{Code: f.Code})
+}
+
+// giveUp treats a credential whose tokens could not be replaced as one that cannot be refreshed at all: what has leaked must not go on being lent.
+func (r *Room) giveUp(tx *store.Tx, caller identity.Caller, id string) (marked bool, err error) {
+	c, known, err := r.vault.Survey(tx, id, true)
+	if err != nil && fault.KindOf(err) == fault.NotFound {
+		return false, nil
+	}
+	if err != nil || c.Tampered || !known {
+		return false, err // it is lent to nobody anyway
+	}
+	if c.Status != vault.Compromised {
+		if err := r.vault.Compromise(tx, caller, id); err != nil {
+			return false, err
+		}
+		marked = true
+	}
+	if c.RotateAt == nil {
+		err = r.vault.RotateNow(tx, caller, id)
+	}
+	return marked, err
+}
 
 // endGrant asks the provider, and writes down what it said.
 func (r *Room) endGrant(ctx context.Context, o owed) error {
@@ -187,7 +249,13 @@ func (r *Room) endGrant(ctx context.Context, o owed) error {
 	case grant.Version != o.Version && grant.State != vault.Compromised:
 		return r.settle(ctx, o, endedSuperseded, oauth.Ended{})
 	}
+	if err := r.at(AtAsk); err != nil {
+		return err
+	}
 	said := r.logins.EndGrant(ctx, grant)
+	if err := r.at(AtAsked); err != nil {
+		return err
+	}
 	switch {
 	case said.Revoked:
 		return r.settle(ctx, o, endedRevoked, said)
@@ -230,18 +298,33 @@ func (r *Room) settle(ctx context.Context, o owed, outcome string, said oauth.En
 			details = append(details, store.Int("status", int64(said.Status)))
 		}
 		details = append(details, store.Int("attempts", o.Attempts))
-		switch _, err := load(tx, o.Incident, ""); {
-		case err == nil:
-			if _, err := enter(tx, o.Incident, Revoked, caller.Actor(), "", details); err != nil {
+		_, missing := load(tx, o.Incident, tx.ForUpdate()) // before the credential, as a containment locks them; it may have been deleted
+		if missing != nil && fault.KindOf(missing) != fault.NotFound {
+			return missing
+		}
+		kind := Revoked
+		if StepAct(o.Act) == RefreshTokens {
+			kind = Renewed
+			if outcome == endedFailed {
+				marked, err := r.giveUp(tx, caller, o.Credential)
+				if err != nil {
+					return err
+				}
+				details = append(details, store.Bool("marked_compromised", marked))
+			}
+		}
+		if missing == nil {
+			if _, err := enter(tx, o.Incident, kind, caller.Actor(), "", details); err != nil {
 				return err
 			}
 			tx.Change(store.TopicIncident, o.Incident)
-		case fault.KindOf(err) != fault.NotFound: // it may have been deleted
-			return err
 		}
-		ev := caller.Event(store.OAuthRevoke, store.Target{Kind: "credential", ID: o.Credential, Name: o.Name})
+		ev := caller.Event(actionOf(StepAct(o.Act)), store.Target{Kind: "credential", ID: o.Credential, Name: o.Name})
 		ev.Details = store.Details{store.Str("provider", o.Provider), store.Int("status", int64(said.Status)), store.Str("incident", o.Incident)}
-		if outcome != endedRevoked {
+		if kind == Renewed {
+			ev.Details = store.Details{store.Str("provider", o.Provider), store.Str("incident", o.Incident)}
+		}
+		if outcome != endedRevoked && outcome != endedRefreshed {
 			ev.Outcome, ev.Reason = store.OutcomeFailed, said.Code
 			if said.Code == "" {
 				ev.Reason = outcome

@@ -70,7 +70,7 @@ var kinds = [...]KindRow{
 	{RefreshReused, "a refresh token came a second time, so that its session ended: two have it", Critical, 0, "never de-duplicated"},
 	{LoginNeeded, "a provider refuses to refresh an account, so that a person must log in again", Critical, 24 * time.Hour, "the account and the version of its secret"},
 	{CredentialExpiry, "a credential expires in 30 or 14 days (info), in 7 days, tomorrow or today (warning), or has expired (critical)", Warning, 0, "never de-duplicated: each step is told once for a date"},
-	{CredentialRotation, "a credential is to be rotated by its plan in 30 or 14 days (info), in 7 days, tomorrow or today, or that day is over (warning)", Warning, 0, "never de-duplicated: each step is told once for a date"},
+	{CredentialRotation, "a credential is to be rotated by its plan in 30 or 14 days (info), in 7 days, tomorrow or today, or that day is over (warning); or at once, since it was contained (critical)", Warning, 0, "never de-duplicated: each step is told once for a date"},
 	{IncidentOpened, "an incident was opened, by somebody or by a detector: of low severity info, of medium severity warning, of any other critical", Critical, 0, "never de-duplicated: a detector has one open incident for a subject"},
 	{IncidentMoved, "an incident became contained, monitoring, resolved, or investigating again; as urgent as the incident", Critical, 0, "never de-duplicated"},
 }

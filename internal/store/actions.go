@@ -215,7 +215,7 @@ var actionRows = [...]ActionRow{
 	{OAuthRefresh, "a call that refreshes an access token: pending before it is made, then ok with the new version, or failed with what came back; recovery says that an earlier call may have spent the token"},
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
-	{OAuthForce, "a person asked for a refresh at once"},
+	{OAuthForce, "a person asked for a refresh at once; of a credential whose containment replaces its tokens: pending with that act, ok or failed after"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt"},
 	{KeyIssue, "a client key was issued"},

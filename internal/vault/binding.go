@@ -40,7 +40,7 @@ type claim struct {
 // service_id, infrastructure_id, owner and plugin_name (whose it is, and what it was made for); state and expires_at (a credential that was
 // disabled stays disabled); version (an older secret does not come back by its number) and revision.
 //
-// Out are: description, tags, requires_vpn, requires_2fa, rotate_every_days (advice that nothing obeys); notes and notes_version (sealed, bound
+// Out are: description, tags, requires_vpn, requires_2fa, rotate_every_days, rotate_at (advice that nothing obeys); notes and notes_version (sealed, bound
 // to their row and to one another); search, created_at, updated_at, last_rotated_at (they follow from the rest, or decide nothing); of the
 // version, its fields (each name is bound by its sealed value), suffix, facts, reason and maker (shown only) and token_expires_at (the provider
 // judges its token itself; a wrong time can only make a good one rest).

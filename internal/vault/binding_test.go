@@ -29,7 +29,7 @@ func boundColumns() map[string]string {
 func freeColumns() map[string]string {
 	return map[string]string{
 		"description": `'x'`, "tags": `'["x"]'`, "requires_vpn": `1`, "requires_2fa": `1`, "rotate_every_days": `9`, "notes": `NULL`, "notes_version": `9`,
-		"search": `'x'`, "created_at": `1767225600000000`, "updated_at": `1767225600000000`, "last_rotated_at": `1767225600000000`,
+		"search": `'x'`, "created_at": `1767225600000000`, "updated_at": `1767225600000000`, "last_rotated_at": `1767225600000000`, "rotate_at": `1767225600000000`,
 	}
 }
 

@@ -40,6 +40,7 @@ type entry struct {
 	expires store.Time            // never: it does not expire
 	dead    store.Time            // when the access token ends that nothing refreshes, or never
 	rotate  store.Time            // when it is to be rotated, or never
+	leaked  store.Time            // since when it is to be rotated at once, or never
 }
 
 const (
@@ -126,7 +127,7 @@ func (c *catalog) read(ctx context.Context, all bool, ids []string) (out []recor
 	for _, e := range (Filter{}).exact() {
 		columns = append(columns, e.column)
 	}
-	query := `SELECT c.id, ` + strings.Join(columns, ", ") + `, c.tags, c.state, c.expires_at, c.search, ` + lastHealth + ` AS health, ` + deadAt + ` AS dead, CASE WHEN c.rotate_every_days > 0 THEN ` + rotationAt + ` END AS rotate_by FROM credentials c`
+	query := `SELECT c.id, ` + strings.Join(columns, ", ") + `, c.tags, c.state, c.expires_at, c.search, ` + lastHealth + ` AS health, ` + deadAt + ` AS dead, CASE WHEN ` + toRotate + ` THEN ` + rotationAt + ` END AS rotate_by, c.rotate_at FROM credentials c`
 	err = c.db.Read(ctx, func(tx *store.Tx) error {
 		out = nil
 		if all {
@@ -158,15 +159,15 @@ func scanRecords(tx *store.Tx, out *[]record, query string, args ...any) error {
 	for rows.Next() {
 		var id, tags, state, search, health string
 		var exact [exactFilters]string
-		var expires, dead, rotate *store.Time
+		var expires, dead, rotate, leaked *store.Time
 		dest := []any{&id}
 		for i := range exact {
 			dest = append(dest, &exact[i])
 		}
-		if err := rows.Scan(append(dest, &tags, &state, &expires, &search, &health, &dead, &rotate)...); err != nil {
+		if err := rows.Scan(append(dest, &tags, &state, &expires, &search, &health, &dead, &rotate, &leaked)...); err != nil {
 			return err
 		}
-		r := record{entry{id: id, state: unique.Make(state), health: unique.Make(health), expires: never, dead: never, rotate: never}, strings.Fields(search)}
+		r := record{entry{id: id, state: unique.Make(state), health: unique.Make(health), expires: never, dead: never, rotate: never, leaked: never}, strings.Fields(search)}
 		for i, v := range exact {
 			r.exact[i] = unique.Make(v)
 		}
@@ -183,6 +184,9 @@ func scanRecords(tx *store.Tx, out *[]record, query string, args ...any) error {
 		}
 		if rotate != nil {
 			r.rotate = *rotate
+		}
+		if leaked != nil {
+			r.leaked = *leaked
 		}
 		*out = append(*out, r)
 	}

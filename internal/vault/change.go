@@ -270,7 +270,7 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 		return nil
 	}
 	now := tx.Now()
-	s.LastRotatedAt = &now
+	s.LastRotatedAt, s.RotateAt = &now, nil
 	next := version{secrets: secrets, reason: p.Reason, facts: found.facts, details: p.Generate.details()}
 	return r.newVersion(tx, caller, s, next, p.ExpiresAt.IsSet())
 }

@@ -81,6 +81,8 @@ type Credential struct {
 	Facts                facts.Facts
 	CreatedAt, UpdatedAt time.Time
 	LastRotatedAt        *time.Time
+	// RotateAt is since when it is to be rotated at once, whatever its plan: it was contained in an incident. A new secret takes it back.
+	RotateAt *time.Time
 	// LastUsedAt is when it was last lent or revealed, half a minute late where another instance did it; nil: never.
 	LastUsedAt *time.Time
 	// Issued is when the secret fields of this version were stored.
@@ -106,16 +108,20 @@ func (c Credential) ETag() string {
 	return tag + `"`
 }
 
-// RotationDue is when the credential is to be rotated, by its plan and by when its secret was last given anew; nil without a plan.
+// RotationDue is when the credential is to be rotated: by its plan and by when its secret was last given anew, or at once when it was contained; nil
+// for neither.
 func (c Credential) RotationDue() *time.Time {
 	if c.RotateEvery <= 0 {
-		return nil
+		return c.RotateAt
 	}
 	from := c.CreatedAt
 	if c.LastRotatedAt != nil {
 		from = *c.LastRotatedAt
 	}
 	due := from.Add(time.Duration(c.RotateEvery) * 24 * time.Hour)
+	if c.RotateAt != nil && c.RotateAt.Before(due) {
+		return c.RotateAt
+	}
 	return &due
 }
 

@@ -42,7 +42,8 @@ type dated struct {
 	at store.Time
 }
 
-// Due lists active credentials by when they end, or by when they are to be rotated, the earliest first. It goes through the catalog, so that it costs the
+// Due lists active credentials by when they end, or by when they are to be rotated, the earliest first; among the latter also those that are marked as compromised
+// and were contained to be rotated at once, which are lent to nobody before that. It goes through the catalog, so that it costs the
 // same whatever is due; what it shows of a credential is read from the database. One event tells of it, as of a list. It needs credentials:read.
 func (r *Room) Due(ctx context.Context, caller identity.Caller, f DueFilter) (Due, error) {
 	reach, err := r.reach(ctx, caller, identity.CredentialRead, "list", "")
@@ -146,15 +147,17 @@ func (f DueFilter) due(parts []part, at time.Time) (out Due, list []dated) {
 	if !f.Before.IsZero() {
 		before = store.TimeOf(f.Before)
 	}
-	active := unique.Make(string(Active))
+	active, compromised := unique.Make(string(Active)), unique.Make(string(Compromised))
 	for _, p := range parts {
 		for i := range p.in.all {
 			e := &p.block.entries[i]
 			on := e.expires
 			if f.About == AboutRotation {
-				on = e.rotate
+				if on = e.rotate; e.state == compromised {
+					on = e.leaked
+				}
 			}
-			if on == never || e.state != active || !w.matches(e) {
+			if on == never || e.state != active && (e.state != compromised || f.About != AboutRotation) || !w.matches(e) {
 				continue
 			}
 			switch {

@@ -283,7 +283,7 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 		w.Add(`c.expires_at < ?`, store.TimeOf(*f.ExpiresBefore))
 	}
 	if f.RotationDueBefore != nil {
-		w.Add(`c.rotate_every_days > 0 AND `+rotationAt+` < ?`, store.TimeOf(*f.RotationDueBefore))
+		w.Add(toRotate+` AND `+rotationAt+` < ?`, store.TimeOf(*f.RotationDueBefore))
 	}
 	now, soon := store.TimeOf(tx.Now()), store.TimeOf(tx.Now().Add(ExpiringWithin))
 	switch f.Status { // the conditions are those of statusAt
@@ -317,8 +317,12 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 	return &w
 }
 
-// rotationAt is [Credential.RotationDue] of a credential c that has a plan.
-const rotationAt = `(COALESCE(c.last_rotated_at, c.created_at) + c.rotate_every_days * 86400000000)`
+// rotationAt is [Credential.RotationDue] of a credential c that has one, which is what toRotate says.
+const (
+	plannedAt  = `(COALESCE(c.last_rotated_at, c.created_at) + c.rotate_every_days * 86400000000)`
+	rotationAt = `(CASE WHEN c.rotate_at IS NULL OR (c.rotate_every_days > 0 AND ` + plannedAt + ` < c.rotate_at) THEN ` + plannedAt + ` ELSE c.rotate_at END)`
+	toRotate   = `(c.rotate_every_days > 0 OR c.rotate_at IS NOT NULL)`
+)
 
 // lastHealth is what the last refresh of a credential c has left behind, and deadAt when the access token ends of one that nothing refreshes: the
 // conditions of [stored.healthAt].

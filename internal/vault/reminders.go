@@ -112,7 +112,7 @@ func (a About) columns() (due, every, has string) {
 	if a == AboutExpiry {
 		return `c.expires_at`, `0`, `c.expires_at IS NOT NULL`
 	}
-	return rotationAt, `c.rotate_every_days`, `c.rotate_every_days > 0`
+	return rotationAt, `c.rotate_every_days`, toRotate
 }
 
 // of returns the date of a credential, nil without one, and the days of its plan.
@@ -264,7 +264,11 @@ func reminder(tx *store.Tx, about About, c Credential, due time.Time, step int) 
 	} else {
 		m.Kind = notify.CredentialRotation
 		m.Title = "Credential " + c.Name + " is to be rotated " + when
-		m.Text = "Its plan is every " + strconv.Itoa(c.RotateEvery) + " days. Change the secret where it is used and rotate it here (cred rotate). Until then it goes on being lent."
+		why := "Its plan is every " + strconv.Itoa(c.RotateEvery) + " days."
+		if c.RotateAt != nil && due.Equal(*c.RotateAt) {
+			why = "It was contained in an incident: somebody else may know its secret."
+		}
+		m.Text = why + " Change the secret where it is used and rotate it here (cred rotate). Until then it goes on being lent."
 		if step < 0 {
 			m.Title = "Credential " + c.Name + " was to be rotated by " + date
 		}

@@ -51,6 +51,7 @@ type row struct {
 	CreatedAt      store.Time  `db:"created_at"`
 	UpdatedAt      store.Time  `db:"updated_at"`
 	LastRotatedAt  *store.Time `db:"last_rotated_at"`
+	RotateAt       *store.Time `db:"rotate_at"`
 	Fields         string      `db:"fields"`
 	Suffix         string      `db:"suffix"`
 	TokenExpiresAt *store.Time `db:"token_expires_at"`
@@ -65,7 +66,7 @@ type row struct {
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
-	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at,
+	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at, c.rotate_at,
 	v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
 
 const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id
@@ -132,6 +133,7 @@ func (w row) decode(now time.Time) (stored, error) {
 	}
 	c.Facts = decodeFacts(w.Facts)
 	c.CreatedAt, c.UpdatedAt, c.LastRotatedAt, c.LastUsedAt = w.CreatedAt.Time(), w.UpdatedAt.Time(), w.LastRotatedAt.Ptr(), w.LastUsedAt.Ptr()
+	c.RotateAt = w.RotateAt.Ptr()
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if kind.OAuth {
 		c.Health, c.refreshes = s.healthAt(now), s.refreshes()
@@ -163,7 +165,7 @@ func (s stored) columns() ([]column, error) {
 		{"state", string(s.state)}, {"version", s.Version}, {"revision", s.Revision}, {"port", s.Port}, {"requires_vpn", number01(s.RequiresVPN)},
 		{"requires_2fa", number01(s.Requires2FA)}, {"tags", tags}, {"hosts", hosts}, {"expires_at", store.TimePtr(s.ExpiresAt)},
 		{"rotate_every_days", s.RotateEvery}, {"oauth_scopes", scopes}, {"search", s.searchText()}, {"updated_at", store.TimeOf(s.UpdatedAt)},
-		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)}, {"binding", nullable(s.binding)},
+		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)}, {"rotate_at", store.TimePtr(s.RotateAt)}, {"binding", nullable(s.binding)},
 	}
 	for _, t := range s.texts() {
 		if t.column == "account_id" && *t.value == "" {

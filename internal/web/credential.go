@@ -175,6 +175,9 @@ func stateChoice(now vault.Status) ui.Choice {
 }
 
 func rotation(reader ui.Reader, c vault.Credential) string {
+	if c.RotateAt != nil {
+		return "at once: it was contained " + reader.Ago(*c.RotateAt)
+	}
 	if c.RotateEvery == 0 {
 		return "not planned"
 	}

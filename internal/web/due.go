@@ -136,7 +136,7 @@ func (s *site) due(w http.ResponseWriter, r *http.Request, v visitor) {
 // dueChart draws the days of the next quarter.
 func (p *duePage) dueChart(f vault.DueFilter, d vault.Due) {
 	p.Chart = "To be rotated, by the day"
-	p.Lead = "Credentials that have a plan of rotation, by when the next is due. Plans are made on the page of a credential."
+	p.Lead = "Credentials that have a plan of rotation, by when the next is due, and those that were contained to be rotated at once. Plans are made on the page of a credential."
 	said := [3]string{"Nothing is to be rotated in the next 90 days.", " to be rotated in the next 90 days", " overdue"}
 	if f.About == vault.AboutExpiry {
 		p.Chart = "Ends, by the day"
@@ -200,7 +200,7 @@ func (s *site) dueTable(r *http.Request, v visitor, p *duePage, f vault.DueFilte
 		if c.LastRotatedAt != nil {
 			changed = *c.LastRotatedAt
 		}
-		due, plan := dueBadge(p.Reader, c.RotationDue(), "overdue"), ui.Text("every "+p.Reader.Count(c.RotateEvery, "day"))
+		due, plan := dueBadge(p.Reader, c.RotationDue(), "overdue"), ui.Text(dueWhy(p.Reader, c))
 		if f.About == vault.AboutExpiry {
 			due, plan = dueBadge(p.Reader, c.ExpiresAt, "ended"), statusBadge(c.Status)
 		}
@@ -219,6 +219,14 @@ func (s *site) dueTable(r *http.Request, v visitor, p *duePage, f vault.DueFilte
 	}
 	p.Table = t
 	return nil
+}
+
+// dueWhy says why a credential is to be rotated.
+func dueWhy(reader ui.Reader, c vault.Credential) string {
+	if c.RotateAt != nil {
+		return "at once: it was contained"
+	}
+	return "every " + reader.Count(c.RotateEvery, "day")
 }
 
 func withoutCursor(query url.Values) string {

@@ -2,11 +2,13 @@ package web
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -16,18 +18,28 @@ import (
 	"signalbox.dev/signalbox/internal/web/ui"
 )
 
-// routeContain names the page that contains an incident. Its dry run stands in its address, so that it can be looked at anew; the act is a form.
+// containNew is the page that contains something for which there is no incident yet.
+const containNew = "/incidents/~contain"
+
+// routeContain names the pages that contain an incident, or something for which the act opens one. A dry run can stand in an address; the pages ask for it by a form, since
+// a scope may be longer than an address can be. The act is a form.
 func (s *site) routeContain(mux *http.ServeMux) {
-	mux.HandleFunc("GET /incidents/{id}/contain", s.signedIn(s.needing(identity.IncidentWrite, s.needing(identity.KeyWrite, s.fresh(s.containForm)))))
-	mux.HandleFunc("POST /incidents/{id}/contain", s.submittedUpTo(maxSecretForm, s.contain))
+	for _, path := range []string{containNew, "/incidents/{id}/contain"} {
+		mux.HandleFunc("GET "+path, s.signedIn(s.needing(identity.IncidentWrite, s.needing(identity.KeyWrite, s.fresh(s.containForm)))))
+		mux.HandleFunc("POST "+path, s.submittedUpTo(maxSecretForm, s.contain))
+	}
 }
 
 // containPage chooses a scope, and shows what containing it would do.
 type containPage struct {
 	ui.Frame
 	Here, Back, BackLabel, Alert string
-	Linked, Options              []ui.Choice
-	Inputs                       []ui.Field
+	Asking                       []ui.Hidden
+	// Said and Kinds are what is said of an incident that the act opens; of one that there is there is nothing to say.
+	Said            []ui.Field
+	Kinds           []ui.Choice
+	Linked, Options []ui.Choice
+	Inputs          []ui.Field
 	// Looked says that a scope was chosen: Sum says in one line what would be done, Table what exactly, and Offer is the label of the button that does it; ""
 	// when something stands in the way.
 	Looked     bool
@@ -49,7 +61,7 @@ func containParts() []containPart {
 	return []containPart{
 		{incident.OfTrain, "train_ids", "Trains", "All of their client keys are revoked.", identity.KeyWrite},
 		{incident.OfKey, "key_ids", "Client keys", "They are revoked.", identity.KeyWrite},
-		{incident.OfCredential, "credential_ids", "Credentials", "They are marked as compromised and lent to nobody; an OAuth grant is ended at its provider.", identity.CredentialWrite},
+		{incident.OfCredential, "credential_ids", "Credentials", "They are marked as compromised and lent to nobody, and an OAuth grant is ended at its provider, or they are rotated: see below.", identity.CredentialWrite},
 		{incident.OfPerson, "user_ids", "People", "Their sessions end and their tokens are revoked.", identity.UserWrite},
 		{incident.OfServiceAccount, "service_account_ids", "Service accounts", "Their tokens are revoked.", identity.ServiceWrite},
 	}
@@ -72,36 +84,59 @@ func containScope(form url.Values) incident.Scope {
 		ids[part.kind] = part.chosen(form)
 	}
 	return incident.Scope{Trains: ids[incident.OfTrain], ClientKeys: ids[incident.OfKey], Credentials: ids[incident.OfCredential], People: ids[incident.OfPerson], ServiceAccounts: ids[incident.OfServiceAccount],
-		Deactivate: form.Get("deactivate") != ""}
+		Deactivate: form.Get("deactivate") != "", Treat: incident.Treatment(form.Get("credentials"))}
 }
 
-// scopeQuery is the address of a scope, with the parts that were chosen alone; of one that is too long for an address to come back to, that of the page.
-func scopeQuery(here string, form url.Values) string {
-	q := url.Values{"look": {"yes"}}
+// containDraft is what a form says of an incident that the act opens.
+func containDraft(form url.Values) incident.Draft {
+	return incident.Draft{Meta: incident.Meta{Title: strings.TrimSpace(form.Get("title")), Type: incident.Type(form.Get("incident_type")), Severity: incident.Severity(form.Get("severity"))}}
+}
+
+// containChosen is what a form has chosen, and nothing else of it.
+func containChosen(form url.Values) url.Values {
+	out := url.Values{}
 	for _, part := range containParts() {
 		if ids := part.chosen(form); len(ids) > 0 {
-			q[part.name] = ids
+			out[part.name] = ids
 		}
 	}
-	if form.Get("deactivate") != "" {
-		q.Set("deactivate", "yes")
+	for _, name := range []string{"deactivate", "credentials", "title", "incident_type", "severity"} {
+		if value := form.Get(name); value != "" {
+			out.Set(name, value)
+		}
 	}
+	return out
+}
+
+// scopeQuery is the address of what was chosen; of what is too long for an address to come back to, that of the page.
+func scopeQuery(here string, form url.Values) string {
+	q := containChosen(form)
+	q.Set("look", "yes")
 	if to := here + "?" + q.Encode(); localPath(to) == to {
 		return to
 	}
 	return here
 }
 
-// containPage is the page of a scope; without one everything that is linked is ticked that the visitor may contain.
-func (s *site) containPage(r *http.Request, v visitor, i incident.Incident, form url.Values) *containPage {
-	back := under("/incidents", i.ID)
-	p := &containPage{Frame: s.frame(r, v, "Contain "+i.Title), Here: back + "/contain", Back: back, BackLabel: i.Title, Looked: form.Get("look") != ""}
+// containPage is the page of a scope; without one everything that is linked is ticked that the visitor may contain. Without an incident the act opens one.
+func (s *site) containPage(r *http.Request, v visitor, i *incident.Incident, form url.Values) *containPage {
+	p := &containPage{Here: containNew, Back: "/incidents", BackLabel: "Incidents", Asking: v.proving(), Looked: form.Get("look") != ""}
+	title, links := "Contain now", []incident.Link(nil)
+	if i != nil {
+		p.Back, p.BackLabel = under("/incidents", i.ID), i.Title
+		p.Here, title, links = p.Back+"/contain", "Contain "+i.Title, i.Links
+	} else {
+		p.Said = []ui.Field{{Name: "title", Label: "Title", Value: form.Get("title"), MaxLength: 200, Autocomplete: "off", Optional: true, Hint: "Of the incident that is opened. It names what is contained where it is left out, and stands in notifications and in the audit log: no secret belongs into it."}}
+		d := containDraft(form)
+		p.Kinds = incidentChoices(cmp.Or(d.Severity, incident.High), cmp.Or(d.Type, incident.CredentialLeak))
+	}
+	p.Frame = s.frame(r, v, title)
 	for _, part := range containParts() {
 		if !v.may(part.needs) {
 			continue
 		}
 		chosen, linked := part.chosen(form), ui.Choice{Name: part.name, Label: part.label + " that are linked", Hint: part.hint, Multiple: true}
-		for _, l := range i.Links {
+		for _, l := range links {
 			if l.Kind != part.kind {
 				continue
 			}
@@ -112,8 +147,15 @@ func (s *site) containPage(r *http.Request, v visitor, i incident.Incident, form
 		if len(linked.Options) > 0 {
 			p.Linked = append(p.Linked, linked)
 			more.Hint = "Their ids, separated by commas."
+		} else if i == nil {
+			more.Label = part.label
 		}
 		p.Inputs = append(p.Inputs, more)
+		if part.kind == incident.OfCredential {
+			p.Options = append(p.Options, ui.Choice{Name: "credentials", Label: "What becomes of the credentials", Options: []ui.Option{{Label: "disable them: they are lent to nobody"},
+				{Value: string(incident.Rotate), Label: "rotate them: where their provider gives new tokens they go on being lent", Chosen: form.Get("credentials") == string(incident.Rotate)}},
+				Hint: "What Signalbox cannot renew by itself is disabled either way; rotating makes it due to be rotated at once as well."})
+		}
 		if part.kind == incident.OfPerson {
 			p.Options = append(p.Options, ui.Choice{Name: "deactivate", Label: "And the people", Multiple: true, Options: []ui.Option{{Value: "yes", Label: "deactivate them, so that they cannot sign in anew", Chosen: form.Get("deactivate") != ""}}})
 		}
@@ -125,6 +167,7 @@ func containWord(act incident.StepAct) string {
 	return map[incident.StepAct]string{
 		incident.EndSession: "end the session", incident.RevokeToken: "revoke the token", incident.Deactivate: "deactivate the person", incident.MarkCompromise: "mark as compromised",
 		incident.RevokeUpstream: "end the grant at its provider", incident.RevokeKey: "revoke the client key", incident.Leave: "leave as it is", incident.Advance: "move the incident",
+		incident.OpenNew: "open an incident", incident.RefreshTokens: "replace the tokens at their provider", incident.RotateDue: "make it due to be rotated at once",
 	}[act]
 }
 
@@ -154,31 +197,39 @@ func (p *containPage) planned(reader ui.Reader, v visitor, form url.Values, plan
 		p.Warnings = append(p.Warnings, warning.Detail)
 	}
 	p.Note = ui.Field{Name: "note", Label: "Why", Value: form.Get("note"), Rows: 2, MaxLength: 4000, Autocomplete: "off", Optional: true, Hint: "It stands in the timeline, for everybody who may read incidents: no secret belongs into it."}
-	hidden := []ui.Hidden{{Name: "plan", Value: plan.Tag}, {Name: "look", Value: "yes"}}
-	for _, part := range containParts() {
-		for _, id := range part.chosen(form) {
-			hidden = append(hidden, ui.Hidden{Name: part.name, Value: id})
+	hidden, chosen := []ui.Hidden{{Name: "plan", Value: plan.Tag}}, containChosen(form)
+	for _, name := range slices.Sorted(maps.Keys(chosen)) {
+		for _, value := range chosen[name] {
+			hidden = append(hidden, ui.Hidden{Name: name, Value: value})
 		}
-	}
-	if form.Get("deactivate") != "" {
-		hidden = append(hidden, ui.Hidden{Name: "deactivate", Value: "yes"})
 	}
 	p.Hidden = v.proving(hidden...)
 }
 
 // containShow shows the page of a scope, with its dry run as it is now, and what was wrong before.
 func (s *site) containShow(w http.ResponseWriter, r *http.Request, v visitor, form url.Values, wrong *fault.Error) {
-	i, err := s.Incidents.Get(r.Context(), v.Caller, r.PathValue("id"))
-	if err != nil {
-		s.refused(w, r, v, err)
-		return
+	var i *incident.Incident
+	id := r.PathValue("id")
+	if id != "" {
+		one, err := s.Incidents.Get(r.Context(), v.Caller, id)
+		if err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
+		i = &one
 	}
 	p := s.containPage(r, v, i, form)
 	if wrong != nil {
 		p.Alert = wrong.Detail + problemsOf(wrong)
 	}
 	if p.Looked {
-		plan, err := s.Incidents.Plan(r.Context(), v.Caller, i.ID, containScope(form))
+		var plan incident.Plan
+		var err error
+		if i != nil {
+			plan, err = s.Incidents.Plan(r.Context(), v.Caller, id, containScope(form))
+		} else {
+			plan, err = s.Incidents.PlanNew(r.Context(), v.Caller, containDraft(form), containScope(form))
+		}
 		f := fault.Of(err)
 		switch {
 		case err == nil:
@@ -197,17 +248,17 @@ func (s *site) containShow(w http.ResponseWriter, r *http.Request, v visitor, fo
 	s.show(w, r, http.StatusOK, containView(p))
 }
 
-// problemsOf says what is wrong with which part of a scope.
+// problemsOf says what is wrong with which part of a scope, or of the incident that is opened.
 func problemsOf(f *fault.Error) string {
 	var out strings.Builder
 	for _, field := range f.Fields {
-		name, _, _ := strings.Cut(strings.TrimPrefix(field.Pointer, "/scope/"), "/")
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(field.Pointer, "/scope/"), "/incident/"), "/")
 		for _, part := range containParts() {
 			if part.name == name {
 				name = part.label
 			}
 		}
-		out.WriteString(" " + strings.TrimPrefix(name, "/") + ": " + field.Message + ".")
+		out.WriteString(" " + incidentWord(strings.TrimPrefix(name, "/")) + ": " + field.Message + ".")
 	}
 	return out.String()
 }
@@ -216,16 +267,33 @@ func (s *site) containForm(w http.ResponseWriter, r *http.Request, v visitor) {
 	s.containShow(w, r, v, r.URL.Query(), nil)
 }
 
-// contain does exactly what the page has shown, or nothing: where things changed since, the page shows what they are now.
+// contain shows the dry run of what was chosen, or does exactly what the page has shown, or nothing: where things changed since, the page shows what they are now.
 func (s *site) contain(w http.ResponseWriter, r *http.Request, v visitor) {
-	form, id := r.PostForm, r.PathValue("id")
-	here := under("/incidents", id)
+	form, id, here := r.PostForm, r.PathValue("id"), containNew
+	if id != "" {
+		here = under("/incidents", id) + "/contain"
+	}
+	if form.Get("look") != "" {
+		if err := identity.RequireFresh(v.Caller, time.Now()); err != nil {
+			s.settled(w, r, v, err, "", scopeQuery(here, form), nil)
+			return
+		}
+		s.containShow(w, r, v, form, nil)
+		return
+	}
 	tag := form.Get("plan")
 	if tag == "" || strings.ContainsAny(tag, "*,") { // no plan, or any: nothing was seen
 		tag = `"none"`
 	}
-	_, _, err := s.Incidents.Contain(r.Context(), v.Caller, id, containScope(form), tag, strings.ReplaceAll(form.Get("note"), "\r\n", "\n"))
-	s.settled(w, r, v, err, here+"?done=contained", scopeQuery(here+"/contain", form), func(f *fault.Error) {
+	note := strings.ReplaceAll(form.Get("note"), "\r\n", "\n")
+	var i incident.Incident
+	var err error
+	if id != "" {
+		i, _, err = s.Incidents.Contain(r.Context(), v.Caller, id, containScope(form), tag, note)
+	} else {
+		i, _, err = s.Incidents.ContainNew(r.Context(), v.Caller, containDraft(form), containScope(form), tag, note)
+	}
+	s.settled(w, r, v, err, under("/incidents", i.ID)+"?done=contained", scopeQuery(here, form), func(f *fault.Error) {
 		form.Set("look", "yes")
 		s.containShow(w, r, v, form, f)
 	})

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,14 +54,14 @@ func TestContainInABrowser(t *testing.T) {
 
 		_, _, err = s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: "meanwhile"})
 		require.NoError(s, err)
-		b.submitIn(`form[method="post"][action$="/contain"]`, "note", "found in a paste")
+		b.submitIn(`#contain-act`, "note", "found in a paste")
 		b.until(`document.querySelectorAll("#steps tbody tr").length === 4`)
 		require.Contains(b, b.text(), "nothing was contained")
 		require.Contains(b, b.text(), "meanwhile")
 		got, err = s.vault.Get(s.Context(), boss, c.ID)
 		require.NoError(s, err)
 		require.NotEqual(s, vault.Compromised, got.Status)
-		b.submitIn(`form[method="post"][action$="/contain"]`)
+		b.submitIn(`#contain-act`)
 		b.until(`location.search === "?done=contained"`)
 		require.Contains(b, b.text(), "found in a paste")
 		b.inspect("contained")
@@ -94,7 +95,7 @@ func TestContainByKeyboard(t *testing.T) {
 		k.until(`document.querySelectorAll("#steps tbody tr").length === 2`)
 		k.content()
 		k.tab(`#note`)
-		k.tab(`form[method="post"] button.danger`)
+		k.tab(`#contain-act button.danger`)
 		k.press(kb.Enter)
 		k.until(`location.search === "?done=contained"`)
 	})
@@ -143,5 +144,114 @@ func TestContainByRole(t *testing.T) {
 		got, err := s.incidents.Get(s.Context(), boss, i.ID)
 		require.NoError(s, err)
 		require.Equal(s, incident.Investigating, got.Status)
+	})
+}
+
+// TestContainNowInABrowser: from the list of incidents, without one: the dry run opens nothing, and the act opens the incident that is contained and does exactly that.
+func TestContainNowInABrowser(t *testing.T) {
+	scripted(t, func(s *site, scripts bool) {
+		s.administrator()
+		_, c := s.leaked()
+		b := s.window(scripts)
+		b.signInHere("/incidents")
+		b.click(`a[href="/incidents/~contain"]`)
+		b.until(`document.querySelector("#contain-scope")`)
+		b.inspect("contain-now")
+		b.submitIn(`#contain-scope`, "title", "Laptop gone", "severity", "critical", "more_credential_ids", c.ID+", cred_none")
+		b.until(`document.querySelector(".alert")`)
+		require.Contains(b, b.text(), "Credentials: must be the id of a credential that there is.")
+		require.Equal(b, "Laptop gone", b.js(`document.querySelector('[name="title"]').value`), "what was typed is kept")
+		b.submitIn(`#contain-scope`, "more_credential_ids", c.ID, "more_train_ids", "web")
+		b.until(`document.querySelectorAll("#steps tbody tr").length === 3`)
+		require.Contains(b, b.text(), "3 steps. open an incident: 1; mark as compromised: 1; revoke the client key: 1.")
+		b.inspect("contain-now-plan")
+		list, _, err := s.incidents.List(s.Context(), boss, incident.Filter{})
+		require.NoError(s, err)
+		require.Len(s, list, 1, "a dry run opens nothing")
+
+		_, _, err = s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: "meanwhile"})
+		require.NoError(s, err)
+		b.submitIn(`#contain-act`, "note", "left in a train")
+		b.until(`document.querySelectorAll("#steps tbody tr").length === 4`)
+		require.Contains(b, b.text(), "nothing was contained")
+		b.submitIn(`#contain-act`)
+		b.until(`location.search === "?done=contained"`)
+		require.Contains(b, b.text(), "Laptop gone")
+		require.Contains(b, b.text(), "left in a train")
+		list, _, err = s.incidents.List(s.Context(), boss, incident.Filter{Status: incident.Contained})
+		require.NoError(s, err)
+		require.Len(s, list, 1)
+		require.Equal(s, incident.Critical, list[0].Severity)
+		require.Equal(s, []string{c.ID}, list[0].Linked(incident.OfCredential))
+		got, err := s.vault.Get(s.Context(), boss, c.ID)
+		require.NoError(s, err)
+		require.Equal(s, vault.Compromised, got.Status)
+	})
+}
+
+// TestContainRotatesOnItsPage: the choice stays with the dry run and the act, what cannot be renewed from here is due at once, and its pages say why.
+func TestContainRotatesOnItsPage(t *testing.T) {
+	onOne(t, func(s *site) {
+		cookie := s.administrator()
+		i, c := s.leaked()
+		here := "/incidents/" + i.ID + "/contain"
+		form := url.Values{"form": {s.form(cookie, "/account").Get("form")}, "look": {"yes"}, "credential_ids": {c.ID}, "credentials": {"rotate"}}
+		a := s.do("POST", here, form, "Cookie", cookie)
+		require.Equal(s, http.StatusOK, a.StatusCode)
+		require.Contains(s, a.text, "mark as compromised: 1; make it due to be rotated at once: 1; move the incident: 1.")
+		act := formsOf(here, a.text)
+		n := slices.IndexFunc(act, func(one asked) bool { return one.values.Has("plan") })
+		require.Equal(s, "rotate", act[n].values.Get("credentials"))
+		values := act[n].values
+		values.Set("credentials", "")
+		require.Equal(s, http.StatusPreconditionFailed, s.do("POST", here, values, "Cookie", cookie).StatusCode, "that is another plan")
+		values.Set("credentials", "rotate")
+		a = s.do("POST", here, values, "Cookie", cookie)
+		require.Equal(s, http.StatusSeeOther, a.StatusCode, a.text)
+		require.Contains(s, s.do("GET", "/due?within=0", nil, "Cookie", cookie).text, "at once: it was contained")
+		require.Contains(s, s.do("GET", "/credentials/"+c.ID, nil, "Cookie", cookie).text, "at once: it was contained")
+		a = s.do("POST", here, url.Values{"form": form["form"], "look": {"yes"}, "train_ids": {"web"}, "credentials": {"rotate"}}, "Cookie", cookie)
+		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode)
+		require.Contains(s, a.text, "credentials: needs credential_ids to rotate.")
+	})
+}
+
+// TestContainNowByRole: who may not contain is not led to it, and is refused when they force it; without an incident too nothing is contained that was not seen.
+func TestContainNowByRole(t *testing.T) {
+	each(t, func(s *site) {
+		cookie := s.administrator()
+		_, c := s.leaked()
+		const here = "/incidents/~contain"
+		for role, may := range map[identity.Role]bool{identity.Operator: true, identity.Auditor: false, identity.Member: false} {
+			cookie := s.person(role)
+			require.Equal(s, may, strings.Contains(s.do("GET", "/incidents", nil, "Cookie", cookie).text, here), role)
+			a := s.do("GET", here+"?look=yes&credential_ids="+c.ID, nil, "Cookie", cookie)
+			require.Equal(s, may, a.StatusCode == http.StatusOK, "%s %d", role, a.StatusCode)
+			require.Equal(s, may, strings.Contains(a.text, "Do exactly this"), role)
+			require.NotContains(s, a.text, "more_user_ids", "operators contain no people")
+			form := s.form(cookie, "/account").Get("form")
+			a = s.do("POST", here, url.Values{"form": {form}, "user_ids": {"user_00000000000000000000000000"}, "plan": {"*"}}, "Cookie", cookie)
+			require.Equal(s, http.StatusForbidden, a.StatusCode, role)
+			a = s.do("POST", here, url.Values{"form": {form}, "credential_ids": {c.ID}, "look": {"yes"}}, "Cookie", cookie)
+			require.Equal(s, may, a.StatusCode == http.StatusOK, "%s %d", role, a.StatusCode)
+		}
+		form := s.form(cookie, "/account").Get("form")
+		for _, tag := range []string{"", "*", `"x", *`, `"x"`} {
+			a := s.do("POST", here, url.Values{"form": {form}, "train_ids": {"web"}, "plan": {tag}}, "Cookie", cookie)
+			require.Equal(s, http.StatusPreconditionFailed, a.StatusCode, "%q was never shown", tag)
+		}
+		a := s.do("POST", here, url.Values{"form": {form}, "train_ids": {"web"}, "look": {"yes"}, "title": {strings.Repeat("x", 201)}}, "Cookie", cookie)
+		require.Equal(s, http.StatusUnprocessableEntity, a.StatusCode)
+		require.Contains(s, a.text, "title: is too long")
+		require.Equal(s, http.StatusForbidden, s.do("POST", here, url.Values{"train_ids": {"web"}, "look": {"yes"}}, "Cookie", cookie).StatusCode, "without the form's token")
+		s.weigh(cookie, here+"?look=yes&train_ids=web")
+		s.age()
+		a = s.do("POST", here, url.Values{"form": {form}, "train_ids": {"web"}, "title": {"Lost"}, "plan": {`"x"`}}, "Cookie", cookie)
+		require.Equal(s, http.StatusSeeOther, a.StatusCode)
+		require.Contains(s, a.Header.Get("Location"), "train_ids")
+		require.Contains(s, a.Header.Get("Location"), "Lost")
+		list, _, err := s.incidents.List(s.Context(), boss, incident.Filter{})
+		require.NoError(s, err)
+		require.Len(s, list, 1)
 	})
 }

@@ -50,11 +50,13 @@ type boardCard struct {
 // incidentsPage is the board of incidents by their status, or the list of those of one status.
 type incidentsPage struct {
 	ui.Frame
-	Make   bool
-	Board  []boardColumn
-	Inputs []ui.Field
-	Filter []ui.Choice
-	Table  *ui.Table
+	// Make says that the visitor may open an incident, Contain is where they may contain something without one; "" where they may not.
+	Make    bool
+	Contain string
+	Board   []boardColumn
+	Inputs  []ui.Field
+	Filter  []ui.Choice
+	Table   *ui.Table
 }
 
 const boardCards = 20
@@ -85,6 +87,9 @@ func incidentBadge(status incident.Status) templ.Component {
 func (s *site) incidents(w http.ResponseWriter, r *http.Request, v visitor) {
 	query, reader := r.URL.Query(), s.reader(r)
 	p := &incidentsPage{Frame: s.frame(r, v, "Incidents"), Make: s.changes(v, identity.IncidentWrite)}
+	if p.Make && s.changes(v, identity.KeyWrite) {
+		p.Contain = containNew
+	}
 	announce(&p.Frame, r, map[string]string{"deleted": "The incident was deleted, with its timeline. What the audit log says of it stays."})
 	p.Inputs = []ui.Field{{Name: "q", Label: "Words of the title", Type: "search", Value: query.Get("q"), MaxLength: 200, Autocomplete: "off", Optional: true}}
 	choice := func(name, label string, values []string) {
@@ -259,18 +264,23 @@ func (s *site) incidentAsked(r *http.Request, v visitor, m incident.Meta, t inci
 		text("credential_ids", "Credentials", strings.Join(t.Credentials, ", "), 4000, 0, "Their ids, separated by commas."), text("user_ids", "People", strings.Join(t.People, ", "), 4000, 0, "Their ids, separated by commas."),
 		text("train_ids", "Trains", strings.Join(t.Trains, ", "), 4000, 0, "Their slugs or ids, separated by commas.")}
 	p.Inputs[0].Focus = true
-	severity, kind := ui.Choice{Name: "severity", Label: "Severity"}, ui.Choice{Name: "incident_type", Label: "Type"}
-	for _, one := range incident.Severities() {
-		severity.Options = append(severity.Options, ui.Option{Value: string(one), Label: string(one), Chosen: one == cmp.Or(m.Severity, incident.Medium)})
-	}
-	for _, one := range incident.Types() {
-		kind.Options = append(kind.Options, ui.Option{Value: string(one.Type), Label: one.Meaning, Chosen: one.Type == cmp.Or(m.Type, incident.Other)})
-	}
-	p.Choices = []ui.Choice{severity, kind}
+	p.Choices = incidentChoices(cmp.Or(m.Severity, incident.Medium), cmp.Or(m.Type, incident.Other))
 	homes, err := s.homeFields(r, v, homeWish{vault.HomeClient, "client_id", "Client", t.ClientID, "none"}, homeWish{vault.HomeService, "service_id", "Service", t.ServiceID, "none"},
 		homeWish{vault.HomeInfrastructure, "infrastructure_id", "Infrastructure", t.InfrastructureID, "none"})
 	p.Inputs, p.Choices = append(p.Inputs, homes.Inputs...), append(p.Choices, homes.Choices...)
 	return p, err
+}
+
+// incidentChoices are how bad an incident is and of what kind.
+func incidentChoices(severity incident.Severity, kind incident.Type) []ui.Choice {
+	out := []ui.Choice{{Name: "severity", Label: "Severity"}, {Name: "incident_type", Label: "Type"}}
+	for _, one := range incident.Severities() {
+		out[0].Options = append(out[0].Options, ui.Option{Value: string(one), Label: string(one), Chosen: one == severity})
+	}
+	for _, one := range incident.Types() {
+		out[1].Options = append(out[1].Options, ui.Option{Value: string(one.Type), Label: one.Meaning, Chosen: one.Type == kind})
+	}
+	return out
 }
 
 // incidentPosted reads an incident from a form.

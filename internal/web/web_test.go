@@ -144,7 +144,7 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: db, Vault: s.vault, Trains: s.trains, Log: logger})
 	require.NoError(t, err)
-	s.incidents, err = incident.New(incident.Config{DB: db, Identity: s.rooms, Vault: s.vault, Logins: s.logins, Audit: s.audit, Log: logger})
+	s.incidents, err = incident.New(incident.Config{DB: db, Identity: s.rooms, Vault: s.vault, Logins: s.logins, Tokens: s.oauth, Audit: s.audit, Log: logger})
 	require.NoError(t, err)
 	s.ring = ring
 	s.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: db, Ring: ring, Instance: "web-test", Log: logger, Pace: keyring.Pace{Tick: 10 * time.Millisecond, Known: 10 * time.Millisecond, Settle: 10 * time.Millisecond, Term: 5 * time.Second, Batch: 8},
