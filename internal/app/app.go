@@ -31,6 +31,7 @@ import (
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
@@ -62,6 +63,7 @@ type App struct {
 	audit     *audit.Log
 	notify    *notify.Room
 	sinks     *sink.Room
+	ledger    *ledger.Room
 	vault     *vault.Room
 	reminders *reminders
 	backups   *lastBackup
@@ -169,6 +171,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
 	a.sinks.Start(ctx)
+	a.ledger.Start(ctx)
 	a.reminders.Start(ctx)
 	a.rekeyer.Start(ctx)
 	a.detectors.Start(ctx)
@@ -210,6 +213,9 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	if a.sinks, err = sink.New(sink.Config{DB: a.db, Ring: a.ring, Audit: a.audit, Policy: policy, Instance: a.instance, Log: a.log}); err != nil {
+		return err
+	}
+	if a.ledger, err = ledger.New(ledger.Config{DB: a.db, Audit: a.audit, Identity: a.identity, Instance: a.instance, Log: a.log}); err != nil {
 		return err
 	}
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
@@ -323,6 +329,9 @@ func (a *App) Close() error {
 		}
 		if a.sinks != nil {
 			a.sinks.Close()
+		}
+		if a.ledger != nil {
+			a.ledger.Close()
 		}
 		if a.identity != nil {
 			err = errors.Join(err, a.identity.Close())
