@@ -215,7 +215,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.sinks, err = sink.New(sink.Config{DB: a.db, Ring: a.ring, Audit: a.audit, Policy: policy, Instance: a.instance, Log: a.log}); err != nil {
 		return err
 	}
-	if a.ledger, err = ledger.New(ledger.Config{DB: a.db, Audit: a.audit, Identity: a.identity, Instance: a.instance, Log: a.log}); err != nil {
+	if err := a.openLedger(); err != nil {
 		return err
 	}
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
@@ -258,7 +258,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Ledger: a.ledger, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,

@@ -29,8 +29,13 @@ type line struct{ train, credential, key, user, model string }
 // memory is what an instance knows to be in the database, so that it need not ask.
 type memory struct {
 	lines  map[line]int64
+	of     map[int64]line
 	names  map[string]string
 	owners map[string]string
+}
+
+func newMemory() memory {
+	return memory{map[line]int64{}, map[int64]line{}, map[string]string{}, map[string]string{}}
 }
 
 // count is what is added up.
@@ -58,11 +63,12 @@ func (c *count) add(l *lent, how class) {
 	c.called += l.ToolCalls
 }
 
-// The spans of the sums.
+// The spans of the sums, those of one line; those of a model over all lines follow in the same order.
 const (
 	hours = iota
 	days
 	months
+	ofModels
 )
 
 // begins returns when the span that holds a moment begins.
@@ -115,7 +121,7 @@ func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept 
 			next.Position, next.Until, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
 			return err
 		}
-		a := &adding{tx: tx, had: r.memory, known: memory{map[line]int64{}, map[string]string{}, map[string]string{}}, cells: map[cell]*count{}, open: map[string]*opened{}}
+		a := &adding{tx: tx, had: r.memory, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}
 		if err := a.all(g); err != nil {
 			return err
 		}
@@ -141,9 +147,10 @@ func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept 
 // learn keeps what was committed.
 func (m *memory) learn(of memory) {
 	if m.lines == nil || len(m.lines)+len(m.names)+len(m.owners) > remembered {
-		*m = memory{map[line]int64{}, map[string]string{}, map[string]string{}}
+		*m = newMemory()
 	}
 	maps.Copy(m.lines, of.lines)
+	maps.Copy(m.of, of.of)
 	maps.Copy(m.names, of.names)
 	maps.Copy(m.owners, of.owners)
 }
@@ -254,18 +261,29 @@ func (a *adding) outcome(u *use) error {
 			}
 		}
 	}
-	a.sum(o.Granted.Time(), l, &u.lent, how)
-	return nil
+	return a.sum(o.Granted.Time(), l, &u.lent, how)
 }
 
-func (a *adding) sum(at time.Time, line int64, l *lent, how class) {
-	for span := hours; span <= months; span++ {
-		c := cell{span, begins(span, at).UnixMicro(), line}
-		if a.cells[c] == nil {
-			a.cells[c] = &count{}
-		}
-		a.cells[c].add(l, how)
+// sum adds an attempt to the sums of its line, and to those of its model over all lines, from which what is not told apart by anything else is read.
+func (a *adding) sum(at time.Time, id int64, l *lent, how class) error {
+	of, err := a.lineOf(id)
+	if err != nil {
+		return err
 	}
+	all, err := a.line(line{model: of.model})
+	if err != nil {
+		return err
+	}
+	for span := hours; span < ofModels; span++ {
+		when := begins(span, at).UnixMicro()
+		for _, c := range [...]cell{{span, when, id}, {ofModels + span, when, all}} {
+			if a.cells[c] == nil {
+				a.cells[c] = &count{}
+			}
+			a.cells[c].add(l, how)
+		}
+	}
+	return nil
 }
 
 // sweep adds up as unknown what will have no outcome any more, and tells whether that was all. What is old is so by the time of the log up to here: the outcomes of what
@@ -284,7 +302,9 @@ func (a *adding) sweep(last time.Time) (all bool, err error) {
 		}
 		row.stored, row.gone = true, true
 		a.open[row.Lease] = &row
-		a.sum(row.Granted.Time(), row.Line, &lent{}, unknown)
+		if err := a.sum(row.Granted.Time(), row.Line, &lent{}, unknown); err != nil {
+			return false, err
+		}
 	}
 	return len(rows) < sweepMost, nil
 }
@@ -306,16 +326,25 @@ func (a *adding) line(l line) (int64, error) {
 		_, err = a.tx.Exec(`INSERT INTO usage_lines (id, train_id, credential_id, key_id, user_id, model) VALUES ($1, $2, $3, $4, $5, $6)`, id, l.train, l.credential, l.key, l.user, l.model)
 	}
 	if err == nil {
-		a.known.lines[l] = id
+		a.known.lines[l], a.known.of[id] = id, l
 	}
 	return id, err
 }
 
 // lineOf is the line with a number.
 func (a *adding) lineOf(id int64) (line, error) {
+	for _, m := range []map[int64]line{a.known.of, a.had.of} {
+		if l, ok := m[id]; ok {
+			return l, nil
+		}
+	}
 	var row lineRow
 	err := a.tx.Get(&row, `SELECT id, train_id, credential_id, key_id, user_id, model FROM usage_lines WHERE id = $1`, id)
-	return line{row.Train, row.Credential, row.Key, row.User, row.Model}, err
+	l := line{row.Train, row.Credential, row.Key, row.User, row.Model}
+	if err == nil {
+		a.known.of[id] = l
+	}
+	return l, err
 }
 
 // owner is the person who made a key.

@@ -34,6 +34,7 @@ func BenchmarkYear(b *testing.B) {
 				"key":         {By: []ledger.Group{ledger.ByKey}},
 				"day":         {By: []ledger.Group{ledger.ByDay}},
 				"day_model":   {By: []ledger.Group{ledger.ByDay, ledger.ByModel}},
+				"day_trains":  {By: []ledger.Group{ledger.ByDay, ledger.ByTrain}},
 				"day_train":   {By: []ledger.Group{ledger.ByDay}, Train: "train_7"},
 				"hour_31days": {By: []ledger.Group{ledger.ByHour}, From: begin.AddDate(0, 11, 0)},
 				"hour_93days": {By: []ledger.Group{ledger.ByHour}, From: begin.AddDate(1, 0, -93)},
@@ -61,6 +62,9 @@ func (o *office) fillYear(begin time.Time) {
 	}
 	write(func(tx *store.Tx) error {
 		var lines []any
+		for i, model := range []string{"claude-a", "claude-b"} {
+			lines = append(lines, benchLines+1+i, "", "", "", "", model)
+		}
 		for i := range benchLines {
 			key := i / 4
 			lines = append(lines, i+1, fmt.Sprintf("train_%d", key/5), fmt.Sprintf("cred_%d", key%20+i%2), fmt.Sprintf("key_%d", key), fmt.Sprintf("user_%d", key/3), []string{"claude-a", "claude-b"}[i/2%2])
@@ -76,6 +80,15 @@ func (o *office) fillYear(begin time.Time) {
 		for hour := range 24 {
 			for i := range benchLines / 2 {
 				rows = sum(rows, 0, day.Add(time.Duration(hour)*time.Hour), 2*i+hour%2+1)
+			}
+			for i := range 2 {
+				rows = sum(rows, 3, day.Add(time.Duration(hour)*time.Hour), benchLines+1+i)
+			}
+		}
+		for i := range 2 {
+			rows = sum(rows, 4, day, benchLines+1+i)
+			if day.Day() == 1 {
+				rows = sum(rows, 5, day, benchLines+1+i)
 			}
 		}
 		for i := range benchLines {

@@ -5,7 +5,7 @@
 // for 15 minutes and then unknown, as the log itself shows it. What was used stays named by what it was last called, also when that is gone.
 //
 // Limits: it is a second or two behind the log, and says how many records. Hours, days and months are those of UTC. What failed without a word of its cost counts
-// under no model, since nobody confirmed its name. An outcome that comes more than a day after its intent is not counted; that one stays unknown.
+// under no model, since nobody confirmed its name. What tokens cost is told at the prices of today (package price). An outcome that comes more than a day after its intent is not counted; that one stays unknown.
 //
 // Invariants: everything here can be made anew from the log, and is when its form changes or the log is another one; nothing but the follower writes it; it is
 // never in the way of a request.
@@ -19,14 +19,17 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// Config is what a [Room] is made of. DB, Audit and Identity are required.
+// Config is what a [Room] is made of. DB, Audit, Identity and Prices are required.
 type Config struct {
 	DB       *store.DB
 	Audit    *audit.Log
 	Identity *identity.Room
+	// Prices tell what tokens cost.
+	Prices *price.Table
 	// Instance names this process in the claim.
 	Instance string
 	Log      *slog.Logger
@@ -46,6 +49,7 @@ type Room struct {
 	db       *store.DB
 	audit    *audit.Log
 	identity *identity.Room
+	prices   *price.Table
 	holder   string
 	log      *slog.Logger
 	every    time.Duration
@@ -65,11 +69,11 @@ type Room struct {
 
 // New returns a room that does not follow the log yet.
 func New(cfg Config) (*Room, error) {
-	if cfg.DB == nil || cfg.Audit == nil || cfg.Identity == nil {
-		return nil, errors.New("ledger: a database, the audit log and people are required")
+	if cfg.DB == nil || cfg.Audit == nil || cfg.Identity == nil || cfg.Prices == nil {
+		return nil, errors.New("ledger: a database, the audit log, people and prices are required")
 	}
 	r := &Room{
-		db: cfg.DB, audit: cfg.Audit, identity: cfg.Identity, holder: cfg.Instance + "/" + store.NewID("ins"), log: cfg.Log, every: cfg.Every, claim: cfg.Claim, chunk: cfg.Chunk, mustLook: true,
+		db: cfg.DB, audit: cfg.Audit, identity: cfg.Identity, prices: cfg.Prices, holder: cfg.Instance + "/" + store.NewID("ins"), log: cfg.Log, every: cfg.Every, claim: cfg.Claim, chunk: cfg.Chunk, mustLook: true,
 	}
 	if r.every <= 0 {
 		r.every = followEvery

@@ -18,6 +18,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/ledger"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -30,6 +31,7 @@ type office struct {
 	db     *store.DB
 	book   *audit.Log
 	people *identity.Room
+	prices *price.Table
 	clock  atomic.Pointer[time.Time]
 	random *rand.Rand
 	open   []store.Event // intents that have no outcome yet
@@ -50,6 +52,10 @@ func newOffice(t testing.TB, e store.Engine) *office {
 	o.people, err = identity.New(identity.Config{DB: o.db, Ring: ring, FailureLimit: 1_000_000})
 	require.NoError(t, err)
 	o.book, err = audit.New(t.Context(), audit.Config{DB: o.db, Ring: ring})
+	require.NoError(t, err)
+	o.prices, err = price.BuiltIn()
+	require.NoError(t, err)
+	o.prices, err = o.prices.With([]byte(`{"models": [{"model": "claude-a", "input": 3, "output": 15.5, "cache_read": 0.3, "cache_creation_5m": 3.75, "cache_creation_1h": 6.000001}]}`))
 	require.NoError(t, err)
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("SIGNALBOX_SEED"); text != "" {
@@ -80,7 +86,7 @@ func (o *office) room(db *store.DB) *ledger.Room {
 
 func (o *office) another(db *store.DB, chunk int) *ledger.Room {
 	o.t.Helper()
-	r, err := ledger.New(ledger.Config{DB: db, Audit: o.book, Identity: o.people, Instance: "test", Claim: time.Second, Chunk: chunk})
+	r, err := ledger.New(ledger.Config{DB: db, Audit: o.book, Identity: o.people, Prices: o.prices, Instance: "test", Claim: time.Second, Chunk: chunk})
 	require.NoError(o.t, err)
 	return r
 }
@@ -268,6 +274,7 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 			q.Credential != "" && q.Credential != e.Target.ID {
 			continue
 		}
+		u.Cost.Add(o.prices, model, price.Tokens{Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite5m: u.CacheWrite5m, CacheWrite1h: u.CacheWrite1h})
 		name := ""
 		for _, g := range q.By {
 			at := e.At.UTC()
@@ -285,8 +292,13 @@ func plus(a, b ledger.Used) ledger.Used {
 	return ledger.Used{
 		Requests: a.Requests + b.Requests, Complete: a.Complete + b.Complete, Partial: a.Partial + b.Partial, Unknown: a.Unknown + b.Unknown, Failed: a.Failed + b.Failed, Pending: a.Pending + b.Pending,
 		Input: a.Input + b.Input, Output: a.Output + b.Output, CacheRead: a.CacheRead + b.CacheRead, CacheWrite5m: a.CacheWrite5m + b.CacheWrite5m, CacheWrite1h: a.CacheWrite1h + b.CacheWrite1h,
-		ToolCalls: a.ToolCalls + b.ToolCalls,
+		ToolCalls: a.ToolCalls + b.ToolCalls, Cost: plusCost(a.Cost, b.Cost),
 	}
+}
+
+func plusCost(a, b price.Cost) price.Cost {
+	a.Plus(b)
+	return a
 }
 
 func auditor() identity.Caller {
@@ -546,7 +558,7 @@ func TestWrongQuestions(t *testing.T) {
 func TestFollowsInTheBackground(t *testing.T) {
 	each(t, func(t *testing.T, o *office) {
 		o.keys()
-		r, err := ledger.New(ledger.Config{DB: o.db, Audit: o.book, Identity: o.people, Every: 5 * time.Millisecond})
+		r, err := ledger.New(ledger.Config{DB: o.db, Audit: o.book, Identity: o.people, Prices: o.prices, Every: 5 * time.Millisecond})
 		require.NoError(t, err)
 		r.Start(t.Context())
 		o.lend(o.intent("train_1", "key_1", "cred_1", "/v1/messages", "claude-a"))

@@ -9,6 +9,7 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -61,6 +62,8 @@ type Query struct {
 type Used struct {
 	Requests, Complete, Partial, Unknown, Failed, Pending           int64
 	Input, Output, CacheRead, CacheWrite5m, CacheWrite1h, ToolCalls int64
+	// Cost is what the tokens cost; that of requests whose cost is unknown is not in it, and of partial ones only what was told.
+	Cost price.Cost
 }
 
 // Named is something with what it is or was last called.
@@ -85,6 +88,8 @@ type Report struct {
 	Next string
 	// Behind is how many records of the log are not added up yet.
 	Behind int64
+	// PricesOf is the day on which the built-in prices were read.
+	PricesOf string
 }
 
 // lineRow is a row of usage_lines.
@@ -107,7 +112,7 @@ func (r *Room) Read(ctx context.Context, caller identity.Caller, q Query) (Repor
 	}
 	var out Report
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
-		s, err := newSummary(tx, q)
+		s, err := newSummary(tx, q, r.prices)
 		if err != nil {
 			return err
 		}

@@ -122,6 +122,8 @@ func group(leaves []audit.Leaf) *grouped {
 			}
 			if rec.Action == store.LeaseGranted {
 				g.intents = append(g.intents, u)
+				g.again(rec.Target.ID, rec.Target.Name)
+				g.again(rec.Actor.ID, rec.Actor.Name)
 			} else {
 				g.outcomes = append(g.outcomes, u)
 			}
@@ -155,6 +157,13 @@ func personOf(rec *record) string {
 		return who
 	}
 	return ""
+}
+
+// again takes a newer name of what was renamed before in the same chunk.
+func (g *grouped) again(id, name string) {
+	if _, renamed := g.renames[id]; renamed && name != "" {
+		g.renames[id] = name
+	}
 }
 
 // called notes what things and people are called.

@@ -11,6 +11,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -34,10 +35,11 @@ type summary struct {
 	after  *key
 	trains []string // by the filter's word
 	groups map[key]*Used
+	prices *price.Table
 }
 
-func newSummary(tx *store.Tx, q Query) (*summary, error) {
-	s := &summary{tx: tx, q: q, now: tx.Now(), by: map[Group]bool{}, groups: map[key]*Used{}}
+func newSummary(tx *store.Tx, q Query, prices *price.Table) (*summary, error) {
+	s := &summary{tx: tx, q: q, prices: prices, now: tx.Now(), by: map[Group]bool{}, groups: map[key]*Used{}}
 	for _, g := range q.By {
 		s.by[g] = true
 	}
@@ -154,6 +156,11 @@ func (s *summary) columns() []string {
 	return out
 }
 
+// ofModels reports whether the sums of models over all lines are enough.
+func (s *summary) ofModels() bool {
+	return !s.by[ByTrain] && !s.by[ByCredential] && !s.by[ByKey] && !s.by[ByUser] && s.q.Train == "" && s.q.Credential == "" && s.q.Key == "" && s.q.User == ""
+}
+
 func (s *summary) timed() bool { return s.by[ByHour] || s.by[ByDay] || s.by[ByMonth] }
 
 // narrow adds what narrows the lines.
@@ -183,7 +190,11 @@ const sumsOf = `CAST(SUM(s.complete) AS BIGINT) AS complete, CAST(SUM(s.partial)
 // sums adds the sums of a stretch.
 func (s *summary) sums(part stretch) error {
 	w := &store.Where{}
-	w.Add(`s.span = ?`, part.span)
+	span := part.span
+	if s.ofModels() {
+		span += ofModels
+	}
+	w.Add(`s.span = ?`, span)
 	w.Add(`s.begins >= ?`, store.TimeOf(part.from))
 	w.Add(`s.begins < ?`, store.TimeOf(part.to))
 	s.narrow(w)
@@ -235,10 +246,12 @@ func (s *summary) gather(query string, w *store.Where) error {
 			u = &Used{}
 			s.groups[k] = u
 		}
-		u.add(&Used{
+		of := Used{
 			Requests: r.Complete + r.Partial + r.Unknown + r.Failed + r.Pending, Complete: r.Complete, Partial: r.Partial, Unknown: r.Unknown, Failed: r.Failed, Pending: r.Pending,
 			Input: r.Input, Output: r.Output, CacheRead: r.CacheRead, CacheWrite5m: r.Cache5m, CacheWrite1h: r.Cache1h, ToolCalls: r.ToolCalls,
-		})
+		}
+		of.Cost.Add(s.prices, r.Model, price.Tokens{Input: r.Input, Output: r.Output, CacheRead: r.CacheRead, CacheWrite5m: r.Cache5m, CacheWrite1h: r.Cache1h})
+		u.add(&of)
 	}
 	return rows.Err()
 }
@@ -256,6 +269,7 @@ func (u *Used) add(o *Used) {
 	u.CacheWrite5m += o.CacheWrite5m
 	u.CacheWrite1h += o.CacheWrite1h
 	u.ToolCalls += o.ToolCalls
+	u.Cost.Plus(o.Cost)
 }
 
 // key is the group of a row.
@@ -278,7 +292,7 @@ func (s *summary) key(r *row) key {
 
 // report makes the page.
 func (s *summary) report() (Report, error) {
-	out := Report{From: s.q.From, To: s.q.To}
+	out := Report{From: s.q.From, To: s.q.To, PricesOf: s.prices.AsOf}
 	var err error
 	if out.Behind, err = behind(s.tx); err != nil {
 		return Report{}, err

@@ -20,7 +20,8 @@ CREATE TABLE usage_lines (
 	UNIQUE (train_id, credential_id, key_id, user_id, model)
 );
 
--- The sums of one line over an hour (span 0), a day (1) and a month (2) of UTC, so that a year is twelve rows a line and not 8,760.
+-- The sums of one line over an hour (span 0), a day (1) and a month (2) of UTC, so that a year is twelve rows a line and not 8,760; and those of a model over all
+-- lines (3 to 5), whose line has nothing but the model.
 CREATE TABLE usage_sums (
 	span                     BIGINT NOT NULL,
 	begins                   BIGINT NOT NULL,
