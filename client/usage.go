@@ -80,7 +80,7 @@ type Used struct {
 	CacheCreation5mTokens int64 `json:"cache_creation_5m_tokens"`
 	CacheCreation1hTokens int64 `json:"cache_creation_1h_tokens"`
 	ToolCalls             int64 `json:"tool_calls" doc:"Tools that were called: the client's, the upstream's own and those of MCP servers."`
-	CostUSD               *USD  `json:"cost_usd" doc:"What the tokens cost in US dollars at the prices of today; null when some are of a model without a price, so that nobody takes a part for the whole."`
+	CostUSD               *USD  `json:"cost_usd" nullable:"true" doc:"What the tokens cost in US dollars at the prices of today; null when some are of a model without a price, so that nobody takes a part for the whole."`
 	PricedUSD             USD   `json:"priced_usd" doc:"What those tokens cost that have a price."`
 	UnpricedTokens        int64 `json:"unpriced_tokens" doc:"How many tokens are of models without a price."`
 }

@@ -19,7 +19,7 @@ func (s *service) addUsage() {
 	const what = "Sums of requests and tokens, added up from the audit log within a second or two, with what the tokens cost at the prices of today. The day begins at midnight UTC. " +
 		"By the hour at most 93 days can be asked for at once, by the day 1100; an answer of more than 100,000 sums is refused. To tell people apart, or to ask for one, takes users:read as well."
 	add(s, route{method: http.MethodGet, path: "/api/usage", id: "get-usage", summary: "Tell what was used: requests, tokens and cost", description: what, tag: "usage", access: string(identity.UsageRead)}, s.getUsage)
-	add(s, route{method: http.MethodGet, path: "/api/usage.csv", id: "get-usage-csv", summary: "Tell what was used, as a table for a spreadsheet", tag: "usage", access: string(identity.UsageRead), streams: []string{typeCSV},
+	add(s, route{method: http.MethodGet, path: "/api/usage.csv", id: "get-usage-csv", summary: "Tell what was used, as a table for a spreadsheet", tag: "usage", access: string(identity.UsageRead),
 		description: what + " The header X-Next-Cursor leads to what follows. A cell that begins like a formula gets an apostrophe before it."}, s.getUsageCSV)
 }
 

@@ -173,11 +173,8 @@ func (a *adding) all(g *grouped) error {
 			return err
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(g.renames)) {
-		if _, err := a.tx.Exec(`UPDATE usage_subjects SET name = $1 WHERE id = $2 AND name <> $1`, g.renames[id], id); err != nil {
-			return err
-		}
-		a.known.names[id] = "" // it may be one that is not here
+	if err := a.rename(g.renames); err != nil {
+		return err
 	}
 	if err := a.find(g.outcomes); err != nil {
 		return err
@@ -185,6 +182,26 @@ func (a *adding) all(g *grouped) error {
 	for i := range g.outcomes {
 		if err := a.outcome(&g.outcomes[i]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// rename keeps new names of what is here. Most of what is renamed never was lent.
+func (a *adding) rename(names map[string]string) error {
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(names)), most) {
+		args := make([]any, len(ids))
+		for i, id := range ids {
+			args[i] = id
+		}
+		var here []string
+		if err := a.tx.Select(&here, `SELECT id FROM usage_subjects WHERE id IN (`+places(len(args))+`) ORDER BY id`, args...); err != nil {
+			return err
+		}
+		for _, id := range here {
+			if err := a.name(id, names[id]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

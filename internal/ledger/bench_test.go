@@ -100,3 +100,30 @@ func (o *office) fillYear(begin time.Time) {
 		write(func(tx *store.Tx) error { return tx.InsertMany(columns, strings.Count(columns, ",")+1, rows) })
 	}
 }
+
+// BenchmarkFollow adds up leases: what one costs of the CPU beside the request itself.
+func BenchmarkFollow(b *testing.B) {
+	for _, e := range storetest.Engines() {
+		b.Run(string(e), func(b *testing.B) {
+			o := newOffice(b, e)
+			const leases = 4000
+			for i := range leases {
+				n := fmt.Sprint(i % 50)
+				intent := o.intent("train_"+fmt.Sprint(i%5), "key_"+n, "cred_"+fmt.Sprint(i%2), "/v1/messages", "claude-a")
+				o.db.AppendLater(intent)
+				o.db.AppendLater(outcome(intent, "ok", cost("complete", "claude-a-20250101", 30, 400, 9000, 100, 0, 2)...))
+				if i%100 == 99 {
+					time.Sleep(25 * time.Millisecond)
+				}
+			}
+			require.NoError(b, o.book.Flush(b.Context()))
+			r := o.another(o.db, 0)
+			b.ResetTimer()
+			for b.Loop() {
+				require.NoError(b, r.Rebuild(b.Context()))
+				o.follow(r)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/leases, "ns/lease")
+		})
+	}
+}

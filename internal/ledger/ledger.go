@@ -33,14 +33,14 @@ type Config struct {
 	// Instance names this process in the claim.
 	Instance string
 	Log      *slog.Logger
-	// Every is the time between two looks at the log; 0 means a second. Claim is how long the claim of an instance that is gone keeps others away; 0 means five.
+	// Every is the time between two looks at the log; 0 means half a second. Claim is how long the claim of an instance that is gone keeps others away; 0 means five.
 	Every, Claim time.Duration
-	// Chunk is how many records one transaction adds; 0 means 4000.
+	// Chunk is how many records one transaction adds; 0 means 1000.
 	Chunk int
 }
 
 const (
-	followEvery = time.Second
+	followEvery = 500 * time.Millisecond
 	claimFor    = 5 * time.Second
 )
 

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"strings"
@@ -12,13 +13,12 @@ import (
 
 // record is what matters here of a record of the log.
 type record struct {
-	At       time.Time       `json:"at"`
-	Actor    store.Actor     `json:"actor"`
-	OnBehalf string          `json:"on_behalf_of"`
-	Action   store.Action    `json:"action"`
-	Target   store.Target    `json:"target"`
-	Outcome  string          `json:"outcome"`
-	Details  json.RawMessage `json:"details"`
+	At       time.Time    `json:"at"`
+	Actor    store.Actor  `json:"actor"`
+	OnBehalf string       `json:"on_behalf_of"`
+	Action   store.Action `json:"action"`
+	Target   store.Target `json:"target"`
+	Outcome  string       `json:"outcome"`
 }
 
 // lent are the details of an intent and of an outcome.
@@ -98,47 +98,53 @@ type grouped struct {
 // use is an intent or an outcome.
 type use struct {
 	record
-	lent
+	lent `json:"details"`
 }
+
+// leaseMark is in every record of a lease; in a text its quotes would be escaped.
+var leaseMark = []byte(`"action":"lease.`)
 
 // group reads the records of a chunk. One that cannot be read, or is gone, counts for nothing: verification tells of it.
 func group(leaves []audit.Leaf) *grouped {
 	g := &grouped{owners: map[string]string{}, names: map[string]string{}, renames: map[string]string{}}
 	for _, leaf := range leaves {
-		var rec record
-		if leaf.Record == nil || json.Unmarshal(leaf.Record, &rec) != nil {
+		var u use
+		var err error
+		lease := bytes.Contains(leaf.Record, leaseMark)
+		if lease {
+			err = json.Unmarshal(leaf.Record, &u)
+		} else {
+			err = json.Unmarshal(leaf.Record, &u.record) // what its details are is none of our affair
+		}
+		if leaf.Record == nil || err != nil || lease && u.Lease == "" {
 			g.bad++
 			continue
 		}
-		if rec.At.After(g.last) {
-			g.last = rec.At
+		if u.At.After(g.last) {
+			g.last = u.At
 		}
-		switch rec.Action {
-		case store.LeaseGranted, store.LeaseOutcome:
-			u := use{record: rec}
-			if json.Unmarshal(rec.Details, &u.lent) != nil || u.Lease == "" {
-				g.bad++
-				continue
-			}
-			if rec.Action == store.LeaseGranted {
-				g.intents = append(g.intents, u)
-				g.again(rec.Target.ID, rec.Target.Name)
-				g.again(rec.Actor.ID, rec.Actor.Name)
-			} else {
-				g.outcomes = append(g.outcomes, u)
-			}
+		switch u.Action {
+		case store.LeaseGranted:
+			g.intents = append(g.intents, u)
+			g.again(u.Target.ID, u.Target.Name)
+			g.again(u.Actor.ID, u.Actor.Name)
+			continue
+		case store.LeaseOutcome:
+			g.outcomes = append(g.outcomes, u)
 			continue
 		case store.KeyIssue:
-			g.owns(rec.Target.ID, &rec)
+			g.owns(u.Target.ID, &u.record)
 		case store.KeyReplace:
 			var d struct {
-				Successor string `json:"successor"`
+				Details struct {
+					Successor string `json:"successor"`
+				} `json:"details"`
 			}
-			if json.Unmarshal(rec.Details, &d) == nil {
-				g.owns(d.Successor, &rec)
+			if json.Unmarshal(leaf.Record, &d) == nil {
+				g.owns(d.Details.Successor, &u.record)
 			}
 		}
-		g.called(&rec)
+		g.called(&u.record)
 	}
 	return g
 }
