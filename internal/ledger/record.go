@@ -112,7 +112,7 @@ func group(leaves []audit.Leaf) *grouped {
 		var err error
 		lease := bytes.Contains(leaf.Record, leaseMark)
 		if lease {
-			err = json.Unmarshal(leaf.Record, &u)
+			u, err = decodeLease(leaf.Record)
 		} else {
 			err = json.Unmarshal(leaf.Record, &u.record) // what its details are is none of our affair
 		}
@@ -163,6 +163,15 @@ func personOf(rec *record) string {
 		return who
 	}
 	return ""
+}
+
+// decodeLease reads the record of a lease, however it is written.
+func decodeLease(line []byte) (u use, err error) {
+	if u, ok := readLease(line); ok {
+		return u, nil
+	}
+	err = json.Unmarshal(line, &u)
+	return u, err
 }
 
 // again takes a newer name of what was renamed before in the same chunk.
