@@ -65,6 +65,7 @@ func (r *Room) Close() {
 func (r *Room) loop(ctx context.Context) {
 	var moaned time.Time
 	for {
+		begun := time.Now()
 		more, err := r.Pass(ctx)
 		wait := r.every
 		switch {
@@ -74,8 +75,8 @@ func (r *Room) loop(ctx context.Context) {
 				moaned = time.Now()
 				r.log.Error("usage could not be added up; it goes on where it was", "cause", err)
 			}
-		case more:
-			wait = 0
+		case more: // an old log is added up beside the work of the day
+			wait = min(wait, time.Since(begun))
 		}
 		select {
 		case <-ctx.Done():
