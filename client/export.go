@@ -31,30 +31,36 @@ func (f AuditExportFilter) query() url.Values {
 
 // open sends the call and returns a body of any length, which the caller closes. Only ctx bounds how long that may take.
 func (c *Client) open(ctx context.Context, k call, kind string) (io.ReadCloser, error) {
+	body, _, err := c.openWith(ctx, k, kind)
+	return body, err
+}
+
+// openWith is open, and returns the header of the answer too.
+func (c *Client) openWith(ctx context.Context, k call, kind string) (io.ReadCloser, http.Header, error) {
 	req, err := c.request(ctx, k)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Accept", kind+", application/problem+json")
 	patient := *c.http
 	patient.Timeout = 0
 	resp, err := patient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("reach Signalbox: %w", err)
+		return nil, nil, fmt.Errorf("reach Signalbox: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(io.LimitReader(resp.Body, MaxReply))
 		if err != nil {
-			return nil, fmt.Errorf("read Signalbox's answer: %w", err)
+			return nil, nil, fmt.Errorf("read Signalbox's answer: %w", err)
 		}
-		return nil, readError(resp, body)
+		return nil, nil, readError(resp, body)
 	}
 	if got, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); got != kind {
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("read Signalbox's answer: its type is %q, not %s; is %s a Signalbox server?", got, kind, c.base)
+		return nil, nil, fmt.Errorf("read Signalbox's answer: its type is %q, not %s; is %s a Signalbox server?", got, kind, c.base)
 	}
-	return resp.Body, nil
+	return resp.Body, resp.Header, nil
 }
 
 // errIncomplete is what an export that broke off ends with.

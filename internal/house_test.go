@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"internal/oauth":    5,
 	"internal/probe":    5,
 	"internal/sink":     4,
+	"internal/ledger":   4,
 	"internal/vault":    4,
 	"internal/identity": 3,
 	"internal/audit":    3,
@@ -46,6 +47,7 @@ var floors = map[string]int{
 	"internal/etag":     0,
 	"internal/strict":   0,
 	"internal/usage":    0,
+	"internal/price":    1, // reads its files strictly
 	"internal/stray":    1, // hands a value on as a secret
 	"internal/web/ui":   0,
 	"client":            0,
@@ -170,6 +172,10 @@ var bookkeeping = []bookkeeper{
 	{"internal/sink.(*Room).advance", "cursor", "says how much of the log a receiver has"},
 	{"internal/sink.(*Room).failed", "cursor", "says when it is tried again"},
 	{"internal/sink.(*Room).release", "cursor", "ends the own claims at the end of the process"},
+	{"internal/ledger.(*Room).take", "cursor", "says which instance adds up usage from the log"},
+	{"internal/ledger.(*Room).add", "cursor", "adds records of the log to the sums of usage, which are made of nothing else"},
+	{"internal/ledger.(*Room).renew", "cursor", "drops those sums, to make them anew from the log"},
+	{"internal/ledger.(*Room).release", "cursor", "ends the own claim at the end of the process"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
 

@@ -166,6 +166,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"incident contain", "INCIDENT% --train default", sure, "--yes", "", "Contained incident inc_"},
 		{"incident blast-radius", "--train default --since 1d", nil, "", "", "record"},
 		{"incident rm", "INCIDENT%", sure, "--yes", "", "Deleted incident inc_"},
+		{"usage", "--from 1d --by day", nil, "", "", "Nothing was used from"},
 		{"audit search", "--limit 2", nil, "", "", "ACTION"},
 		{"audit facets", "--since 1d", nil, "", "", "RECORDS"},
 		{"audit show", "EVENT", nil, "", "", "outcome"},

@@ -33,6 +33,7 @@ func docPages() map[string]int {
 		"guide/oauth.md":               4, // a person at a provider
 		"guide/people.md":              2, // needs a browser; needs a second factor of the one who asks
 		"guide/single-sign-on.md":      1,
+		"guide/usage.md":               0,
 		"guide/incidents.md":           1, // a setting of the server
 		"guide/audit.md":               2, // scp to another machine; a log that never ends
 		"guide/troubleshooting.md":     1, // there must be a credential that was tampered with

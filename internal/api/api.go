@@ -32,6 +32,7 @@ import (
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/probe"
@@ -56,6 +57,7 @@ type Config struct {
 	Audit     *audit.Log
 	Notify    *notify.Room
 	Sinks     *sink.Room
+	Ledger    *ledger.Room
 	Probe     *probe.Room
 	Rekeyer   *keyring.Rekeyer
 	Log       *slog.Logger
@@ -100,7 +102,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.Closed == nil && (cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "") {
+	if cfg.Closed == nil && (cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Ledger == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "") {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.Closed == nil && (cfg.CallerLimit < 1 || cfg.RevealLimit < 1) {
@@ -161,6 +163,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addAudit()
 	s.addAuditExport()
 	s.addSinks()
+	s.addUsage()
 	s.addNotifications()
 	s.addProviders()
 	s.addOAuth()
@@ -183,6 +186,8 @@ func build(cfg Config) (s *service, err error) {
 
 // humaConfig switches off whatever huma would serve or add by itself: its pages, its $schema links, its choice of formats.
 func (s *service) humaConfig() huma.Config {
+	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	schemas.RegisterTypeAlias(reflect.TypeFor[client.USD](), reflect.TypeFor[float64]()) // it writes itself as an exact number
 	format := huma.Format{Marshal: marshal, Unmarshal: unmarshal}
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
@@ -199,7 +204,7 @@ func (s *service) humaConfig() huma.Config {
 			},
 			Servers: []*huma.Server{{URL: "/"}},
 			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				Schemas: schemas,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					schemeToken: {Type: "http", Scheme: "bearer", Description: "A personal access token (sbp_…), an access token of POST /api/auth/login, or the token of an outside issuer."},
 					schemeSession: {Type: "apiKey", In: "cookie", Name: identity.SessionCookie,

@@ -38,6 +38,7 @@ func tags() []*huma.Tag {
 		{Name: "service accounts", Description: "Callers that are no person, with a role and tokens of their own."},
 		{Name: "audit", Description: "What happened, in a log that nobody can quietly change."},
 		{Name: "incidents", Description: "What went wrong, how far it is dealt with, and what it touches."},
+		{Name: "usage", Description: "What was used: requests and tokens by train, account, key, person and model, and what they cost."},
 		{Name: "notifications", Description: "Where people are told of what happened, and what became of it."},
 		{Name: "OAuth", Description: "Logging in at OAuth providers, and what becomes of the tokens."},
 		{Name: "import and export", Description: "Bringing in what other programs keep, and taking everything along in an encrypted archive."},
@@ -83,8 +84,9 @@ func hasParam(op *huma.Operation, in, name string) bool {
 // documents are the answers that are no JSON of ours; huma takes their bytes for a text in base64.
 func documents() map[string]map[string]*huma.MediaType {
 	return map[string]map[string]*huma.MediaType{
-		"get-openapi": {"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "An OpenAPI 3.1 document."}}},
-		"get-docs":    {"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}},
+		"get-openapi":   {"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "An OpenAPI 3.1 document."}}},
+		"get-usage-csv": {typeCSV: {Schema: &huma.Schema{Type: huma.TypeString}}},
+		"get-docs":      {"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}
 }
 

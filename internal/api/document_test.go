@@ -313,6 +313,8 @@ func (d *document) conforms(t *testing.T, at string, s *schema, v any) {
 	case "integer":
 		n, ok := v.(float64)
 		require.True(t, ok && n == math.Trunc(n), "%s is no whole number", at)
+	case "number":
+		require.IsType(t, 1.0, v, at)
 	case "boolean":
 		require.IsType(t, true, v, at)
 	default:

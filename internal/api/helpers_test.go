@@ -28,9 +28,11 @@ import (
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/rate"
@@ -56,6 +58,7 @@ type house struct {
 	engine   store.Engine
 	identity *identity.Room
 	audit    *audit.Log
+	ledger   *ledger.Room
 	server   *httptest.Server
 	log      *buffer
 	tables   []string
@@ -161,11 +164,15 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	require.NoError(t, err)
 	t.Cleanup(h.rekeyer.Close)
+	prices, err := price.BuiltIn()
+	require.NoError(t, err)
+	h.ledger, err = ledger.New(ledger.Config{DB: h.db, Audit: h.audit, Identity: h.identity, Prices: prices, Log: logger})
+	require.NoError(t, err)
 	incidents, err := incident.New(incident.Config{DB: h.db, Identity: h.identity, Vault: safe, Logins: logins, Tokens: refreshes, Audit: h.audit, Log: logger})
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Probe: probes, Rekeyer: h.rekeyer, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Ledger: h.ledger, Probe: probes, Rekeyer: h.rekeyer, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})

@@ -31,6 +31,7 @@ import (
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
@@ -62,6 +63,7 @@ type App struct {
 	audit     *audit.Log
 	notify    *notify.Room
 	sinks     *sink.Room
+	ledger    *ledger.Room
 	vault     *vault.Room
 	reminders *reminders
 	backups   *lastBackup
@@ -177,6 +179,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
 	a.sinks.Start(ctx)
+	a.ledger.Start(ctx)
 	a.reminders.Start(ctx)
 	a.rekeyer.Start(ctx)
 	a.detectors.Start(ctx)
@@ -220,6 +223,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.sinks, err = sink.New(sink.Config{DB: a.db, Ring: a.ring, Audit: a.audit, Policy: policy, Instance: a.instance, Log: a.log}); err != nil {
 		return err
 	}
+	if err := a.openLedger(); err != nil {
+		return err
+	}
 	if a.vault, err = vault.New(vault.Config{DB: a.db, Ring: a.ring, Binder: a.ring, Log: a.log, CheckURL: policy.CheckURL}); err != nil {
 		return err
 	}
@@ -260,7 +266,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Ledger: a.ledger, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,
@@ -331,6 +337,9 @@ func (a *App) Close() error {
 		}
 		if a.sinks != nil {
 			a.sinks.Close()
+		}
+		if a.ledger != nil {
+			a.ledger.Close()
 		}
 		if a.identity != nil {
 			err = errors.Join(err, a.identity.Close())

@@ -42,6 +42,7 @@ type Config struct {
 	SessionIdle           time.Duration
 	PublicURL             *url.URL // nil for none
 	BreachedPasswords     string
+	Prices                string
 	AnthropicClientID     string
 	ClientAuth            bool
 	ForceNoClientAuth     bool

@@ -89,6 +89,7 @@ func checkups() []checkup {
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},
 		{"audit sinks", lookAtSinks},
+		{"prices", lookAtPrices},
 		{"backup", lookAtBackups},
 		{"operator token", lookAtOperatorToken},
 		{"listener", lookAtListener},

@@ -278,6 +278,11 @@ func Settings() []Setting {
 			set: func(c *Config, s string) error { c.BreachedPasswords = s; return nil },
 		},
 		{
+			Name: "prices", Env: []string{"SIGNALBOX_PRICES"}, Kind: "file", Use: UseData,
+			Doc: "JSON file with prices of models, which go before those that come with the program; usage tells costs by them (default none; read at start)",
+			set: func(c *Config, s string) error { c.Prices = s; return nil },
+		},
+		{
 			Name: "enable-client-auth", Env: []string{"SIGNALBOX_ENABLE_CLIENT_AUTH", "ENABLE_CLIENT_AUTH"}, Default: "true", Switch: true, Kind: "switch", Use: UseServe,
 			Doc: "whether the LLM proxy asks for a client key; false is refused on an address that is not loopback",
 			set: func(c *Config, s string) error { return setSwitch(&c.ClientAuth, s) },

@@ -47,6 +47,7 @@ const (
 	IssuerRead       Permission = "issuers:read"
 	IssuerWrite      Permission = "issuers:write"
 	MetricsRead      Permission = "metrics:read"
+	UsageRead        Permission = "usage:read"
 	NotifyRead       Permission = "notifications:read"
 	NotifyWrite      Permission = "notifications:write"
 	IncidentRead     Permission = "incidents:read"
@@ -126,6 +127,7 @@ var (
 		{IssuerWrite, "add, change and delete outside issuers, and rotate the keys that sign access tokens", []Role{Administrator}, nil, true},
 		{SSOWrite, "see, add, change, test and delete the providers of single sign-on", []Role{Administrator}, nil, true},
 		{MetricsRead, "read the metrics", readers, nil, true},
+		{UsageRead, "read how many requests and tokens were used, by what, and what they cost", readers, nil, true},
 		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
 		{IncidentRead, "list incidents and read their timelines", readers, nil, true},

@@ -40,6 +40,7 @@ issuers:read            yes            -              yes            -          
 issuers:write           yes            -              -              -              yes
 sso:write               yes            -              -              -              yes
 metrics:read            yes            yes            yes            -              yes
+usage:read              yes            yes            yes            -              yes
 notifications:read      yes            yes            yes            -              yes
 notifications:write     yes            -              -              -              -
 incidents:read          yes            yes            yes            -              yes

@@ -1,0 +1,201 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// record is what matters here of a record of the log.
+type record struct {
+	At       time.Time    `json:"at"`
+	Actor    store.Actor  `json:"actor"`
+	OnBehalf string       `json:"on_behalf_of"`
+	Action   store.Action `json:"action"`
+	Target   store.Target `json:"target"`
+	Outcome  string       `json:"outcome"`
+}
+
+// lent are the details of an intent and of an outcome.
+type lent struct {
+	Lease  string `json:"lease"`
+	Train  string `json:"train"`
+	Path   string `json:"path"`
+	Model  string `json:"model"`
+	Result string `json:"result"`
+	Usage  string `json:"usage"`
+
+	Input        int64 `json:"input_tokens"`
+	Output       int64 `json:"output_tokens"`
+	CacheRead    int64 `json:"cache_read_tokens"`
+	CacheWrite5m int64 `json:"cache_creation_5m_tokens"`
+	CacheWrite1h int64 `json:"cache_creation_1h_tokens"`
+	ToolCalls    int64 `json:"tool_calls"`
+}
+
+// costly is the one path whose answers cost tokens.
+const costly = "/v1/messages"
+
+// class says in which of its four ways an attempt ended; none is that of one that was never sent.
+type class int
+
+const (
+	none class = iota
+	complete
+	partial
+	unknown
+	failed
+)
+
+// class tells how an attempt ended. What tells no cost although it should, has one that is unknown: its client hung up before the answer began, or the record is older
+// than the counting.
+func (l *lent) class(costs bool) class {
+	switch l.Usage {
+	case "complete":
+		return complete
+	case "partial":
+		return partial
+	case "unknown":
+		return unknown
+	}
+	switch {
+	case l.Result == "refused":
+		return none
+	case l.Result != "ok" && l.Result != "client_cancelled":
+		return failed
+	case costs:
+		return unknown
+	}
+	return complete
+}
+
+// model is under which model an attempt counts: the one that answered, by its word, or else the one that was asked for, where nothing says that there is no such model.
+func (l *lent) model(asked string, how class) string {
+	if l.Model != "" {
+		return l.Model
+	}
+	if how == failed {
+		return ""
+	}
+	return asked
+}
+
+// grouped are the records of a chunk by what they are for.
+type grouped struct {
+	intents, outcomes []use
+	owners            map[string]string // of keys
+	names             map[string]string // of people and service accounts
+	renames           map[string]string // of what has a name here already
+	last              time.Time         // of the newest record
+	bad               int
+}
+
+// use is an intent or an outcome.
+type use struct {
+	record
+	lent `json:"details"`
+}
+
+// leaseMark is in every record of a lease; in a text its quotes would be escaped.
+var leaseMark = []byte(`"action":"lease.`)
+
+// group reads the records of a chunk. One that cannot be read, or is gone, counts for nothing: verification tells of it.
+func group(leaves []audit.Leaf) *grouped {
+	g := &grouped{owners: map[string]string{}, names: map[string]string{}, renames: map[string]string{}}
+	for _, leaf := range leaves {
+		var u use
+		var err error
+		lease := bytes.Contains(leaf.Record, leaseMark)
+		if lease {
+			u, err = decodeLease(leaf.Record)
+		} else {
+			err = json.Unmarshal(leaf.Record, &u.record) // what its details are is none of our affair
+		}
+		if leaf.Record == nil || err != nil || lease && u.Lease == "" {
+			g.bad++
+			continue
+		}
+		if u.At.After(g.last) {
+			g.last = u.At
+		}
+		switch u.Action {
+		case store.LeaseGranted:
+			g.intents = append(g.intents, u)
+			g.again(u.Target.ID, u.Target.Name)
+			g.again(u.Actor.ID, u.Actor.Name)
+			continue
+		case store.LeaseOutcome:
+			g.outcomes = append(g.outcomes, u)
+			continue
+		case store.KeyIssue:
+			g.owns(u.Target.ID, &u.record)
+		case store.KeyReplace:
+			var d struct {
+				Details struct {
+					Successor string `json:"successor"`
+				} `json:"details"`
+			}
+			if json.Unmarshal(leaf.Record, &d) == nil {
+				g.owns(d.Details.Successor, &u.record)
+			}
+		}
+		g.called(&u.record)
+	}
+	return g
+}
+
+// owns notes who made a key.
+func (g *grouped) owns(key string, rec *record) {
+	if rec.Outcome == store.OutcomeOK && key != "" {
+		g.owners[key] = personOf(rec)
+	}
+}
+
+// personOf is the person or the service account behind an act, "" for our own chores.
+func personOf(rec *record) string {
+	who := cmp.Or(rec.OnBehalf, rec.Actor.ID)
+	if strings.HasPrefix(who, "user_") || rec.Actor.Kind == "service" || rec.Actor.Kind == "jwt" {
+		return who
+	}
+	return ""
+}
+
+// decodeLease reads the record of a lease, however it is written.
+func decodeLease(line []byte) (u use, err error) {
+	if u, ok := readLease(line); ok {
+		return u, nil
+	}
+	err = json.Unmarshal(line, &u)
+	return u, err
+}
+
+// again takes a newer name of what was renamed before in the same chunk.
+func (g *grouped) again(id, name string) {
+	if _, renamed := g.renames[id]; renamed && name != "" {
+		g.renames[id] = name
+	}
+}
+
+// called notes what things and people are called.
+func (g *grouped) called(rec *record) {
+	if rec.Outcome != store.OutcomeOK {
+		return
+	}
+	if rec.Actor.Kind == "person" && rec.Actor.Name != "" {
+		g.names[rec.Actor.ID] = rec.Actor.Name
+	}
+	if rec.Target.ID == "" || rec.Target.Name == "" {
+		return
+	}
+	switch rec.Target.Kind {
+	case "user", "service_account":
+		g.names[rec.Target.ID] = rec.Target.Name
+	case "credential", "client_key":
+		g.renames[rec.Target.ID] = rec.Target.Name
+	}
+}
