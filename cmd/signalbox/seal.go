@@ -32,9 +32,9 @@ func (s *shell) sealCommand() *cobra.Command {
 			s.note("To lift the seal, on a machine with the settings and the root key of a server: signalbox unseal")
 		})
 	})
-	cmd.Long = "Seals all servers of the database, for when you do not know yet what an attacker has. Within a second each cuts what is open, closes everything, drops its keys from memory and answers 503 encryption_key_missing; " +
-		"it stays so after a restart, which does not read the root key. The port stays open, and the health checks tell what is the matter. No call over the network lifts the seal: that is done by signalbox unseal, with the root key. " +
-		"A refresh of an OAuth token that is under way is ended and stored first."
+	cmd.Long = "Seals all servers of the database, for when you do not know yet what an attacker has. Within a second each cuts what is open and answers 503 encryption_key_missing; it closes everything and drops its keys from memory. " +
+		"It stays so after a restart, which does not read the root key. The port stays open, and the health checks tell what is the matter. No call over the network lifts the seal: that is done by signalbox unseal, with the root key. " +
+		"A refresh of an OAuth token that is under way is ended and stored first, which takes seconds."
 	cmd.Flags().StringVar(&reason, "reason", "", "why; recorded in the audit log")
 	cmd.Flags().BoolVarP(&sure, "yes", "y", false, "do not ask")
 	return cmd
@@ -50,6 +50,7 @@ type unsealed struct {
 }
 
 func (s *shell) unsealCommand() *cobra.Command {
+	var again bool
 	cmd := &cobra.Command{
 		Use: "unseal", Short: "Lift the seal of all servers, with the root key", Args: words(),
 		Long: "Lifts the seal that signalbox seal has set. It opens the database itself, beside the sealed servers, with the settings of a server, and proves by opening the keyring that it has the root key; " +
@@ -59,7 +60,7 @@ func (s *shell) unsealCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			seal, did, err := app.Unseal(cmd.Context(), cfg)
+			seal, did, err := app.Unseal(cmd.Context(), cfg, again)
 			if err != nil {
 				return err
 			}
@@ -72,11 +73,16 @@ func (s *shell) unsealCommand() *cobra.Command {
 					s.say("The servers are not sealed; nothing was changed.")
 					return
 				}
+				if again {
+					s.say("The seal is lifted; servers that still stand sealed are shown a new proof.")
+					return
+				}
 				s.say("The seal is lifted. It was set on %s by %s: %s", moment(seal.At), printable(seal.By), printable(seal.Reason))
 				s.note("Servers that run serve again within some seconds; their log says so, or what is in the way.")
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&again, "again", false, "leave a new proof although the database says that nothing is sealed, for servers that do not believe it")
 	settingFlags(cmd, app.UseData, app.UseLog)
 	return cmd
 }

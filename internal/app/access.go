@@ -23,8 +23,7 @@ func (a *App) handler() http.Handler {
 			w.Header()["Connection"] = []string{"close"} // the next request on it would be for another instance
 		}
 		if a.isSealed() && r.URL.Path != "/healthz" { // until the door of a sealed server stands here
-			w.Header().Set("X-Request-Id", store.NewID("req"))
-			refuseMetrics(w, a.seal.what.Fault())
+			a.sealedHandler().ServeHTTP(w, r)
 			return
 		}
 		a.keepSSOHeader(r)

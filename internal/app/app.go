@@ -139,6 +139,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if a.db, err = store.Open(ctx, database); err != nil {
 		return nil, err
 	}
+	a.db.Subscribe(a.watchSeal)                    // first: what another cannot follow must not stand in its way
 	if err := lookForSeal(ctx, a.db); err != nil { // before the root key is read
 		return nil, err
 	}
@@ -163,7 +164,6 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	if err := a.openRooms(ctx); err != nil {
 		return nil, err
 	}
-	a.db.Subscribe(a.watchSeal)
 	if err := a.db.Start(ctx); err != nil {
 		return nil, err
 	}

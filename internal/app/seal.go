@@ -15,6 +15,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/broker"
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/web"
@@ -37,6 +38,9 @@ type sealWatch struct {
 	once sync.Once
 	set  chan struct{} // closed then
 	what keyring.ServerSeal
+
+	made    sync.Once
+	handler http.Handler // see sealedHandler
 }
 
 // lookForSeal fails with a [SealedError] when the servers are sealed.
@@ -72,7 +76,9 @@ func (a *App) watchSeal(ctx context.Context, changes []store.Change) error {
 func (a *App) beSealed(s keyring.ServerSeal) {
 	a.seal.once.Do(func() {
 		a.seal.what = s
-		a.broker.Drain()
+		if a.broker != nil {
+			a.broker.Drain()
+		}
 		close(a.seal.set)
 	})
 }
@@ -87,20 +93,42 @@ func (a *App) isSealed() bool {
 	}
 }
 
-// shut ends a server that was sealed. Running uses are cut at once; short answers, that to who sealed it among them, get a moment.
-func (a *App) shut(server *http.Server, l net.Listener) error {
+// sealedHandler answers what comes between the seal and the moment that the door of a sealed server stands here.
+func (a *App) sealedHandler() http.Handler {
+	a.seal.made.Do(func() {
+		h, err := (&sealedDoor{cfg: a.cfg, log: a.log, seal: a.seal.what}).handler()
+		if err != nil {
+			a.log.Error("the answer of a sealed server could not be made", "cause", err)
+			h = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Request-Id", store.NewID("req"))
+				refuseMetrics(w, a.seal.what.Fault())
+			})
+		}
+		a.seal.handler = h
+	})
+	return a.seal.handler
+}
+
+// shut ends a server that was sealed. Running uses are cut at once, everything else that runs a moment later, so that the answer to who sealed it goes out.
+func (a *App) shut(server *http.Server, l net.Listener, cancelRequests func()) error {
 	a.log.Warn("Signalbox was sealed; nothing is lent or opened until somebody with the root key runs signalbox unseal", "seal", a.seal.what.ID, "open_streams", a.broker.InFlight())
 	a.draining.Store(true)
-	a.trains.Shut(a.seal.what.Fault())
 	a.endOnce.Do(func() { close(a.ending) })
 	// No more connections, but those that were taken are still answered: a server that shuts down drops what it reads from then on.
 	_ = l.Close()
+	cut := make(chan struct{})
+	go func() {
+		defer close(cut)
+		a.trains.Shut(a.seal.what.Fault())
+	}()
 	time.Sleep(lastRequests)
-	last, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	cancelRequests() // what still goes on, as an export does, was begun before
+	last, cancel := context.WithTimeout(context.Background(), lastSealed)
 	defer cancel()
 	if server.Shutdown(last) != nil {
 		_ = server.Close() // cuts what is left; its error tells of connections that are gone anyway
 	}
+	<-cut
 	for limit := time.Now().Add(lastOutcomes); a.broker.InFlight() > 0 && time.Now().Before(limit); {
 		time.Sleep(pollDrain)
 	}
@@ -139,29 +167,28 @@ func run(ctx context.Context, cfg Config, a *App, l net.Listener, tell Running) 
 		}
 	}()
 	var sealed *SealedError
+	b := &sealedDoor{cfg: cfg, log: cfg.logger()}
 	for {
-		wait := sealedLook
 		var err error
 		if a == nil {
 			a, err = Open(ctx, cfg)
 		}
-		switch {
-		case err == nil:
+		if err == nil {
 			if tell.Opened != nil {
 				tell.Opened(a)
 			}
 			err = a.turn(ctx, d, tell.Cut)
-			if !errors.As(err, &sealed) {
-				return errors.Join(err, a.Close())
-			}
-		case errors.As(err, &sealed):
-		case sealed == nil || ctx.Err() != nil:
-			return err
-		default: // it stood sealed, and a server that is gone would be worse than one that says what is wrong
-			cfg.logger().Error("the seal was lifted, but the server cannot be opened; it tries again", "cause", err)
-			wait = sealedAgain
 		}
-		b := &sealedDoor{cfg: cfg, log: cfg.logger(), seal: sealed.Seal, wait: wait}
+		var again *SealedError
+		switch {
+		case errors.As(err, &again):
+			sealed = again
+			b.begin(again.Seal)
+		case err == nil || sealed == nil || ctx.Err() != nil:
+			return errors.Join(err, a.closed())
+		default: // it stood sealed, and a server that is gone would be worse than one that says what is wrong
+			b.fails(err)
+		}
 		if err := b.serve(ctx, d, a, tell.Sealed); err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -195,10 +222,12 @@ const (
 	lastRequests = 100 * time.Millisecond
 	// sealedLook is how often a sealed server looks whether the seal was lifted.
 	sealedLook = 500 * time.Millisecond
-	// sealedPatience bounds a look.
-	sealedPatience = 5 * time.Second
-	// sealedAgain is how long it waits after something failed.
-	sealedAgain = 2 * time.Second
+	// sealedPatience bounds a look, which may have to ask a key management service.
+	sealedPatience = 45 * time.Second
+	// sealedAgain is how long it waits at first after something failed, and sealedRarely at most.
+	sealedAgain, sealedRarely = 2 * time.Second, 30 * time.Second
+	// lastSealed is what short answers get to finish in when the server was sealed.
+	lastSealed = 500 * time.Millisecond
 )
 
 // sealedDoor is what a sealed server is.
@@ -209,7 +238,42 @@ type sealedDoor struct {
 	db   *store.DB
 	lock *os.File
 	wait time.Duration // until the first look
-	said string        // the last complaint, so that each is logged once
+	// certificate is that of the server before, nil for plain http.
+	certificate *certificate
+	// failed says that the seal was lifted and that the server could not be opened all the same.
+	failed bool
+	said   string // the last complaint, so that each is logged once
+	told   string // the seal that was told of
+}
+
+// begin stands sealed from now on.
+func (b *sealedDoor) begin(s keyring.ServerSeal) {
+	b.seal, b.wait, b.failed, b.said = s, sealedLook, false, ""
+}
+
+// fails remembers that the server could not be opened.
+func (b *sealedDoor) fails(err error) {
+	if !b.failed {
+		b.wait = sealedLook
+	}
+	b.failed, b.wait = true, min(max(2*b.wait, sealedAgain), sealedRarely)
+	b.complain("the seal was lifted, but the server cannot be opened; it tries again", err)
+}
+
+// complain logs what was not the last complaint already.
+func (b *sealedDoor) complain(what string, err error) {
+	if text := what + err.Error(); text != b.said {
+		b.said = text
+		b.log.Error(what, "cause", err)
+	}
+}
+
+// why is the answer to everything.
+func (b *sealedDoor) why() *fault.Error {
+	if b.failed {
+		return fault.New(fault.Unavailable, "encryption_key_missing", "The seal of Signalbox was lifted, but the server cannot be opened yet; it tries again. An operator finds the cause in its log.")
+	}
+	return b.seal.Fault()
 }
 
 // serve stands sealed until the seal was lifted. It closes what a is first, while it answers already.
@@ -225,12 +289,16 @@ func (b *sealedDoor) serve(ctx context.Context, d doorway, a *App, tell func(key
 		return errors.Join(err, a.closed())
 	}
 	serve := server.Serve
+	if a != nil && a.certificate != nil {
+		b.certificate = a.certificate // its files may be gone
+	}
 	if b.cfg.servesTLS() {
-		c, err := openCertificate(b.cfg.TLSCertFile, b.cfg.TLSKeyFile, b.log, time.Now)
-		if err != nil {
-			return errors.Join(err, a.closed())
+		if b.certificate == nil {
+			if b.certificate, err = openCertificate(b.cfg.TLSCertFile, b.cfg.TLSKeyFile, b.log, time.Now); err != nil {
+				return errors.Join(err, a.closed())
+			}
 		}
-		server.TLSConfig = c.config()
+		server.TLSConfig = b.certificate.config()
 		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -247,9 +315,12 @@ func (b *sealedDoor) serve(ctx context.Context, d doorway, a *App, tell func(key
 	}
 	debug.FreeOSMemory() // what the server held is not needed again
 	stopMetrics := b.serveMetrics()
-	b.log.Warn("sealed", "seal", b.seal.ID, "since", b.seal.At, "listen", l.Addr().String())
-	if tell != nil {
-		tell(b.seal)
+	if b.told != b.seal.ID {
+		b.told = b.seal.ID
+		b.log.Warn("sealed", "seal", b.seal.ID, "since", b.seal.At, "listen", l.Addr().String())
+		if tell != nil {
+			tell(b.seal)
+		}
 	}
 	b.watch(ctx)
 	stopMetrics()
@@ -287,25 +358,25 @@ func (b *sealedDoor) watch(ctx context.Context) {
 		look, cancel := context.WithTimeout(ctx, sealedPatience)
 		lifted, err := b.look(look)
 		cancel()
-		wait = sealedLook
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			wait = sealedAgain
-			if text := err.Error(); text != b.said {
-				b.said = text
-				b.log.Error("sealed, and it cannot be seen whether the seal was lifted", "cause", err)
-			}
+			wait = min(max(2*wait, sealedAgain), sealedRarely)
+			b.complain("sealed, and it is not known that the seal was lifted", err)
 		case lifted:
-			b.log.Warn("the seal was lifted", "seal", b.seal.ID, "at", b.seal.Lifted)
+			if !b.failed {
+				b.log.Warn("the seal was lifted", "seal", b.seal.ID, "at", b.seal.Lifted)
+			}
 			return
+		default:
+			wait = sealedLook
 		}
 	}
 }
 
 // errSealGone is the cause for staying sealed when the mark is gone and nobody has proved to have the root key.
-var errSealGone = errors.New("the seal is no longer in the database, and nobody has proved to have the root key; if that is right, as after a restore, start this server anew")
+var errSealGone = errors.New("the seal is no longer in the database, and nobody has proved to have the root key; if that is right, as after a restore, run signalbox unseal --again")
 
 // look reports whether the seal was lifted by somebody with the root key.
 func (b *sealedDoor) look(ctx context.Context) (bool, error) {
@@ -316,11 +387,13 @@ func (b *sealedDoor) look(ctx context.Context) (bool, error) {
 	switch {
 	case err != nil:
 		return false, err
-	case now.InForce():
-		b.seal = now
-		return false, nil
-	case now.ID != b.seal.ID:
+	case now.ID < b.seal.ID: // ids go by time: none at all, or one from before, whose proof may be known
 		return false, errSealGone
+	case now.InForce():
+		if now.ID != b.seal.ID {
+			b.begin(now)
+		}
+		return false, nil
 	}
 	root, err := readRootKey(ctx, b.cfg, b.db, true)
 	if err != nil {
@@ -359,7 +432,7 @@ func (b *sealedDoor) close() (err error) {
 
 // handler answers each door in its own shape that Signalbox is sealed.
 func (b *sealedDoor) handler() (http.Handler, error) {
-	why := b.seal.Fault()
+	why := b.why()
 	lending, err := broker.New(broker.Config{Closed: why, Log: b.log})
 	if err != nil {
 		return nil, err
@@ -433,8 +506,8 @@ func (b *sealedDoor) serveMetrics() (stop func()) {
 }
 
 // Unseal lifts the seal of the database of cfg. It needs the root key, from where a server would have it, and works beside sealed servers and without
-// one. The second result is false when the servers were not sealed.
-func Unseal(ctx context.Context, cfg Config) (seal keyring.ServerSeal, did bool, err error) {
+// one. The second result is false when the servers were not sealed; with again they are shown a proof all the same.
+func Unseal(ctx context.Context, cfg Config, again bool) (seal keyring.ServerSeal, did bool, err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // it is for the record alone
@@ -444,7 +517,7 @@ func Unseal(ctx context.Context, cfg Config) (seal keyring.ServerSeal, did bool,
 		if err != nil {
 			return err
 		}
-		seal, did, err = keyring.UnsealServers(ctx, db, root, host)
+		seal, did, err = keyring.UnsealServers(ctx, db, root, host, again)
 		return err
 	})
 	return seal, did, err

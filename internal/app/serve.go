@@ -37,8 +37,11 @@ const (
 // Serve returns nil after a drain, also when it had to cut streams. When the servers are sealed meanwhile, it cuts everything at once and returns a
 // [SealedError].
 func (a *App) Serve(ctx context.Context, l net.Listener) error {
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
 	server := &http.Server{
 		Handler:           a.handler(),
+		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -71,7 +74,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 		a.drain(server)
 	case <-a.seal.set:
-		sealed = a.shut(server, l)
+		sealed = a.shut(server, l, cancelRequests)
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) && (sealed == nil || !errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
@@ -100,6 +103,7 @@ func (a *App) drain(server *http.Server) {
 	select {
 	case <-delay.C:
 	case <-a.cut:
+	case <-a.seal.set:
 	}
 	server.SetKeepAlivesEnabled(false)
 	deadline := time.NewTimer(a.cfg.DrainTimeout)

@@ -104,8 +104,9 @@ func SealServers(ctx context.Context, db *store.DB, ev store.Event, reason strin
 }
 
 // UnsealServers lifts the seal for somebody who has the root key, and leaves the proof of that for the servers. The second result is false when no seal
-// was in force. The fault encryption_key_missing says that the root key is not that of the keyring.
-func UnsealServers(ctx context.Context, db *store.DB, root secret.RootKey, host string) (out ServerSeal, did bool, err error) {
+// was in force and the last one was lifted by its proof; with again a new proof is left then too, for servers that stand sealed although the database no
+// longer says so. The fault encryption_key_missing says that the root key is not that of the keyring.
+func UnsealServers(ctx context.Context, db *store.DB, root secret.RootKey, host string, again bool) (out ServerSeal, did bool, err error) {
 	err = db.Write(ctx, func(tx *store.Tx) error {
 		did = false
 		if err := tx.Lock("keyring"); err != nil {
@@ -119,16 +120,25 @@ func UnsealServers(ctx context.Context, db *store.DB, root secret.RootKey, host 
 		if err != nil {
 			return err
 		}
-		if out, err = readSeal(tx); err != nil || !out.InForce() {
-			return errors.Join(err, errAsItWas)
+		if out, err = readSeal(tx); err != nil {
+			return err
+		}
+		if out.ID == "" && !again || out.ID != "" && !out.InForce() && out.provenBy(keys) && !again {
+			return errAsItWas
+		}
+		if out.ID == "" || !out.InForce() && again {
+			out = ServerSeal{ID: store.NewID("sea"), At: tx.Now(), By: "unseal --again"} // newer than any that a server stands sealed by
 		}
 		if out.proof, err = unsealProof(keys, keys.active, out.ID); err != nil {
 			return err
 		}
 		out.Lifted, did = tx.Now(), true
-		n, err := tx.Exec(`UPDATE keyring_seals SET unsealed_at = $1, proof = $2 WHERE id = $3 AND unsealed_at = 0`, store.TimeOf(out.Lifted), out.proof, out.ID)
-		if err != nil || n != 1 {
-			return errors.Join(err, notOne(n, "the seal"))
+		if _, err := tx.Exec(`DELETE FROM keyring_seals`); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`INSERT INTO keyring_seals (id, sealed_at, sealed_by, reason, unsealed_at, proof) VALUES ($1, $2, $3, $4, $5, $6)`,
+			out.ID, store.TimeOf(out.At), out.By, out.Reason, store.TimeOf(out.Lifted), out.proof); err != nil {
+			return err
 		}
 		tx.Change(store.TopicKeyring, out.ID)
 		return tx.Record(store.Event{Actor: store.Actor{Kind: "system", Name: "unseal"}, Action: store.AdminUnseal, Target: store.Target{Kind: "keyring", ID: out.ID},
@@ -141,11 +151,11 @@ func UnsealServers(ctx context.Context, db *store.DB, root secret.RootKey, host 
 }
 
 // errUnproven is the answer to a seal that was lifted by somebody who only writes to the database.
-var errUnproven = errors.New("keyring: the seal was lifted without the root key")
+var errUnproven = errors.New("keyring: the seal was lifted without the root key, or its data key is gone; if that is right, run signalbox unseal again")
 
 // Proven returns nil when the seal was lifted by somebody who had the root key of the keyring. It needs the root key itself.
 func (s ServerSeal) Proven(ctx context.Context, db *store.DB, root secret.RootKey) error {
-	if s.ID == "" || s.InForce() || len(s.proof) != macVersion+sha256.Size {
+	if s.ID == "" || s.InForce() {
 		return errUnproven
 	}
 	k, err := load(ctx, db)
@@ -156,14 +166,19 @@ func (s ServerSeal) Proven(ctx context.Context, db *store.DB, root secret.RootKe
 	if err != nil {
 		return err
 	}
-	want, err := unsealProof(keys, binary.BigEndian.Uint32(s.proof), s.ID)
-	if err != nil {
-		return err
-	}
-	if !hmac.Equal(want, s.proof) {
+	if !s.provenBy(keys) {
 		return errUnproven
 	}
 	return nil
+}
+
+// provenBy reports whether the proof was made with one of the data keys.
+func (s ServerSeal) provenBy(keys *held) bool {
+	if len(s.proof) != macVersion+sha256.Size {
+		return false
+	}
+	want, err := unsealProof(keys, binary.BigEndian.Uint32(s.proof), s.ID)
+	return err == nil && hmac.Equal(want, s.proof)
 }
 
 // unsealProof is the MAC over a seal that was lifted, under a data key: both root keys open those while the root key is being changed.

@@ -36,7 +36,7 @@ func TestASealIsLiftedByTheRootKeyAlone(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, none.InForce())
 		require.Error(t, none.Proven(t.Context(), db, root), "a mark that is not there proves nothing")
-		_, did, err := keyring.UnsealServers(t.Context(), db, root, "here")
+		_, did, err := keyring.UnsealServers(t.Context(), db, root, "here", false)
 		require.NoError(t, err)
 		require.False(t, did)
 
@@ -60,11 +60,16 @@ func TestASealIsLiftedByTheRootKeyAlone(t *testing.T) {
 		forged, err = keyring.SealOf(t.Context(), db)
 		require.NoError(t, err)
 		require.Error(t, forged.Proven(t.Context(), db, root))
+		renewed, did, err := keyring.UnsealServers(t.Context(), db, root, "here", false)
+		require.NoError(t, err)
+		require.True(t, did, "what was lifted without a proof is lifted with one")
+		require.Equal(t, set.ID, renewed.ID)
+		require.NoError(t, renewed.Proven(t.Context(), db, root))
 		write(t, db, `UPDATE keyring_seals SET unsealed_at = 0, proof = NULL`)
 
-		_, _, err = keyring.UnsealServers(t.Context(), db, other, "here")
+		_, _, err = keyring.UnsealServers(t.Context(), db, other, "here", false)
 		require.Equal(t, "encryption_key_missing", fault.Of(err).Code)
-		lifted, did, err := keyring.UnsealServers(t.Context(), db, root, "here")
+		lifted, did, err := keyring.UnsealServers(t.Context(), db, root, "here", false)
 		require.NoError(t, err)
 		require.True(t, did)
 		now, err = keyring.SealOf(t.Context(), db)
@@ -73,7 +78,7 @@ func TestASealIsLiftedByTheRootKeyAlone(t *testing.T) {
 		require.False(t, now.InForce())
 		require.NoError(t, now.Proven(t.Context(), db, root))
 		require.Error(t, now.Proven(t.Context(), db, other))
-		_, did, err = keyring.UnsealServers(t.Context(), db, root, "here")
+		_, did, err = keyring.UnsealServers(t.Context(), db, root, "here", false)
 		require.NoError(t, err)
 		require.False(t, did, "once")
 
@@ -86,6 +91,16 @@ func TestASealIsLiftedByTheRootKeyAlone(t *testing.T) {
 		replayed, err := keyring.SealOf(t.Context(), db)
 		require.NoError(t, err)
 		require.Error(t, replayed.Proven(t.Context(), db, root), "the proof of another seal")
+
+		write(t, db, `DELETE FROM keyring_seals`)
+		_, did, err = keyring.UnsealServers(t.Context(), db, root, "here", false)
+		require.NoError(t, err)
+		require.False(t, did, "there is none")
+		fresh, did, err := keyring.UnsealServers(t.Context(), db, root, "here", true)
+		require.NoError(t, err)
+		require.True(t, did)
+		require.Greater(t, fresh.ID, next.ID, "a server that stands sealed takes it for newer")
+		require.NoError(t, fresh.Proven(t.Context(), db, root))
 	})
 }
 
@@ -99,7 +114,7 @@ func TestASealIsLiftedWhileTheRootKeyIsChanged(t *testing.T) {
 		for range 2 {
 			_, err = keyring.SealServers(t.Context(), db, sealEvent(), "x")
 			require.NoError(t, err)
-			lifted, did, err := keyring.UnsealServers(t.Context(), db, next, "here")
+			lifted, did, err := keyring.UnsealServers(t.Context(), db, next, "here", false)
 			require.NoError(t, err)
 			require.True(t, did)
 			require.NoError(t, lifted.Proven(t.Context(), db, root))

@@ -111,6 +111,7 @@ func (r *Room) Shut(why *fault.Error) {
 		r.closed.Store(true)
 		close(r.quit)
 	})
+	r.leases.cut(func(*Lease) *fault.Error { return why }) // before the wait: what was used is written down, and the database may be slow
 	r.done.Wait()
 	r.leases.cut(func(*Lease) *fault.Error { return why })
 }
