@@ -63,6 +63,26 @@ need_node() {
   node_present || die "Node.js is older than 18 after installing nodejs and npm; install a newer one from https://nodejs.org"
 }
 
+# memory_home prints the path of a new directory in memory where there is much of that, or nothing; whoever calls it removes the directory. Tests write
+# thousands of small databases, each commit to the disk. They kill Signalbox, not the machine, and what a process has written survives its end there as
+# on a disk; nothing measured or promised about power loss may be tested there.
+memory_home() {
+  local free
+  free=$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $1 == "tmpfs" { print $4 }')
+  ((${free:-0} >= 8192)) || return 0
+  free=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
+  ((${free:-0} >= 10240)) || return 0
+  local home
+  home=$(mktemp -d /dev/shm/sbx.XXXXXX) || return 0 # short: the paths of unix sockets end after some hundred characters
+  # The users of the databases must reach it, and programs that tests build run from it.
+  if chmod 755 "$home" && printf '#!/bin/sh\n' >"$home/runs" && chmod 755 "$home/runs" && "$home/runs" 2>/dev/null; then
+    rm "$home/runs"
+    echo "$home"
+  else
+    rm -rf "$home"
+  fi
+}
+
 # sha256 prints the hash of standard input.
 sha256() {
   if command -v sha256sum >/dev/null; then
@@ -119,7 +139,7 @@ stage() {
 
 # Packages besides the store whose code is used by many goroutines at once; the race detector costs too much to run it on everything.
 # shellcheck disable=SC2034 # read by the sourcing scripts
-CONCURRENT_ROOMS=(audit identity train broker outbound vault oauth)
+CONCURRENT_ROOMS=(audit identity train broker outbound vault oauth keyring incident sink)
 
 # raced PACKAGE… runs the short tests of packages under the race detector.
 raced() { CGO_ENABLED=1 go test -race -short -count=1 -timeout 20m "$@"; }

@@ -57,7 +57,7 @@ postgres_start() {
   ((version >= 15)) || die "PostgreSQL 15 or newer is needed, found $version in $postgres_bin"
 
   local parent=${TMPDIR:-/tmp}
-  ((EUID != 0)) || parent=/tmp # the user postgres must reach it
+  as_postgres test -x "$parent" || parent=/tmp # its user must reach it
   postgres_home=$(mktemp -d "$parent/signalbox-postgres.XXXXXX")
   ((EUID != 0)) || chown postgres "$postgres_home"
   as_postgres "$postgres_bin/initdb" -D "$postgres_home/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$postgres_home/initdb.log" 2>&1 ||

@@ -8,9 +8,11 @@ source scripts/postgres.sh
 
 STAGE_LOGS=$(mktemp -d "${TMPDIR:-/tmp}/signalbox-test.XXXXXX")
 STAGE_FAILED=
+MEMORY=
 
 finish() {
   postgres_stop
+  [[ -z $MEMORY ]] || rm -rf "$MEMORY"
   [[ -n $STAGE_FAILED ]] || rm -rf "$STAGE_LOGS"
 }
 trap finish EXIT
@@ -51,6 +53,11 @@ race() {
 
 say "== tools"
 tools
+MEMORY=$(memory_home)
+if [[ -n $MEMORY ]]; then
+  say "   tests keep their files in memory, in $MEMORY"
+  export GOTMPDIR=${GOTMPDIR:-${TMPDIR:-/tmp}} TMPDIR=$MEMORY # what is built stays on the disk: it is large
+fi
 postgres_start
 
 stage gofmt check_format
