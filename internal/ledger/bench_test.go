@@ -35,7 +35,7 @@ func BenchmarkYear(b *testing.B) {
 				"day":         {By: []ledger.Group{ledger.ByDay}},
 				"day_model":   {By: []ledger.Group{ledger.ByDay, ledger.ByModel}},
 				"day_trains":  {By: []ledger.Group{ledger.ByDay, ledger.ByTrain}},
-				"day_train":   {By: []ledger.Group{ledger.ByDay}, Train: "train_7"},
+				"day_train":   {By: []ledger.Group{ledger.ByDay}, Train: "seven"},
 				"hour_31days": {By: []ledger.Group{ledger.ByHour}, From: begin.AddDate(0, 11, 0)},
 				"hour_93days": {By: []ledger.Group{ledger.ByHour}, From: begin.AddDate(1, 0, -93)},
 			} {
@@ -68,6 +68,9 @@ func (o *office) fillYear(begin time.Time) {
 		for i := range benchLines {
 			key := i / 4
 			lines = append(lines, i+1, fmt.Sprintf("train_%d", key/5), fmt.Sprintf("cred_%d", key%20+i%2), fmt.Sprintf("key_%d", key), fmt.Sprintf("user_%d", key/3), []string{"claude-a", "claude-b"}[i/2%2])
+		}
+		if _, err := tx.Exec(`INSERT INTO usage_subjects (id, name, owner) VALUES ('train_7', 'seven', '')`); err != nil {
+			return err
 		}
 		return tx.InsertMany(`usage_lines (id, train_id, credential_id, key_id, user_id, model)`, 6, lines)
 	})

@@ -202,7 +202,7 @@ func (s *summary) sums(part stretch) error {
 	query := `SELECT ` + columns + `, ` + sumsOf
 	if s.timed() {
 		query += `, s.begins AS at`
-		columns += `, s.begins`
+		columns = `s.begins, ` + columns // first: the rows come in this order, and need be sorted within a time only
 	}
 	return s.gather(query+` FROM usage_sums s JOIN usage_lines l ON l.id = s.line`+w.SQL()+` GROUP BY `+columns, w)
 }
