@@ -331,6 +331,10 @@ func TestLoadOfAnOlderSchema(t *testing.T) {
 					require.Zero(t, table.Rows)
 					h.snap.Tables[i].Columns = slices.DeleteFunc(slices.Clone(table.Columns), func(c store.Column) bool { return c.Name == "seals" })
 				}
+				if table.Name == "credentials" { // likewise a column that came later
+					require.Zero(t, table.Rows)
+					h.snap.Tables[i].Columns = slices.DeleteFunc(slices.Clone(table.Columns), func(c store.Column) bool { return c.Name == "rotate_at" })
+				}
 			}
 			cfg := storetest.Config(t, e)
 			did, err := store.Load(t.Context(), cfg, store.LoadOptions{Schema: 31}, again{h})

@@ -141,6 +141,7 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	p.Facts = append(p.Facts, ui.Fact{Term: "Ends", Value: ui.WhenOr(reader, one.ExpiresAt, "never")}, ui.Fact{Term: "Rotation", Value: ui.Text(rotation(reader, one))}, ui.Fact{Term: "Reminders", Value: ui.Text(reminderText(reader, one))},
 		ui.Fact{Term: "Stored", Value: ui.When(reader, one.CreatedAt)}, ui.Fact{Term: "Changed", Value: ui.When(reader, one.UpdatedAt)},
 		ui.Fact{Term: "Last used", Value: ui.WhenOr(reader, one.LastUsedAt, "never")}, ui.Fact{Term: "Id", Value: ui.Code(one.ID), Wide: true})
+	p.Facts = append(p.Facts, s.radiusFact(v, one.ID)...)
 	p.Targets, p.Said = targetFacts(one), secretFacts(reader, one.Facts)
 	if p.Row.OAuth {
 		if err := s.refreshFacts(r, v, p); err != nil {

@@ -27,6 +27,7 @@ func (s *site) routeContain(mux *http.ServeMux) {
 	for _, path := range []string{containNew, "/incidents/{id}/contain"} {
 		mux.HandleFunc("GET "+path, s.signedIn(s.needing(identity.IncidentWrite, s.needing(identity.KeyWrite, s.fresh(s.containForm)))))
 		mux.HandleFunc("POST "+path, s.submittedUpTo(maxSecretForm, s.contain))
+		mux.HandleFunc("POST "+path+"/prove", s.submittedUpTo(maxSecretForm, s.containProve))
 	}
 }
 
@@ -197,13 +198,16 @@ func (p *containPage) planned(reader ui.Reader, v visitor, form url.Values, plan
 		p.Warnings = append(p.Warnings, warning.Detail)
 	}
 	p.Note = ui.Field{Name: "note", Label: "Why", Value: form.Get("note"), Rows: 2, MaxLength: 4000, Autocomplete: "off", Optional: true, Hint: "It stands in the timeline, for everybody who may read incidents: no secret belongs into it."}
-	hidden, chosen := []ui.Hidden{{Name: "plan", Value: plan.Tag}}, containChosen(form)
-	for _, name := range slices.Sorted(maps.Keys(chosen)) {
-		for _, value := range chosen[name] {
-			hidden = append(hidden, ui.Hidden{Name: name, Value: value})
+	p.Hidden = v.proving(append(hiddenOf(containChosen(form)), ui.Hidden{Name: "plan", Value: plan.Tag})...)
+}
+
+func hiddenOf(form url.Values) (out []ui.Hidden) {
+	for _, name := range slices.Sorted(maps.Keys(form)) {
+		for _, value := range form[name] {
+			out = append(out, ui.Hidden{Name: name, Value: value})
 		}
 	}
-	p.Hidden = v.proving(hidden...)
+	return out
 }
 
 // containShow shows the page of a scope, with its dry run as it is now, and what was wrong before.
@@ -275,7 +279,7 @@ func (s *site) contain(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	if form.Get("look") != "" {
 		if err := identity.RequireFresh(v.Caller, time.Now()); err != nil {
-			s.settled(w, r, v, err, "", scopeQuery(here, form), nil)
+			s.containUnproven(w, r, v, here, err)
 			return
 		}
 		s.containShow(w, r, v, form, nil)
@@ -293,8 +297,62 @@ func (s *site) contain(w http.ResponseWriter, r *http.Request, v visitor) {
 	} else {
 		i, _, err = s.Incidents.ContainNew(r.Context(), v.Caller, containDraft(form), containScope(form), tag, note)
 	}
-	s.settled(w, r, v, err, under("/incidents", i.ID)+"?done=contained", scopeQuery(here, form), func(f *fault.Error) {
+	if err != nil && fault.Of(err).Code == "step_up_required" {
+		s.containUnproven(w, r, v, here, err)
+		return
+	}
+	s.settled(w, r, v, err, under("/incidents", i.ID)+"?done=contained", here, func(f *fault.Error) {
 		form.Set("look", "yes")
 		s.containShow(w, r, v, form, f)
+	})
+}
+
+// containUnproven leads to the step-up and back to what was chosen. What is too long for the address to come back to goes through a page of its own, as a form: that is
+// of browsers without JavaScript alone, since a script asks for the proof before the form is sent.
+func (s *site) containUnproven(w http.ResponseWriter, r *http.Request, v visitor, here string, err error) {
+	if to := scopeQuery(here, r.PostForm); to != here {
+		s.settled(w, r, v, err, "", to, nil)
+		return
+	}
+	p, err := s.containProof(r, v, here)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, proveView(p))
+}
+
+// containProof is the step-up of a form that carries what was chosen.
+func (s *site) containProof(r *http.Request, v visitor, here string) (*provePage, error) {
+	kept := containChosen(r.PostForm)
+	if note := r.PostForm.Get("note"); note != "" {
+		kept.Set("note", note)
+	}
+	r.PostForm.Set("next", here)
+	p, err := s.stepUpPage(r, v)
+	if err != nil {
+		return nil, err
+	}
+	p.Lead = "What you are about to do needs a proof that it is still you. What you chose is kept meanwhile, and its dry run shown again."
+	if p.Passkey != nil || len(p.Ways) > 0 {
+		p.Lead += " After a passkey or another provider's sign-in it is to be chosen anew."
+	}
+	p.Action, p.Hidden = here+"/prove", v.hidden(hiddenOf(kept)...)
+	return p, nil
+}
+
+// containProve takes the proof, and shows the dry run of what was chosen.
+func (s *site) containProve(w http.ResponseWriter, r *http.Request, v visitor) {
+	here := strings.TrimSuffix(r.URL.EscapedPath(), "/prove")
+	in, err := s.provenBy(r, v)
+	p, wrong := s.containProof(r, v, here)
+	if wrong != nil {
+		s.fail(w, r, wrong)
+		return
+	}
+	s.provedTo(w, r, in, err, func() *provePage { return p }, func() {
+		v.cookie = in.Cookie().Value // the forms of the page that follows are of the session as it is now
+		r.PostForm.Set("look", "yes")
+		s.containShow(w, r, v, r.PostForm, nil)
 	})
 }

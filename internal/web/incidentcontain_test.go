@@ -1,9 +1,12 @@
 package web_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -253,5 +256,74 @@ func TestContainNowByRole(t *testing.T) {
 		list, _, err := s.incidents.List(s.Context(), boss, incident.Filter{})
 		require.NoError(s, err)
 		require.Len(s, list, 1)
+	})
+}
+
+// TestContainAfterAStepUp: a scope that is too long for an address goes through the step-up as a form, with the note, and nothing of it is lost; the password is in no page.
+func TestContainAfterAStepUp(t *testing.T) {
+	onOne(t, func(s *site) {
+		cookie := s.administrator()
+		i, _ := s.leaked()
+		scope := url.Values{}
+		for n := range 40 { // a train has ten at most
+			slug := "train" + strconv.Itoa(n/10)
+			if n%10 == 0 {
+				_, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: slug})
+				require.NoError(s, err)
+			}
+			k, _, err := s.trains.IssueKey(s.Context(), boss, slug, identity.KeyDraft{Name: "k" + strconv.Itoa(n)})
+			require.NoError(s, err)
+			scope.Add("key_ids", k.ID)
+		}
+		for _, here := range []string{"/incidents/" + i.ID + "/contain", "/incidents/~contain"} {
+			form := maps.Clone(scope)
+			form.Set("form", s.form(cookie, "/account").Get("form"))
+			form.Set("look", "yes")
+			form.Set("note", "a long list")
+			s.age()
+			a := s.do("POST", here, form, "Cookie", cookie)
+			require.Equal(s, http.StatusOK, a.StatusCode, a.Header.Get("Location"))
+			forms := formsOf(here, a.text)
+			n := slices.IndexFunc(forms, func(one asked) bool { return one.action == here+"/prove" })
+			require.GreaterOrEqual(s, n, 0, a.text)
+			prove := forms[n].values
+			carried := func(text string) []string { // formsOf has one value of a name
+				var out []string
+				for _, m := range regexp.MustCompile(`name="key_ids" value="([^"]+)"`).FindAllStringSubmatch(text, -1) {
+					if !slices.Contains(out, m[1]) {
+						out = append(out, m[1])
+					}
+				}
+				return out
+			}
+			prove["key_ids"] = carried(a.text)
+			require.ElementsMatch(s, scope["key_ids"], prove["key_ids"])
+			prove.Set("password", "not this one")
+			a = s.do("POST", here+"/prove", prove, "Cookie", cookie)
+			require.Equal(s, http.StatusForbidden, a.StatusCode)
+			require.NotContains(s, a.text, "not this one")
+			require.ElementsMatch(s, scope["key_ids"], carried(a.text), "what was chosen is kept also after a wrong password")
+			prove.Set("password", planted)
+			a = s.do("POST", here+"/prove", prove, "Cookie", cookie)
+			require.Equal(s, http.StatusOK, a.StatusCode)
+			require.NotContains(s, a.text, planted)
+			require.Contains(s, a.text, "a long list")
+			cookie = s.cookie(a)
+			forms = formsOf(here, a.text)
+			act := forms[slices.IndexFunc(forms, func(one asked) bool { return one.values.Has("plan") })].values
+			act["key_ids"] = carried(a.text)
+			require.ElementsMatch(s, scope["key_ids"], act["key_ids"])
+			if here == "/incidents/~contain" {
+				continue // they are revoked by now
+			}
+			a = s.do("POST", here, act, "Cookie", cookie)
+			require.Equal(s, http.StatusSeeOther, a.StatusCode, a.text)
+			keys, _, err := s.trains.ListKeys(s.Context(), boss, "train3", identity.KeyFilter{Status: identity.StatusRevoked, Limit: 100})
+			require.NoError(s, err)
+			require.Len(s, keys, 10)
+		}
+		without := maps.Clone(scope)
+		without.Set("password", planted)
+		require.Equal(s, http.StatusForbidden, s.do("POST", "/incidents/~contain/prove", without, "Cookie", cookie).StatusCode, "without the form's token")
 	})
 }

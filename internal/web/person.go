@@ -45,6 +45,7 @@ func (s *site) personPage(r *http.Request, v visitor) (*onePage, error) {
 		{Term: "E-mail", Value: ui.Text(u.Email)}, {Term: "Role", Value: ui.Text(string(u.Role) + ": " + roleMeaning(u.Role))}, {Term: "State", Value: userBadge(u)},
 		{Term: "Second factors", Value: factorsFact(factors)}, {Term: "Last sign-in", Value: ui.WhenOr(reader, u.LastLoginAt, "never")}, {Term: "Added", Value: ui.When(reader, u.CreatedAt)},
 	}
+	p.Facts = append(p.Facts, s.radiusFact(v, u.ID)...)
 	if s.changes(v, identity.UserWrite) {
 		p.Acts = append(p.Acts, act{"Edit", under(here, "edit")})
 		if !mine && u.Active {

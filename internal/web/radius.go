@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/web/ui"
 )
@@ -42,6 +43,30 @@ func radiusPath(subject string) string {
 	return "/audit/blast-radius?" + url.Values{"subject": {subject}}.Encode()
 }
 
+// seesRadius reports whether a visitor is led to blast radii: who may read the log.
+func (s *site) seesRadius(v visitor) bool { return s.Incidents != nil && v.may(identity.AuditRead) }
+
+// radiusFact leads from the page of a thing to who used what of it; there is none for who may not read the log.
+func (s *site) radiusFact(v visitor, id string) []ui.Fact {
+	if !s.seesRadius(v) {
+		return nil
+	}
+	return []ui.Fact{{Term: "Blast radius", Value: ui.Link("Who used what", radiusPath(id))}}
+}
+
+// containOffer leads from a blast radius to the page that contains its subject, for who may do that.
+func (s *site) containOffer(v visitor, l incident.Link) []templ.Component {
+	if !s.changes(v, identity.IncidentWrite) || !s.changes(v, identity.KeyWrite) {
+		return nil
+	}
+	for _, part := range containParts() {
+		if part.kind == l.Kind && v.may(part.needs) {
+			return []templ.Component{ui.LinkButton("Contain…", containNew+"?"+url.Values{part.name: {l.ID}}.Encode(), ui.Danger, false)}
+		}
+	}
+	return nil
+}
+
 // radiusAsked reads what a page is asked for.
 func radiusAsked(r *http.Request) (asked url.Values, ask incident.RadiusAsk, err error) {
 	asked = url.Values{}
@@ -69,7 +94,9 @@ func (s *site) subjectRadius(w http.ResponseWriter, r *http.Request, v visitor) 
 	if err == nil && asked.Get("subject") != "" {
 		var got incident.Radius
 		if got, err = s.Incidents.Radius(r.Context(), v.Caller, asked.Get("subject"), ask); err == nil {
-			p.Radii = []radiusCard{radiusCardOf(s.reader(r), v, got, asked)}
+			card := radiusCardOf(s.reader(r), v, got, asked)
+			card.Acts = append(card.Acts, s.containOffer(v, got.Subject)...)
+			p.Radii = []radiusCard{card}
 		}
 	}
 	s.radiusShow(w, r, v, p, err)

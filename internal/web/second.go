@@ -133,9 +133,14 @@ func codeOf(r *http.Request) identity.Code {
 
 // proved leads on from a proof, or shows the page again with what was wrong.
 func (s *site) proved(w http.ResponseWriter, r *http.Request, in identity.Admission, err error, again func() *provePage) {
+	s.provedTo(w, r, in, err, again, func() { http.Redirect(w, r, nextOf(r), http.StatusSeeOther) })
+}
+
+// provedTo is proved with what follows.
+func (s *site) provedTo(w http.ResponseWriter, r *http.Request, in identity.Admission, err error, again func() *provePage, then func()) {
 	if err == nil {
 		http.SetCookie(w, in.Cookie())
-		http.Redirect(w, r, nextOf(r), http.StatusSeeOther)
+		then()
 		return
 	}
 	f := fault.Of(err)

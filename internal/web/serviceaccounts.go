@@ -94,6 +94,7 @@ func (s *site) service(w http.ResponseWriter, r *http.Request, v visitor) {
 	p := &onePage{Frame: s.frame(r, v, a.Name), Back: services, BackLabel: "Service accounts", Lead: a.Description, FactsTitle: "Service account",
 		Facts: []ui.Fact{{Term: "Role", Value: ui.Text(string(a.Role) + ": " + roleMeaning(a.Role))}, {Term: "State", Value: activeBadge(a.Active)},
 			{Term: "Made", Value: ui.When(reader, a.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, a.UpdatedAt)}}}
+	p.Facts = append(p.Facts, s.radiusFact(v, a.ID)...)
 	announce(&p.Frame, r, map[string]string{"made": "The service account was made. Issue a token for its program.", "changed": "The service account was changed.",
 		"deactivate": "The service account was deactivated; its tokens work nowhere.", "activate": "The service account and its tokens work again.", "revoked": "The token was revoked."})
 	one := part{ID: "tokens", Title: "Tokens", Table: tokenTable(reader, tokens, write, here)}

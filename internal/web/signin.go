@@ -188,14 +188,16 @@ func (s *site) stepUpForm(w http.ResponseWriter, r *http.Request, v visitor) {
 }
 
 func (s *site) stepUp(w http.ResponseWriter, r *http.Request, v visitor) {
-	var in identity.Admission
-	var err error
-	if code := codeOf(r); code.IsZero() {
-		in, err = s.Identity.StepUp(r.Context(), v.Caller, secret.FromString(r.PostForm.Get("password")))
-	} else {
-		in, err = s.Identity.Prove(r.Context(), v.Caller, code)
-	}
+	in, err := s.provenBy(r, v)
 	s.steppedUp(w, r, v, in, err)
+}
+
+// provenBy takes the password or the code of a form as a proof that it is still the visitor.
+func (s *site) provenBy(r *http.Request, v visitor) (identity.Admission, error) {
+	if code := codeOf(r); !code.IsZero() {
+		return s.Identity.Prove(r.Context(), v.Caller, code)
+	}
+	return s.Identity.StepUp(r.Context(), v.Caller, secret.FromString(r.PostForm.Get("password")))
 }
 
 func (s *site) steppedUp(w http.ResponseWriter, r *http.Request, v visitor, in identity.Admission, err error) {

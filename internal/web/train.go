@@ -25,8 +25,8 @@ type trainPage struct {
 	Keys     ui.Table
 	// Wrong is what was wrong with the change of a link, and Of whose.
 	Wrong, Of string
-	// Write, Link, Issue and SeeKeys say what the visitor may do.
-	Write, Link, Issue, SeeKeys bool
+	// Write, Link, Issue, SeeKeys and Radius say what the visitor may do and see.
+	Write, Link, Issue, SeeKeys, Radius bool
 }
 
 // linkActs and keyActs are what can be done beside a list that is not empty; an empty one offers it itself.
@@ -73,6 +73,7 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 	if e.Train.Description != "" {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Description", Value: ui.Text(e.Train.Description)})
 	}
+	p.Facts, p.Radius = append(p.Facts, s.radiusFact(v, e.Train.ID)...), s.seesRadius(v)
 	p.Accounts = accountTable(reader, v, p, e.Accounts, links)
 	if p.SeeKeys {
 		keys, next, err := s.Trains.ListKeys(r.Context(), v.Caller, e.Train.ID, identity.KeyFilter{Limit: pageSize, Cursor: r.URL.Query().Get("keys")})

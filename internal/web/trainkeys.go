@@ -22,6 +22,9 @@ func keyTable(reader ui.Reader, p *trainPage, keys []identity.Key) ui.Table {
 		t.Empty.Label, t.Empty.Href, t.Empty.Dialog = "Issue a client key", trainPath(p.Train.Slug, "keys", "new"), true
 		t.Columns = append(t.Columns, ui.Column{Label: "Revoke", Unseen: true})
 	}
+	if p.Radius {
+		t.Columns = append(t.Columns, ui.Column{Label: "Blast radius", Unseen: true})
+	}
 	for _, k := range keys {
 		row := ui.Row{ID: k.ID, Name: k.Name, Cells: []templ.Component{
 			ui.Text(k.Name), ui.Code(k.Preview), keyBadge(k.Status), ui.WhenOr(reader, k.LastUsedAt, "never"), ui.When(reader, k.CreatedAt), ui.WhenOr(reader, k.ExpiresAt, "never"),
@@ -32,6 +35,9 @@ func keyTable(reader ui.Reader, p *trainPage, keys []identity.Key) ui.Table {
 				revoke = ui.DialogLink("Revoke", trainPath(p.Train.Slug, "keys", k.ID, "revoke"), "Revoke "+k.Name)
 			}
 			row.Cells = append(row.Cells, revoke)
+		}
+		if p.Radius {
+			row.Cells = append(row.Cells, smallLink("Who used what", radiusPath(k.ID), "Who used what: blast radius of "+k.Name))
 		}
 		t.Rows = append(t.Rows, row)
 	}
