@@ -26,6 +26,9 @@ type Target struct {
 	Password secret.Value
 	// Login is the user, also where it is not shown since it might be the secret itself.
 	Login secret.Value
+	// TLSUnknown says that the string has settings about TLS that are not understood, or that ask for more than TLSMode says. Whoever connects must
+	// take them for the strictest.
+	TLSUnknown bool
 }
 
 const maxConnection = 8 << 10
@@ -132,10 +135,38 @@ func isHost(s string) bool {
 func tlsWord(s string) string {
 	s = strings.ToLower(s)
 	if slices.Contains([]string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full", "verify_ca", "verify_identity", "preferred", "required", "disabled", "true", "false",
-		"skip-verify", "trust", "strict", "mandatory", "optional", "yes", "no", "none", "verifyca", "verifyfull"}, s) {
+		"skip-verify", "trust", "strict", "mandatory", "optional", "yes", "no", "none", "verifyca", "verifyfull", "verify-identity", "on", "off", "0", "1"}, s) {
 		return s
 	}
 	return ""
+}
+
+// tlsOff are the words with which a setting about TLS asks for nothing.
+func tlsOff(word string) bool {
+	return slices.Contains([]string{"", "disable", "disabled", "false", "no", "none", "0", "off"}, strings.ToLower(word))
+}
+
+// setTLS takes the word of the setting that says how TLS is used, and whether settings ask for what that word does not say. names are its names, the
+// first of which counts.
+func (t *Target) setTLS(settings map[string]string, names ...string) {
+	used := ""
+	for _, name := range names {
+		if w := settings[name]; w != "" {
+			used = name
+			t.TLSMode = tlsWord(w)
+			t.TLSUnknown = t.TLSMode == ""
+			break
+		}
+	}
+	if t.Scheme != "mysql" || t.TLSMode != "" && tlsOff(t.TLSMode) {
+		return
+	}
+	for name, w := range settings { // an authority, a certificate, a demand to verify: names differ from driver to driver
+		about := strings.HasPrefix(name, "ssl") || strings.HasPrefix(name, "tls") || strings.HasPrefix(name, "usessl") || strings.HasPrefix(name, "requiressl") || strings.HasPrefix(name, "verifyserver")
+		if about && name != used && !tlsOff(w) {
+			t.TLSUnknown = true
+		}
+	}
 }
 
 const (

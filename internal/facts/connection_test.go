@@ -119,3 +119,30 @@ func FuzzDerive(f *testing.F) {
 		}
 	})
 }
+
+// TestUnknownWordsAboutTLS: a setting about TLS that is not understood, or that asks for more than the word that is, is told apart from one that is not there.
+func TestUnknownWordsAboutTLS(t *testing.T) {
+	for text, want := range map[string]bool{
+		"mysql://app:x@db.example.com/shop":                                                false,
+		"mysql://app:x@db.example.com/shop?tls=true":                                       false,
+		"mysql://app:x@db.example.com/shop?tls=1":                                          false,
+		"mysql://app:x@db.example.com/shop?ssl=off":                                        false,
+		"mysql://app:x@db.example.com/shop?ssl-mode=verify-identity":                       false,
+		"mysql://app:x@db.example.com/shop?ssl-mode=REQUIRED":                              false,
+		"mysql://app:x@db.example.com/shop?tls=corp":                                       true,
+		"app:x@tcp(db.example.com:3306)/shop?tls=corp":                                     true,
+		"mysql://app:x@db.example.com/shop?ssl=%7B%22rejectUnauthorized%22%3Atrue%7D":      true,
+		"mysql://app:x@db.example.com/shop?ssl-mode=REQUIRED&ssl-ca=/etc/ca.pem":           true,
+		"mysql://app:x@db.example.com/shop?useSSL=true&verifyServerCertificate=true":       true,
+		"mysql://app:x@db.example.com/shop?useSSL=false":                                   false,
+		"mysql://app:x@db.example.com/shop?ssl-mode=DISABLED&ssl-ca=/etc/ca.pem":           false,
+		"Driver=MySQL ODBC 8.0;Server=db.example.com;User=app;Password=x;SSLVERIFY=1":      true,
+		"Driver=MySQL ODBC 8.0;Server=db.example.com;User=app;Password=x;SslMode=Required": false,
+		"postgres://app:x@db.example.com/shop?sslmode=verify-full&sslrootcert=/etc/ca.pem": false,
+		"postgres://app:x@db.example.com/shop?sslmode=surely":                              true,
+	} {
+		got, ok := ParseConnection(secret.FromString(text))
+		require.True(t, ok, text)
+		require.Equal(t, want, got.TLSUnknown, "%s: %q", text, got.TLSMode)
+	}
+}

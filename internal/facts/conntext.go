@@ -102,7 +102,7 @@ func parseMySQL(s string) (Target, bool) {
 	if t.Database, named = label(database); !named {
 		return Target{}, false
 	}
-	t.TLSMode = tlsWord(settings["tls"])
+	t.setTLS(settings, "tls")
 	return t, true
 }
 
@@ -170,7 +170,7 @@ func parsePairs(s string) (Target, bool) {
 	if t.Database, ok = label(database); !ok {
 		return Target{}, false
 	}
-	t.TLSMode = tlsWord(take("sslmode", "ssl mode", "encrypt", "tls"))
+	t.setTLS(settings, "sslmode", "ssl mode", "ssl-mode", "encrypt", "tls")
 	return t, true
 }
 

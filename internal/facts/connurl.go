@@ -149,11 +149,6 @@ func (t Target) settle(settings map[string]string) (Target, bool) {
 }
 
 func (t Target) withTLS(settings map[string]string) Target {
-	for _, name := range []string{"sslmode", "ssl-mode", "ssl_mode", "ssl mode", "tls", "ssl", "encrypt"} {
-		if w, ok := settings[name]; ok {
-			t.TLSMode = tlsWord(w)
-			break
-		}
-	}
+	t.setTLS(settings, "sslmode", "ssl-mode", "ssl_mode", "ssl mode", "tls", "ssl", "encrypt")
 	return t
 }

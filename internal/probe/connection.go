@@ -49,6 +49,9 @@ func (r *Room) tryConnection(ctx context.Context, t vault.Trial, ask Ask) Result
 	default:
 		return Result{Outcome: Unsupported, Detail: "This version tries connection strings of PostgreSQL, MySQL and MariaDB alone. The string itself can be read."}
 	}
+	if to.TLSUnknown { // what its own driver would refuse must not pass here
+		mode = fullMode
+	}
 	if to.Host == "" || strings.HasPrefix(to.Host, "/") {
 		return Result{Outcome: Unsupported, Detail: "The string names no host that can be reached over the network."}
 	}

@@ -15,7 +15,7 @@ import (
 // for all of it.
 func mysqlTLS(word string) tlsMode {
 	switch word {
-	case "disable", "disabled", "false", "no", "none":
+	case "disable", "disabled", "false", "no", "none", "off", "0":
 		return plainMode
 	case "", "prefer", "preferred", "allow", "optional":
 		return preferMode
@@ -67,7 +67,7 @@ func mysqlFailed(ctx context.Context, err error, target string) Result {
 	case errors.Is(err, errMySQLAsksPassword):
 		out.Outcome, out.Detail = TLSFailed, "The server asks for the password itself, and nothing has proved who it is, so it was not sent. Use ssl-mode=VERIFY_IDENTITY (tls=true) with a certificate that this machine trusts."
 	case errors.Is(err, errMySQLPlugin):
-		out.Outcome, out.Detail = Unsupported, "The server wants this user to sign in in a way that this version does not have, so nothing was proved. It knows mysql_native_password, caching_sha2_password and ed25519."
+		out.Outcome, out.Detail = Unsupported, "The server wants this user to sign in in a way that this version does not have, so the password was not sent. It knows mysql_native_password, caching_sha2_password and ed25519."
 	case errors.Is(err, errMySQLOld):
 		out.Outcome, out.Detail = Unsupported, "The server speaks a protocol from before MySQL 5.5, which this version does not. Update the server."
 	default:

@@ -60,7 +60,7 @@ func TestMySQL(t *testing.T) {
 		want                             probe.Outcome
 	}{
 		{"secured", password, "127.0.0.1", "shop", "VERIFY_IDENTITY", probe.OK}, {"secured", password, "127.0.0.1", "shop", "REQUIRED", probe.OK}, {"secured", password, "127.0.0.1", "", "", probe.OK},
-		{"secured", password, "localhost", "shop", "VERIFY_CA", probe.OK}, {"secured", password, "localhost", "shop", "VERIFY_IDENTITY", probe.TLSFailed}, {"secured", password, "localhost", "shop", "true", probe.TLSFailed},
+		{"secured", password, "localhost", "shop", "VERIFY_CA", probe.OK}, {"secured", password, "localhost", "shop", "VERIFY_IDENTITY", probe.TLSFailed}, {"secured", password, "localhost", "shop", "true", probe.TLSFailed}, {"secured", password, "localhost", "shop", "surely", probe.TLSFailed},
 		{"secured", password, "127.0.0.1", "shop", "DISABLED", probe.Unauthorized}, {"plain", password, "127.0.0.1", "shop", "DISABLED", probe.OK}, {"plain", password, "127.0.0.1", "shop", "PREFERRED", probe.OK},
 		{"plain", planted, "127.0.0.1", "shop", "VERIFY_IDENTITY", probe.Unauthorized}, {"plain", "", "127.0.0.1", "shop", "REQUIRED", probe.Unauthorized}, {"nobody", password, "127.0.0.1", "shop", "REQUIRED", probe.Unauthorized},
 		{"plain", password, "127.0.0.1", "vault", "REQUIRED", probe.Refused}, {"everything", password, "127.0.0.1", "nothing", "REQUIRED", probe.Refused}, {"everything", password, "127.0.0.1", "vault", "", probe.OK},
