@@ -12,7 +12,7 @@ import (
 // and with a catch-all pattern it no longer knows which methods a path has.
 //
 // Paths are split before they are unescaped, so an escaped slash never makes a segment. A literal segment wins over a parameter, from left
-// to right. HEAD is served by GET.
+// to right, whatever the method: a word of ours is never taken for an id. HEAD is served by GET.
 type router struct {
 	entries []entry
 	// lost answers a path that no operation has; wrong one whose operations have other methods.
@@ -39,16 +39,23 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		method = http.MethodGet
 	}
 	segments, ok := split(r.URL.EscapedPath())
-	var best *entry
+	var meant, best *entry // meant is the path, best its operation
 	var methods []string
 	if ok {
 		for i := range rt.entries {
+			if e := &rt.entries[i]; e.matches(segments) && (meant == nil || e.moreLiteral(meant)) {
+				meant = e
+			}
+		}
+	}
+	if meant != nil {
+		for i := range rt.entries {
 			e := &rt.entries[i]
-			if !e.matches(segments) {
+			if !e.matches(segments) || e.moreLiteral(meant) != meant.moreLiteral(e) {
 				continue
 			}
 			methods = append(methods, e.method)
-			if e.method == method && (best == nil || e.moreLiteral(best)) {
+			if e.method == method {
 				best = e
 			}
 		}

@@ -164,7 +164,11 @@ func (q *Query) check() error {
 func (g Group) isTime() bool { return g == ByHour || g == ByDay || g == ByMonth }
 
 func invalid(where, what string) error {
-	return fault.New(fault.Unprocessable, "validation_failed", "The question about usage cannot be answered as it is.").With(where, what)
+	detail := "The question about usage cannot be answered as it is."
+	if where == "query.cursor" { // as every list has it
+		detail = "The cursor is not one that this list returned. Begin the list again without a cursor."
+	}
+	return fault.New(fault.Unprocessable, "validation_failed", detail).With(where, what)
 }
 
 // bounds fills the times that were left out and takes them to whole hours.

@@ -391,5 +391,5 @@ func readCursor(text string) (key, error) {
 			}
 		}
 	}
-	return key{}, invalid("query.cursor", "is no cursor of this list; begin anew without it")
+	return key{}, invalid("query.cursor", "is not a cursor of this list")
 }
