@@ -18,6 +18,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/demo"
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/signalboxtest"
 	"signalbox.dev/signalbox/internal/store"
@@ -32,6 +33,9 @@ func postgresOnly() []store.Engine {
 func verifyFleet(t *testing.T, fleet []*signalboxtest.Process) {
 	t.Helper()
 	report, err := audit.Verify(t.Context(), fleet[0].OpenReadOnly(t), audit.VerifyOptions{Anchors: anchors(t, fleet[0].CheckpointFile())})
+	if f, ok := fault.As(err); ok {
+		t.Logf("the database said: %v", f.Unwrap()) // what the fault itself tells nobody
+	}
 	require.NoError(t, err)
 	require.True(t, report.OK(), "%+v", report.Findings)
 	require.Positive(t, report.Anchored)
