@@ -42,10 +42,11 @@ const microUSD = 1_000_000
 
 // String writes the dollars with six digits.
 func (u USD) String() string {
+	sign, n := "", uint64(u)
 	if u < 0 {
-		return "-" + (-u).String()
+		sign, n = "-", -n
 	}
-	return fmt.Sprintf("%d.%06d", int64(u)/microUSD, int64(u)%microUSD)
+	return fmt.Sprintf("%s%d.%06d", sign, n/microUSD, n%microUSD)
 }
 
 // MarshalJSON writes a number.

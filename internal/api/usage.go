@@ -96,7 +96,7 @@ func shownUsage(r ledger.Row, by []ledger.Group) client.UsageRow {
 func shownUsed(u ledger.Used) client.Used {
 	out := client.Used{
 		Requests: u.Requests, Complete: u.Complete, Partial: u.Partial, Unknown: u.Unknown, Failed: u.Failed, Pending: u.Pending, InputTokens: u.Input, OutputTokens: u.Output,
-		CacheReadTokens: u.CacheRead, CacheCreationTokens: u.CacheWrite5m + u.CacheWrite1h, CacheCreation5mTokens: u.CacheWrite5m, CacheCreation1hTokens: u.CacheWrite1h, ToolCalls: u.ToolCalls,
+		CacheReadTokens: u.CacheRead, CacheCreationTokens: price.Sum(u.CacheWrite5m, u.CacheWrite1h), CacheCreation5mTokens: u.CacheWrite5m, CacheCreation1hTokens: u.CacheWrite1h, ToolCalls: u.ToolCalls,
 		PricedUSD: client.USD(u.Cost.Micro()), UnpricedTokens: u.Cost.Unpriced,
 	}
 	if u.Cost.Known() {

@@ -434,13 +434,24 @@ func (a *adding) store() error {
 
 const (
 	sumColumns = 13
-	addSums    = `INSERT INTO usage_sums (span, begins, line, complete, partial, unknown, failed, input_tokens, output_tokens, cache_read_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens, tool_calls) VALUES `
-	ontoSums   = ` ON CONFLICT (span, begins, line) DO UPDATE SET complete = usage_sums.complete + excluded.complete, partial = usage_sums.partial + excluded.partial,
-		unknown = usage_sums.unknown + excluded.unknown, failed = usage_sums.failed + excluded.failed, input_tokens = usage_sums.input_tokens + excluded.input_tokens,
-		output_tokens = usage_sums.output_tokens + excluded.output_tokens, cache_read_tokens = usage_sums.cache_read_tokens + excluded.cache_read_tokens,
-		cache_creation_5m_tokens = usage_sums.cache_creation_5m_tokens + excluded.cache_creation_5m_tokens,
-		cache_creation_1h_tokens = usage_sums.cache_creation_1h_tokens + excluded.cache_creation_1h_tokens, tool_calls = usage_sums.tool_calls + excluded.tool_calls`
+	// ceiling is where a sum stays. What a statement adds up of many stays in range as well: there would have to be nine sums of a billion answers that each cost usage.Most.
+	ceiling = "1000000000000000000"
 )
+
+var (
+	sumNames = [...]string{"complete", "partial", "unknown", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens", "tool_calls"}
+	addSums  = `INSERT INTO usage_sums (span, begins, line, ` + strings.Join(sumNames[:], ", ") + `) VALUES `
+	ontoSums = onto()
+)
+
+// onto says how sums are added to those that are there. A number that is out of range would fail, or become a float, and be met again with every try.
+func onto() string {
+	set := make([]string, len(sumNames))
+	for i, name := range sumNames {
+		set[i] = name + ` = CASE WHEN usage_sums.` + name + ` >= ` + ceiling + ` - excluded.` + name + ` THEN ` + ceiling + ` ELSE usage_sums.` + name + ` + excluded.` + name + ` END`
+	}
+	return ` ON CONFLICT (span, begins, line) DO UPDATE SET ` + strings.Join(set, ", ")
+}
 
 // insert inserts rows, many in a statement.
 func (a *adding) insert(into string, columns int, args []any, conflict string) error {

@@ -9,6 +9,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 // record is what matters here of a record of the log.
@@ -74,6 +75,26 @@ func (l *lent) class(costs bool) class {
 	return complete
 }
 
+// bound takes what no answer can cost, or nobody can have counted, for unknown: a record that is older than the bounds of usage, or is none of ours.
+func (l *lent) bound() {
+	sum := int64(0)
+	for _, n := range [...]int64{l.Input, l.Output, l.CacheRead, l.CacheWrite5m, l.CacheWrite1h} {
+		if sum += n; n < 0 || n > usage.Most || sum > usage.Most {
+			l.nothing()
+			return
+		}
+	}
+	if l.ToolCalls < 0 || l.ToolCalls > usage.Most {
+		l.nothing()
+	}
+}
+
+// nothing makes the cost unknown.
+func (l *lent) nothing() {
+	l.Usage, l.Model = string(usage.Unknown), ""
+	l.Input, l.Output, l.CacheRead, l.CacheWrite5m, l.CacheWrite1h, l.ToolCalls = 0, 0, 0, 0, 0, 0
+}
+
 // model is under which model an attempt counts: the one that answered, by its word, or else the one that was asked for, where nothing says that there is no such model.
 func (l *lent) model(asked string, how class) string {
 	if l.Model != "" {
@@ -130,6 +151,7 @@ func group(leaves []audit.Leaf) *grouped {
 			g.again(u.Actor.ID, u.Actor.Name)
 			continue
 		case store.LeaseOutcome:
+			u.bound()
 			g.outcomes = append(g.outcomes, u)
 			continue
 		case store.KeyIssue:

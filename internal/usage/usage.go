@@ -4,7 +4,8 @@
 // however it was cut into reads, and the same as the plain answer to that request. What cannot be told for certain is [Unknown], never a guess.
 //
 // Limits: Anthropic's Messages API (https://docs.anthropic.com/en/api/messages and …/messages-streaming) and what speaks like it. An answer with a
-// content coding counts as unknown; Signalbox asks upstreams for none. A "usage" object of more than 64 KiB counts as unknown.
+// content coding counts as unknown; Signalbox asks upstreams for none. A "usage" object of more than 64 KiB counts as unknown, and so
+// does one that tells more than [Most] tokens.
 //
 // Invariants: no input makes it fail or grow beyond its bounds; it knows no request, no account and no database.
 package usage
@@ -75,7 +76,7 @@ func (c *Counter) Count() Count {
 	}
 	out := Count{State: Unknown}
 	in, ok := c.told.count()
-	if c.bad || !c.started || !ok {
+	if c.bad || !c.started || !ok || c.tools > Most {
 		return out
 	}
 	out = in
@@ -177,8 +178,8 @@ func set[T any](to **T, later *T) {
 	}
 }
 
-// maxTokens is more than any answer costs; what is beyond it, or below nothing, is no count.
-const maxTokens = 1 << 40
+// Most is more tokens than any answer costs, and more tools than any answer calls; what is beyond it, or below nothing, is no count.
+const Most = 1_000_000_000
 
 // count returns the sums, and false where there are none that can be believed.
 func (t *told) count() (Count, bool) {
@@ -192,13 +193,17 @@ func (t *told) count() (Count, bool) {
 		}
 	}
 	var out Count
+	var sum int64 // of at most twice Most, whatever was told
 	for _, it := range all {
 		five, hour := it.written()
 		for _, n := range [...]struct {
 			to *int64
 			by int64
 		}{{&out.Input, number(it.Input)}, {&out.Output, number(it.Output)}, {&out.CacheRead, number(it.CacheRead)}, {&out.CacheWrite5m, five}, {&out.CacheWrite1h, hour}} {
-			if n.by < 0 || n.by > maxTokens {
+			if n.by < 0 || n.by > Most {
+				return Count{}, false
+			}
+			if sum += n.by; sum > Most {
 				return Count{}, false
 			}
 			*n.to += n.by
