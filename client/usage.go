@@ -71,8 +71,8 @@ type Used struct {
 	Requests              int64 `json:"requests" doc:"Requests that were lent for and sent, one for each account that was tried. The sum of complete, partial, unknown, failed and pending."`
 	Complete              int64 `json:"complete" doc:"Those whose answer told all that it cost."`
 	Partial               int64 `json:"partial" doc:"Those whose answer broke off: their tokens are the last that were told, and may be less than what is charged."`
-	Unknown               int64 `json:"unknown" doc:"Those of which nobody knows what they cost, such as those of an instance that was killed. None of their tokens is counted."`
-	Failed                int64 `json:"failed" doc:"Those that an account or its upstream refused, or that did not reach it. They count under no model."`
+	Unknown               int64 `json:"unknown" doc:"Those of which nobody knows what they cost, such as those whose answer did not come in time. None of their tokens is counted."`
+	Failed                int64 `json:"failed" doc:"Those that an account or its upstream refused, or that did not reach it; they cost nothing. They count under no model."`
 	Pending               int64 `json:"pending" doc:"Those under way; what is so for 15 minutes is unknown."`
 	InputTokens           int64 `json:"input_tokens" doc:"Read, and neither read from the cache nor written to it."`
 	OutputTokens          int64 `json:"output_tokens"`

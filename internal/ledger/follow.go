@@ -11,7 +11,7 @@ import (
 
 const (
 	// form is the number of the way in which sums are made. Another one in the database has them made anew from the log.
-	form = 1
+	form = 2
 	// chunkLeaves and chunkBytes bound what one transaction adds, and so how long it holds up others on SQLite.
 	chunkLeaves, chunkBytes = 1000, 1 << 20
 	// sweepEvery is how often the holder looks for intents that will have no outcome any more.

@@ -167,6 +167,42 @@ func cost(state, model string, in, out, read, five, hour, tools int64) []store.D
 	return d
 }
 
+// ending is how an attempt ends that tells no cost, and how it counts by the guide: where answers cost tokens, and where they do not.
+type ending struct {
+	result       string
+	status       int64
+	unsent       bool
+	costly, free string
+}
+
+func endings() []ending {
+	return []ending{
+		{"ok", 200, false, "unknown", "complete"},
+		{"client_cancelled", 0, false, "unknown", "complete"},
+		{"client_cancelled", 0, true, "none", "none"},
+		{"client_cancelled", 400, false, "failed", "failed"},
+		{"upstream_error", 500, false, "failed", "failed"},
+		{"upstream_unreachable", 0, false, "unknown", "failed"}, // it took the request, and did not answer in time
+		{"upstream_unreachable", 0, true, "failed", "failed"},
+		{"upstream_broke", 200, false, "unknown", "failed"},
+		{"upstream_broke", 503, false, "failed", "failed"},
+		{"refused", 0, false, "none", "none"},
+		{"refused", 0, true, "none", "none"},
+		{"revoked", 0, false, "unknown", "failed"},
+		{"revoked", 200, false, "unknown", "failed"},
+		{"revoked", 0, true, "none", "none"},
+		{"of another version", 0, false, "unknown", "failed"},
+	}
+}
+
+func (by ending) of(intent store.Event) store.Event {
+	e := outcome(intent, by.result, store.Int("status", by.status))
+	if by.unsent {
+		e.Details = append(e.Details, store.Bool("unsent", true))
+	}
+	return e
+}
+
 // live records what a busy server would: intents, outcomes of these and of earlier ones, and acts in between.
 func (o *office) live(steps int) {
 	o.t.Helper()
@@ -191,8 +227,12 @@ func (o *office) live(steps int) {
 				o.open = append(o.open[:i], o.open[i+1:]...)
 			}
 			n := func() int64 { return o.random.Int64N(5000) }
-			o.db.AppendLater(outcome(e, pick("ok", "ok", "ok", "client_cancelled", "upstream_error", "upstream_broke", "refused", "revoked"),
-				cost(pick("", "complete", "complete", "partial", "unknown"), pick("", "claude-a-20250101"), n(), n(), n(), n(), n()%100, n()%3)...))
+			if o.random.IntN(2) == 0 {
+				o.db.AppendLater(endings()[o.random.IntN(len(endings()))].of(e))
+				continue
+			}
+			o.db.AppendLater(outcome(e, pick("ok", "ok", "ok", "client_cancelled", "upstream_error", "upstream_unreachable", "upstream_broke", "refused", "revoked"),
+				cost(pick("complete", "complete", "partial", "unknown"), pick("", "claude-a-20250101"), n(), n(), n(), n(), n()%100, n()%3)...))
 			if o.random.IntN(4) == 0 {
 				time.Sleep(20 * time.Millisecond) // its commit
 			}
@@ -251,21 +291,27 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 		}
 		switch {
 		case !ended && o.now().Sub(e.At) < 15*time.Minute:
-			u.Pending = 1
-		case !ended, state == "unknown":
-			u.Unknown = 1
-		case state == "complete":
-			u.Complete = 1
-		case state == "partial":
-			u.Partial = 1
-		case result == "refused":
+			state = "pending"
+		case !ended:
+			state = "unknown"
+		case state == "":
+			for _, by := range endings() {
+				if by.result == result && by.status == number(end, "status") && by.unsent == (detail(end, "unsent") == "true") {
+					state = by.free
+					if detail(e, "path") == "/v1/messages" {
+						state = by.costly
+					}
+				}
+			}
+		}
+		to := map[string]*int64{"pending": &u.Pending, "unknown": &u.Unknown, "complete": &u.Complete, "partial": &u.Partial, "failed": &u.Failed}[state]
+		if state == "none" {
 			continue
-		case result != "ok" && result != "client_cancelled":
-			u.Failed, model = 1, ""
-		case detail(e, "path") == "/v1/messages":
-			u.Unknown = 1
-		default:
-			u.Complete = 1
+		}
+		require.NotNil(o.t, to, "%+v", end)
+		*to = 1
+		if state == "failed" {
+			model = ""
 		}
 		if m := detail(end, "model"); ended && m != "" && m != "[]" {
 			model = m

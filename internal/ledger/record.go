@@ -30,6 +30,8 @@ type lent struct {
 	Model  string `json:"model"`
 	Result string `json:"result"`
 	Usage  string `json:"usage"`
+	Status int64  `json:"status"`
+	Unsent bool   `json:"unsent"`
 
 	Input        int64 `json:"input_tokens"`
 	Output       int64 `json:"output_tokens"`
@@ -53,8 +55,8 @@ const (
 	failed
 )
 
-// class tells how an attempt ended. What tells no cost although it should, has one that is unknown: its client hung up before the answer began, or the record is older
-// than the counting.
+// class tells how an attempt ended. What tells no cost although its answer should, has one that is unknown: the upstream may have answered a request whose client hung up,
+// whose lease was cut or whose answer did not come in time; or the record is older than the counting. That the upstream refused it, or was not reached, is no such doubt.
 func (l *lent) class(costs bool) class {
 	switch l.Usage {
 	case "complete":
@@ -65,14 +67,16 @@ func (l *lent) class(costs bool) class {
 		return unknown
 	}
 	switch {
-	case l.Result == "refused":
+	case l.Result == "refused", l.Unsent && (l.Result == "revoked" || l.Result == "client_cancelled"):
 		return none
-	case l.Result != "ok" && l.Result != "client_cancelled":
+	case l.Status >= 400, l.Result == "upstream_error", l.Unsent:
 		return failed
 	case costs:
 		return unknown
+	case l.Result == "ok", l.Result == "client_cancelled":
+		return complete
 	}
-	return complete
+	return failed
 }
 
 // bound takes what no answer can cost, or nobody can have counted, for unknown: a record that is older than the bounds of usage, or is none of ours.

@@ -143,12 +143,21 @@ func (s *scan) detail(l *lent) {
 		*word = s.text()
 		return
 	}
+	if key == "unsent" {
+		l.Unsent = s.has(`true`)
+		if !l.Unsent {
+			s.need(`false`)
+		}
+		return
+	}
 	if s.ok && len(s.b) > 0 && s.b[0] == '"' {
 		s.skip()
 		return
 	}
 	n := s.number()
 	switch key {
+	case "status":
+		l.Status = n
 	case "input_tokens":
 		l.Input = n
 	case "output_tokens":

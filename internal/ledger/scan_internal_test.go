@@ -15,6 +15,8 @@ func leaseLines() []string {
 		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"failed","reason":"upstream_error","request_id":"req_1","details":{"lease":"lease_1","attempt":1,"result":"upstream_error","status":500,"bytes":-1,"first_byte_ms":0,"duration_ms":7}}`,
 		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"ok","details":{"lease":"lease_1","result":"ok","usage":"complete","model":"m","input_tokens":1,"output_tokens":9223372036854775807,"cache_read_tokens":3,"cache_creation_5m_tokens":4,"cache_creation_1h_tokens":5,"tool_calls":6}}`,
 		`{"id":"evt_01","at":"2026-11-23T05:00:00.123456Z","actor":{"kind":"anonymous"},"action":"lease.outcome","target":{"kind":"credential"},"outcome":"ok","details":{}}`,
+		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"refused","details":{"lease":"lease_1","attempt":1,"result":"revoked","status":0,"bytes":0,"first_byte_ms":0,"duration_ms":7,"unsent":true}}`,
+		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"refused","details":{"unsent":false,"status":204}}`,
 	}
 }
 
