@@ -96,7 +96,7 @@ type UsageRow struct {
 	ClientKeyName  string     `json:"client_key_name,omitempty"`
 	UserID         *string    `json:"user_id,omitempty" doc:"Who made the client key: a person or a service account; empty where nobody knows."`
 	UserName       string     `json:"user_name,omitempty"`
-	Model          *string    `json:"model,omitempty" doc:"The model that answered, or that was asked for; empty for requests that failed."`
+	Model          *string    `json:"model,omitempty" doc:"The model that answered; without an answer the one that was asked for, where it has a price or an answer has named it before. Else empty, as for requests that failed."`
 	Used
 }
 

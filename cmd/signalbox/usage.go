@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/store"
@@ -127,7 +128,7 @@ func (s *shell) usageCSV(cmd *cobra.Command, c *client.Client, q client.UsageQue
 		if !first {
 			_, text, _ = bytes.Cut(text, []byte("\n"))
 		}
-		if _, err := s.out.Write(text); err != nil {
+		if _, err := s.out.Write(s.shownTable(text)); err != nil {
 			return err
 		}
 		if next == "" {
@@ -135,6 +136,14 @@ func (s *shell) usageCSV(cmd *cobra.Command, c *client.Client, q client.UsageQue
 		}
 		q.Cursor = next
 	}
+}
+
+// shownTable is a table as it may be written to where the answer goes: a terminal gets no control characters, a file every byte.
+func (s *shell) shownTable(text []byte) []byte {
+	if !term.IsTerminal(int(s.out.Fd())) {
+		return text
+	}
+	return []byte(printable(string(text)))
 }
 
 // printUsage shows sums, and says what they leave out.

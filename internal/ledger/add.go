@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 const (
@@ -92,11 +94,12 @@ type cell struct {
 
 // adding is one transaction that adds to the sums.
 type adding struct {
-	tx    *store.Tx
-	known memory // what was learned in this transaction beyond what the instance knew
-	had   memory
-	cells map[cell]*count
-	open  map[string]*opened
+	tx     *store.Tx
+	known  memory // what was learned in this transaction beyond what the instance knew
+	had    memory
+	prices *price.Table
+	cells  map[cell]*count
+	open   map[string]*opened
 }
 
 // opened is a row of usage_open.
@@ -121,7 +124,7 @@ func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept 
 			next.Position, next.Until, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
 			return err
 		}
-		a := &adding{tx: tx, had: r.memory, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}
+		a := &adding{tx: tx, had: r.memory, prices: r.prices, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}
 		if err := a.all(g); err != nil {
 			return err
 		}
@@ -216,7 +219,11 @@ func (a *adding) intent(u *use) error {
 			return err
 		}
 	}
-	l, err := a.line(line{train: u.OnBehalf, credential: u.Target.ID, key: u.Actor.ID, user: owner, model: u.model(u.Model, complete)})
+	model, err := a.asked(u.Model)
+	if err != nil {
+		return err
+	}
+	l, err := a.line(line{train: u.OnBehalf, credential: u.Target.ID, key: u.Actor.ID, user: owner, model: model})
 	if err != nil {
 		return err
 	}
@@ -231,6 +238,32 @@ func (a *adding) intent(u *use) error {
 	}
 	a.open[u.Lease] = o
 	return nil
+}
+
+// asked is under which name a request counts whose answer names no model: the one that was asked for, where an answer has named it before, or as far as the table of prices knows it.
+// Else it is none: clients ask for whatever they like, and what is once in the sums stays there.
+func (a *adding) asked(model string) (string, error) {
+	if usage.IsModel(model) {
+		l := line{model: model} // that of all requests of the model
+		for _, m := range []map[line]int64{a.known.lines, a.had.lines} {
+			if _, ok := m[l]; ok {
+				return model, nil
+			}
+		}
+		var id int64
+		err := a.tx.Get(&id, `SELECT id FROM usage_lines WHERE train_id = '' AND credential_id = '' AND key_id = '' AND user_id = '' AND model = $1`, model)
+		if err == nil {
+			a.known.lines[l], a.known.of[id] = id, l
+			return model, nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return "", err
+		}
+	}
+	if name, ok := a.prices.Name(model); ok { // also one with [1m], or of an operator's own
+		return name, nil
+	}
+	return "", nil
 }
 
 // find reads the intents of outcomes that came in an earlier chunk.
@@ -266,7 +299,7 @@ func (a *adding) outcome(u *use) error {
 		return nil
 	}
 	l := o.Line
-	if model := u.model("", how); model != "" || how == failed {
+	if model := u.Model; model != "" || how == failed { // the one that answered, by its word; of what failed nobody knows that there is such a model
 		of, err := a.lineOf(o.Line)
 		if err != nil {
 			return err

@@ -1,7 +1,9 @@
 package ledger_test
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,5 +65,43 @@ func TestNoNumberStopsTheFollower(t *testing.T) {
 		o.ended("claude-a", "ok", cost("complete", "claude-a", 1, 0, 0, 0, 0, 0)...)
 		o.follow(r)
 		require.EqualValues(t, 1_000_000_000_000_000_000, o.all(r).Input, "the follower goes on")
+	})
+}
+
+// TestAClientCannotMakeUpModels: a name that was only asked for counts as far as the table of prices knows it, or where an answer has named it; every other is none.
+func TestAClientCannotMakeUpModels(t *testing.T) {
+	each(t, func(t *testing.T, o *office) {
+		r := o.room(o.db)
+		for i := range 50 {
+			o.ended(fmt.Sprintf("made-up-%d", i), "ok", cost("unknown", "", 0, 0, 0, 0, 0, 0)...)
+			o.ended(fmt.Sprintf("claude-a-%08d", i), "ok", cost("unknown", "", 0, 0, 0, 0, 0, 0)...)
+			o.lend(o.intent("train_1", "key_1", "cred_1", "/v1/messages", fmt.Sprintf("pending-%d", i)))
+		}
+		for _, name := range []string{"\x00", "a\x00b", "\x1b[31mclaude-a", "claude-a\n", "claude a", strings.Repeat("m", 128), "\u202eclaude-a", "<b>"} {
+			o.ended(name, "ok", cost("unknown", "", 0, 0, 0, 0, 0, 0)...)
+			o.ended(name, "ok", cost("complete", "", 1, 1, 0, 0, 0, 0)...)
+		}
+		o.ended("claude-a[1m]", "ok", cost("unknown", "", 0, 0, 0, 0, 0, 0)...)
+		o.ended("new", "ok", cost("unknown", "", 0, 0, 0, 0, 0, 0)...) // nobody has heard of it yet
+		o.follow(r)
+		models := func() map[string]int64 {
+			report, err := r.Read(t.Context(), auditor(), ledger.Query{By: []ledger.Group{ledger.ByModel}})
+			require.NoError(t, err)
+			out := map[string]int64{}
+			for _, row := range report.Rows {
+				out[row.Model] = row.Requests
+			}
+			return out
+		}
+		require.Equal(t, map[string]int64{"": 50 + 50 + 16 + 1, "claude-a": 51}, models())
+		o.ended("new", "ok", cost("complete", "new", 1, 1, 0, 0, 0, 0)...)
+		o.follow(r)
+		o.ended("new", "ok", cost("unknown", "", 0, 0, 0, 0, 0, 0)...) // an answer has named it
+		o.wait(time.Minute)
+		o.follow(o.room(o.db)) // which has to look it up
+		require.Equal(t, map[string]int64{"": 117, "claude-a": 51, "new": 2}, models())
+		var lines int
+		require.NoError(t, o.db.Read(t.Context(), func(tx *store.Tx) error { return tx.Get(&lines, `SELECT COUNT(*) FROM usage_lines`) }))
+		require.Equal(t, 6, lines, "each name once for the line and once for all")
 	})
 }

@@ -5,7 +5,7 @@
 // for 15 minutes and then unknown, as the log itself shows it. What was used stays named by what it was last called, also when that is gone.
 //
 // Limits: it is a second or two behind the log, and says how many records. Hours, days and months are those of UTC. What failed without a word of its cost counts
-// under no model, since nobody confirmed its name. What tokens cost is told at the prices of today (package price). An outcome that comes more than a day after its intent is not counted; that one stays unknown.
+// under no model, since nobody confirmed its name; nor does what has no answer under a name that neither an answer nor the table of prices knows. What tokens cost is told at the prices of today (package price). An outcome that comes more than a day after its intent is not counted; that one stays unknown.
 //
 // Invariants: everything here can be made anew from the log, and is when its form changes or the log is another one; nothing but the follower writes it; it is
 // never in the way of a request.

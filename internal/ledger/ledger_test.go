@@ -285,6 +285,9 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 		u := ledger.Used{Requests: 1, Input: number(end, "input_tokens"), Output: number(end, "output_tokens"), CacheRead: number(end, "cache_read_tokens"),
 			CacheWrite5m: number(end, "cache_creation_5m_tokens"), CacheWrite1h: number(end, "cache_creation_1h_tokens"), ToolCalls: number(end, "tool_calls")}
 		model := detail(e, "model")
+		if model == "claude-b" {
+			model = "" // it has no price, and no answer names it
+		}
 		result, state := detail(end, "result"), detail(end, "usage")
 		if !ended {
 			result, state = "", ""

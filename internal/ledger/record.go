@@ -99,17 +99,6 @@ func (l *lent) nothing() {
 	l.Input, l.Output, l.CacheRead, l.CacheWrite5m, l.CacheWrite1h, l.ToolCalls = 0, 0, 0, 0, 0, 0
 }
 
-// model is under which model an attempt counts: the one that answered, by its word, or else the one that was asked for, where nothing says that there is no such model.
-func (l *lent) model(asked string, how class) string {
-	if l.Model != "" {
-		return l.Model
-	}
-	if how == failed {
-		return ""
-	}
-	return asked
-}
-
 // grouped are the records of a chunk by what they are for.
 type grouped struct {
 	intents, outcomes []use

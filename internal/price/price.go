@@ -113,11 +113,17 @@ var suffix = regexp.MustCompile(`(\[1m\])?([-@]\d{8}|-latest)?(\[1m\])?$`)
 
 // Of returns the price of a model by its name, or by its name without its date (-20250929), "-latest" or "[1m]". Nothing else is guessed.
 func (t *Table) Of(model string) (Price, bool) {
-	if p, ok := t.prices[model]; ok {
-		return p, true
+	name, ok := t.Name(model)
+	return t.prices[name], ok
+}
+
+// Name returns the name in the table that has the price of a model. There are no more of these than rows, whatever is asked.
+func (t *Table) Name(model string) (string, bool) {
+	if _, ok := t.prices[model]; !ok {
+		model = suffix.ReplaceAllString(model, "")
 	}
-	p, ok := t.prices[suffix.ReplaceAllString(model, "")]
-	return p, ok
+	_, ok := t.prices[model]
+	return model, ok
 }
 
 // parse reads a table strictly.

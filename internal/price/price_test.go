@@ -42,6 +42,9 @@ func TestNames(t *testing.T) {
 		require.True(t, ok, name)
 		require.Equal(t, want, got, name)
 	}
+	name, ok := table.Name("claude-sonnet-4-5-20250929[1m]")
+	require.True(t, ok)
+	require.Equal(t, "claude-sonnet-4-5", name)
 	for _, name := range []string{"", "claude", "claude-sonnet-4-5-fast", "claude-sonnet-4-55", "Claude-sonnet-4-5", "claude-sonnet-4-5-2025092", "claude-haiku-5-5", "gpt-6", "[1m]", "-20250929"} {
 		_, ok := table.Of(name)
 		require.False(t, ok, name)

@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -175,7 +174,7 @@ func (a *account) cost(u usage.Count) []store.Detail {
 	if u.State == usage.Unknown {
 		return out
 	}
-	if isModel(u.Model) && !a.lentIn(u.Model) {
+	if usage.IsModel(u.Model) && !a.lentIn(u.Model) {
 		out = append(out, store.Str("model", u.Model))
 	}
 	out = append(out, store.Int("input_tokens", u.Input), store.Int("output_tokens", u.Output))
@@ -188,16 +187,6 @@ func (a *account) cost(u usage.Count) []store.Detail {
 		}
 	}
 	return out
-}
-
-// isModel reports whether an upstream's word can be the name of a model: nothing else that it says is recorded.
-func isModel(name string) bool {
-	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("-_.:@/", c) < 0 {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 128
 }
 
 // outcome is the result in the audit log's few words. A client that cancels has used the credential, and nothing failed.

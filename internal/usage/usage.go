@@ -10,7 +10,10 @@
 // Invariants: no input makes it fail or grow beyond its bounds; it knows no request, no account and no database.
 package usage
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // State says how far a count can be trusted.
 type State string
@@ -129,6 +132,16 @@ func (c *Counter) take(s *scanner) {
 		return
 	}
 	c.told.merge(t)
+}
+
+// IsModel reports whether a word can be the name of a model: nothing else that an upstream or a client says is taken for one.
+func IsModel(word string) bool {
+	for _, c := range []byte(word) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("-_.:@/", c) < 0 {
+			return false
+		}
+	}
+	return word != "" && len(word) <= wordMax
 }
 
 func isTool(kind []byte) bool {
