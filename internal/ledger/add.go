@@ -115,13 +115,13 @@ type opened struct {
 // add adds a chunk of the log and moves the place behind it, in one transaction.
 func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept bool, err error) {
 	next := r.place
-	next.Position = leaves[len(leaves)-1].Index + 1
+	next.Position, next.Leaf = leaves[len(leaves)-1].Index+1, leaves[len(leaves)-1].Hash.String()
 	g := group(leaves)
 	var known memory
 	err = r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		next.Until = store.TimeOf(tx.Now().Add(r.claim))
-		if err := one(tx.Exec(`UPDATE usage_follower SET position = $1, until = $2 WHERE id = 1 AND form = $3 AND position = $4 AND holder = $5 AND epoch = $6`,
-			next.Position, next.Until, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
+		if err := one(tx.Exec(`UPDATE usage_follower SET position = $1, until = $2, leaf = $3 WHERE id = 1 AND form = $4 AND position = $5 AND holder = $6 AND epoch = $7`,
+			next.Position, next.Until, next.Leaf, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
 			return err
 		}
 		a := &adding{tx: tx, had: r.memory, prices: r.prices, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}

@@ -105,3 +105,40 @@ func TestAClientCannotMakeUpModels(t *testing.T) {
 		require.Equal(t, 6, lines, "each name once for the line and once for all")
 	})
 }
+
+// TestSumsAreDroppedInSlices: what is made anew holds up the database for moments only, and whoever dies meanwhile leaves it to another.
+func TestSumsAreDroppedInSlices(t *testing.T) {
+	each(t, func(t *testing.T, o *office) {
+		o.ended("claude-a", "ok", cost("complete", "claude-a", 5, 1, 0, 0, 0, 0)...)
+		r := o.room(o.db)
+		o.follow(r)
+		want := o.all(r)
+		require.NoError(t, o.db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+			var rows []any
+			for i := range 11_000 {
+				rows = append(rows, fmt.Sprintf("made_%d", i), "", "")
+			}
+			return tx.InsertMany(`usage_subjects (id, name, owner)`, 3, rows)
+		}))
+		left := func() (n int) {
+			require.NoError(t, o.db.Read(t.Context(), func(tx *store.Tx) error { return tx.Get(&n, `SELECT COUNT(*) FROM usage_subjects`) }))
+			return n
+		}
+		require.NoError(t, r.Rebuild(t.Context()))
+		before := left()
+		require.Greater(t, before, 11_000, "nothing is dropped by the order")
+		more, err := r.Pass(t.Context())
+		require.NoError(t, err)
+		require.True(t, more)
+		require.Positive(t, left())
+		require.Less(t, left(), before)
+		report, err := r.Read(t.Context(), auditor(), ledger.Query{})
+		require.NoError(t, err)
+		require.EqualValues(t, o.book.Health().Size, report.Behind)
+		o.wait(time.Minute) // it is killed, and its claim ends
+		second := o.room(o.db)
+		o.follow(second)
+		require.Less(t, left(), 10)
+		require.Equal(t, want, o.all(second))
+	})
+}

@@ -7,7 +7,7 @@
 // Limits: it is a second or two behind the log, and says how many records. Hours, days and months are those of UTC. What failed without a word of its cost counts
 // under no model, since nobody confirmed its name; nor does what has no answer under a name that neither an answer nor the table of prices knows. What tokens cost is told at the prices of today (package price). An outcome that comes more than a day after its intent is not counted; that one stays unknown.
 //
-// Invariants: everything here can be made anew from the log, and is when its form changes or the log is another one; nothing but the follower writes it; it is
+// Invariants: everything here is made anew from the log when its form changes or the log is another one, by the hash of the last leaf that was added up; nothing but the follower writes it; it is
 // never in the way of a request.
 package ledger
 

@@ -548,7 +548,7 @@ func TestNamesOutliveThings(t *testing.T) {
 	})
 }
 
-// TestAnOtherFormIsMadeAnew: sums that an older version made in another way, or of a log that was longer, are made anew; those of a newer one are left alone.
+// TestAnOtherFormIsMadeAnew: sums that an older version made in another way, or of another log, are made anew; those of a newer one are left alone.
 func TestAnOtherFormIsMadeAnew(t *testing.T) {
 	each(t, func(t *testing.T, o *office) {
 		o.keys()
@@ -569,7 +569,7 @@ func TestAnOtherFormIsMadeAnew(t *testing.T) {
 			require.NoError(t, err)
 			return report.Total.Requests
 		}
-		for _, set := range []string{`form = 0`, `position = 100000`} {
+		for _, set := range []string{`form = 0`, `position = 100000`, `leaf = 'of another log'`} {
 			spoil(set)
 			r := o.room(o.db)
 			o.follow(r)

@@ -207,5 +207,5 @@ func behind(tx *store.Tx) (int64, error) {
 	if err := tx.Get(&position, `SELECT position FROM usage_follower WHERE id = 1`); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, err
 	}
-	return max(0, size-position), nil
+	return max(0, size-max(0, position)), nil
 }
