@@ -15,6 +15,9 @@ const (
 	form = 2
 	// chunkLeaves and chunkBytes bound what one transaction adds, and so how long it holds up others on SQLite.
 	chunkLeaves, chunkBytes = 1000, 1 << 20
+	// beyond is how many times its length a claim can last at most. One that lasts longer was made before the clock was set back, and its holder may be gone: it has lapsed. A holder
+	// that is not gone loses nothing but its turn, by the epoch.
+	beyond = 2
 	// dropSlice bounds the rows that one transaction drops.
 	dropSlice = 5000
 	// sweepEvery is how often the holder looks for intents that will have no outcome any more.
@@ -177,7 +180,7 @@ func (r *Room) look(ctx context.Context) (mine bool, err error) {
 		return false, err
 	}
 	switch {
-	case at.Holder != "" && at.Holder != r.holder && now.Before(at.Until.Time()):
+	case at.Holder != "" && at.Holder != r.holder && now.Before(at.Until.Time()) && !at.Until.Time().After(now.Add(beyond*r.claim)):
 		return false, nil
 	case at.Form > form: // a newer version makes them in another way
 		return false, nil
@@ -201,8 +204,8 @@ func (r *Room) take(ctx context.Context) error {
 	err := r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		now := tx.Now()
 		next.Until = store.TimeOf(now.Add(r.claim))
-		return one(tx.Exec(`UPDATE usage_follower SET holder = $1, epoch = $2, until = $3 WHERE id = 1 AND form = $4 AND position = $5 AND epoch = $6 AND (holder = '' OR until <= $7)`,
-			next.Holder, next.Epoch, next.Until, form, r.place.Position, r.place.Epoch, store.TimeOf(now)))
+		return one(tx.Exec(`UPDATE usage_follower SET holder = $1, epoch = $2, until = $3 WHERE id = 1 AND form = $4 AND position = $5 AND epoch = $6 AND (holder = '' OR until <= $7 OR until > $8)`,
+			next.Holder, next.Epoch, next.Until, form, r.place.Position, r.place.Epoch, store.TimeOf(now), store.TimeOf(now.Add(beyond*r.claim))))
 	})
 	if err == nil {
 		r.place = next

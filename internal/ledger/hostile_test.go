@@ -142,3 +142,24 @@ func TestSumsAreDroppedInSlices(t *testing.T) {
 		require.Equal(t, want, o.all(second))
 	})
 }
+
+// TestAClockThatWasSetBack: the claim of an instance that is gone, made when the clock was ahead, keeps nobody away until that time comes again; one that can be is kept.
+func TestAClockThatWasSetBack(t *testing.T) {
+	each(t, func(t *testing.T, o *office) {
+		o.lend(o.intent("train_1", "key_1", "cred_1", "/v1/messages", "claude-a"))
+		o.follow(o.room(o.db)) // and is killed
+		require.NoError(t, o.db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+			_, err := tx.Exec(`UPDATE usage_follower SET until = $1`, store.TimeOf(tx.Now().Add(300*24*time.Hour)))
+			return err
+		}))
+		o.lend(o.intent("train_1", "key_1", "cred_1", "/v1/messages", "claude-a"))
+		second, third := o.room(o.db), o.room(o.db)
+		o.follow(second)
+		require.EqualValues(t, 2, o.all(second).Requests)
+		o.lend(o.intent("train_1", "key_1", "cred_1", "/v1/messages", "claude-a"))
+		o.follow(third)
+		report, err := third.Read(t.Context(), auditor(), ledger.Query{})
+		require.NoError(t, err)
+		require.Positive(t, report.Behind, "the second instance has the claim")
+	})
+}
