@@ -161,7 +161,8 @@ func TestUsageIsRefused(t *testing.T) {
 		require.Equal(t, refusals+4, h.refusals())
 		_, err = h.as(h.with(identity.UsageRead)).Usage(ctx, client.UsageQuery{GroupBy: []string{"day", "model"}})
 		require.NoError(t, err)
-		for _, query := range []string{"group_by=planted", "group_by=day,hour", "cursor=planted", "limit=0", "limit=10001", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "group_by=hour&from=2020-01-01T00:00:00Z"} {
+		for _, query := range []string{"group_by=planted", "group_by=day,hour", "cursor=planted", "limit=0", "limit=10001", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "group_by=hour&from=2020-01-01T00:00:00Z",
+			"from=9999-12-31T00:00:00Z&to=9999-12-31T23:59:59Z", "to=9999-12-31T23:59:59Z", "to=9999-01-01T00:00:00Z", "from=9998-12-31T23:00:00-12:00&to=9999-12-31T23:59:59Z", "from=0002-01-01T00:00:00Z&to=0002-01-02T00:00:00Z", "to=1969-12-31T23:59:59Z", "to=0000-01-01T00:00:00Z"} {
 			for _, path := range []string{"/api/usage?", "/api/usage.csv?"} {
 				a := h.do(request{method: "GET", target: path + query, token: h.token})
 				require.Equal(t, 422, a.status, query)

@@ -596,9 +596,17 @@ func TestWrongQuestions(t *testing.T) {
 		for _, q := range []ledger.Query{
 			{By: []ledger.Group{ledger.ByDay, ledger.ByHour}}, {By: []ledger.Group{ledger.ByDay, ledger.ByDay}}, {By: []ledger.Group{ledger.ByHour}, From: o.now().AddDate(-1, 0, 0)},
 			{By: []ledger.Group{ledger.ByDay}, From: o.now().AddDate(-9, 0, 0)}, {Cursor: "!"},
+			{To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, {To: time.Date(1969, 12, 31, 23, 0, 0, 0, time.UTC)}, {From: time.Date(1969, 12, 31, 23, 0, 0, 0, time.UTC), To: time.Date(1970, 1, 1, 1, 0, 0, 0, time.UTC)},
+			{From: time.Date(9998, 12, 31, 23, 0, 0, 0, time.FixedZone("west", -3600)), To: time.Date(292277026596, 1, 1, 0, 0, 0, 0, time.UTC)},
 		} {
 			_, err := r.Read(t.Context(), auditor(), q)
 			require.Equal(t, fault.Unprocessable, fault.KindOf(err), "%+v", q)
+		}
+		for _, at := range []time.Time{time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9998, 12, 31, 23, 59, 59, 0, time.UTC)} {
+			report, err := r.Read(t.Context(), auditor(), ledger.Query{To: at})
+			require.NoError(t, err)
+			_, err = report.To.MarshalJSON()
+			require.NoError(t, err)
 		}
 	})
 }
