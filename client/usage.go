@@ -88,15 +88,16 @@ type Used struct {
 
 // UsageRow is the sum of one group. What it is not told apart by is left out.
 type UsageRow struct {
-	BeginsAt       *time.Time `json:"begins_at,omitempty" doc:"When the hour, day or month begins, in UTC."`
-	TrainID        *string    `json:"train_id,omitempty" doc:"The train's slug."`
-	CredentialID   *string    `json:"credential_id,omitempty"`
-	CredentialName string     `json:"credential_name,omitempty" doc:"What it was last called in the log, also when it is gone."`
-	ClientKeyID    *string    `json:"client_key_id,omitempty" doc:"keyless where client keys are switched off."`
-	ClientKeyName  string     `json:"client_key_name,omitempty"`
-	UserID         *string    `json:"user_id,omitempty" doc:"Who made the client key: a person or a service account; empty where nobody knows."`
-	UserName       string     `json:"user_name,omitempty"`
-	Model          *string    `json:"model,omitempty" doc:"The model that answered; without an answer the one that was asked for, where it has a price or an answer has named it before. Else empty, as for requests that failed."`
+	BeginsAt        *time.Time `json:"begins_at,omitempty" doc:"When the hour, day or month begins, in UTC."`
+	TrainID         *string    `json:"train_id,omitempty" doc:"The train's slug, what it was last called in the log."`
+	TrainInternalID string     `json:"train_internal_id,omitempty" doc:"The id of the train itself (train_…), by which the audit log names it: a train that was deleted may have had the slug of another one."`
+	CredentialID    *string    `json:"credential_id,omitempty"`
+	CredentialName  string     `json:"credential_name,omitempty" doc:"What it was last called in the log, also when it is gone."`
+	ClientKeyID     *string    `json:"client_key_id,omitempty" doc:"keyless where client keys are switched off."`
+	ClientKeyName   string     `json:"client_key_name,omitempty"`
+	UserID          *string    `json:"user_id,omitempty" doc:"Who made the client key: a person or a service account; empty where nobody knows."`
+	UserName        string     `json:"user_name,omitempty"`
+	Model           *string    `json:"model,omitempty" doc:"The model that answered; without an answer the one that was asked for, where it has a price or an answer has named it before. Else empty, as for requests that failed."`
 	Used
 }
 

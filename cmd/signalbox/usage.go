@@ -156,13 +156,18 @@ func (s *shell) printUsage(r client.UsageReport, by []string) {
 		}
 	}
 	words := len(t.head)
+	twins := trainTwins(r.Usage)
 	t.head = append(t.head, "REQUESTS", "FAILED", "UNKNOWN", "INPUT", "CACHE READ", "CACHE WRITTEN", "OUTPUT", "TOOLS", "COST")
 	for i := range r.Usage {
 		row := &r.Usage[i]
 		var cells []string
 		for _, word := range usageBy() {
 			if slices.Contains(by, word) {
-				cells = append(cells, usageWord(row, word))
+				cell := usageWord(row, word)
+				if word == "train" && twins[cell] {
+					cell += " (" + row.TrainInternalID + ")"
+				}
+				cells = append(cells, cell)
 			}
 		}
 		t.add(append(cells, usageNumbers(&row.Used)...)...)
@@ -180,6 +185,24 @@ func (s *shell) printUsage(r client.UsageReport, by []string) {
 	if r.Behind > 0 {
 		s.note("%s of the audit log are not added up yet.", count(r.Behind, "record", "records"))
 	}
+}
+
+// trainTwins are the slugs that more than one train had.
+func trainTwins(rows []client.UsageRow) map[string]bool {
+	first, twins := map[string]string{}, map[string]bool{}
+	for i := range rows {
+		row := &rows[i]
+		if row.TrainID == nil {
+			continue
+		}
+		id, had := first[*row.TrainID]
+		if !had {
+			first[*row.TrainID] = row.TrainInternalID
+		} else if id != row.TrainInternalID {
+			twins[*row.TrainID] = true
+		}
+	}
+	return twins
 }
 
 // usageWord is what a sum is of.
