@@ -336,8 +336,8 @@ func (a *adding) sum(at time.Time, id int64, l *lent, how class) error {
 	return nil
 }
 
-// sweep adds up as unknown what will have no outcome any more, and tells whether that was all. What is old is so by the time of the log up to here: the outcomes of what
-// is old today may be in the part that is still to be read.
+// sweep adds up as unknown what will have no outcome any more, and tells whether that was all. It is for a log that was read to its end. What is old is so by the time of the log
+// up to here: nothing says that what is younger will have no outcome.
 func (a *adding) sweep(last time.Time) (all bool, err error) {
 	if now := a.tx.Now(); last.After(now) {
 		last = now

@@ -112,7 +112,7 @@ func (r *Room) Pass(ctx context.Context) (more bool, err error) {
 }
 
 func (r *Room) pass(ctx context.Context) (bool, error) {
-	mine, err := r.look(ctx)
+	mine, size, err := r.look(ctx)
 	if err != nil || !mine {
 		return false, err
 	}
@@ -133,7 +133,9 @@ func (r *Room) pass(ctx context.Context) (bool, error) {
 	if r.place.Position == dropping {
 		return true, r.drop(ctx)
 	}
-	swept, err := r.add(ctx, leaves, time.Since(r.swept) >= sweepEvery)
+	// What is still to be read may hold the outcomes of what seems to have none.
+	caughtUp := leaves[len(leaves)-1].Index+1 >= size
+	swept, err := r.add(ctx, leaves, caughtUp && time.Since(r.swept) >= sweepEvery)
 	if err != nil {
 		return false, err
 	}
@@ -163,9 +165,9 @@ func (r *Room) next(ctx context.Context) ([]audit.Leaf, error) {
 	return leaves[1:], nil
 }
 
-// look reads where the sums stand, and tells whether this instance may go on with them.
-func (r *Room) look(ctx context.Context) (mine bool, err error) {
-	var now, size = time.Time{}, int64(0)
+// look reads where the sums stand and how long the log is, and tells whether this instance may go on with them.
+func (r *Room) look(ctx context.Context) (mine bool, size int64, err error) {
+	var now time.Time
 	var at place
 	err = r.db.Read(ctx, func(tx *store.Tx) (err error) {
 		now = tx.Now()
@@ -177,23 +179,23 @@ func (r *Room) look(ctx context.Context) (mine bool, err error) {
 		return err
 	})
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	switch {
 	case at.Holder != "" && at.Holder != r.holder && now.Before(at.Until.Time()) && !at.Until.Time().After(now.Add(beyond*r.claim)):
-		return false, nil
+		return false, size, nil
 	case at.Form > form: // a newer version makes them in another way
-		return false, nil
+		return false, size, nil
 	}
 	if at.Form != form || at.Position > size { // never made, made in another way, or of a log that was longer
 		r.place, r.mustLook = at, true
-		return true, r.renew(ctx)
+		return true, size, r.renew(ctx)
 	}
 	if r.mustLook || at != r.place {
 		r.memory = memory{}
 	}
 	r.place, r.mustLook = at, false
-	return true, nil
+	return true, size, nil
 }
 
 // take claims the log. Every chunk that is added prolongs the claim.

@@ -163,3 +163,25 @@ func TestAClockThatWasSetBack(t *testing.T) {
 		require.Positive(t, report.Behind, "the second instance has the claim")
 	})
 }
+
+// TestARecordOfTheFutureSweepsNothing: an old log that is added up in chunks has the outcomes of its intents further on, whatever time one record of it tells.
+func TestARecordOfTheFutureSweepsNothing(t *testing.T) {
+	each(t, func(t *testing.T, o *office) {
+		e := o.intent("train_1", "key_1", "cred_1", "/v1/messages", "claude-a")
+		o.lend(e)
+		o.follow(o.room(o.db)) // and is killed
+		now := o.now()
+		o.wait(48 * time.Hour)
+		o.act(store.Event{Actor: person("user_1", "Ada"), Action: store.CredentialUpdate, Target: store.Target{Kind: "credential", ID: "cred_1", Name: "one"}})
+		require.NoError(t, o.book.Flush(t.Context()))
+		o.set(now.Add(time.Minute))
+		o.lend(outcome(e, "ok", cost("complete", "claude-a", 7, 1, 0, 0, 0, 0)...))
+		o.wait(49 * time.Hour) // all of it is old when it is added up
+		r := o.another(o.db, 1) // one record at a time
+		o.follow(r)
+		report, err := r.Read(t.Context(), auditor(), ledger.Query{From: now.Add(-time.Hour)})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, report.Total.Complete)
+		require.EqualValues(t, 7, report.Total.Input)
+	})
+}
