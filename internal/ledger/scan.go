@@ -45,7 +45,7 @@ func readLease(line []byte) (u use, ok bool) {
 		return use{}, false
 	}
 	var err error
-	if u.At, err = time.Parse(store.TimeFormat, at); err != nil || len(at) != len(store.TimeFormat) || at[19] != '.' { // it takes a comma for the point, and an hour of one digit
+	if u.At, err = time.Parse(store.TimeFormat, at); err != nil {
 		return use{}, false
 	}
 	return u, true

@@ -25,7 +25,7 @@ func leaseLines() []string {
 func brokenLines() []string {
 	const begin, end = `{"id":"evt_01","at":"2026-11-23T05:00:00.123456Z","actor":{"kind":"anonymous"},"action":"lease.outcome","target":{"kind":"credential"},"outcome":"ok",`, `}}`
 	out := []string{
-		strings.Replace(leaseLines()[3], ".123456Z", ",123456Z", 1), strings.Replace(leaseLines()[3], "T05:", "T5:", 1), strings.Replace(leaseLines()[3], "anonymous", "a\x01", 1),
+		strings.Replace(leaseLines()[3], "anonymous", "a\x01", 1),
 		begin + `"user_agent":"\q","details":{` + end, begin + `"user_agent":"\u12x4","details":{` + end, begin + `"user_agent":"\u12","details":{` + end, begin + `"user_agent":"` + "\n" + `","details":{` + end,
 	}
 	for _, detail := range []string{`"status":"200"`, `"input_tokens":"1"`, `"tool_calls":""`, `"attempt":01`, `"attempt":-`, `"attempt":-01`, `"attempt":1-`, `"unsent":"true"`, `"unsent":truefalse`, `"lease":1`, `"other":"` + "\t" + `"`, `"a":1,`} {
