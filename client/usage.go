@@ -42,10 +42,11 @@ const microUSD = 1_000_000
 
 // String writes the dollars with six digits.
 func (u USD) String() string {
+	sign, n := "", uint64(u)
 	if u < 0 {
-		return "-" + (-u).String()
+		sign, n = "-", -n
 	}
-	return fmt.Sprintf("%d.%06d", int64(u)/microUSD, int64(u)%microUSD)
+	return fmt.Sprintf("%s%d.%06d", sign, n/microUSD, n%microUSD)
 }
 
 // MarshalJSON writes a number.
@@ -70,8 +71,8 @@ type Used struct {
 	Requests              int64 `json:"requests" doc:"Requests that were lent for and sent, one for each account that was tried. The sum of complete, partial, unknown, failed and pending."`
 	Complete              int64 `json:"complete" doc:"Those whose answer told all that it cost."`
 	Partial               int64 `json:"partial" doc:"Those whose answer broke off: their tokens are the last that were told, and may be less than what is charged."`
-	Unknown               int64 `json:"unknown" doc:"Those of which nobody knows what they cost, such as those of an instance that was killed. None of their tokens is counted."`
-	Failed                int64 `json:"failed" doc:"Those that an account or its upstream refused, or that did not reach it. They count under no model."`
+	Unknown               int64 `json:"unknown" doc:"Those of which nobody knows what they cost, such as those whose answer did not come in time. None of their tokens is counted."`
+	Failed                int64 `json:"failed" doc:"Those that an account or its upstream refused, or that did not reach it; they cost nothing. They count under no model."`
 	Pending               int64 `json:"pending" doc:"Those under way; what is so for 15 minutes is unknown."`
 	InputTokens           int64 `json:"input_tokens" doc:"Read, and neither read from the cache nor written to it."`
 	OutputTokens          int64 `json:"output_tokens"`
@@ -87,15 +88,16 @@ type Used struct {
 
 // UsageRow is the sum of one group. What it is not told apart by is left out.
 type UsageRow struct {
-	BeginsAt       *time.Time `json:"begins_at,omitempty" doc:"When the hour, day or month begins, in UTC."`
-	TrainID        *string    `json:"train_id,omitempty" doc:"The train's slug."`
-	CredentialID   *string    `json:"credential_id,omitempty"`
-	CredentialName string     `json:"credential_name,omitempty" doc:"What it was last called in the log, also when it is gone."`
-	ClientKeyID    *string    `json:"client_key_id,omitempty" doc:"keyless where client keys are switched off."`
-	ClientKeyName  string     `json:"client_key_name,omitempty"`
-	UserID         *string    `json:"user_id,omitempty" doc:"Who made the client key: a person or a service account; empty where nobody knows."`
-	UserName       string     `json:"user_name,omitempty"`
-	Model          *string    `json:"model,omitempty" doc:"The model that answered, or that was asked for; empty for requests that failed."`
+	BeginsAt        *time.Time `json:"begins_at,omitempty" doc:"When the hour, day or month begins, in UTC."`
+	TrainID         *string    `json:"train_id,omitempty" doc:"The train's slug, what it was last called in the log."`
+	TrainInternalID string     `json:"train_internal_id,omitempty" doc:"The id of the train itself (train_…), by which the audit log names it: a train that was deleted may have had the slug of another one."`
+	CredentialID    *string    `json:"credential_id,omitempty"`
+	CredentialName  string     `json:"credential_name,omitempty" doc:"What it was last called in the log, also when it is gone."`
+	ClientKeyID     *string    `json:"client_key_id,omitempty" doc:"keyless where client keys are switched off."`
+	ClientKeyName   string     `json:"client_key_name,omitempty"`
+	UserID          *string    `json:"user_id,omitempty" doc:"Who made the client key: a person or a service account; empty where nobody knows."`
+	UserName        string     `json:"user_name,omitempty"`
+	Model           *string    `json:"model,omitempty" doc:"The model that answered; without an answer the one that was asked for, where it has a price or an answer has named it before. Else empty, as for requests that failed."`
 	Used
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
@@ -78,6 +80,27 @@ func (x *terminal) types(text string) {
 	x.t.Helper()
 	_, err := x.keys.WriteString(text)
 	require.NoError(x.t, err)
+}
+
+// TestATableDoesNotSteerATerminal: a name that somebody chose reaches a file as it is, and a terminal without its control characters.
+func TestATableDoesNotSteerATerminal(t *testing.T) {
+	const planted = "planted \x1b[31mred\x07 \u202e"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/csv")
+		_, _ = io.WriteString(w, "train_id,requests\n"+planted+",1\n")
+	}))
+	t.Cleanup(server.Close)
+	env := []string{"SIGNALBOX_URL=" + server.URL, "SIGNALBOX_TOKEN=sbx_pat_made-up"}
+	x := onTerminal(t, env, "usage", "--csv")
+	require.Zero(t, x.wait(5*time.Second), x.screen.String())
+	x.read(t)
+	require.Contains(t, x.screen.String(), "planted \ufffd[31mred\ufffd \ufffd,1")
+	require.NotContains(t, x.screen.String(), "\x1b")
+	cmd := exec.Command("signalbox", "usage", "--csv")
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), planted)
 }
 
 func TestPromptsDoNotEcho(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/store"
@@ -127,7 +128,7 @@ func (s *shell) usageCSV(cmd *cobra.Command, c *client.Client, q client.UsageQue
 		if !first {
 			_, text, _ = bytes.Cut(text, []byte("\n"))
 		}
-		if _, err := s.out.Write(text); err != nil {
+		if _, err := s.out.Write(s.shownTable(text)); err != nil {
 			return err
 		}
 		if next == "" {
@@ -135,6 +136,14 @@ func (s *shell) usageCSV(cmd *cobra.Command, c *client.Client, q client.UsageQue
 		}
 		q.Cursor = next
 	}
+}
+
+// shownTable is a table as it may be written to where the answer goes: a terminal gets no control characters, a file every byte.
+func (s *shell) shownTable(text []byte) []byte {
+	if !term.IsTerminal(int(s.out.Fd())) {
+		return text
+	}
+	return []byte(printable(string(text)))
 }
 
 // printUsage shows sums, and says what they leave out.
@@ -147,13 +156,18 @@ func (s *shell) printUsage(r client.UsageReport, by []string) {
 		}
 	}
 	words := len(t.head)
+	twins := trainTwins(r.Usage)
 	t.head = append(t.head, "REQUESTS", "FAILED", "UNKNOWN", "INPUT", "CACHE READ", "CACHE WRITTEN", "OUTPUT", "TOOLS", "COST")
 	for i := range r.Usage {
 		row := &r.Usage[i]
 		var cells []string
 		for _, word := range usageBy() {
 			if slices.Contains(by, word) {
-				cells = append(cells, usageWord(row, word))
+				cell := usageWord(row, word)
+				if word == "train" && twins[cell] {
+					cell += " (" + row.TrainInternalID + ")"
+				}
+				cells = append(cells, cell)
 			}
 		}
 		t.add(append(cells, usageNumbers(&row.Used)...)...)
@@ -171,6 +185,24 @@ func (s *shell) printUsage(r client.UsageReport, by []string) {
 	if r.Behind > 0 {
 		s.note("%s of the audit log are not added up yet.", count(r.Behind, "record", "records"))
 	}
+}
+
+// trainTwins are the slugs that more than one train had.
+func trainTwins(rows []client.UsageRow) map[string]bool {
+	first, twins := map[string]string{}, map[string]bool{}
+	for i := range rows {
+		row := &rows[i]
+		if row.TrainID == nil {
+			continue
+		}
+		id, had := first[*row.TrainID]
+		if !had {
+			first[*row.TrainID] = row.TrainInternalID
+		} else if id != row.TrainInternalID {
+			twins[*row.TrainID] = true
+		}
+	}
+	return twins
 }
 
 // usageWord is what a sum is of.

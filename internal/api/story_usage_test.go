@@ -76,6 +76,9 @@ func TestStoryUsage(t *testing.T) {
 		require.Equal(t, want, by.Total)
 		row := by.Usage[0]
 		require.Equal(t, w.trainSlug, *row.TrainID)
+		train, err := h.client.GetTrain(ctx, w.trainSlug)
+		require.NoError(t, err)
+		require.Equal(t, train.ID, row.TrainInternalID)
 		require.Equal(t, w.credential, *row.CredentialID)
 		require.Equal(t, w.key, *row.ClientKeyID)
 		require.Equal(t, "=SUM(A1)", row.ClientKeyName)
@@ -124,12 +127,53 @@ func TestStoryUsage(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, lines, 5)
 		require.Equal(t, lines[0], lines[3]) // each page has its heads
-		require.Equal(t, []string{"", "", "", "", w.key, "'=SUM(A1)", "", "", "claude-sonnet-4-5-20250929", "1", "1", "0", "0", "0", "0", "1000", "2001", "10", "100", "7", "2", "0.033435", "0.033435", "0"}, lines[2])
+		require.Equal(t, []string{"", "", "", "", w.key, "'=SUM(A1)", "", "", "claude-sonnet-4-5-20250929", "1", "1", "0", "0", "0", "0", "1000", "2001", "10", "100", "7", "2", "0.033435", "0.033435", "0", ""}, lines[2])
 		require.Equal(t, []string{"new-model", "1", "0", "1"}, lines[4][8:12])
-		require.Equal(t, []string{"", "0.000000", "42"}, lines[4][21:])
+		require.Equal(t, []string{"", "0.000000", "42", ""}, lines[4][21:])
 		a = h.do(request{method: "GET", target: "/api/usage.csv", token: h.token})
 		require.Equal(t, "text/csv; charset=utf-8; header=present", a.header.Get("Content-Type"))
 		require.Contains(t, a.header.Get("Content-Disposition"), "signalbox-usage.csv")
+	})
+}
+
+// TestTwoTrainsOfOneSlug: a train that was deleted and made again is another one, and usage tells the two apart by their own ids.
+func TestTwoTrainsOfOneSlug(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		draft := client.TrainDraft{TrainID: "again", Name: "Again"}
+		var ids []string
+		for i := range 2 {
+			made, err := h.client.CreateTrain(ctx, draft)
+			require.NoError(t, err)
+			ids = append(ids, made.ID)
+			for range i + 1 {
+				h.used(world{trainSlug: "again", key: "key_0", credential: "cred_0"}, "claude-sonnet-4-5", store.Str("usage", "complete"), store.Str("model", "claude-sonnet-4-5"), store.Int("input_tokens", 1), store.Int("output_tokens", 1))
+			}
+			require.NoError(t, h.client.DeleteTrain(ctx, "again", false))
+		}
+		h.addUp()
+		got := func(train string) map[string]int64 {
+			report, err := h.client.Usage(ctx, client.UsageQuery{GroupBy: []string{"train"}, TrainID: train})
+			require.NoError(t, err)
+			out := map[string]int64{}
+			for _, row := range report.Usage {
+				require.Equal(t, "again", *row.TrainID)
+				out[row.TrainInternalID] = row.Requests
+			}
+			return out
+		}
+		require.Equal(t, map[string]int64{ids[0]: 1, ids[1]: 2}, got("again"))
+		require.Equal(t, map[string]int64{ids[0]: 1}, got(ids[0]))
+		var text strings.Builder
+		_, err := h.client.UsageCSV(ctx, client.UsageQuery{GroupBy: []string{"train"}}, &text)
+		require.NoError(t, err)
+		lines, err := csv.NewReader(strings.NewReader(text.String())).ReadAll()
+		require.NoError(t, err)
+		require.Len(t, lines, 3)
+		for _, line := range lines[1:] {
+			require.Equal(t, "again", line[1])
+			require.Contains(t, ids, line[len(line)-1])
+		}
 	})
 }
 
@@ -161,7 +205,8 @@ func TestUsageIsRefused(t *testing.T) {
 		require.Equal(t, refusals+4, h.refusals())
 		_, err = h.as(h.with(identity.UsageRead)).Usage(ctx, client.UsageQuery{GroupBy: []string{"day", "model"}})
 		require.NoError(t, err)
-		for _, query := range []string{"group_by=planted", "group_by=day,hour", "cursor=planted", "limit=0", "limit=10001", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "group_by=hour&from=2020-01-01T00:00:00Z"} {
+		for _, query := range []string{"group_by=planted", "group_by=day,hour", "cursor=planted", "limit=0", "limit=10001", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "group_by=hour&from=2020-01-01T00:00:00Z",
+			"from=9999-12-31T00:00:00Z&to=9999-12-31T23:59:59Z", "to=9999-12-31T23:59:59Z", "to=9999-01-01T00:00:00Z", "from=9998-12-31T23:00:00-12:00&to=9999-12-31T23:59:59Z", "from=0002-01-01T00:00:00Z&to=0002-01-02T00:00:00Z", "to=1969-12-31T23:59:59Z", "to=0000-01-01T00:00:00Z"} {
 			for _, path := range []string{"/api/usage?", "/api/usage.csv?"} {
 				a := h.do(request{method: "GET", target: path + query, token: h.token})
 				require.Equal(t, 422, a.status, query)

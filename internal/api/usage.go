@@ -77,7 +77,7 @@ func shownUsage(r ledger.Row, by []ledger.Group) client.UsageRow {
 			if slug == "" {
 				slug = r.Train.ID
 			}
-			out.TrainID = &slug
+			out.TrainID, out.TrainInternalID = &slug, r.Train.ID
 		case ledger.ByCredential:
 			out.CredentialID, out.CredentialName = &r.Credential.ID, r.Credential.Name
 		case ledger.ByKey:
@@ -96,7 +96,7 @@ func shownUsage(r ledger.Row, by []ledger.Group) client.UsageRow {
 func shownUsed(u ledger.Used) client.Used {
 	out := client.Used{
 		Requests: u.Requests, Complete: u.Complete, Partial: u.Partial, Unknown: u.Unknown, Failed: u.Failed, Pending: u.Pending, InputTokens: u.Input, OutputTokens: u.Output,
-		CacheReadTokens: u.CacheRead, CacheCreationTokens: u.CacheWrite5m + u.CacheWrite1h, CacheCreation5mTokens: u.CacheWrite5m, CacheCreation1hTokens: u.CacheWrite1h, ToolCalls: u.ToolCalls,
+		CacheReadTokens: u.CacheRead, CacheCreationTokens: price.Sum(u.CacheWrite5m, u.CacheWrite1h), CacheCreation5mTokens: u.CacheWrite5m, CacheCreation1hTokens: u.CacheWrite1h, ToolCalls: u.ToolCalls,
 		PricedUSD: client.USD(u.Cost.Micro()), UnpricedTokens: u.Cost.Unpriced,
 	}
 	if u.Cost.Known() {
@@ -136,7 +136,7 @@ func usageHeader() []string {
 	return []string{
 		"begins_at", "train_id", "credential_id", "credential_name", "client_key_id", "client_key_name", "user_id", "user_name", "model",
 		"requests", "complete", "partial", "unknown", "failed", "pending", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens", "tool_calls",
-		"cost_usd", "priced_usd", "unpriced_tokens",
+		"cost_usd", "priced_usd", "unpriced_tokens", "train_internal_id",
 	}
 }
 
@@ -158,5 +158,5 @@ func usageCells(r *client.UsageRow) []string {
 	for _, n := range [...]int64{r.Requests, r.Complete, r.Partial, r.Unknown, r.Failed, r.Pending, r.InputTokens, r.OutputTokens, r.CacheReadTokens, r.CacheCreation5mTokens, r.CacheCreation1hTokens, r.ToolCalls} {
 		cells = append(cells, strconv.FormatInt(n, 10))
 	}
-	return append(cells, cost, price.Dollars(int64(r.PricedUSD)), strconv.FormatInt(r.UnpricedTokens, 10))
+	return append(cells, cost, price.Dollars(int64(r.PricedUSD)), strconv.FormatInt(r.UnpricedTokens, 10), r.TrainInternalID)
 }

@@ -237,6 +237,17 @@ func (d *door) results(n int) []string {
 	return got
 }
 
+// unsent tells of each outcome whether it says that nothing was sent.
+func (d *door) unsent() (out []bool) {
+	for _, e := range d.events() {
+		if e.Action == store.LeaseOutcome {
+			v, _ := e.Details.Get("unsent")
+			out = append(out, v.Text() == "true")
+		}
+	}
+	return out
+}
+
 func each(t *testing.T, o doorOptions, fn func(t *testing.T, d *door)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, db *store.DB) { fn(t, newDoor(t, db, o)) })

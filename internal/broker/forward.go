@@ -65,7 +65,7 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 				return refusal
 			}
 			last = outbound.Clean(err)
-			failure = train.Failure{Dial: true}
+			failure = train.Failure{Dial: true, Unsent: unsent(err)}
 		}
 		next, nerr := lease.Next(r.Context(), failure)
 		if nerr == nil {
@@ -87,11 +87,11 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 func (b *Broker) settle(r *http.Request, lease *train.Lease, err error, started time.Time) (_ error, final bool) {
 	spent := time.Since(started)
 	if r.Context().Err() != nil {
-		lease.Done(train.Outcome{Result: train.ClientCancelled, Duration: spent})
+		lease.Done(train.Outcome{Result: train.ClientCancelled, Duration: spent, Unsent: unsent(err)})
 		return r.Context().Err(), true
 	}
 	if cause := context.Cause(lease.Context()); cause != nil {
-		lease.Done(train.Outcome{Result: train.Revoked, Duration: spent})
+		lease.Done(train.Outcome{Result: train.Revoked, Duration: spent, Unsent: unsent(err)})
 		return revoked(cause), true
 	}
 	if errors.Is(err, outbound.ErrRefused) {
@@ -104,7 +104,7 @@ func (b *Broker) settle(r *http.Request, lease *train.Lease, err error, started 
 	}
 	var timeout net.Error
 	switch {
-	case outbound.NotSent(err), strings.Contains(err.Error(), "TLS handshake"):
+	case unsent(err):
 		return nil, false
 	case errors.As(err, &timeout) && timeout.Timeout():
 		// The upstream took the request and may be working on it; sending it to another account would pay twice for nothing.
@@ -117,6 +117,17 @@ func (b *Broker) settle(r *http.Request, lease *train.Lease, err error, started 
 		return fault.New(fault.Invalid, "malformed_request", "The request could not be sent to the upstream as it is. Fewer or shorter headers may help; an operator finds the cause in the log under the request id.").Because(outbound.Clean(err)), true
 	}
 	return nil, false
+}
+
+// unapplied is why a request was not made: nothing was sent. What a round trip returns of a lease that was cut is the same fault without it.
+type unapplied struct{ error }
+
+func (e unapplied) Unwrap() error { return e.error }
+
+// unsent reports that for certain nothing of the request reached the upstream.
+func unsent(err error) bool {
+	var ours unapplied
+	return errors.As(err, &ours) || outbound.NotSent(err) || strings.Contains(err.Error(), "TLS handshake")
 }
 
 var errNoAnswer = errors.New("the upstream's answer has no status that can be passed on")
@@ -152,7 +163,7 @@ func revoked(cause error) error {
 func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http.Response, error) {
 	out, err := outgoing(r, lease, body)
 	if err != nil {
-		return nil, err
+		return nil, unapplied{err}
 	}
 	return b.transport.RoundTrip(out)
 }

@@ -175,6 +175,51 @@ func TestUpstreamThatTookTheRequestIsNotFollowedByAnother(t *testing.T) {
 	status, _, _ := d.do(d.request(hello))
 	require.Equal(t, 503, status)
 	require.EqualValues(t, 1, taken.Load())
+	require.Equal(t, "upstream_unreachable 0", d.results(1)[0])
+	require.Equal(t, []bool{false}, d.unsent(), "it may be charged")
+}
+
+// TestACutRequestMayBeCharged: what was revoked while the upstream thought about it was sent; a client that hangs up meanwhile has sent it as well.
+func TestACutRequestMayBeCharged(t *testing.T) {
+	d := sqliteDoor(t)
+	taken := make(chan struct{})
+	up := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		taken <- struct{}{}
+		select {
+		case <-r.Context().Done():
+		case <-time.After(10 * time.Second):
+		}
+	}))
+	defer up.Close()
+	d.account("web", "slow", up.URL, 0)
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	for i, end := range []func(){hangUp, func() {
+		_, err := d.trains.RevokeKey(t.Context(), d.admin, "web", d.keyID, "")
+		require.NoError(t, err)
+	}} {
+		r := d.request(hello)
+		if i == 0 {
+			r = r.WithContext(ctx)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if resp, err := d.client.Do(r); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		select {
+		case <-taken:
+		case <-time.After(5 * time.Second):
+			t.Fatal("the upstream was not asked")
+		}
+		end()
+		<-done
+		require.Equal(t, []string{"client_cancelled 0", "revoked 0"}[i], d.results(i + 1)[i])
+	}
+	require.Equal(t, []bool{false, false}, d.unsent())
 }
 
 // TestOneIntentIsOneSend uses an upstream that closes a reused connection after it has read the request, and a client that vouches for

@@ -238,6 +238,7 @@ func TestUnreachableUpstreamFailsOver(t *testing.T) {
 		status, _, _ := d.do(d.request(hello))
 		require.Equal(t, 200, status)
 		require.Equal(t, []string{"upstream_unreachable 0", "ok 200"}, d.results(2))
+		require.Equal(t, []bool{true, false}, d.unsent())
 	})
 }
 

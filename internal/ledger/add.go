@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 const (
@@ -92,11 +94,12 @@ type cell struct {
 
 // adding is one transaction that adds to the sums.
 type adding struct {
-	tx    *store.Tx
-	known memory // what was learned in this transaction beyond what the instance knew
-	had   memory
-	cells map[cell]*count
-	open  map[string]*opened
+	tx     *store.Tx
+	known  memory // what was learned in this transaction beyond what the instance knew
+	had    memory
+	prices *price.Table
+	cells  map[cell]*count
+	open   map[string]*opened
 }
 
 // opened is a row of usage_open.
@@ -112,16 +115,16 @@ type opened struct {
 // add adds a chunk of the log and moves the place behind it, in one transaction.
 func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept bool, err error) {
 	next := r.place
-	next.Position = leaves[len(leaves)-1].Index + 1
+	next.Position, next.Leaf = leaves[len(leaves)-1].Index+1, leaves[len(leaves)-1].Hash.String()
 	g := group(leaves)
 	var known memory
 	err = r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		next.Until = store.TimeOf(tx.Now().Add(r.claim))
-		if err := one(tx.Exec(`UPDATE usage_follower SET position = $1, until = $2 WHERE id = 1 AND form = $3 AND position = $4 AND holder = $5 AND epoch = $6`,
-			next.Position, next.Until, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
+		if err := one(tx.Exec(`UPDATE usage_follower SET position = $1, until = $2, leaf = $3 WHERE id = 1 AND form = $4 AND position = $5 AND holder = $6 AND epoch = $7`,
+			next.Position, next.Until, next.Leaf, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
 			return err
 		}
-		a := &adding{tx: tx, had: r.memory, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}
+		a := &adding{tx: tx, had: r.memory, prices: r.prices, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}
 		if err := a.all(g); err != nil {
 			return err
 		}
@@ -216,7 +219,11 @@ func (a *adding) intent(u *use) error {
 			return err
 		}
 	}
-	l, err := a.line(line{train: u.OnBehalf, credential: u.Target.ID, key: u.Actor.ID, user: owner, model: u.model(u.Model, complete)})
+	model, err := a.asked(u.Model)
+	if err != nil {
+		return err
+	}
+	l, err := a.line(line{train: u.OnBehalf, credential: u.Target.ID, key: u.Actor.ID, user: owner, model: model})
 	if err != nil {
 		return err
 	}
@@ -231,6 +238,32 @@ func (a *adding) intent(u *use) error {
 	}
 	a.open[u.Lease] = o
 	return nil
+}
+
+// asked is under which name a request counts whose answer names no model: the one that was asked for, where an answer has named it before, or as far as the table of prices knows it.
+// Else it is none: clients ask for whatever they like, and what is once in the sums stays there.
+func (a *adding) asked(model string) (string, error) {
+	if usage.IsModel(model) {
+		l := line{model: model} // that of all requests of the model
+		for _, m := range []map[line]int64{a.known.lines, a.had.lines} {
+			if _, ok := m[l]; ok {
+				return model, nil
+			}
+		}
+		var id int64
+		err := a.tx.Get(&id, `SELECT id FROM usage_lines WHERE train_id = '' AND credential_id = '' AND key_id = '' AND user_id = '' AND model = $1`, model)
+		if err == nil {
+			a.known.lines[l], a.known.of[id] = id, l
+			return model, nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return "", err
+		}
+	}
+	if name, ok := a.prices.Name(model); ok { // also one with [1m], or of an operator's own
+		return name, nil
+	}
+	return "", nil
 }
 
 // find reads the intents of outcomes that came in an earlier chunk.
@@ -266,7 +299,7 @@ func (a *adding) outcome(u *use) error {
 		return nil
 	}
 	l := o.Line
-	if model := u.model("", how); model != "" || how == failed {
+	if model := u.Model; model != "" || how == failed { // the one that answered, by its word; of what failed nobody knows that there is such a model
 		of, err := a.lineOf(o.Line)
 		if err != nil {
 			return err
@@ -303,8 +336,8 @@ func (a *adding) sum(at time.Time, id int64, l *lent, how class) error {
 	return nil
 }
 
-// sweep adds up as unknown what will have no outcome any more, and tells whether that was all. What is old is so by the time of the log up to here: the outcomes of what
-// is old today may be in the part that is still to be read.
+// sweep adds up as unknown what will have no outcome any more, and tells whether that was all. It is for a log that was read to its end. What is old is so by the time of the log
+// up to here: nothing says that what is younger will have no outcome.
 func (a *adding) sweep(last time.Time) (all bool, err error) {
 	if now := a.tx.Now(); last.After(now) {
 		last = now
@@ -434,13 +467,24 @@ func (a *adding) store() error {
 
 const (
 	sumColumns = 13
-	addSums    = `INSERT INTO usage_sums (span, begins, line, complete, partial, unknown, failed, input_tokens, output_tokens, cache_read_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens, tool_calls) VALUES `
-	ontoSums   = ` ON CONFLICT (span, begins, line) DO UPDATE SET complete = usage_sums.complete + excluded.complete, partial = usage_sums.partial + excluded.partial,
-		unknown = usage_sums.unknown + excluded.unknown, failed = usage_sums.failed + excluded.failed, input_tokens = usage_sums.input_tokens + excluded.input_tokens,
-		output_tokens = usage_sums.output_tokens + excluded.output_tokens, cache_read_tokens = usage_sums.cache_read_tokens + excluded.cache_read_tokens,
-		cache_creation_5m_tokens = usage_sums.cache_creation_5m_tokens + excluded.cache_creation_5m_tokens,
-		cache_creation_1h_tokens = usage_sums.cache_creation_1h_tokens + excluded.cache_creation_1h_tokens, tool_calls = usage_sums.tool_calls + excluded.tool_calls`
+	// ceiling is where a sum stays. What a statement adds up of many stays in range as well: there would have to be nine sums of a billion answers that each cost usage.Most.
+	ceiling = "1000000000000000000"
 )
+
+var (
+	sumNames = [...]string{"complete", "partial", "unknown", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens", "tool_calls"}
+	addSums  = `INSERT INTO usage_sums (span, begins, line, ` + strings.Join(sumNames[:], ", ") + `) VALUES `
+	ontoSums = onto()
+)
+
+// onto says how sums are added to those that are there. A number that is out of range would fail, or become a float, and be met again with every try.
+func onto() string {
+	set := make([]string, len(sumNames))
+	for i, name := range sumNames {
+		set[i] = name + ` = CASE WHEN usage_sums.` + name + ` >= ` + ceiling + ` - excluded.` + name + ` THEN ` + ceiling + ` ELSE usage_sums.` + name + ` + excluded.` + name + ` END`
+	}
+	return ` ON CONFLICT (span, begins, line) DO UPDATE SET ` + strings.Join(set, ", ")
+}
 
 // insert inserts rows, many in a statement.
 func (a *adding) insert(into string, columns int, args []any, conflict string) error {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
@@ -11,9 +12,14 @@ import (
 
 const (
 	// form is the number of the way in which sums are made. Another one in the database has them made anew from the log.
-	form = 1
+	form = 2
 	// chunkLeaves and chunkBytes bound what one transaction adds, and so how long it holds up others on SQLite.
 	chunkLeaves, chunkBytes = 1000, 1 << 20
+	// beyond is how many times its length a claim can last at most. One that lasts longer was made before the clock was set back, and its holder may be gone: it has lapsed. A holder
+	// that is not gone loses nothing but its turn, by the epoch.
+	beyond = 2
+	// dropSlice bounds the rows that one transaction drops.
+	dropSlice = 5000
 	// sweepEvery is how often the holder looks for intents that will have no outcome any more.
 	sweepEvery = time.Hour
 	// pause is how long it waits after a failure.
@@ -30,9 +36,14 @@ type place struct {
 	Holder   string     `db:"holder"`
 	Epoch    int64      `db:"epoch"`
 	Until    store.Time `db:"until"`
+	// Leaf is the hash of the leaf before the position, by which another log is known; "" at the begin.
+	Leaf string `db:"leaf"`
 }
 
-const readPlace = `SELECT form, position, holder, epoch, until FROM usage_follower WHERE id = 1`
+// dropping is the position of sums that are being dropped, slice by slice, before they are made anew.
+const dropping = -1
+
+const readPlace = `SELECT form, position, holder, epoch, until, leaf FROM usage_follower WHERE id = 1`
 
 // errTaken says that another instance follows the log.
 var errTaken = errors.New("ledger: another instance follows the log")
@@ -101,23 +112,30 @@ func (r *Room) Pass(ctx context.Context) (more bool, err error) {
 }
 
 func (r *Room) pass(ctx context.Context) (bool, error) {
-	mine, err := r.look(ctx)
+	mine, size, err := r.look(ctx)
 	if err != nil || !mine {
 		return false, err
 	}
-	leaves, err := r.audit.Leaves(ctx, r.place.Position, r.chunk, chunkBytes)
-	if err != nil {
-		return false, err
-	}
-	if len(leaves) == 0 {
-		return false, nil
+	var leaves []audit.Leaf
+	if r.place.Position != dropping {
+		if leaves, err = r.next(ctx); err != nil {
+			return false, err
+		}
+		if len(leaves) == 0 && r.place.Position != dropping {
+			return false, nil
+		}
 	}
 	if r.place.Holder != r.holder {
 		if err := r.take(ctx); err != nil {
 			return false, err
 		}
 	}
-	swept, err := r.add(ctx, leaves, time.Since(r.swept) >= sweepEvery)
+	if r.place.Position == dropping {
+		return true, r.drop(ctx)
+	}
+	// What is still to be read may hold the outcomes of what seems to have none.
+	caughtUp := leaves[len(leaves)-1].Index+1 >= size
+	swept, err := r.add(ctx, leaves, caughtUp && time.Since(r.swept) >= sweepEvery)
 	if err != nil {
 		return false, err
 	}
@@ -127,9 +145,29 @@ func (r *Room) pass(ctx context.Context) (bool, error) {
 	return len(leaves) == r.chunk || r.place.Position < r.audit.Health().Size, nil
 }
 
-// look reads where the sums stand, and tells whether this instance may go on with them.
-func (r *Room) look(ctx context.Context) (mine bool, err error) {
-	var now, size = time.Time{}, int64(0)
+// next reads the leaves that are to be added up. The last one that was is read again: where it is another one, so is the log, and all begins anew. One that is gone tells
+// nothing; verification tells of it.
+func (r *Room) next(ctx context.Context) ([]audit.Leaf, error) {
+	if r.place.Position == 0 {
+		return r.audit.Leaves(ctx, 0, r.chunk, chunkBytes)
+	}
+	last := r.place.Position - 1
+	leaves, err := r.audit.Leaves(ctx, last, r.chunk+1, chunkBytes)
+	if err != nil || len(leaves) == 0 || leaves[0].Index != last {
+		return leaves, err
+	}
+	if leaves[0].Hash.String() != r.place.Leaf {
+		return nil, r.renew(ctx)
+	}
+	if len(leaves) == 1 && len(leaves[0].Record) >= chunkBytes { // it was all that fits
+		return r.audit.Leaves(ctx, r.place.Position, r.chunk, chunkBytes)
+	}
+	return leaves[1:], nil
+}
+
+// look reads where the sums stand and how long the log is, and tells whether this instance may go on with them.
+func (r *Room) look(ctx context.Context) (mine bool, size int64, err error) {
+	var now time.Time
 	var at place
 	err = r.db.Read(ctx, func(tx *store.Tx) (err error) {
 		now = tx.Now()
@@ -141,23 +179,23 @@ func (r *Room) look(ctx context.Context) (mine bool, err error) {
 		return err
 	})
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	switch {
-	case at.Holder != "" && at.Holder != r.holder && now.Before(at.Until.Time()):
-		return false, nil
+	case at.Holder != "" && at.Holder != r.holder && now.Before(at.Until.Time()) && !at.Until.Time().After(now.Add(beyond*r.claim)):
+		return false, size, nil
 	case at.Form > form: // a newer version makes them in another way
-		return false, nil
+		return false, size, nil
 	}
 	if at.Form != form || at.Position > size { // never made, made in another way, or of a log that was longer
 		r.place, r.mustLook = at, true
-		return true, r.renew(ctx)
+		return true, size, r.renew(ctx)
 	}
 	if r.mustLook || at != r.place {
 		r.memory = memory{}
 	}
 	r.place, r.mustLook = at, false
-	return true, nil
+	return true, size, nil
 }
 
 // take claims the log. Every chunk that is added prolongs the claim.
@@ -168,8 +206,8 @@ func (r *Room) take(ctx context.Context) error {
 	err := r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		now := tx.Now()
 		next.Until = store.TimeOf(now.Add(r.claim))
-		return one(tx.Exec(`UPDATE usage_follower SET holder = $1, epoch = $2, until = $3 WHERE id = 1 AND form = $4 AND position = $5 AND epoch = $6 AND (holder = '' OR until <= $7)`,
-			next.Holder, next.Epoch, next.Until, form, r.place.Position, r.place.Epoch, store.TimeOf(now)))
+		return one(tx.Exec(`UPDATE usage_follower SET holder = $1, epoch = $2, until = $3 WHERE id = 1 AND form = $4 AND position = $5 AND epoch = $6 AND (holder = '' OR until <= $7 OR until > $8)`,
+			next.Holder, next.Epoch, next.Until, form, r.place.Position, r.place.Epoch, store.TimeOf(now), store.TimeOf(now.Add(beyond*r.claim))))
 	})
 	if err == nil {
 		r.place = next
@@ -202,28 +240,48 @@ func (r *Room) Rebuild(ctx context.Context) error {
 	return r.renew(ctx)
 }
 
-// renew drops all sums and begins at the start of the log.
+// renew has all sums dropped, and the log added up from its start.
 func (r *Room) renew(ctx context.Context) error {
-	next := place{Form: form, Epoch: r.place.Epoch + 1}
+	next := place{Form: form, Position: dropping, Epoch: r.place.Epoch + 1}
 	err := r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		if r.place.Form == 0 {
-			if _, err := tx.Exec(`INSERT INTO usage_follower (id, form, position, holder, epoch, until) VALUES (1, 0, 0, '', 0, 0) ON CONFLICT DO NOTHING`); err != nil {
+			if _, err := tx.Exec(`INSERT INTO usage_follower (id, form, position, holder, epoch, until, leaf) VALUES (1, 0, 0, '', 0, 0, '') ON CONFLICT DO NOTHING`); err != nil {
 				return err
 			}
 		}
-		if err := one(tx.Exec(`UPDATE usage_follower SET form = $1, position = 0, holder = '', epoch = $2, until = 0 WHERE id = 1 AND epoch = $3`, form, next.Epoch, r.place.Epoch)); err != nil {
-			return err
-		}
-		for _, drop := range [...]string{`DELETE FROM usage_sums`, `DELETE FROM usage_open`, `DELETE FROM usage_lines`, `DELETE FROM usage_subjects`} {
-			if _, err := tx.Exec(drop); err != nil {
-				return err
-			}
-		}
-		return nil
+		return one(tx.Exec(`UPDATE usage_follower SET form = $1, position = $2, holder = '', epoch = $3, until = 0, leaf = '' WHERE id = 1 AND epoch = $4`, form, dropping, next.Epoch, r.place.Epoch))
 	})
 	r.memory, r.mustLook = memory{}, true
 	if err == nil {
 		r.place, r.mustLook = next, false
+	}
+	return err
+}
+
+// drop drops a slice of the sums, and begins at the start of the log where that was the last one.
+func (r *Room) drop(ctx context.Context) error {
+	next := r.place
+	err := r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
+		next = r.place
+		next.Until = store.TimeOf(tx.Now().Add(r.claim))
+		left := int64(dropSlice)
+		for _, table := range [...]struct{ name, key string }{{"usage_sums", "(span, begins, line)"}, {"usage_open", "lease"}, {"usage_lines", "id"}, {"usage_subjects", "id"}} {
+			n, err := tx.Exec(`DELETE FROM `+table.name+` WHERE `+table.key+` IN (SELECT `+strings.Trim(table.key, "()")+` FROM `+table.name+` LIMIT $1)`, left)
+			if err != nil {
+				return err
+			}
+			if left -= n; left <= 0 {
+				break
+			}
+		}
+		if left > 0 {
+			next.Position = 0
+		}
+		return one(tx.Exec(`UPDATE usage_follower SET position = $1, until = $2 WHERE id = 1 AND form = $3 AND position = $4 AND holder = $5 AND epoch = $6`,
+			next.Position, next.Until, form, dropping, r.holder, r.place.Epoch))
+	})
+	if err == nil {
+		r.place = next
 	}
 	return err
 }

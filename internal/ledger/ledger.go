@@ -1,13 +1,14 @@
 // Package ledger adds up what was used: requests and tokens by hour, train, account, client key, person and model, read from the audit log.
 //
-// Promise: what it tells is what the log says, once: the sums move in one transaction with the place in the log up to which they were made, so that neither a
+// Promise: what it tells is what the log says, but for the limits below, and no record counts twice: the sums move in one transaction with the place in the log up to which they were made, so that neither a
 // crash nor a second instance loses a record or counts it twice. A request counts in the hour in which it was lent for. An intent without an outcome is under way
 // for 15 minutes and then unknown, as the log itself shows it. What was used stays named by what it was last called, also when that is gone.
 //
 // Limits: it is a second or two behind the log, and says how many records. Hours, days and months are those of UTC. What failed without a word of its cost counts
-// under no model, since nobody confirmed its name. What tokens cost is told at the prices of today (package price). An outcome that comes more than a day after its intent is not counted; that one stays unknown.
+// under no model, since nobody confirmed its name; nor does what has no answer under a name that neither an answer nor the table of prices knows. What tokens cost is told at the prices of today (package price). An outcome that comes more than a day after its intent, or before it (of instances whose clocks differ), is not counted; that
+// one stays unknown.
 //
-// Invariants: everything here can be made anew from the log, and is when its form changes or the log is another one; nothing but the follower writes it; it is
+// Invariants: everything here is made anew from the log when its form changes or the log is another one, by the hash of the last leaf that was added up; nothing but the follower writes it; it is
 // never in the way of a request.
 package ledger
 

@@ -167,6 +167,42 @@ func cost(state, model string, in, out, read, five, hour, tools int64) []store.D
 	return d
 }
 
+// ending is how an attempt ends that tells no cost, and how it counts by the guide: where answers cost tokens, and where they do not.
+type ending struct {
+	result       string
+	status       int64
+	unsent       bool
+	costly, free string
+}
+
+func endings() []ending {
+	return []ending{
+		{"ok", 200, false, "unknown", "complete"},
+		{"client_cancelled", 0, false, "unknown", "complete"},
+		{"client_cancelled", 0, true, "none", "none"},
+		{"client_cancelled", 400, false, "failed", "failed"},
+		{"upstream_error", 500, false, "failed", "failed"},
+		{"upstream_unreachable", 0, false, "unknown", "failed"}, // it took the request, and did not answer in time
+		{"upstream_unreachable", 0, true, "failed", "failed"},
+		{"upstream_broke", 200, false, "unknown", "failed"},
+		{"upstream_broke", 503, false, "failed", "failed"},
+		{"refused", 0, false, "none", "none"},
+		{"refused", 0, true, "none", "none"},
+		{"revoked", 0, false, "unknown", "failed"},
+		{"revoked", 200, false, "unknown", "failed"},
+		{"revoked", 0, true, "none", "none"},
+		{"of another version", 0, false, "unknown", "failed"},
+	}
+}
+
+func (by ending) of(intent store.Event) store.Event {
+	e := outcome(intent, by.result, store.Int("status", by.status))
+	if by.unsent {
+		e.Details = append(e.Details, store.Bool("unsent", true))
+	}
+	return e
+}
+
 // live records what a busy server would: intents, outcomes of these and of earlier ones, and acts in between.
 func (o *office) live(steps int) {
 	o.t.Helper()
@@ -191,8 +227,12 @@ func (o *office) live(steps int) {
 				o.open = append(o.open[:i], o.open[i+1:]...)
 			}
 			n := func() int64 { return o.random.Int64N(5000) }
-			o.db.AppendLater(outcome(e, pick("ok", "ok", "ok", "client_cancelled", "upstream_error", "upstream_broke", "refused", "revoked"),
-				cost(pick("", "complete", "complete", "partial", "unknown"), pick("", "claude-a-20250101"), n(), n(), n(), n(), n()%100, n()%3)...))
+			if o.random.IntN(2) == 0 {
+				o.db.AppendLater(endings()[o.random.IntN(len(endings()))].of(e))
+				continue
+			}
+			o.db.AppendLater(outcome(e, pick("ok", "ok", "ok", "client_cancelled", "upstream_error", "upstream_unreachable", "upstream_broke", "refused", "revoked"),
+				cost(pick("complete", "complete", "partial", "unknown"), pick("", "claude-a-20250101"), n(), n(), n(), n(), n()%100, n()%3)...))
 			if o.random.IntN(4) == 0 {
 				time.Sleep(20 * time.Millisecond) // its commit
 			}
@@ -206,7 +246,12 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 	require.NoError(o.t, o.book.Flush(o.t.Context()))
 	intents, outcomes := map[string]store.Event{}, map[string]store.Event{}
 	owners := map[string]string{}
-	detail := func(e store.Event, name string) string { d, _ := e.Details.Get(name); return d.Text() }
+	detail := func(e store.Event, name string) string {
+		if d, ok := e.Details.Get(name); ok {
+			return d.Text()
+		}
+		return ""
+	}
 	number := func(e store.Event, name string) int64 {
 		var n int64
 		if d, ok := e.Details.Get(name); ok {
@@ -245,29 +290,38 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 		u := ledger.Used{Requests: 1, Input: number(end, "input_tokens"), Output: number(end, "output_tokens"), CacheRead: number(end, "cache_read_tokens"),
 			CacheWrite5m: number(end, "cache_creation_5m_tokens"), CacheWrite1h: number(end, "cache_creation_1h_tokens"), ToolCalls: number(end, "tool_calls")}
 		model := detail(e, "model")
+		if model == "claude-b" {
+			model = "" // it has no price, and no answer names it
+		}
 		result, state := detail(end, "result"), detail(end, "usage")
 		if !ended {
 			result, state = "", ""
 		}
 		switch {
 		case !ended && o.now().Sub(e.At) < 15*time.Minute:
-			u.Pending = 1
-		case !ended, state == "unknown":
-			u.Unknown = 1
-		case state == "complete":
-			u.Complete = 1
-		case state == "partial":
-			u.Partial = 1
-		case result == "refused":
-			continue
-		case result != "ok" && result != "client_cancelled":
-			u.Failed, model = 1, ""
-		case detail(e, "path") == "/v1/messages":
-			u.Unknown = 1
-		default:
-			u.Complete = 1
+			state = "pending"
+		case !ended:
+			state = "unknown"
+		case state == "":
+			for _, by := range endings() {
+				if by.result == result && by.status == number(end, "status") && by.unsent == (detail(end, "unsent") == "true") {
+					state = by.free
+					if detail(e, "path") == "/v1/messages" {
+						state = by.costly
+					}
+				}
+			}
 		}
-		if m := detail(end, "model"); ended && m != "" && m != "[]" {
+		to := map[string]*int64{"pending": &u.Pending, "unknown": &u.Unknown, "complete": &u.Complete, "partial": &u.Partial, "failed": &u.Failed}[state]
+		if state == "none" {
+			continue
+		}
+		require.NotNil(o.t, to, "%+v", end)
+		*to = 1
+		if state == "failed" {
+			model = ""
+		}
+		if m := detail(end, "model"); ended && m != "" {
 			model = m
 		}
 		if q.Model != "" && q.Model != model || q.Key != "" && q.Key != e.Actor.ID || q.User != "" && q.User != owners[e.Actor.ID] || q.Train != "" && q.Train != e.OnBehalf && q.Train != "slug-of-"+e.OnBehalf ||
@@ -499,7 +553,7 @@ func TestNamesOutliveThings(t *testing.T) {
 	})
 }
 
-// TestAnOtherFormIsMadeAnew: sums that an older version made in another way, or of a log that was longer, are made anew; those of a newer one are left alone.
+// TestAnOtherFormIsMadeAnew: sums that an older version made in another way, or of another log, are made anew; those of a newer one are left alone.
 func TestAnOtherFormIsMadeAnew(t *testing.T) {
 	each(t, func(t *testing.T, o *office) {
 		o.keys()
@@ -520,7 +574,7 @@ func TestAnOtherFormIsMadeAnew(t *testing.T) {
 			require.NoError(t, err)
 			return report.Total.Requests
 		}
-		for _, set := range []string{`form = 0`, `position = 100000`} {
+		for _, set := range []string{`form = 0`, `position = 100000`, `leaf = 'of another log'`} {
 			spoil(set)
 			r := o.room(o.db)
 			o.follow(r)
@@ -547,9 +601,17 @@ func TestWrongQuestions(t *testing.T) {
 		for _, q := range []ledger.Query{
 			{By: []ledger.Group{ledger.ByDay, ledger.ByHour}}, {By: []ledger.Group{ledger.ByDay, ledger.ByDay}}, {By: []ledger.Group{ledger.ByHour}, From: o.now().AddDate(-1, 0, 0)},
 			{By: []ledger.Group{ledger.ByDay}, From: o.now().AddDate(-9, 0, 0)}, {Cursor: "!"},
+			{To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, {To: time.Date(1969, 12, 31, 23, 0, 0, 0, time.UTC)}, {From: time.Date(1969, 12, 31, 23, 0, 0, 0, time.UTC), To: time.Date(1970, 1, 1, 1, 0, 0, 0, time.UTC)},
+			{From: time.Date(9998, 12, 31, 23, 0, 0, 0, time.FixedZone("west", -3600)), To: time.Date(292277026596, 1, 1, 0, 0, 0, 0, time.UTC)},
 		} {
 			_, err := r.Read(t.Context(), auditor(), q)
 			require.Equal(t, fault.Unprocessable, fault.KindOf(err), "%+v", q)
+		}
+		for _, at := range []time.Time{time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9998, 12, 31, 23, 59, 59, 0, time.UTC)} {
+			report, err := r.Read(t.Context(), auditor(), ledger.Query{To: at})
+			require.NoError(t, err)
+			_, err = report.To.MarshalJSON()
+			require.NoError(t, err)
 		}
 	})
 }

@@ -40,6 +40,8 @@ const (
 	defaultRange = 24 * time.Hour
 	// hoursMost, daysMost and monthsMost bound how far hours, days and everything else can be told of at once.
 	hoursMost, daysMost, monthsMost = 93 * 24 * time.Hour, 1100 * 24 * time.Hour, 200 * 366 * 24 * time.Hour
+	// firstYear and lastYear bound what can be asked for: what is told as well has a year of four digits, in any zone.
+	firstYear, lastYear = 1970, 9998
 	// groupsMost bounds the rows that are held in memory.
 	groupsMost = 100_000
 	// DefaultLimit and MaxLimit are how many rows a page has.
@@ -173,6 +175,14 @@ func invalid(where, what string) error {
 
 // bounds fills the times that were left out and takes them to whole hours.
 func (q *Query) bounds(now time.Time) error {
+	for _, t := range [...]struct {
+		where string
+		at    time.Time
+	}{{"query.from", q.From}, {"query.to", q.To}} {
+		if year := t.at.UTC().Year(); !t.at.IsZero() && (year < firstYear || year > lastYear) {
+			return invalid(t.where, "must be of a year from 1970 to 9998")
+		}
+	}
 	if q.To.IsZero() {
 		q.To = now
 	}
@@ -211,5 +221,5 @@ func behind(tx *store.Tx) (int64, error) {
 	if err := tx.Get(&position, `SELECT position FROM usage_follower WHERE id = 1`); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, err
 	}
-	return max(0, size-position), nil
+	return max(0, size-max(0, position)), nil
 }

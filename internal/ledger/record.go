@@ -9,6 +9,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/usage"
 )
 
 // record is what matters here of a record of the log.
@@ -29,6 +30,8 @@ type lent struct {
 	Model  string `json:"model"`
 	Result string `json:"result"`
 	Usage  string `json:"usage"`
+	Status int64  `json:"status"`
+	Unsent bool   `json:"unsent"`
 
 	Input        int64 `json:"input_tokens"`
 	Output       int64 `json:"output_tokens"`
@@ -52,8 +55,8 @@ const (
 	failed
 )
 
-// class tells how an attempt ended. What tells no cost although it should, has one that is unknown: its client hung up before the answer began, or the record is older
-// than the counting.
+// class tells how an attempt ended. What tells no cost although its answer should, has one that is unknown: the upstream may have answered a request whose client hung up,
+// whose lease was cut or whose answer did not come in time; or the record is older than the counting. That the upstream refused it, or was not reached, is no such doubt.
 func (l *lent) class(costs bool) class {
 	switch l.Usage {
 	case "complete":
@@ -64,25 +67,36 @@ func (l *lent) class(costs bool) class {
 		return unknown
 	}
 	switch {
-	case l.Result == "refused":
+	case l.Result == "refused", l.Unsent && (l.Result == "revoked" || l.Result == "client_cancelled"):
 		return none
-	case l.Result != "ok" && l.Result != "client_cancelled":
+	case l.Status >= 400, l.Result == "upstream_error", l.Unsent:
 		return failed
 	case costs:
 		return unknown
+	case l.Result == "ok", l.Result == "client_cancelled":
+		return complete
 	}
-	return complete
+	return failed
 }
 
-// model is under which model an attempt counts: the one that answered, by its word, or else the one that was asked for, where nothing says that there is no such model.
-func (l *lent) model(asked string, how class) string {
-	if l.Model != "" {
-		return l.Model
+// bound takes what no answer can cost, or nobody can have counted, for unknown: a record that is older than the bounds of usage, or is none of ours.
+func (l *lent) bound() {
+	sum := int64(0)
+	for _, n := range [...]int64{l.Input, l.Output, l.CacheRead, l.CacheWrite5m, l.CacheWrite1h} {
+		if sum += n; n < 0 || n > usage.Most || sum > usage.Most {
+			l.nothing()
+			return
+		}
 	}
-	if how == failed {
-		return ""
+	if l.ToolCalls < 0 || l.ToolCalls > usage.Most {
+		l.nothing()
 	}
-	return asked
+}
+
+// nothing makes the cost unknown.
+func (l *lent) nothing() {
+	l.Usage, l.Model = string(usage.Unknown), ""
+	l.Input, l.Output, l.CacheRead, l.CacheWrite5m, l.CacheWrite1h, l.ToolCalls = 0, 0, 0, 0, 0, 0
 }
 
 // grouped are the records of a chunk by what they are for.
@@ -130,6 +144,7 @@ func group(leaves []audit.Leaf) *grouped {
 			g.again(u.Actor.ID, u.Actor.Name)
 			continue
 		case store.LeaseOutcome:
+			u.bound()
 			g.outcomes = append(g.outcomes, u)
 			continue
 		case store.KeyIssue:

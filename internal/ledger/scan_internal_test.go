@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,22 @@ func leaseLines() []string {
 		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"failed","reason":"upstream_error","request_id":"req_1","details":{"lease":"lease_1","attempt":1,"result":"upstream_error","status":500,"bytes":-1,"first_byte_ms":0,"duration_ms":7}}`,
 		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"ok","details":{"lease":"lease_1","result":"ok","usage":"complete","model":"m","input_tokens":1,"output_tokens":9223372036854775807,"cache_read_tokens":3,"cache_creation_5m_tokens":4,"cache_creation_1h_tokens":5,"tool_calls":6}}`,
 		`{"id":"evt_01","at":"2026-11-23T05:00:00.123456Z","actor":{"kind":"anonymous"},"action":"lease.outcome","target":{"kind":"credential"},"outcome":"ok","details":{}}`,
+		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"refused","details":{"lease":"lease_1","attempt":1,"result":"revoked","status":0,"bytes":0,"first_byte_ms":0,"duration_ms":7,"unsent":true}}`,
+		begin + `outcome","target":{"kind":"credential","id":"cred_1"},"outcome":"refused","details":{"unsent":false,"status":204}}`,
 	}
+}
+
+// brokenLines are near to what store writes, and no JSON, or none that the decoder takes.
+func brokenLines() []string {
+	const begin, end = `{"id":"evt_01","at":"2026-11-23T05:00:00.123456Z","actor":{"kind":"anonymous"},"action":"lease.outcome","target":{"kind":"credential"},"outcome":"ok",`, `}}`
+	out := []string{
+		strings.Replace(leaseLines()[3], "anonymous", "a\x01", 1),
+		begin + `"user_agent":"\q","details":{` + end, begin + `"user_agent":"\u12x4","details":{` + end, begin + `"user_agent":"\u12","details":{` + end, begin + `"user_agent":"` + "\n" + `","details":{` + end,
+	}
+	for _, detail := range []string{`"status":"200"`, `"input_tokens":"1"`, `"tool_calls":""`, `"attempt":01`, `"attempt":-`, `"attempt":-01`, `"attempt":1-`, `"unsent":"true"`, `"unsent":truefalse`, `"lease":1`, `"other":"` + "\t" + `"`, `"a":1,`} {
+		out = append(out, begin+`"details":{`+detail+end)
+	}
+	return out
 }
 
 // TestReadLease: what is read without the decoder is what the decoder reads.
@@ -27,6 +43,12 @@ func TestReadLease(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(line), &want))
 		require.Equal(t, want, got)
 	}
+	for _, line := range brokenLines() {
+		var want use
+		require.Error(t, json.Unmarshal([]byte(line), &want), line)
+		_, ok := readLease([]byte(line))
+		require.False(t, ok, line)
+	}
 	for _, line := range []string{
 		"", "{}", leaseLines()[3] + " ", leaseLines()[3][1:],
 		`{"id":"evt_01","at":"2026-11-23T05:00:00.123456Z","actor":{"kind":"client_key","name":"\u0061"},"action":"lease.outcome","target":{"kind":"credential"},"outcome":"ok","details":{}}`,
@@ -37,9 +59,9 @@ func TestReadLease(t *testing.T) {
 	}
 }
 
-// FuzzReadLease: whatever the line, what is read is what the decoder reads.
+// FuzzReadLease: whatever the line, what is read is what the decoder reads, and what the decoder refuses is not read.
 func FuzzReadLease(f *testing.F) {
-	for _, line := range leaseLines() {
+	for _, line := range append(leaseLines(), brokenLines()...) {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -48,7 +70,10 @@ func FuzzReadLease(f *testing.F) {
 			return
 		}
 		var want use
-		if json.Unmarshal(line, &want) == nil && want != got {
+		if err := json.Unmarshal(line, &want); err != nil {
+			t.Fatalf("%q is read as %+v, and refused by the decoder: %v", line, got, err)
+		}
+		if want != got {
 			t.Fatalf("%q is read as %+v, not %+v", line, got, want)
 		}
 	})

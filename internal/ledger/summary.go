@@ -247,7 +247,7 @@ func (s *summary) gather(query string, w *store.Where) error {
 			s.groups[k] = u
 		}
 		of := Used{
-			Requests: r.Complete + r.Partial + r.Unknown + r.Failed + r.Pending, Complete: r.Complete, Partial: r.Partial, Unknown: r.Unknown, Failed: r.Failed, Pending: r.Pending,
+			Requests: price.Sum(r.Complete, r.Partial, r.Unknown, r.Failed, r.Pending), Complete: r.Complete, Partial: r.Partial, Unknown: r.Unknown, Failed: r.Failed, Pending: r.Pending,
 			Input: r.Input, Output: r.Output, CacheRead: r.CacheRead, CacheWrite5m: r.Cache5m, CacheWrite1h: r.Cache1h, ToolCalls: r.ToolCalls,
 		}
 		of.Cost.Add(s.prices, r.Model, price.Tokens{Input: r.Input, Output: r.Output, CacheRead: r.CacheRead, CacheWrite5m: r.Cache5m, CacheWrite1h: r.Cache1h})
@@ -257,18 +257,12 @@ func (s *summary) gather(query string, w *store.Where) error {
 }
 
 func (u *Used) add(o *Used) {
-	u.Requests += o.Requests
-	u.Complete += o.Complete
-	u.Partial += o.Partial
-	u.Unknown += o.Unknown
-	u.Failed += o.Failed
-	u.Pending += o.Pending
-	u.Input += o.Input
-	u.Output += o.Output
-	u.CacheRead += o.CacheRead
-	u.CacheWrite5m += o.CacheWrite5m
-	u.CacheWrite1h += o.CacheWrite1h
-	u.ToolCalls += o.ToolCalls
+	for _, n := range [...]struct{ to, by *int64 }{
+		{&u.Requests, &o.Requests}, {&u.Complete, &o.Complete}, {&u.Partial, &o.Partial}, {&u.Unknown, &o.Unknown}, {&u.Failed, &o.Failed}, {&u.Pending, &o.Pending}, {&u.Input, &o.Input},
+		{&u.Output, &o.Output}, {&u.CacheRead, &o.CacheRead}, {&u.CacheWrite5m, &o.CacheWrite5m}, {&u.CacheWrite1h, &o.CacheWrite1h}, {&u.ToolCalls, &o.ToolCalls},
+	} {
+		*n.to = price.Sum(*n.to, *n.by)
+	}
 	u.Cost.Plus(o.Cost)
 }
 

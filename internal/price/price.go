@@ -1,7 +1,7 @@
 // Package price tells what tokens cost, by a table of prices a million tokens.
 //
 // Promise: a cost is exact to the millionth of a micro-dollar and never a float; a model that the table does not name has no cost, which is not a cost of 0. A
-// file of an operator's prices goes before the built-in table, model by model.
+// file of an operator's prices goes before the built-in table, model by model. What is more than a number holds stays at the largest, and is no known cost.
 //
 // Limits: list prices of the API, in US dollars. What depends on a single request is in no sum of tokens, so discounts (batches), surcharges (regions, fast modes, the length of a
 // prompt) and what is paid by the call (web searches) are not in it; a model whose price depends on the length of each prompt is left out of the built-in table. Prices have no
@@ -15,6 +15,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"regexp"
 	"strconv"
 	"strings"
@@ -48,7 +50,27 @@ type Tokens struct {
 
 // Sum is how many tokens there were at all.
 func (t Tokens) Sum() int64 {
-	return t.Input + t.Output + t.CacheRead + t.CacheWrite5m + t.CacheWrite1h
+	return Sum(t.Input, t.Output, t.CacheRead, t.CacheWrite5m, t.CacheWrite1h)
+}
+
+// Sum adds numbers that are not below nothing, and stays at the largest that there is.
+func Sum(all ...int64) (sum int64) {
+	for _, n := range all {
+		if n > math.MaxInt64-sum {
+			return math.MaxInt64
+		}
+		sum += max(0, n)
+	}
+	return sum
+}
+
+// times multiplies two numbers that are not below nothing, and stays at the largest that there is.
+func times(a, b int64) int64 {
+	high, low := bits.Mul64(uint64(max(0, a)), uint64(max(0, b)))
+	if high > 0 || low > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(low)
 }
 
 // Table has prices by model.
@@ -91,11 +113,17 @@ var suffix = regexp.MustCompile(`(\[1m\])?([-@]\d{8}|-latest)?(\[1m\])?$`)
 
 // Of returns the price of a model by its name, or by its name without its date (-20250929), "-latest" or "[1m]". Nothing else is guessed.
 func (t *Table) Of(model string) (Price, bool) {
-	if p, ok := t.prices[model]; ok {
-		return p, true
+	name, ok := t.Name(model)
+	return t.prices[name], ok
+}
+
+// Name returns the name in the table that has the price of a model. There are no more of these than rows, whatever is asked.
+func (t *Table) Name(model string) (string, bool) {
+	if _, ok := t.prices[model]; !ok {
+		model = suffix.ReplaceAllString(model, "")
 	}
-	p, ok := t.prices[suffix.ReplaceAllString(model, "")]
-	return p, ok
+	_, ok := t.prices[model]
+	return model, ok
 }
 
 // parse reads a table strictly.
@@ -197,12 +225,12 @@ type Cost struct {
 func (c *Cost) Add(t *Table, model string, of Tokens) {
 	p, ok := t.Of(model)
 	if !ok {
-		c.Unpriced += of.Sum()
+		c.Unpriced = Sum(c.Unpriced, of.Sum())
 		return
 	}
 	for _, kind := range [...]struct{ tokens, price int64 }{{of.Input, p.Input}, {of.Output, p.Output}, {of.CacheRead, p.CacheRead}, {of.CacheWrite5m, p.CacheWrite5m}, {of.CacheWrite1h, p.CacheWrite1h}} {
-		part := kind.tokens % million * kind.price
-		c.micro += kind.tokens/million*kind.price + part/million
+		part := max(0, kind.tokens) % million * kind.price // at most a million times maxPrice
+		c.micro = Sum(c.micro, times(kind.tokens/million, kind.price), part/million)
 		c.rest += part % million
 	}
 	c.carry()
@@ -210,29 +238,33 @@ func (c *Cost) Add(t *Table, model string, of Tokens) {
 
 // Plus adds another cost.
 func (c *Cost) Plus(o Cost) {
-	c.micro += o.micro
+	c.micro = Sum(c.micro, o.micro)
 	c.rest += o.rest
-	c.Unpriced += o.Unpriced
+	c.Unpriced = Sum(c.Unpriced, o.Unpriced)
 	c.carry()
 }
 
 func (c *Cost) carry() {
-	c.micro += c.rest / million
+	c.micro = Sum(c.micro, c.rest/million)
 	c.rest %= million
 }
 
 // Micro is the cost in micro-dollars, rounded half up, of the tokens that have a price.
 func (c Cost) Micro() int64 {
 	if c.rest >= million/2 {
-		return c.micro + 1
+		return Sum(c.micro, 1)
 	}
 	return c.micro
 }
 
-// Known reports whether all tokens have a price.
-func (c Cost) Known() bool { return c.Unpriced == 0 }
+// Known reports whether all tokens have a price, and whether it is their whole cost.
+func (c Cost) Known() bool { return c.Unpriced == 0 && c.micro < math.MaxInt64 }
 
 // Dollars writes micro-dollars as dollars with six digits.
 func Dollars(micro int64) string {
-	return fmt.Sprintf("%d.%06d", micro/million, micro%million)
+	sign, n := "", uint64(micro)
+	if micro < 0 {
+		sign, n = "-", -n
+	}
+	return fmt.Sprintf("%s%d.%06d", sign, n/million, n%million)
 }

@@ -1,6 +1,7 @@
 package price
 
 import (
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"strings"
@@ -41,6 +42,9 @@ func TestNames(t *testing.T) {
 		require.True(t, ok, name)
 		require.Equal(t, want, got, name)
 	}
+	name, ok := table.Name("claude-sonnet-4-5-20250929[1m]")
+	require.True(t, ok)
+	require.Equal(t, "claude-sonnet-4-5", name)
 	for _, name := range []string{"", "claude", "claude-sonnet-4-5-fast", "claude-sonnet-4-55", "Claude-sonnet-4-5", "claude-sonnet-4-5-2025092", "claude-haiku-5-5", "gpt-6", "[1m]", "-20250929"} {
 		_, ok := table.Of(name)
 		require.False(t, ok, name)
@@ -140,6 +144,35 @@ func TestFilesThatAreRefused(t *testing.T) {
 func TestDollars(t *testing.T) {
 	require.Equal(t, "0.000000", Dollars(0))
 	require.Equal(t, "12.000345", Dollars(12_000_345))
+	require.Equal(t, "-0.000001", Dollars(-1))
+	require.Equal(t, "9223372036854.775807", Dollars(math.MaxInt64))
+	require.Equal(t, "-9223372036854.775808", Dollars(math.MinInt64))
+}
+
+// TestCostDoesNotWrap: what is more than a number holds stays at the largest, and nobody is told that it is the cost.
+func TestCostDoesNotWrap(t *testing.T) {
+	table := builtInTable(t)
+	for _, n := range []int64{math.MaxInt64, math.MaxInt64 - 1, math.MaxInt64 / 5} {
+		of := Tokens{n, n, n, n, n}
+		var cost, twice Cost
+		cost.Add(table, "claude-opus-5", of)
+		twice.Plus(cost)
+		twice.Plus(cost)
+		for _, c := range []Cost{cost, twice} {
+			require.EqualValues(t, math.MaxInt64, c.Micro())
+			require.False(t, c.Known())
+			require.Zero(t, c.Unpriced)
+		}
+		var nobodys Cost
+		for range 7 {
+			nobodys.Add(table, "nobody-knows", of)
+		}
+		require.EqualValues(t, math.MaxInt64, nobodys.Unpriced)
+		require.Zero(t, nobodys.Micro())
+	}
+	var least Cost
+	least.Add(table, "claude-opus-5", Tokens{-1, -1, -1, -1, -1})
+	require.Zero(t, least.Micro())
 }
 
 // FuzzWith: no file makes it fail otherwise than by an error.

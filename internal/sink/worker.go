@@ -22,6 +22,8 @@ const (
 	closePatience = 5 * time.Second
 	// complainEvery bounds how often the same trouble is logged.
 	complainEvery = time.Minute
+	// beyond is how many times its length a claim can last at most. One that lasts longer was made before the clock was set back, and its holder may be gone: it has lapsed.
+	beyond = 2
 	// settleTime bounds the write that says what became of a delivery.
 	settleTime = 10 * time.Second
 )
@@ -106,7 +108,7 @@ func (r *Room) pass(ctx context.Context) {
 	}
 	r.seen.saw(list)
 	for _, s := range list {
-		if !s.Enabled || s.Behind <= 0 || now.Before(s.NextAt) || s.holder != r.holder && now.Before(s.until) || !r.worker.take(s.ID) {
+		if !s.Enabled || s.Behind <= 0 || now.Before(s.NextAt) || s.holder != r.holder && now.Before(s.until) && !s.until.After(now.Add(beyond*r.claim)) || !r.worker.take(s.ID) {
 			continue
 		}
 		r.worker.runs.Go(func() {
@@ -290,8 +292,8 @@ func (r *Room) load(ctx context.Context, id string) (parcel, int64, error) {
 func (r *Room) takeOver(ctx context.Context, s State) (epoch int64, err error) {
 	err = r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		now := tx.Now()
-		n, err := tx.Exec(`UPDATE audit_sink_cursors SET holder = $1, epoch = epoch + 1, until = $2 WHERE sink_id = $3 AND epoch = $4 AND position = $5 AND (holder = $1 OR until <= $6)`,
-			r.holder, store.TimeOf(now.Add(r.claim)), s.ID, s.epoch, s.Position, store.TimeOf(now))
+		n, err := tx.Exec(`UPDATE audit_sink_cursors SET holder = $1, epoch = epoch + 1, until = $2 WHERE sink_id = $3 AND epoch = $4 AND position = $5 AND (holder = $1 OR until <= $6 OR until > $7)`,
+			r.holder, store.TimeOf(now.Add(r.claim)), s.ID, s.epoch, s.Position, store.TimeOf(now), store.TimeOf(now.Add(beyond*r.claim)))
 		if err == nil && n != 1 {
 			err = errTaken
 		}

@@ -217,7 +217,7 @@ var actionRows = [...]ActionRow{
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
 	{OAuthForce, "a person asked for a refresh at once; of a credential whose containment replaces its tokens: pending with that act, ok or failed after"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
-	{LeaseOutcome, "what became of that attempt"},
+	{LeaseOutcome, "what became of that attempt; unsent where for certain nothing of the request reached the upstream"},
 	{KeyIssue, "a client key was issued"},
 	{KeyUpdate, "a client key's name, expiry or limits changed"},
 	{KeyReplace, "a client key was issued to replace another, which stays valid for an overlap"},

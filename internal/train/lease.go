@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +27,7 @@ type Failure struct {
 	Status     int           // the upstream's status; 0 when there was none
 	RetryAfter time.Duration // what the upstream asked for; 0 when it asked for nothing
 	Dial       bool          // no connection, or no answer on it
+	Unsent     bool          // for certain, nothing of the request reached the upstream
 }
 
 // Result is how an attempt ended.
@@ -52,6 +52,7 @@ type Outcome struct {
 	FirstByte time.Duration // from the attempt's start to the first byte of the answer; 0 when there was none
 	Duration  time.Duration // from the attempt's start to its end; 0 means from the grant until now
 	Usage     usage.Count   // what the answer cost; without a state where an answer costs nothing
+	Unsent    bool          // for certain, nothing of the request reached the upstream, so that it cost nothing
 }
 
 // Lease is the right to use one credential for one attempt. Its methods may be called from several goroutines.
@@ -157,6 +158,10 @@ func (l *Lease) settle(o Outcome) {
 		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", o.FirstByte.Milliseconds()), store.Int("duration_ms", o.Duration.Milliseconds()),
 	}
 	ev.Details = l.facts[:7+copy(l.facts[7:], l.account.cost(o.Usage))]
+	if o.Unsent {
+		l.facts[7] = store.Bool("unsent", true)
+		ev.Details = l.facts[:8]
+	}
 	l.room.db.AppendLater(ev)
 }
 
@@ -169,7 +174,7 @@ func (a *account) cost(u usage.Count) []store.Detail {
 	if u.State == usage.Unknown {
 		return out
 	}
-	if isModel(u.Model) && !a.lentIn(u.Model) {
+	if usage.IsModel(u.Model) && !a.lentIn(u.Model) {
 		out = append(out, store.Str("model", u.Model))
 	}
 	out = append(out, store.Int("input_tokens", u.Input), store.Int("output_tokens", u.Output))
@@ -182,16 +187,6 @@ func (a *account) cost(u usage.Count) []store.Detail {
 		}
 	}
 	return out
-}
-
-// isModel reports whether an upstream's word can be the name of a model: nothing else that it says is recorded.
-func isModel(name string) bool {
-	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("-_.:@/", c) < 0 {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 128
 }
 
 // outcome is the result in the audit log's few words. A client that cancels has used the credential, and nothing failed.

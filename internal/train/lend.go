@@ -90,18 +90,18 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		t.attempt = l.trip.attempt
 		// The commit may have taken its time. What became known meanwhile counts.
 		if f := l.cause.Load(); f != nil {
-			l.Done(Outcome{Result: Revoked})
+			l.Done(Outcome{Result: Revoked, Unsent: true})
 			if lasting(f) {
 				return nil, f
 			}
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			l.Done(Outcome{Result: ClientCancelled})
+			l.Done(Outcome{Result: ClientCancelled, Unsent: true})
 			return nil, err
 		}
 		if err := r.db.Fresh(ctx); err != nil {
-			l.Done(Outcome{Result: Refused})
+			l.Done(Outcome{Result: Refused, Unsent: true})
 			return nil, err
 		}
 		r.vault.Used(l.account.used, l.granted)
@@ -200,7 +200,7 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return nil, ErrSettled
 	}
-	out := Outcome{Result: UpstreamError, Status: f.Status}
+	out := Outcome{Result: UpstreamError, Status: f.Status, Unsent: f.Unsent && f.Status == 0}
 	cause := l.cause.Load()
 	switch {
 	case f.Status != 0:

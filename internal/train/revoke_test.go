@@ -278,6 +278,8 @@ func TestWhatHappensDuringTheCommit(t *testing.T) {
 			require.Zero(t, y.OpenLeases())
 			for i, ev := range y.outcomes(len(c.results)) {
 				require.Equal(t, c.results[i], detail(t, ev, "result"))
+				_, unsent := ev.Details.Get("unsent")
+				require.Equal(t, c.results[i] != "ok", unsent, "nothing left before the right had ended")
 			}
 			require.Len(t, y.events(store.LeaseGranted), len(c.results))
 		})

@@ -4,12 +4,16 @@
 // however it was cut into reads, and the same as the plain answer to that request. What cannot be told for certain is [Unknown], never a guess.
 //
 // Limits: Anthropic's Messages API (https://docs.anthropic.com/en/api/messages and …/messages-streaming) and what speaks like it. An answer with a
-// content coding counts as unknown; Signalbox asks upstreams for none. A "usage" object of more than 64 KiB counts as unknown.
+// content coding counts as unknown; Signalbox asks upstreams for none. A "usage" object of more than 64 KiB counts as unknown, and so
+// does one that tells more than [Most] tokens.
 //
 // Invariants: no input makes it fail or grow beyond its bounds; it knows no request, no account and no database.
 package usage
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // State says how far a count can be trusted.
 type State string
@@ -75,7 +79,7 @@ func (c *Counter) Count() Count {
 	}
 	out := Count{State: Unknown}
 	in, ok := c.told.count()
-	if c.bad || !c.started || !ok {
+	if c.bad || !c.started || !ok || c.tools > Most {
 		return out
 	}
 	out = in
@@ -130,6 +134,16 @@ func (c *Counter) take(s *scanner) {
 	c.told.merge(t)
 }
 
+// IsModel reports whether a word can be the name of a model: nothing else that an upstream or a client says is taken for one.
+func IsModel(word string) bool {
+	for _, c := range []byte(word) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("-_.:@/", c) < 0 {
+			return false
+		}
+	}
+	return word != "" && len(word) <= wordMax
+}
+
 func isTool(kind []byte) bool {
 	return string(kind) == "tool_use" || string(kind) == "server_tool_use" || string(kind) == "mcp_tool_use"
 }
@@ -177,8 +191,8 @@ func set[T any](to **T, later *T) {
 	}
 }
 
-// maxTokens is more than any answer costs; what is beyond it, or below nothing, is no count.
-const maxTokens = 1 << 40
+// Most is more tokens than any answer costs, and more tools than any answer calls; what is beyond it, or below nothing, is no count.
+const Most = 1_000_000_000
 
 // count returns the sums, and false where there are none that can be believed.
 func (t *told) count() (Count, bool) {
@@ -192,13 +206,17 @@ func (t *told) count() (Count, bool) {
 		}
 	}
 	var out Count
+	var sum int64 // of at most twice Most, whatever was told
 	for _, it := range all {
 		five, hour := it.written()
 		for _, n := range [...]struct {
 			to *int64
 			by int64
 		}{{&out.Input, number(it.Input)}, {&out.Output, number(it.Output)}, {&out.CacheRead, number(it.CacheRead)}, {&out.CacheWrite5m, five}, {&out.CacheWrite1h, hour}} {
-			if n.by < 0 || n.by > maxTokens {
+			if n.by < 0 || n.by > Most {
+				return Count{}, false
+			}
+			if sum += n.by; sum > Most {
 				return Count{}, false
 			}
 			*n.to += n.by

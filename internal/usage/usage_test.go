@@ -245,6 +245,20 @@ func TestWhatCannotBeToldIsUnknown(t *testing.T) {
 		require.Equal(t, want, count(true, first, rest), rest)
 	}
 	require.Equal(t, unknown, count(true, "data: {\"type\":\"message_stop\"}\n\n"))
+	// What no answer can cost is no count, neither in one number nor in the sum of many.
+	most := fmt.Sprint(usage.Most)
+	turn := `{"type":"compaction","input_tokens":` + most + `,"output_tokens":0},`
+	for _, counts := range []string{
+		`{"input_tokens":1000000001,"output_tokens":0}`, `{"input_tokens":` + most + `,"output_tokens":1}`, `{"input_tokens":1,"output_tokens":0,"cache_read_input_tokens":` + most + `}`,
+		`{"input_tokens":0,"output_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":` + most + `,"ephemeral_1h_input_tokens":1}}`,
+		`{"input_tokens":9223372036854775807,"output_tokens":9223372036854775807}`,
+		`{"input_tokens":0,"output_tokens":0,"cache_creation_input_tokens":9223372036854775807,"cache_creation":{"ephemeral_1h_input_tokens":-9223372036854775808}}`,
+		`{"input_tokens":0,"output_tokens":0,"iterations":[` + strings.TrimSuffix(strings.Repeat(turn, 2), ",") + `]}`,
+		`{"input_tokens":0,"output_tokens":0,"iterations":[` + strings.TrimSuffix(strings.Repeat(turn, 900), ",") + `]}`,
+	} {
+		require.Equal(t, unknown, count(false, plain(``, counts)), "%.200s", counts)
+	}
+	require.EqualValues(t, usage.Most, count(false, plain(``, `{"input_tokens":`+most+`,"output_tokens":0}`)).Input)
 	require.Equal(t, unknown, count(true, "\xef\xbbdata: "+head+"{\"input_tokens\":1,\"output_tokens\":1}}}\n\n"), "half a byte order mark is none")
 	named := strings.Replace(first, "claude-sonnet-4-5-20250929", strings.Repeat("m", 500), 1)
 	require.Equal(t, usage.Count{State: usage.Partial, Input: 25, Output: 1}, count(true, named), "a name of no such length is not repeated")
@@ -271,7 +285,7 @@ func FuzzCounter(f *testing.F) {
 		if a != b {
 			t.Fatalf("whole %+v, cut at %d %+v", a, at, b)
 		}
-		if a.Input < 0 || a.Output < 0 || len(a.Model) > 128 || a.State == usage.Unknown && a != (usage.Count{State: usage.Unknown}) {
+		if a.Input < 0 || a.Output < 0 || a.Input+a.Output+a.CacheRead+a.CacheWrite5m+a.CacheWrite1h > usage.Most || len(a.Model) > 128 || a.State == usage.Unknown && a != (usage.Count{State: usage.Unknown}) {
 			t.Fatalf("%+v", a)
 		}
 		var whatever struct {
