@@ -20,19 +20,27 @@ func TestRemindersGoByTheirIndexes(t *testing.T) {
 			}
 		})
 		require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
-			if _, err := tx.Exec(`UPDATE credentials SET rotate_at = $1 WHERE id IN ($2, $3)`, store.TimeOf(tx.Now()), ids[0], ids[1]); err != nil {
-				return err
-			}
-			_, err := tx.Exec(`ANALYZE`)
+			_, err := tx.Exec(`UPDATE credentials SET rotate_at = $1 WHERE id IN ($2, $3)`, store.TimeOf(tx.Now()), ids[0], ids[1])
 			return err
 		}))
-		require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
+		byIndex := func(tx *store.Tx) error {
 			for about, index := range map[About]string{AboutExpiry: "credentials_expiry", AboutRotation: "credentials_rotation"} {
 				query, args := candidates(about, "", tx.Now())
 				found := plan(t, tx, query, args...)
 				require.Contains(t, found, index)
 				require.NotContains(t, found, "Seq Scan on credentials")
 			}
+			return nil
+		}
+		if db.Engine() == store.SQLite { // which mostly knows nothing of its tables
+			require.NoError(t, db.Read(t.Context(), byIndex))
+		}
+		require.NoError(t, db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error {
+			_, err := tx.Exec(`ANALYZE`)
+			return err
+		}))
+		require.NoError(t, db.Read(t.Context(), byIndex))
+		require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
 			var due []candidate
 			query, args := candidates(AboutRotation, "", tx.Now())
 			require.NoError(t, tx.Select(&due, query, args...))
