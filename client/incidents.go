@@ -166,7 +166,7 @@ type ContainStep struct {
 
 // ContainWarning is something to know before.
 type ContainWarning struct {
-	Code   string `json:"code" doc:"yourself, wide_grant, old_token or nothing_new."`
+	Code   string `json:"code" doc:"yourself, wide_grant, old_token, may_be_kept or nothing_new."`
 	Detail string `json:"detail"`
 }
 

@@ -209,10 +209,19 @@ func TestStoryContainRotates(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		w := h.world()
-		mail, err := h.client.CreateCredential(ctx, oauthSample("mail", "google"))
+		mail, err := h.client.CreateCredential(ctx, oauthSample("mail", "linear"))
 		require.NoError(t, err)
+		kept, err := h.client.CreateCredential(ctx, oauthSample("calendar", "google"))
+		require.NoError(t, err)
+		dry, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: client.IncidentScope{CredentialIDs: []string{kept.ID}, Credentials: "rotate"}, DryRun: true})
+		require.NoError(t, err)
+		var acts []string
+		for _, step := range dry.Plan {
+			acts = append(acts, step.Act)
+		}
+		require.Equal(t, []string{"mark_compromised", "rotate_due", "revoke_upstream", "advance"}, acts, "Google would go on with the refresh token that leaked")
 		scope := client.IncidentScope{CredentialIDs: []string{w.credential, mail.ID}, Credentials: "rotate"}
-		dry, err := h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
+		dry, err = h.client.ContainIncident(ctx, w.incident, client.ContainDraft{Scope: scope, DryRun: true})
 		require.NoError(t, err)
 		steps := map[string][]string{}
 		for _, step := range dry.Plan {

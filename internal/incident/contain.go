@@ -33,7 +33,7 @@ type Treatment string
 const (
 	// Disable marks them as compromised, so that they are lent to nobody, and has their grants ended at their OAuth providers.
 	Disable Treatment = "disable"
-	// Rotate has the tokens replaced of what Signalbox can refresh by itself, which goes on being lent; everything else is treated as by Disable, and is due to be
+	// Rotate has the tokens replaced of what Signalbox can refresh by itself, unless the provider is known to go on with the same refresh token; that goes on being lent. Everything else is treated as by Disable, and is due to be
 	// rotated at once, which only a person can do where the secret is used.
 	Rotate Treatment = "rotate"
 )
@@ -76,6 +76,7 @@ const (
 	WarnYourself = "yourself"    // the caller's own session or token ends
 	WarnWide     = "wide_grant"  // the provider ends other grants of the same person too
 	WarnLeaked   = "old_token"   // what has leaked may work until it ends by itself
+	WarnKept     = "may_be_kept" // whether the provider replaces a refresh token is not known
 	WarnNothing  = "nothing_new" // all of it is contained already
 )
 

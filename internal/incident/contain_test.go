@@ -44,9 +44,11 @@ type scene struct {
 	mu          sync.Mutex
 	revocations []string
 	refuse      atomic.Bool
-	// refreshes are the refresh tokens that the provider was sent; spent makes it refuse them.
-	refreshes []string
-	spent     atomic.Bool
+	// refreshes are the refresh tokens that the provider was sent; spent makes it refuse them, keeps makes it go on with them.
+	refreshes    []string
+	spent, keeps atomic.Bool
+	// hangs, when it is set, is what the token endpoint waits for.
+	hangs atomic.Pointer[chan struct{}]
 }
 
 func newScene(t *testing.T, db *store.DB) *scene {
@@ -125,6 +127,12 @@ func (s *scene) refresh(w http.ResponseWriter, r *http.Request) {
 	s.refreshes = append(s.refreshes, r.PostFormValue("refresh_token"))
 	n := len(s.refreshes)
 	s.mu.Unlock()
+	if until := s.hangs.Load(); until != nil {
+		select {
+		case <-*until:
+		case <-r.Context().Done():
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case s.refuse.Load():
@@ -132,6 +140,8 @@ func (s *scene) refresh(w http.ResponseWriter, r *http.Request) {
 	case s.spent.Load():
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+	case s.keeps.Load():
+		_, _ = fmt.Fprintf(w, `{"access_token":"planted-access-%d","token_type":"bearer","expires_in":3600}`, n)
 	default:
 		_, _ = fmt.Fprintf(w, `{"access_token":"planted-access-%d","refresh_token":"planted-refresh-%d","token_type":"bearer","expires_in":3600}`, n, n)
 	}
@@ -387,8 +397,12 @@ func TestGrantsAreEndedUpstream(t *testing.T) {
 func (s *scene) hurry(claimed time.Duration) {
 	s.t.Helper()
 	require.NoError(s.t, s.db.Bookkeep(s.t.Context(), store.Outbox, func(tx *store.Tx) error {
-		_, err := tx.Exec(`UPDATE incident_revocations SET next_at = 0, claim_until = $1`, store.TimeOf(tx.Now().Add(claimed)))
-		return err
+		for _, table := range []string{"incident_revocations", "incident_refreshes"} {
+			if _, err := tx.Exec(`UPDATE `+table+` SET next_at = 0, claim_until = $1`, store.TimeOf(tx.Now().Add(claimed))); err != nil {
+				return err
+			}
+		}
+		return nil
 	}))
 }
 
@@ -522,7 +536,7 @@ func TestContainRotates(t *testing.T) {
 			steps[step.ID] = append(steps[step.ID], step.Act)
 		}
 		require.Equal(t, map[string][]incident.StepAct{s.granted.ID: {incident.RefreshTokens}, s.plain.ID: {incident.MarkCompromise, incident.RotateDue}}, steps)
-		require.Equal(t, incident.WarnLeaked, plan.Warnings[0].Code)
+		require.Equal(t, []string{incident.WarnLeaked, incident.WarnKept}, []string{plan.Warnings[0].Code, plan.Warnings[1].Code})
 		before := len(records(t, db))
 		i, done, err := s.ContainNew(ctx, s.admin, incident.Draft{}, scope, plan.Tag, "")
 		require.NoError(t, err)
@@ -600,14 +614,17 @@ func TestContainRotates(t *testing.T) {
 		_, _, err = s.Contain(ctx, s.admin, i.ID, incident.Scope{Credentials: []string{s.granted.ID}, Treat: incident.Rotate}, "", "")
 		require.NoError(t, err)
 		require.NoError(t, s.EndGrants(ctx))
-		require.Equal(t, []string{"failed", "login_required", "true"}, []string{detail(last(i.ID), "outcome"), detail(last(i.ID), "code"), detail(last(i.ID), "marked_compromised")})
+		failed := s.latest(i.ID, incident.Renewed)
+		require.Equal(t, []string{"failed", "login_required", "true"}, []string{detail(failed, "outcome"), detail(failed, "code"), detail(failed, "marked_compromised")})
+		require.NotEmpty(t, s.asked(), "and its grant is ended")
+		require.Equal(t, incident.Revoked, last(i.ID).Kind)
 		c, _, err = survey(t, s, s.granted.ID)
 		require.NoError(t, err)
 		require.Equal(t, vault.Compromised, c.Status)
 		require.NotNil(t, c.RotationDue())
 		plan, err = s.Plan(ctx, s.admin, i.ID, incident.Scope{Credentials: []string{s.granted.ID}, Treat: incident.Rotate})
 		require.NoError(t, err)
-		require.Empty(t, plan.Steps, "what is marked and due already stays so")
+		require.Empty(t, plan.Steps, "what is marked and due already stays so, and what was ended is not owed again")
 		require.Equal(t, incident.WarnNothing, plan.Warnings[0].Code)
 
 		for pointer, scope := range map[string]incident.Scope{"needs credential_ids to rotate": {Trains: []string{"web"}, Treat: incident.Rotate}, "must be one of disable, rotate": {Credentials: []string{s.plain.ID}, Treat: "burn"}} {

@@ -28,6 +28,7 @@ type house struct {
 	logins   *oauth.Logins
 	tokens   *oauth.Room
 	audit    *audit.Log
+	ring     *keyring.Ring
 	config   incident.Config
 }
 
@@ -40,6 +41,7 @@ func newHouse(t *testing.T, db *store.DB) *house {
 	require.NoError(t, err)
 	policy, err := outbound.ParsePolicy([]string{"127.0.0.1"})
 	require.NoError(t, err)
+	h.ring = ring
 	h.identity, err = identity.New(identity.Config{DB: db, Ring: ring, FailureLimit: 1_000_000, Outgoing: policy})
 	require.NoError(t, err)
 	h.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring})

@@ -3,7 +3,8 @@
 // Promise: an incident moves only along [Moves]; every change of one is in its timeline and, without the texts that people wrote, in the audit, in the
 // transaction of the change. What a detector reports while its incident is open is that incident, whichever instance reports it. Containment does in one
 // transaction exactly what its plan says. A grant that it has to end at an OAuth provider, and tokens that it has to replace there, are asked for until the provider agrees
-// or it is given up, on record, also when the process dies in between. A credential whose tokens could not be replaced is lent to nobody from then on.
+// or it is given up, on record, also when the process dies in between. Tokens are replaced when the refresh token is another one. A credential whose tokens could not be replaced is
+// lent to nobody from then on, and its grant is ended.
 //
 // Limits: texts are stored as they are typed, so a secret does not belong into them. Whoever may read incidents reads all of them. An incident that is
 // deleted is gone with its timeline; what the audit says of it stays.

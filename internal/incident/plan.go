@@ -1,11 +1,13 @@
 package incident
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -186,10 +188,13 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 		}
 		rotate := p.scope.Treat == Rotate
 		if rotate && replaceable(c) {
-			if err := r.planRefresh(tx, p, c); err != nil {
+			replaced, err := r.planRefresh(tx, p, c)
+			if err != nil {
 				return err
 			}
-			continue
+			if replaced {
+				continue
+			}
 		}
 		marked := c.Status == vault.Compromised
 		if !marked {
@@ -198,10 +203,7 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 		if rotate && c.RotateAt == nil {
 			p.add(RotateDue, "credential", id, c.Name, "")
 		}
-		if marked {
-			continue
-		}
-		grant, err := r.logins.GrantOf(tx, id)
+		grant, err := r.grantToEnd(tx, id, marked)
 		if err != nil {
 			return err
 		}
@@ -216,25 +218,58 @@ func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bo
 	return nil
 }
 
+// grantToEnd returns the grant of a credential that is to be ended at its provider, nil when there is none. Of one that was marked before there is none to end either while
+// that is owed, or when the provider has ended the grant of its present version.
+func (r *Room) grantToEnd(tx *store.Tx, id string, marked bool) (*oauth.Grant, error) {
+	grant, err := r.logins.GrantOf(tx, id)
+	if err != nil || grant == nil || !marked {
+		return grant, err
+	}
+	n := 0
+	if err := tx.Get(&n, `SELECT (SELECT COUNT(*) FROM incident_revocations WHERE credential_id = $1 AND act = $2) + (SELECT COUNT(*) FROM incident_ended WHERE credential_id = $1 AND version = $3)`,
+		id, string(RevokeUpstream), grant.Version); err != nil || n > 0 {
+		return nil, err
+	}
+	return grant, nil
+}
+
 // replaceable reports whether Signalbox can by itself get other tokens for a credential in the place of those that leaked: it is lent, and its provider takes the refresh
 // token. Tokens that come by client credentials come by a secret that stays the same, so that others help nobody.
 func replaceable(c vault.Credential) bool {
 	return c.Type == vault.OAuth && (c.Status == vault.Active || c.Status == vault.Expiring) && c.Health != vault.NeedsLogin && c.Refreshes() && c.OAuth.GrantType != vault.GrantClientCredentials
 }
 
-// planRefresh has the tokens of a credential replaced, unless that is owed already.
-func (r *Room) planRefresh(tx *store.Tx, p *Plan, c vault.Credential) error {
+// planRefresh has the tokens of a credential replaced, unless that is owed already. It reports false, and plans nothing, where the provider is known to give no other refresh
+// token: the one that leaked would go on.
+func (r *Room) planRefresh(tx *store.Tx, p *Plan, c vault.Credential) (bool, error) {
+	how, err := r.logins.Renewing(tx, c)
+	if err != nil || how.Known && !how.Rotates {
+		return false, err
+	}
 	owed := 0
-	if err := tx.Get(&owed, `SELECT COUNT(*) FROM incident_revocations WHERE credential_id = $1 AND act = $2 AND version = $3`, c.ID, string(RefreshTokens), c.Version); err != nil {
-		return err
+	if err := tx.Get(&owed, `SELECT COUNT(*) FROM incident_refreshes WHERE credential_id = $1 AND version = $2`, c.ID, c.Version); err != nil {
+		return false, err
 	}
 	if owed > 0 {
 		p.add(Leave, "credential", c.ID, c.Name, "its tokens are being replaced already")
-		return nil
+		return true, nil
 	}
 	p.add(RefreshTokens, "credential", c.ID, c.Name, c.Provider)
 	p.warn(WarnLeaked, "A credential whose tokens are replaced goes on being lent, and an access token that leaked may work at its provider until it ends. Where that must not be, disable the credential instead.")
-	return nil
+	if how.Grace > 0 {
+		p.warn(WarnLeaked, "At the provider "+how.Provider+" a refresh token that leaked may work for up to "+strconv.Itoa(int(how.Grace.Hours()))+" hours after another one has taken its place.")
+	}
+	if !how.Known {
+		p.warn(WarnKept, "Whether "+cmp.Or(how.Provider, "its provider")+" gives a new refresh token with the new access token is not known. If it does not, the one that leaked still works: the credential is then disabled after all, and its grant ended there.")
+	}
+	grant, err := r.logins.GrantOf(tx, c.ID)
+	if err != nil {
+		return false, err
+	}
+	if grant != nil && grant.Wide {
+		p.warn(WarnWide, "If the tokens cannot be replaced, the grant is ended, and the provider "+grant.Provider+" ends the other grants of the same person with it.")
+	}
+	return true, nil
 }
 
 // planKeys finds the keys of the trains, and the keys that are named.

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"slices"
+	"time"
 
 	"signalbox.dev/signalbox/internal/provider"
 	"signalbox.dev/signalbox/internal/store"
@@ -30,6 +31,31 @@ func (l *Logins) GrantOf(tx *store.Tx, credentialID string) (*Grant, error) {
 		return nil, err
 	}
 	return &Grant{Provider: end.k.Name, Version: c.Version, State: c.Status, Wide: end.k.Revoke.Wide, end: *end}, nil
+}
+
+// Renewing is what is known of how a provider replaces tokens.
+type Renewing struct {
+	Provider string
+	// Known says whether the rest is known: of the providers of the catalogue it is.
+	Known bool
+	// Rotates says that a refresh answers with another refresh token, and that the old one ends: at once, or after Grace.
+	Rotates bool
+	Grace   time.Duration
+}
+
+// Renewing returns what is known of how the provider of a credential replaces tokens. Of one that somebody has added, or whose tokens go to an address of
+// the credential's own, nothing is.
+func (l *Logins) Renewing(tx *store.Tx, c vault.Credential) (Renewing, error) {
+	out := Renewing{Provider: c.Provider}
+	if c.Provider == "" || c.OAuth.TokenEndpoint != "" {
+		return out, nil
+	}
+	k, err := l.find(tx, c.Provider, "")
+	if err != nil || !k.Catalogue {
+		return out, ifNotFound(err)
+	}
+	out.Known, out.Rotates, out.Grace = true, k.Rotates, k.Grace
+	return out, nil
 }
 
 // Ended is what a provider said to the end of a grant.

@@ -104,7 +104,8 @@ func containKilled(t *testing.T, e store.Engine, at incident.Point, treat incide
 	if at != incident.AtOwed { // the claim of the dead holds for most of a minute and a half
 		db := p.OpenBeside(t)
 		require.NoError(t, db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
-			n, err := tx.Exec(`UPDATE incident_revocations SET claim_until = $1`, store.TimeOf(tx.Now()))
+			table := map[incident.Treatment]string{incident.Disable: "incident_revocations", incident.Rotate: "incident_refreshes"}[treat]
+			n, err := tx.Exec(`UPDATE `+table+` SET claim_until = $1`, store.TimeOf(tx.Now()))
 			require.Equal(t, int64(1), n)
 			return err
 		}))

@@ -317,7 +317,7 @@ func (f Filter) where(tx *store.Tx, after string) *store.Where {
 	return &w
 }
 
-// rotationAt is [Credential.RotationDue] of a credential c that has one, which is what toRotate says.
+// rotationAt is [Credential.RotationDue] of a credential c that has one, which is what toRotate says. The index credentials_rotation is of these two, word by word.
 const (
 	plannedAt  = `(COALESCE(c.last_rotated_at, c.created_at) + c.rotate_every_days * 86400000000)`
 	rotationAt = `(CASE WHEN c.rotate_at IS NULL OR (c.rotate_every_days > 0 AND ` + plannedAt + ` < c.rotate_at) THEN ` + plannedAt + ` ELSE c.rotate_at END)`

@@ -176,13 +176,14 @@ func (r *Room) remindOf(ctx context.Context, about About) (told int, err error) 
 	}
 }
 
-// candidates is the statement for the active credentials whose date is at most 30 days away and whose last step has not been told.
+// candidates is the statement for the active credentials whose date is at most 30 days away and whose last step has not been told. It is in the order of the ids by an
+// expression, because for the order of the key a planner would rather go through every credential than through those with a date.
 func candidates(about About, after string, now time.Time) (query string, args []any) {
 	due, every, has := about.columns()
 	horizon := now.UTC().Truncate(day).Add(time.Duration(Steps()[0]+1) * day)
 	return `SELECT c.id, ` + due + ` AS due, ` + every + ` AS every, t.step AS told FROM credentials c
 		LEFT JOIN credential_reminders t ON t.credential_id = c.id AND t.about = $1 AND t.due_at = ` + due + `
-		WHERE ` + has + ` AND ` + due + ` < $2 AND c.state = 'active' AND c.id > $3 AND (t.step IS NULL OR t.step > -1) ORDER BY c.id LIMIT ` + number(remindBatch),
+		WHERE ` + has + ` AND ` + due + ` < $2 AND c.state = 'active' AND c.id > $3 AND (t.step IS NULL OR t.step > -1) ORDER BY c.id || '' LIMIT ` + number(remindBatch),
 		[]any{string(about), store.TimeOf(horizon), after}
 }
 

@@ -307,10 +307,10 @@ func (s *site) contain(w http.ResponseWriter, r *http.Request, v visitor) {
 	})
 }
 
-// containUnproven leads to the step-up and back to what was chosen. What is too long for the address to come back to goes through a page of its own, as a form: that is
-// of browsers without JavaScript alone, since a script asks for the proof before the form is sent.
+// containUnproven leads to the step-up and back to what was chosen. What is too long for the address to come back to, and a note, which belongs into none, goes through a page
+// of its own, as a form: that is of browsers without JavaScript alone, since a script asks for the proof before the form is sent.
 func (s *site) containUnproven(w http.ResponseWriter, r *http.Request, v visitor, here string, err error) {
-	if to := scopeQuery(here, r.PostForm); to != here {
+	if to := scopeQuery(here, r.PostForm); to != here && r.PostForm.Get("note") == "" {
 		s.settled(w, r, v, err, "", to, nil)
 		return
 	}

@@ -322,6 +322,25 @@ func TestContainAfterAStepUp(t *testing.T) {
 			require.NoError(s, err)
 			require.Len(s, keys, 10)
 		}
+		// A short scope comes back by its address, which is no place for a note: with one it goes by the form as well.
+		here := "/incidents/" + i.ID + "/contain"
+		short := url.Values{"form": {s.form(cookie, "/account").Get("form")}, "look": {"yes"}, "train_ids": {"web"}}
+		s.age()
+		a := s.do("POST", here, short, "Cookie", cookie)
+		require.Equal(s, http.StatusSeeOther, a.StatusCode)
+		short.Del("look")
+		short.Set("plan", `"seen"`)
+		short.Set("note", "found in a paste")
+		a = s.do("POST", here, short, "Cookie", cookie)
+		require.Equal(s, http.StatusOK, a.StatusCode, a.Header.Get("Location"))
+		forms := formsOf(here, a.text)
+		prove := forms[slices.IndexFunc(forms, func(one asked) bool { return one.action == here+"/prove" })].values
+		require.Equal(s, []string{"found in a paste", "web"}, []string{prove.Get("note"), prove.Get("train_ids")})
+		prove.Set("password", planted)
+		a = s.do("POST", here+"/prove", prove, "Cookie", cookie)
+		require.Equal(s, http.StatusOK, a.StatusCode)
+		require.Contains(s, a.text, "found in a paste")
+		cookie = s.cookie(a)
 		without := maps.Clone(scope)
 		without.Set("password", planted)
 		require.Equal(s, http.StatusForbidden, s.do("POST", "/incidents/~contain/prove", without, "Cookie", cookie).StatusCode, "without the form's token")
