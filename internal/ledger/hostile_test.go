@@ -176,7 +176,7 @@ func TestARecordOfTheFutureSweepsNothing(t *testing.T) {
 		require.NoError(t, o.book.Flush(t.Context()))
 		o.set(now.Add(time.Minute))
 		o.lend(outcome(e, "ok", cost("complete", "claude-a", 7, 1, 0, 0, 0, 0)...))
-		o.wait(49 * time.Hour) // all of it is old when it is added up
+		o.wait(49 * time.Hour)  // all of it is old when it is added up
 		r := o.another(o.db, 1) // one record at a time
 		o.follow(r)
 		report, err := r.Read(t.Context(), auditor(), ledger.Query{From: now.Add(-time.Hour)})

@@ -246,7 +246,12 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 	require.NoError(o.t, o.book.Flush(o.t.Context()))
 	intents, outcomes := map[string]store.Event{}, map[string]store.Event{}
 	owners := map[string]string{}
-	detail := func(e store.Event, name string) string { d, _ := e.Details.Get(name); return d.Text() }
+	detail := func(e store.Event, name string) string {
+		if d, ok := e.Details.Get(name); ok {
+			return d.Text()
+		}
+		return ""
+	}
 	number := func(e store.Event, name string) int64 {
 		var n int64
 		if d, ok := e.Details.Get(name); ok {
@@ -316,7 +321,7 @@ func (o *office) brute(q ledger.Query) map[string]ledger.Used {
 		if state == "failed" {
 			model = ""
 		}
-		if m := detail(end, "model"); ended && m != "" && m != "[]" {
+		if m := detail(end, "model"); ended && m != "" {
 			model = m
 		}
 		if q.Model != "" && q.Model != model || q.Key != "" && q.Key != e.Actor.ID || q.User != "" && q.User != owners[e.Actor.ID] || q.Train != "" && q.Train != e.OnBehalf && q.Train != "slug-of-"+e.OnBehalf ||

@@ -72,10 +72,10 @@ func (s *scan) need(text string) {
 	}
 }
 
-// text reads the rest of a string that has no escape.
+// text reads the rest of a string that has no escape, and nothing that JSON would have escaped.
 func (s *scan) text() string {
 	end := bytes.IndexByte(s.b, '"')
-	if !s.ok || end < 0 || bytes.IndexByte(s.b[:end], '\\') >= 0 {
+	if !s.ok || end < 0 || !plain(s.b[:end]) {
 		s.ok = false
 		return ""
 	}
@@ -84,12 +84,22 @@ func (s *scan) text() string {
 	return out
 }
 
-// skip goes over a string.
+// plain reports whether a part of a string has no escape, and nothing that needs one.
+func plain(b []byte) bool {
+	for _, c := range b {
+		if c == '\\' || c < 0x20 {
+			return false
+		}
+	}
+	return true
+}
+
+// skip goes over a string, whose escapes have to be those of JSON.
 func (s *scan) skip() {
 	s.need(`"`)
 	for s.ok {
 		end := bytes.IndexAny(s.b, `"\`)
-		if end < 0 || s.b[end] == '\\' && end+2 > len(s.b) {
+		if end < 0 || !plain(s.b[:end]) {
 			s.ok = false
 			return
 		}
@@ -97,8 +107,29 @@ func (s *scan) skip() {
 			s.b = s.b[end+1:]
 			return
 		}
-		s.b = s.b[end+2:]
+		s.b = s.b[end+1:]
+		s.escape()
 	}
+}
+
+// escape goes over what follows a backslash.
+func (s *scan) escape() {
+	n := 1
+	if s.has(`u`) {
+		n = 4
+	}
+	if len(s.b) < n {
+		s.ok = false
+		return
+	}
+	for _, c := range s.b[:n] {
+		if n == 4 {
+			s.ok = s.ok && (c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F')
+		} else {
+			s.ok = bytes.IndexByte([]byte(`"\/bfnrt`), c) >= 0
+		}
+	}
+	s.b = s.b[n:]
 }
 
 // ref reads an actor or a target.
@@ -150,7 +181,7 @@ func (s *scan) detail(l *lent) {
 		}
 		return
 	}
-	if s.ok && len(s.b) > 0 && s.b[0] == '"' {
+	if s.ok && len(s.b) > 0 && s.b[0] == '"' && !isNumber(key) {
 		s.skip()
 		return
 	}
@@ -173,14 +204,23 @@ func (s *scan) detail(l *lent) {
 	}
 }
 
-// number reads a whole number.
+// isNumber reports whether a detail that matters is a number, for which a decoder takes nothing else.
+func isNumber(key string) bool {
+	switch key {
+	case "status", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens", "tool_calls":
+		return true
+	}
+	return false
+}
+
+// number reads a whole number, as JSON writes it.
 func (s *scan) number() int64 {
 	end := 0
 	for end < len(s.b) && (s.b[end] == '-' || s.b[end] >= '0' && s.b[end] <= '9') {
 		end++
 	}
 	n, err := strconv.ParseInt(string(s.b[:end]), 10, 64)
-	if err != nil {
+	if digits := bytes.TrimPrefix(s.b[:end], []byte("-")); err != nil || len(digits) > 1 && digits[0] == '0' {
 		s.ok = false
 		return 0
 	}

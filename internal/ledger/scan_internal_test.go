@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,19 @@ func leaseLines() []string {
 	}
 }
 
+// brokenLines are near to what store writes, and no JSON, or none that the decoder takes.
+func brokenLines() []string {
+	const begin, end = `{"id":"evt_01","at":"2026-11-23T05:00:00.123456Z","actor":{"kind":"anonymous"},"action":"lease.outcome","target":{"kind":"credential"},"outcome":"ok",`, `}}`
+	out := []string{
+		strings.Replace(leaseLines()[3], "anonymous", "a\x01", 1),
+		begin + `"user_agent":"\q","details":{` + end, begin + `"user_agent":"\u12x4","details":{` + end, begin + `"user_agent":"\u12","details":{` + end, begin + `"user_agent":"` + "\n" + `","details":{` + end,
+	}
+	for _, detail := range []string{`"status":"200"`, `"input_tokens":"1"`, `"tool_calls":""`, `"attempt":01`, `"attempt":-`, `"attempt":-01`, `"attempt":1-`, `"unsent":"true"`, `"unsent":truefalse`, `"lease":1`, `"other":"` + "\t" + `"`, `"a":1,`} {
+		out = append(out, begin+`"details":{`+detail+end)
+	}
+	return out
+}
+
 // TestReadLease: what is read without the decoder is what the decoder reads.
 func TestReadLease(t *testing.T) {
 	for _, line := range leaseLines() {
@@ -28,6 +42,12 @@ func TestReadLease(t *testing.T) {
 		var want use
 		require.NoError(t, json.Unmarshal([]byte(line), &want))
 		require.Equal(t, want, got)
+	}
+	for _, line := range brokenLines() {
+		var want use
+		require.Error(t, json.Unmarshal([]byte(line), &want), line)
+		_, ok := readLease([]byte(line))
+		require.False(t, ok, line)
 	}
 	for _, line := range []string{
 		"", "{}", leaseLines()[3] + " ", leaseLines()[3][1:],
@@ -39,9 +59,9 @@ func TestReadLease(t *testing.T) {
 	}
 }
 
-// FuzzReadLease: whatever the line, what is read is what the decoder reads.
+// FuzzReadLease: whatever the line, what is read is what the decoder reads, and what the decoder refuses is not read.
 func FuzzReadLease(f *testing.F) {
-	for _, line := range leaseLines() {
+	for _, line := range append(leaseLines(), brokenLines()...) {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -50,7 +70,10 @@ func FuzzReadLease(f *testing.F) {
 			return
 		}
 		var want use
-		if json.Unmarshal(line, &want) == nil && want != got {
+		if err := json.Unmarshal(line, &want); err != nil {
+			t.Fatalf("%q is read as %+v, and refused by the decoder: %v", line, got, err)
+		}
+		if want != got {
 			t.Fatalf("%q is read as %+v, not %+v", line, got, want)
 		}
 	})
