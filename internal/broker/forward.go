@@ -119,10 +119,15 @@ func (b *Broker) settle(r *http.Request, lease *train.Lease, err error, started 
 	return nil, false
 }
 
+// unapplied is why a request was not made: nothing was sent. What a round trip returns of a lease that was cut is the same fault without it.
+type unapplied struct{ error }
+
+func (e unapplied) Unwrap() error { return e.error }
+
 // unsent reports that for certain nothing of the request reached the upstream.
 func unsent(err error) bool {
-	_, ours := fault.As(err) // Apply refused
-	return ours || outbound.NotSent(err) || strings.Contains(err.Error(), "TLS handshake")
+	var ours unapplied
+	return errors.As(err, &ours) || outbound.NotSent(err) || strings.Contains(err.Error(), "TLS handshake")
 }
 
 var errNoAnswer = errors.New("the upstream's answer has no status that can be passed on")
@@ -158,7 +163,7 @@ func revoked(cause error) error {
 func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http.Response, error) {
 	out, err := outgoing(r, lease, body)
 	if err != nil {
-		return nil, err
+		return nil, unapplied{err}
 	}
 	return b.transport.RoundTrip(out)
 }
