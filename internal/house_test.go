@@ -174,7 +174,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/sink.(*Room).release", "cursor", "ends the own claims at the end of the process"},
 	{"internal/ledger.(*Room).take", "cursor", "says which instance adds up usage from the log"},
 	{"internal/ledger.(*Room).add", "cursor", "adds records of the log to the sums of usage, which are made of nothing else"},
-	{"internal/ledger.(*Room).renew", "cursor", "drops those sums, to make them anew from the log"},
+	{"internal/ledger.(*Room).renew", "cursor", "orders that those sums are dropped, to make them anew from the log"},
+	{"internal/ledger.(*Room).drop", "cursor", "drops a slice of those sums, to make them anew from the log"},
 	{"internal/ledger.(*Room).release", "cursor", "ends the own claim at the end of the process"},
 	{"internal/audit.(*Log).resign", "election", "ends the own term at the end of the process"},
 }
