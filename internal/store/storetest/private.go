@@ -113,9 +113,21 @@ func Pooler(t testing.TB, target string, settings ...string) string {
 	require.NoError(t, os.WriteFile(ini, []byte(strings.Join(lines, "\n")+"\n"), 0o644))
 	cmd := i.command(bin, ini)
 	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGKILL)
-		_ = cmd.Wait()
+		var early error
+		select {
+		case early = <-ended:
+			t.Errorf("PgBouncer ended by itself: %v", early)
+		default:
+			_ = cmd.Process.Signal(syscall.SIGKILL)
+			<-ended
+		}
+		if t.Failed() {
+			said, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Logf("what PgBouncer said:\n%s", said[max(0, len(said)-4000):])
+		}
 	})
 	through := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", listen, name)
 	require.Eventually(t, func() bool { return answers(through) }, 10*time.Second, 20*time.Millisecond, "PgBouncer does not answer")
