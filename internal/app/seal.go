@@ -427,6 +427,7 @@ func (b *sealedDoor) close() (err error) {
 	if b.lock != nil {
 		err = errors.Join(err, b.lock.Close())
 	}
+	b.db, b.lock = nil, nil // it may stand sealed again
 	return err
 }
 

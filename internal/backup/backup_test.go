@@ -285,6 +285,6 @@ func TestBackupsAreRemembered(t *testing.T) {
 			return err
 		}))
 		require.Empty(t, running(), "it was cut off")
-		require.Equal(t, 4, count(t, db, store.AdminBackup))
+		require.Equal(t, 6, count(t, db, store.AdminBackup))
 	})
 }

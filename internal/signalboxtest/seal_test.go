@@ -225,7 +225,14 @@ func TestSealUnderLoad(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(out), "not sealed")
 
-			for action, want := range map[string]int{"admin.seal": 1, "admin.unseal": 1} {
+			_, err = admin.Seal(ctx, "a second time")
+			require.NoError(t, err)
+			stands(t, servers, "sealed")
+			out, err = p.Command("unseal").CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			stands(t, servers, "ready")
+
+			for action, want := range map[string]int{"admin.seal": 2, "admin.unseal": 2} {
 				require.Eventually(t, func() bool {
 					found, err := admin.AuditLogs(ctx, client.AuditFilter{Action: action})
 					require.NoError(t, err)

@@ -87,7 +87,7 @@ type Config struct {
 	// Operations tells what is in force and how it goes; its zero value tells nothing.
 	Operations Operations
 	// Closed is the answer to every request of an instance that serves no pages, which needs no room; nil serves them. What the answer looks like
-	// is served.
+	// is served where it is one of being unavailable.
 	Closed error
 }
 
@@ -207,7 +207,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("/", s.elsewhere)
 	if cfg.Closed != nil {
 		closed := http.NewServeMux()
-		closed.HandleFunc("GET /assets/{file}", s.asset)
+		if fault.KindOf(cfg.Closed) == fault.Unavailable { // a person may come by; to an instance that has no pages at all, nobody does
+			closed.HandleFunc("GET /assets/{file}", s.asset)
+		}
 		closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, cfg.Closed) })
 		return s.dress(s.clean(closed)), nil
 	}
