@@ -72,7 +72,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	case err := <-ended:
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
-		a.drain(server)
+		a.drain(server, cancelRequests)
 	case <-a.seal.set:
 		sealed = a.shut(server, l, cancelRequests)
 	}
@@ -90,7 +90,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 // Cut ends a drain at once. It may be called several times and before Serve.
 func (a *App) Cut() { a.cutOnce.Do(func() { close(a.cut) }) }
 
-func (a *App) drain(server *http.Server) {
+func (a *App) drain(server *http.Server, cancelRequests func()) {
 	a.draining.Store(true)
 	a.endOnce.Do(func() { close(a.ending) })
 	a.broker.Drain()
@@ -123,6 +123,9 @@ func (a *App) drain(server *http.Server) {
 			a.log.Warn("told to stop at once; open streams are cut", "open_streams", a.broker.InFlight())
 			cut = true
 		}
+	}
+	if a.isSealed() {
+		cancelRequests() // as [App.shut] does
 	}
 	if a.broker.InFlight() == 0 {
 		last, cancel := context.WithTimeout(context.Background(), lastAnswers)
