@@ -28,6 +28,7 @@ tools() {
   need ssh-keygen openssh-client
   need mariadbd mariadb-server-core # a database to sign in at; this package starts no service
   need mariadb mariadb-client-core
+  need haproxy haproxy # a load balancer before a fleet; nothing is served by its own service
   need curl curl # the commands of the README
   need chromium chromium # passkeys, in a real browser
   need_node # the TypeScript SDK, a client that we did not write, and the linter of the OpenAPI document

@@ -203,7 +203,11 @@ func (c *call) messages() (cancelled bool) {
 	if c.wait(time.Duration(r.count) * c.how.Every) {
 		return true
 	}
-	return c.send(r.json())
+	cancelled = c.send(r.json())
+	if !cancelled && c.how.Break == Whole {
+		c.u.answered(c.id, r)
+	}
+	return cancelled
 }
 
 func (c *call) countTokens() (cancelled bool) {

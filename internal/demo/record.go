@@ -31,6 +31,9 @@ type Request struct {
 	BodySize   int
 	BodySHA256 [sha256.Size]byte
 	Body       []byte
+	// Answered says that a message was answered to its end, so that Input and Output are what it cost in tokens, as the answer itself told.
+	Answered      bool
+	Input, Output int
 }
 
 // Credential returns what the request was authenticated with: the API key, or else the bearer token; the zero Value if neither.
@@ -122,6 +125,18 @@ func (u *Upstream) record(r *http.Request, id string, accepted bool, body []byte
 	}
 	u.latest[u.oldest] = rec
 	u.oldest = (u.oldest + 1) % len(u.latest)
+}
+
+// answered notes what a message cost that was written to its end.
+func (u *Upstream) answered(id string, r reply) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.latest {
+		if u.latest[i].ID == id {
+			u.latest[i].Answered, u.latest[i].Input, u.latest[i].Output = true, r.input, r.count
+			return
+		}
+	}
 }
 
 // bearer returns the token of an Authorization header.

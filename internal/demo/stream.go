@@ -92,6 +92,9 @@ func (c *call) stream(r reply) (cancelled bool) {
 	e.buf = append(e.buf, "}}"...)
 	e.flush()
 	e.send("message_stop", `{"type":"message_stop"}`)
+	if e.err == nil {
+		c.u.answered(c.id, r)
+	}
 	return e.err != nil
 }
 
