@@ -247,6 +247,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.broker, err = broker.New(broker.Config{
 		Trains: a.trains, Identity: a.identity, Transport: a.transport, Log: a.log, BodyLimit: a.cfg.BodyLimit,
 		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP,
+		Secure: a.cfg.servesTLS() || a.cfg.BehindTLSProxy,
 		Closed: a.cfg.Mode.noLending(),
 	})
 	if err != nil {

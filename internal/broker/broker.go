@@ -44,6 +44,8 @@ type Config struct {
 	DefaultTrain string
 	// ClientIP tells whose address a request has; nil means the peer's.
 	ClientIP func(*http.Request) string
+	// Secure says that clients reach this instance over TLS, also where somebody before it ends that.
+	Secure bool
 	// Closed is the answer to every request of an instance that lends nothing, which needs no room and no transport; nil lends.
 	Closed error
 }
@@ -58,6 +60,7 @@ type Broker struct {
 	noAuth       bool
 	defaultTrain string
 	clientIP     func(*http.Request) string
+	secure       bool
 	closed       error
 
 	draining atomic.Bool
@@ -73,7 +76,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, log: cfg.Log, bodyLimit: cfg.BodyLimit,
-		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, closed: cfg.Closed,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, closed: cfg.Closed,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -143,12 +146,19 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 	if b.closed != nil {
 		return b.closed
 	}
-	if err := checkRoute(r); err != nil {
+	on, err := checkRoute(r)
+	if err != nil {
 		return err
 	}
 	caller, err := b.caller(r, rid)
 	if err != nil {
 		return err
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return fault.New(fault.UnsupportedMedia, "unsupported_media", "The request body is compressed, so Signalbox cannot see which model and which files it names. Send it without Content-Encoding.")
+	}
+	if on.kind != "" {
+		return b.objects(w, r, rid, caller, on)
 	}
 	body, err := b.bodies.read(w, r, b.bodyLimit)
 	if err != nil {
@@ -158,12 +168,13 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 	want := train.Want{
 		Train: trainHeader(r.Header), Account: r.Header.Get("MSL-Account"), Method: r.Method, Path: r.URL.Path, BodyBytes: int64(body.len()),
 	}
-	if coding := r.Header.Get("Content-Encoding"); coding == "" || strings.EqualFold(coding, "identity") {
-		if want.Model, err = topLevelModel(body.bytes()); err != nil {
-			return err
-		}
+	if want.Model, err = topLevelModel(body.bytes()); err != nil {
+		return err
 	}
-	return b.forward(w, r, rid, caller, want, body)
+	if err := b.pin(r.Context(), caller, &want, body.bytes()); err != nil {
+		return err
+	}
+	return b.forward(w, r, caller, want, body)
 }
 
 // caller finds out who asks, from memory.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -62,7 +63,8 @@ func (b *Broker) fail(w http.ResponseWriter, r *http.Request, rid string, err er
 		h.Set("WWW-Authenticate", `Bearer realm="Signalbox"`)
 	}
 	if f.Kind == fault.MethodNotAllowed {
-		h.Set("Allow", allowed(r.URL.Path))
+		on, _ := routeOf(r.URL.EscapedPath())
+		h.Set("Allow", strings.Join(on.methods, ", "))
 	}
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))

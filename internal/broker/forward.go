@@ -39,7 +39,15 @@ var (
 
 // forward sends the request to one account after the other until one answers, and passes that answer on. It returns an error only when
 // nothing was sent to the client.
-func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, caller identity.Caller, want train.Want, body *body) error {
+func (b *Broker) forward(w http.ResponseWriter, r *http.Request, caller identity.Caller, want train.Want, body *body) error {
+	return b.forwardTo(w, r, caller, want, body, b.reply)
+}
+
+// passing passes an answer of an upstream on and settles the lease.
+type passing func(w http.ResponseWriter, r *http.Request, lease *train.Lease, resp *http.Response, body *body, started time.Time) error
+
+// forwardTo is forward with another way to pass the answer on.
+func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identity.Caller, want train.Want, body *body, pass passing) error {
 	lease, err := b.trains.Lend(r.Context(), caller, want)
 	if err != nil {
 		return err
@@ -56,7 +64,7 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 			last = errNoAnswer
 			failure = train.Failure{Dial: true}
 		case err == nil && !failover(resp.StatusCode):
-			return b.reply(w, r, lease, resp, body, started)
+			return pass(w, r, lease, resp, body, started)
 		case err == nil:
 			kept = keep(resp)
 			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}

@@ -19,14 +19,20 @@ import (
 func TestRoutes(t *testing.T) {
 	for path, method := range map[string]string{
 		"/v1/messages": "POST", "/v1/messages/count_tokens": "POST", "/v1/models": "GET", "/v1/models/claude-x.1@2": "GET",
+		"/v1/messages/batches": "GET,POST", "/v1/messages/batches/msgbatch_01": "GET,DELETE", "/v1/messages/batches/msgbatch_01/results": "GET", "/v1/messages/batches/msgbatch_01/cancel": "POST",
+		"/v1/files": "GET,POST", "/v1/files/file_01-x": "GET,DELETE", "/v1/files/file_01/content": "GET",
 	} {
-		require.Equal(t, method, allowed(path))
+		on, ok := routeOf(path)
+		require.True(t, ok, path)
+		require.Equal(t, method, strings.Join(on.methods, ","), path)
 	}
 	for _, path := range []string{
 		"", "/", "/v1", "/v1/", "/v1/messages/", "/v1//messages", "/v1/messages/../models", "/v1/models/", "/v1/models/..", "/v1/models/a/b", "/v1/models/a%2fb",
-		"/v1/models/a..b", "/v1/messages/batches", "/v1/files", "/v1/complete", "/v1/Messages", "/v1/messages%20", "/v1/messages;x", "/v1/organizations/me",
+		"/v1/models/a..b", "/v1/messages/batches/", "/v1/messages/batches/a/", "/v1/messages/batches/a/content", "/v1/messages/batches/a/results/", "/v1/messages/batches/../files", "/v1/messages/batches/a%2fb", "/v1/messages/batches/a.b",
+		"/v1/files/", "/v1/files/..", "/v1/files/a/results", "/v1/files/a/content/b", "/v1/files//content", "/v1/files/" + strings.Repeat("a", 129), "/v1/complete", "/v1/Messages", "/v1/messages%20", "/v1/messages;x", "/v1/organizations/me",
 	} {
-		require.Empty(t, allowed(path), path)
+		_, ok := routeOf(path)
+		require.False(t, ok, path)
 	}
 }
 

@@ -5,37 +5,103 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/train"
 )
 
-// checkRoute lets through what is proxied and nothing else. Paths are compared as they were sent, so an encoded slash or dot is just
-// another unknown path.
-func checkRoute(r *http.Request) error {
-	methods := allowed(r.URL.EscapedPath())
-	if methods == "" {
-		return fault.New(fault.NotFound, "not_found", "Signalbox proxies /v1/messages, /v1/messages/count_tokens and /v1/models; this path is none of them. Check the base URL: it ends before /v1.")
-	}
-	if r.Method != methods {
-		return fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path takes "+methods+" only.")
-	}
-	return nil
+// route is a path that is proxied.
+type route struct {
+	methods []string
+	// kind is what the path is about, "" for messages and models; id is the one it names, "" for all of the train's, and tail what of it.
+	kind     train.ObjectKind
+	id, tail string
 }
 
-// allowed returns the method of a proxied path, or nothing.
-func allowed(path string) string {
+// root is the path of all objects of the kind.
+func (on route) root() string {
+	if on.kind == train.Batch {
+		return "/v1/messages/batches"
+	}
+	return "/v1/files"
+}
+
+// checkRoute lets through what is proxied and nothing else. Paths are compared as they were sent, so an encoded slash or dot is just
+// another unknown path.
+func checkRoute(r *http.Request) (route, error) {
+	on, ok := routeOf(r.URL.EscapedPath())
+	if !ok {
+		return route{}, fault.New(fault.NotFound, "not_found", "Signalbox proxies /v1/messages, /v1/messages/count_tokens, /v1/messages/batches, /v1/files and /v1/models; this path is none of them. Check the base URL: it ends before /v1.")
+	}
+	if !slices.Contains(on.methods, r.Method) {
+		return route{}, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path takes "+strings.Join(on.methods, ", ")+" only.")
+	}
+	return on, nil
+}
+
+// The methods of the paths.
+var (
+	getOnly    = []string{http.MethodGet}
+	postOnly   = []string{http.MethodPost}
+	getAndPost = []string{http.MethodGet, http.MethodPost}
+	getAndDrop = []string{http.MethodGet, http.MethodDelete}
+)
+
+// routeOf returns what is proxied under a path.
+func routeOf(path string) (route, bool) {
 	switch path {
 	case "/v1/messages", "/v1/messages/count_tokens":
-		return http.MethodPost
+		return route{methods: postOnly}, true
 	case "/v1/models":
-		return http.MethodGet
+		return route{methods: getOnly}, true
+	case "/v1/messages/batches":
+		return route{methods: getAndPost, kind: train.Batch}, true
+	case "/v1/files":
+		return route{methods: getAndPost, kind: train.File}, true
 	}
 	if id, ok := strings.CutPrefix(path, "/v1/models/"); ok && isModelID(id) {
-		return http.MethodGet
+		return route{methods: getOnly}, true
 	}
-	return ""
+	on := route{methods: getAndDrop, kind: train.Batch}
+	rest, ok := strings.CutPrefix(path, "/v1/messages/batches/")
+	if !ok {
+		on.kind = train.File
+		if rest, ok = strings.CutPrefix(path, "/v1/files/"); !ok {
+			return route{}, false
+		}
+	}
+	on.id, on.tail, ok = strings.Cut(rest, "/")
+	if !isObjectID(on.id) || ok && on.tail == "" {
+		return route{}, false
+	}
+	switch {
+	case on.tail == "":
+	case on.kind == train.Batch && on.tail == "results", on.kind == train.File && on.tail == "content":
+		on.methods = getOnly
+	case on.kind == train.Batch && on.tail == "cancel":
+		on.methods = postOnly
+	default:
+		return route{}, false
+	}
+	return on, true
+}
+
+// isObjectID reports whether a text can be the id of a batch or a file. Their form may change (docs.anthropic.com/en/api/files-metadata), but nothing in
+// it can mean anything to a path.
+func isObjectID(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			continue
+		}
+		return false
+	}
+	return true
 }
 
 func isModelID(id string) bool {
@@ -162,8 +228,14 @@ func logPath(r *http.Request) string {
 	switch path := r.URL.EscapedPath(); {
 	case strings.HasPrefix(path, "/v1/models/"):
 		return "/v1/models/…"
-	case allowed(path) != "":
-		return path
+	case strings.HasPrefix(path, "/v1/files/"):
+		return "/v1/files/…"
+	case strings.HasPrefix(path, "/v1/messages/batches/"):
+		return "/v1/messages/batches/…"
+	default:
+		if _, ok := routeOf(path); ok {
+			return path
+		}
 	}
 	return "(unknown)"
 }

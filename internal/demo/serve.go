@@ -158,6 +158,10 @@ func (c *call) route() (cancelled bool) {
 		method, h = http.MethodGet, c.listModels
 	case strings.HasPrefix(path, "/v1/models/"):
 		method, h = http.MethodGet, c.getModel
+	case path == "/v1/files" || strings.HasPrefix(path, "/v1/files/"):
+		return c.objects(false, strings.TrimPrefix(strings.TrimPrefix(path, "/v1/files"), "/"))
+	case path == "/v1/messages/batches" || strings.HasPrefix(path, "/v1/messages/batches/"):
+		return c.objects(true, strings.TrimPrefix(strings.TrimPrefix(path, "/v1/messages/batches"), "/"))
 	default:
 		return c.fail(http.StatusNotFound, "Not found")
 	}

@@ -7,8 +7,8 @@
 // or cut off. Without a script, the same request body gets the same answer, byte for byte (headers and errors carry a fresh request id),
 // so that what came through a proxy can be compared with what did not.
 //
-// Limits: text only, no tools, no thinking, no batches or files; rate limits are told in headers but not enforced. What it records is
-// bounded by [Options].
+// Limits: text only, no tools, no thinking; a batch has ended when it is made, and files are kept but not read; an account keeps 500 of both and 64 MiB.
+// Rate limits are told in headers but not enforced. What it records is bounded by [Options].
 //
 // Invariants: a key that the fake was not told is answered with 401; keys are held as hashes; recorded credentials are [secret.Value].
 package demo
@@ -63,6 +63,8 @@ type account struct {
 	until  time.Time // when an OAuth token ends; zero: never
 	script Script
 	calls  int
+	// objects are its files and batches, the oldest first.
+	objects []*object
 }
 
 // NewUpstream returns a fake that accepts the keys and tokens of o.
@@ -128,9 +130,11 @@ func (u *Upstream) add(key secret.Value, oauth bool, until time.Time) {
 	a.oauth, a.until = oauth, until
 }
 
+func hashOf(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
+
 // account returns the account of a key, new if need be; u.mu is held.
 func (u *Upstream) account(key secret.Value) *account {
-	sum := sha256.Sum256([]byte(key.Reveal()))
+	sum := hashOf(key.Reveal())
 	a := u.accounts[sum]
 	if a == nil {
 		a = &account{}
@@ -143,7 +147,7 @@ func (u *Upstream) account(key secret.Value) *account {
 func (u *Upstream) RemoveKey(key secret.Value) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.accounts, sha256.Sum256([]byte(key.Reveal())))
+	delete(u.accounts, hashOf(key.Reveal()))
 }
 
 // SetKeyBehaviour lets a script decide how requests with this key are answered, before the model's name does; the script's count starts

@@ -80,7 +80,7 @@ var codes = [...]Code{
 	{"terms_unread", Conflict, "the OAuth provider is switched on only by somebody who says that they read why it is off"},
 	{"login_state_refused", Conflict, "the answer of an OAuth login was used already, came too late, or belongs to no login of this session"},
 	{"body_too_large", TooLarge, "the body is over the limit"},
-	{"unsupported_media", UnsupportedMedia, "the body must be application/json"},
+	{"unsupported_media", UnsupportedMedia, "the body must be application/json, or is compressed where it may not be"},
 	{"login_throttled", TooMany, "too many failed logins; wait as long as Retry-After says"},
 	{"accounts_cooling", TooMany, "all linked accounts are cooling down"},
 	{"rate_limited", TooMany, "too many requests"},

@@ -69,6 +69,10 @@ const (
 	OAuthForce         Action = "oauth.force"
 	LeaseGranted       Action = "lease.granted"
 	LeaseOutcome       Action = "lease.outcome"
+	BatchCreate        Action = "batch.create"
+	BatchDelete        Action = "batch.delete"
+	FileCreate         Action = "file.create"
+	FileDelete         Action = "file.delete"
 	KeyIssue           Action = "key.issue"
 	KeyUpdate          Action = "key.update"
 	KeyReplace         Action = "key.replace"
@@ -216,6 +220,10 @@ var actionRows = [...]ActionRow{
 	{OAuthRecovery, "the holder of the right to refresh said nothing in time, so that its refresh token may be spent; the reason says why"},
 	{OAuthNeedsLogin, "a provider refuses the refresh token of a connection, so that a person must log in again"},
 	{OAuthForce, "a person asked for a refresh at once; of a credential whose containment replaces its tokens: pending with that act, ok or failed after"},
+	{BatchCreate, "a train made a batch of messages at an upstream; it belongs to that train"},
+	{BatchDelete, "a train deleted a batch of its own at an upstream"},
+	{FileCreate, "a train uploaded a file to an upstream; it belongs to that train"},
+	{FileDelete, "a train deleted a file of its own at an upstream"},
 	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt; unsent where for certain nothing of the request reached the upstream"},
 	{KeyIssue, "a client key was issued"},

@@ -15,9 +15,11 @@ import (
 type Want struct {
 	Train   string // the train that the request names, by slug or id; "" when it names none
 	Account string // the linked account that the request names, by credential id, account id or name; "" when it names none
-	Method  string
-	Path    string // without the query, which may hold anything
-	Model   string
+	// Pinned is the credential that alone may serve the request, because what it is about lies on that account; "" where any may.
+	Pinned string
+	Method string
+	Path   string // without the query, which may hold anything
+	Model  string
 	// BodyBytes is the size of the request's body.
 	BodyBytes int64
 }

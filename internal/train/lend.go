@@ -118,8 +118,7 @@ func lasting(f *fault.Error) bool { return f.Code != "no_account" }
 // choose finds the account of the next attempt.
 func (r *Room) choose(t *trip) (*line, *rung, error) {
 	if !r.mayAsk(t.caller) {
-		return nil, nil, fault.New(fault.Unauthenticated, "unauthenticated",
-			"Credentials are lent to client keys only. Send the train's key (sbx_live_…); `signalbox key issue` makes one.")
+		return nil, nil, errNoKey()
 	}
 	l := r.lines.Load().lines.get(t.caller.TrainID)
 	switch {
@@ -137,7 +136,7 @@ func (r *Room) choose(t *trip) (*line, *rung, error) {
 
 // choose walks the accounts in rank order and returns the rung of the first that is usable, was not tried and does not cool.
 func (l *line) choose(t *trip, now time.Time) (*rung, error) {
-	var accounts, cooling, named int
+	var accounts, cooling, named, pinned int
 	var earliest time.Time
 	for i := range l.rungs {
 		a := l.rungs[i].account
@@ -150,6 +149,12 @@ func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 				continue
 			}
 			named++
+		}
+		if t.want.Pinned != "" {
+			if a.id != t.want.Pinned {
+				continue
+			}
+			pinned++
 		}
 		if slices.Contains(t.tried, a.id) || slices.Contains(t.stale, a.id) || t.only != "" && t.only != a.id || a.barred(now) != "" {
 			continue
@@ -167,6 +172,9 @@ func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 	case t.want.Account != "" && named == 0:
 		return nil, fault.New(fault.Forbidden, "account_not_linked",
 			"The account that the request names is not linked to the train "+l.Slug+". Leave the account header out, or have an operator link it: signalbox train link "+l.Slug+" ACCOUNT.")
+	case t.want.Pinned != "" && pinned == 0:
+		return nil, fault.New(fault.Forbidden, "account_not_linked",
+			"The account on which this batch or file lies is not linked to the train "+l.Slug+" any more, or is not the one that the request names. Leave the account header out, or have an operator link the account again: signalbox train link "+l.Slug+" ACCOUNT.")
 	case cooling > 0:
 		return nil, errCooling(l, t, cooling, earliest.Sub(now))
 	case accounts == 0:
@@ -193,6 +201,18 @@ func errCooling(l *line, t *trip, n int, wait time.Duration) *fault.Error {
 		which+" cooling down after failures upstream. Try again in "+strconv.Itoa(seconds)+" s; `signalbox train explain "+l.Slug+"` says why.").After(seconds)
 }
 
+// Failed settles this lease as failed and lets its account rest if the failure is the account's, as [Lease.Next] does, for a request that cannot be sent
+// again.
+func (l *Lease) Failed(ctx context.Context, f Failure) {
+	if !l.settled.CompareAndSwap(false, true) {
+		return
+	}
+	l.fail(ctx, f)
+	if l.cause.Load() == nil && (f.Status != 0 || ctx.Err() == nil) && l.room.cool(ctx, l.account, f) {
+		l.meter.Cooled(f)
+	}
+}
+
 // Next settles this lease as failed, lets its account rest if the failure is the account's, and grants a lease on the next usable one. A
 // rate limit (429) leads to another account once a request; every other failure until the list is through. Whatever the failure, it
 // returns [ErrNoOther] when nothing is left to try, and [ErrSettled] when the lease was settled before.
@@ -200,18 +220,8 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return nil, ErrSettled
 	}
-	out := Outcome{Result: UpstreamError, Status: f.Status, Unsent: f.Unsent && f.Status == 0}
 	cause := l.cause.Load()
-	switch {
-	case f.Status != 0:
-	case cause != nil:
-		out.Result = Revoked
-	case ctx.Err() != nil || l.ctx.Err() != nil:
-		out.Result = ClientCancelled
-	default:
-		out.Result = UpstreamUnreachable
-	}
-	l.settle(out)
+	out := l.fail(ctx, f)
 	if f.Status == http.StatusUnauthorized && cause == nil && ctx.Err() == nil {
 		if next, err := l.again(ctx); next != nil || err != nil {
 			return next, err
@@ -251,4 +261,20 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 		l.meter.FailedOver()
 	}
 	return next, err
+}
+
+// fail ends a lease whose attempt failed. The caller has won the right to do so.
+func (l *Lease) fail(ctx context.Context, f Failure) Outcome {
+	out := Outcome{Result: UpstreamError, Status: f.Status, Unsent: f.Unsent && f.Status == 0}
+	switch {
+	case f.Status != 0:
+	case l.cause.Load() != nil:
+		out.Result = Revoked
+	case ctx.Err() != nil || l.ctx.Err() != nil:
+		out.Result = ClientCancelled
+	default:
+		out.Result = UpstreamUnreachable
+	}
+	l.settle(out)
+	return out
 }

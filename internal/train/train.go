@@ -64,6 +64,7 @@ type Room struct {
 	following sync.Mutex
 	leases    registry
 	refusals  lendRefusals
+	owners    owners
 
 	closed atomic.Bool
 	quit   chan struct{}
