@@ -2,15 +2,11 @@ package signalboxtest_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,17 +136,7 @@ func streamModel() string { return fmt.Sprintf("fake-stream-%d-slow-%d", pieces,
 // typescriptStreams opens streams with the official TypeScript SDK.
 func typescriptStreams(t *testing.T, url, key string, n int) (wait func() []received) {
 	t.Helper()
-	home, err := exec.Command("../../scripts/npm.sh").Output()
-	require.NoError(t, err)
-	work := t.TempDir()
-	require.NoError(t, os.Symlink(filepath.Join(strings.TrimSpace(string(home)), "node_modules"), filepath.Join(work, "node_modules")))
-	script, err := os.ReadFile("testdata/streams.mjs")
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(work, "streams.mjs"), script, 0o600))
-	node := exec.CommandContext(t.Context(), "node", "streams.mjs", url, key, streamModel(), strconv.Itoa(n))
-	node.Dir, node.Env = work, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + work}
-	var out, errs bytes.Buffer
-	node.Stdout, node.Stderr = &out, &errs
+	node, out, errs := typescriptProgram(t, "streams.mjs", url, key, streamModel(), strconv.Itoa(n))
 	require.NoError(t, node.Start())
 	return func() []received {
 		require.NoError(t, node.Wait(), "%s", errs.String())
