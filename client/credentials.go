@@ -48,6 +48,7 @@ type Credential struct {
 	OAuth            *OAuth     `json:"oauth,omitempty"`
 	Status           string     `json:"status" doc:"active, expiring, expired, disabled or compromised."`
 	Health           string     `json:"health,omitempty" doc:"Of OAuth credentials: healthy, refresh_failing, refresh_uncertain or needs_login."`
+	Lending          *Lending   `json:"lending,omitempty" doc:"Of an account that somebody has paused or drained; absent while it is lent as usual."`
 	Tampered         bool       `json:"tampered,omitempty" doc:"It was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew. Only in the answer to a read of one credential; lists do not look."`
 	Version          int64      `json:"version" doc:"Counts the versions of the secret, from 1."`
 	SecretFields     []string   `json:"secret_fields" nullable:"false" doc:"The names of the secret fields that are set."`

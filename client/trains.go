@@ -78,7 +78,7 @@ type LinkPatch struct {
 type RankedAccount struct {
 	Rank          int        `json:"rank" doc:"From 1; 0 for credentials that cannot serve an LLM provider."`
 	Chosen        bool       `json:"chosen" doc:"It would serve the next request."`
-	State         string     `json:"state" doc:"usable, cooling or unusable."`
+	State         string     `json:"state" doc:"usable, cooling, paused, drained or unusable."`
 	CredentialID  string     `json:"credential_id"`
 	AccountID     string     `json:"account_id,omitempty"`
 	Name          string     `json:"name"`

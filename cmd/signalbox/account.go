@@ -23,7 +23,7 @@ func notFound(format string, args ...any) error {
 }
 
 func (s *shell) accountCommand() *cobra.Command {
-	return parent("account", "Accounts of LLM providers that agents use", s.accountAdd(), s.accountList(), s.accountStatus(), s.accountRefresh(), s.accountPause(), s.accountResume())
+	return parent("account", "Accounts of LLM providers that agents use", s.accountAdd(), s.accountList(), s.accountStatus(), s.accountRefresh(), s.accountPause(), s.accountDrain(), s.accountResume())
 }
 
 func (s *shell) accountAdd() *cobra.Command {
@@ -195,7 +195,7 @@ func (s *shell) accountList() *cobra.Command {
 				if a.Suffix != "" {
 					key = "…" + a.Suffix
 				}
-				t.add(a.Name, a.AccountID, a.Provider, a.Type, key, a.Status, strconv.FormatInt(a.Version, 10), a.ID)
+				t.add(a.Name, a.AccountID, a.Provider, a.Type, key, lendingText(a), strconv.FormatInt(a.Version, 10), a.ID)
 			}
 			s.print(t, noAccounts)
 		})
@@ -233,10 +233,10 @@ func (s *shell) accountStatus() *cobra.Command {
 			t := table{head: []string{"ACCOUNT", "STATUS", "TRAIN", "RANK", "STATE", "WHY"}}
 			for _, a := range states {
 				if len(a.Trains) == 0 {
-					t.add(a.Name, a.Status, "-", "-", "-", "linked to no train; link it with: signalbox train link TRAIN "+a.Name)
+					t.add(a.Name, lendingText(a.Credential), "-", "-", "-", "linked to no train; link it with: signalbox train link TRAIN "+a.Name)
 				}
 				for _, p := range a.Trains {
-					t.add(a.Name, a.Status, p.Train, strconv.Itoa(p.Rank), p.State, p.Why)
+					t.add(a.Name, lendingText(a.Credential), p.Train, strconv.Itoa(p.Rank), p.State, p.Why)
 				}
 			}
 			s.print(t, noAccounts)
@@ -270,37 +270,4 @@ func accountStates(ctx context.Context, c *client.Client) ([]accountState, error
 		out = append(out, accountState{Credential: a, Trains: append([]accountPlace{}, places[a.ID]...)})
 	}
 	return out, nil
-}
-
-func (s *shell) accountPause() *cobra.Command {
-	return s.remote("pause ACCOUNT", "Lend an account to nobody for now", words("ACCOUNT"), func(cmd *cobra.Command, args []string) error {
-		return s.switchAccount(cmd, args[0], "disabled", "Paused account %s: it is lent to nobody until signalbox account resume.")
-	})
-}
-
-func (s *shell) accountResume() *cobra.Command {
-	return s.remote("resume ACCOUNT", "Lend a paused account again", words("ACCOUNT"), func(cmd *cobra.Command, args []string) error {
-		return s.switchAccount(cmd, args[0], "active", "Resumed account %s.")
-	})
-}
-
-// switchAccount sets the status of an account, whatever it is; the server refuses to take back unseen that somebody called it compromised.
-func (s *shell) switchAccount(cmd *cobra.Command, ref, status, said string) error {
-	c, _, err := s.client(cmd)
-	if err != nil {
-		return err
-	}
-	list, err := accounts(cmd.Context(), c) // a name is unique among accounts; another credential may have the same
-	if err != nil {
-		return err
-	}
-	at := slices.IndexFunc(list, func(a client.Credential) bool { return a.Name == ref || a.AccountID == ref || a.ID == ref })
-	if at < 0 {
-		return notFound("There is no account %q. List them with: signalbox account list", ref)
-	}
-	account, err := c.UpdateCredential(cmd.Context(), list[at].ID, client.CredentialPatch{Status: &status})
-	if err != nil {
-		return err
-	}
-	return s.show(account, func() { s.say(said, account.Name) })
 }

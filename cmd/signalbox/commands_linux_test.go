@@ -81,6 +81,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"oauth status", "", nil, "", "", "healthy"},
 		{"oauth provider rm", "gone%", sure, "--yes", "", "Deleted gone%"},
 		{"account pause", "acc%", nil, "", "", "Paused account acc%"},
+		{"account drain", "acc%", nil, "", "", "Drained account acc%"},
 		{"account resume", "acc%", nil, "", "", "Resumed account acc%"},
 		{"account status", "acc%", nil, "", "", "usable"},
 		{"connect claude-code", "--train web --replace", nil, "", "", "ANTHROPIC_AUTH_TOKEN"},

@@ -145,6 +145,7 @@ func build(cfg Config) (s *service, err error) {
 	s.router = &router{lost: s.lost, wrong: s.wrong}
 	s.huma = humago.New(s.router, s.humaConfig())
 	s.addCredentials()
+	s.addLending()
 	s.addProbe()
 	s.addTrains()
 	s.addLinks()

@@ -141,7 +141,7 @@ func shownCredential(c vault.Credential) client.Credential {
 		Requires2FA: c.Requires2FA, Tags: listed(c.Tags), HasNotes: c.HasNotes, Notes: c.Notes.Reveal(), Owner: c.Owner, ClientID: c.ClientID,
 		ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID, PluginName: c.PluginName, Status: string(c.Status), Health: string(c.Health), Tampered: c.Tampered,
 		Version: c.Version, SecretFields: listed(c.SecretFields), Suffix: c.Suffix, Facts: shownFacts(c.Facts), ExpiresAt: c.ExpiresAt, RotateEveryDays: c.RotateEvery,
-		LastRotatedAt: c.LastRotatedAt, LastUsedAt: c.LastUsedAt, RotationDueAt: c.RotationDue(), CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+		LastRotatedAt: c.LastRotatedAt, LastUsedAt: c.LastUsedAt, RotationDueAt: c.RotationDue(), CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, Lending: shownLending(c.Lending),
 	}
 	if c.Type == vault.OAuth {
 		o := c.OAuth

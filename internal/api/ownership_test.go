@@ -38,6 +38,9 @@ func ownership() map[string]reachRow {
 		"put-credential":             {0, 403, 403, 0, 404},
 		"rotate-credential":          {0, 403, 403, 0, 404},
 		"restore-credential":         {0, 403, 403, 0, 404},
+		"pause-account":              {0, 403, 403, 0, 404},
+		"drain-account":              {0, 403, 403, 0, 404},
+		"resume-account":             {0, 403, 403, 0, 404},
 		"delete-credential":          {0, 403, 403, 0, 404},
 		"get-credential-grants":      {0, 403, 403, 0, 404},
 		"put-credential-grants":      {0, 403, 403, 0, 404},
@@ -351,6 +354,6 @@ func TestOutOfReachIsAbsent(t *testing.T) {
 				require.Len(t, b.body, len(a.body))
 			}
 		}
-		require.Equal(t, 39, tried)
+		require.Equal(t, 48, tried)
 	})
 }

@@ -36,6 +36,9 @@ const (
 	CredentialDelete    Action = "credential.delete"
 	CredentialReveal    Action = "credential.reveal"
 	CredentialTest      Action = "credential.test"
+	CredentialPause     Action = "credential.pause"
+	CredentialDrain     Action = "credential.drain"
+	CredentialResume    Action = "credential.resume"
 	CredentialRefused   Action = "credential.refused"
 	CredentialCooling   Action = "credential.cooling"
 	CredentialGrant     Action = "credential.grant"
@@ -192,6 +195,9 @@ var actionRows = [...]ActionRow{
 	{CredentialDelete, "a credential was deleted and its sealed material destroyed"},
 	{CredentialReveal, "a secret field was decrypted for a person or a token, with the reason given"},
 	{CredentialTest, "a credential was tried where it is used: pending before anything leaves, then ok, or failed with the outcome (refused, unauthorized, unreachable, tls_failed, unsupported, forbidden_address)"},
+	{CredentialPause, "an account was paused, with the reason given: it is lent to nobody, and running requests were cut; the event names what it was before"},
+	{CredentialDrain, "an account was drained, with the reason given: it is lent to no new request, and running ones finish; the event names what it was before"},
+	{CredentialResume, "an account that was paused or drained is lent again; the event names what it was before"},
 	{CredentialRefused, "an act on a credential, or on a client, a service or infrastructure, was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},

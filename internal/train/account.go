@@ -85,8 +85,20 @@ func (a *account) barred(now time.Time) string {
 	return a.Usable(now)
 }
 
+// held says why somebody has the account lent to no new request; "" when nobody does. Unlike what bars it, this leaves its tokens alone.
+func (a *account) held() string {
+	why := a.Lending.State.Held()
+	if why != "" && a.Lending.By != "" {
+		why += " by " + a.Lending.By
+	}
+	if why != "" && a.Lending.Reason != "" {
+		why += ": " + a.Lending.Reason
+	}
+	return why
+}
+
 // withdrawn reports whether running streams must not go on with the account.
-func (a *account) withdrawn() bool { return a.State != vault.Active }
+func (a *account) withdrawn() bool { return a.State != vault.Active || a.Lending.State.Cuts() }
 
 // coolDown says until when an account is not used after a failure upstream. It is immutable.
 type coolDown struct {

@@ -22,7 +22,7 @@ func (r *Room) Cooled(caller identity.Caller) (out []Cooled, err error) {
 	}
 	now := r.now()
 	for a := range r.lines.Load().accounts.all() {
-		if c := a.coolsUntil(now); c != nil && a.isAccount() && a.barred(now) == "" {
+		if c := a.coolsUntil(now); c != nil && a.isAccount() && a.barred(now) == "" && a.held() == "" {
 			out = append(out, Cooled{CredentialID: a.id, Name: a.name, Until: c.until, Why: c.reason})
 		}
 	}

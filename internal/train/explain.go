@@ -19,6 +19,8 @@ const (
 	Usable   State = "usable"
 	Cooling  State = "cooling"
 	Unusable State = "unusable"
+	Paused   State = "paused"  // somebody has it lent to nobody
+	Drained  State = "drained" // somebody has it lent to no new request; running ones finish
 )
 
 // Ranked is one linked credential in the order in which the train tries them, with why.
@@ -66,7 +68,9 @@ func (r *Room) Explain(ctx context.Context, caller identity.Caller, ref string) 
 	if l == nil {
 		l = &line{Train: t}
 	}
-	return l.explain(r.now()), nil
+	e := l.explain(r.now())
+	r.tellFinishing(l, e.Accounts)
+	return e, nil
 }
 
 func (l *line) explain(now time.Time) Explanation {
@@ -125,6 +129,9 @@ func (l *line) summary(accounts []Ranked, chosen string, now time.Time) string {
 		}
 	}
 	if earliest.IsZero() {
+		if slices.ContainsFunc(accounts, isHeld) {
+			return "The accounts that could be used are paused or drained, so requests are refused. Lend one again: signalbox account resume ACCOUNT."
+		}
 		return "None of the linked accounts can be used, so requests are refused."
 	}
 	return "All usable accounts are cooling down; the first is free in " + earliest.Sub(now).Round(time.Second).String() + "."

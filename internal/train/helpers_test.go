@@ -320,14 +320,19 @@ func (y *yard) sql(query string, topic store.Topic, subject string) {
 // rotate gives an account a new key.
 func (y *yard) rotate(name string) {
 	y.t.Helper()
-	var id string
+	_, err := y.vault.Rotate(context.Background(), y.admin, y.named(name), secrets("api_key", "sk-"+name+"-rotated-"+planted), "test")
+	require.NoError(y.t, err)
+}
+
+// named returns the id of an account.
+func (y *yard) named(name string) (id string) {
+	y.t.Helper()
 	require.NoError(y.t, y.db.Read(context.Background(), func(tx *store.Tx) error {
 		c, err := y.vault.Resolve(tx, name)
 		id = c.ID
 		return err
 	}))
-	_, err := y.vault.Rotate(context.Background(), y.admin, id, secrets("api_key", "sk-"+name+"-rotated-"+planted), "test")
-	require.NoError(y.t, err)
+	return id
 }
 
 // rename moves a table away, or back.

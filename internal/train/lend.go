@@ -76,7 +76,7 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		}
 		l := r.open(ctx, t, g)
 		// Registered first and looked at again then, so that a revocation either finds the lease or is seen here.
-		if f := r.dead(r.lines.Load(), l); f != nil {
+		if f := r.unstartable(l); f != nil {
 			l.release()
 			if lasting(f) {
 				return nil, f
@@ -103,6 +103,13 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		if err := r.db.Fresh(ctx); err != nil {
 			l.Done(Outcome{Result: Refused, Unsent: true})
 			return nil, err
+		}
+		if f := r.unstartable(l); f != nil { // an account that is drained ends no lease; this one has not begun
+			l.Done(Outcome{Result: Revoked, Unsent: true})
+			if lasting(f) {
+				return nil, f
+			}
+			continue
 		}
 		r.vault.Used(l.account.used, l.granted)
 		if t.caller.Kind == identity.KindClientKey {
@@ -136,7 +143,7 @@ func (r *Room) choose(t *trip) (*line, *rung, error) {
 
 // choose walks the accounts in rank order and returns the rung of the first that is usable, was not tried and does not cool.
 func (l *line) choose(t *trip, now time.Time) (*rung, error) {
-	var accounts, cooling, named, pinned int
+	var accounts, cooling, named, pinned, held int
 	var earliest time.Time
 	for i := range l.rungs {
 		a := l.rungs[i].account
@@ -157,6 +164,10 @@ func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 			pinned++
 		}
 		if slices.Contains(t.tried, a.id) || slices.Contains(t.stale, a.id) || t.only != "" && t.only != a.id || a.barred(now) != "" {
+			continue
+		}
+		if a.held() != "" {
+			held++
 			continue
 		}
 		c := a.coolsUntil(now)
@@ -180,6 +191,8 @@ func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 	case accounts == 0:
 		return nil, fault.New(fault.Forbidden, "no_account",
 			"No account is linked to the train "+l.Slug+". An operator can link one: signalbox train link "+l.Slug+" ACCOUNT.")
+	case held > 0:
+		return nil, errHeld(l, t)
 	case named > 0:
 		return nil, fault.New(fault.Forbidden, "no_account",
 			"The account that the request names cannot be used at the moment. `signalbox train explain "+l.Slug+"` says why.")

@@ -69,7 +69,7 @@ func (r *Room) Tallies() (trains []TrainTally, all Tally) {
 	count := func(t *Tally, a *account, closed bool) {
 		switch {
 		case !a.isAccount():
-		case closed || a.barred(now) != "":
+		case closed || a.barred(now) != "" || a.held() != "":
 			t.Unusable++
 		case a.coolsUntil(now) != nil:
 			t.Cooling++

@@ -137,14 +137,15 @@ func (l *Lease) again(ctx context.Context) (*Lease, error) {
 	return next, err
 }
 
-// ahead has the access tokens refreshed that end soon, of accounts that were lent lately.
+// ahead has the access tokens refreshed that end soon, of accounts that were lent lately, and of those that somebody has paused or drained: that must not
+// cost the login.
 func (r *Room) ahead() {
 	if r.refresher == nil || r.closed.Load() {
 		return
 	}
 	now, since := r.now(), time.Now().Add(-inUseFor)
 	for a := range r.lines.Load().accounts.all() {
-		if a.refreshAt.IsZero() || now.Before(a.refreshAt) || a.used.At().Before(since) || a.barred(now) != "" {
+		if a.refreshAt.IsZero() || now.Before(a.refreshAt) || a.used.At().Before(since) && a.held() == "" || a.barred(now) != "" {
 			continue
 		}
 		_, _ = r.refresher.Fresh(context.Background(), a.id, a.Version, oauth.Ahead)

@@ -182,3 +182,20 @@ func TestAccountsInUseAreRefreshedAhead(t *testing.T) {
 		require.Equal(t, []oauth.Why{oauth.Ahead}, f.asked())
 	})
 }
+
+// TestAPausedAccountKeepsItsLogin: nobody uses it, and its tokens are fresh all the same.
+func TestAPausedAccountKeepsItsLogin(t *testing.T) {
+	for _, state := range []vault.LendingState{vault.Paused, vault.Drained} {
+		refreshing(t, func(t *testing.T, y *yard, f *refresher, id string) {
+			_, err := y.vault.SetLending(t.Context(), y.admin, id, state, "")
+			require.NoError(t, err)
+			y.clock.Add(9 * time.Minute)
+			y.Ahead()
+			require.Equal(t, []oauth.Why{oauth.Ahead}, f.asked(), state)
+			_, err = y.vault.Update(t.Context(), y.admin, id, vault.Patch{State: vault.To(vault.Disabled)}, "")
+			require.NoError(t, err)
+			y.Ahead()
+			require.Empty(t, f.asked(), "what is disabled is left alone")
+		})
+	}
+}

@@ -57,6 +57,10 @@ func revocations() []revocation {
 			_, err := y.vault.Update(t.Context(), y.admin, id, vault.Patch{State: vault.To(vault.Disabled)}, "")
 			return err
 		}, "no_account", "no_account", false},
+		{"pause the account", func(t *testing.T, y *yard, _ identity.Key, id string) error {
+			_, err := y.vault.SetLending(t.Context(), y.admin, id, vault.Paused, "for a test")
+			return err
+		}, "no_account", "no_account", false},
 		{"mark the credential compromised", func(t *testing.T, y *yard, _ identity.Key, id string) error {
 			_, err := y.vault.Update(t.Context(), y.admin, id, vault.Patch{State: vault.To(vault.Compromised)}, "")
 			return err
@@ -243,6 +247,14 @@ func TestWhatHappensDuringTheCommit(t *testing.T) {
 			require.NoError(t, got.err)
 			require.Equal(t, "beta", sent(t, got.lease), "another account takes its place")
 			require.Equal(t, 2, got.lease.Attempt())
+			got.lease.Done(train.Outcome{Result: train.OK})
+		}, []string{"revoked", "ok"}},
+		{"account drained", func(t *testing.T, y *yard, _ identity.Key, _ context.CancelFunc) {
+			_, err := y.vault.SetLending(t.Context(), y.admin, y.named("alpha"), vault.Drained, "")
+			require.NoError(t, err)
+		}, func(t *testing.T, got granted) {
+			require.NoError(t, got.err)
+			require.Equal(t, "beta", sent(t, got.lease), "another account takes its place")
 			got.lease.Done(train.Outcome{Result: train.OK})
 		}, []string{"revoked", "ok"}},
 		{"client hung up", func(_ *testing.T, _ *yard, _ identity.Key, hangUp context.CancelFunc) { hangUp() },

@@ -37,7 +37,11 @@ func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []stri
 	out := map[string]Standing{}
 	for _, id := range ids {
 		if a := b.accounts.get(id); a != nil {
-			out[id] = a.standing(now)
+			s := a.standing(now)
+			if s.State == Drained {
+				s.Why = r.finishing(a)
+			}
+			out[id] = s
 		}
 	}
 	for l := range b.lines.all() {
@@ -69,6 +73,8 @@ func (a *account) standing(now time.Time) Standing {
 	switch c := a.coolsUntil(now); {
 	case a.barred(now) != "":
 		s.State, s.Why = Unusable, a.barred(now)
+	case a.held() != "":
+		s.State, s.Why = a.holding(), a.held()
 	case c != nil:
 		s.State, s.Why, s.status = Cooling, c.reason, c.status
 		since, until := c.at, c.until

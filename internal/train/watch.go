@@ -94,6 +94,9 @@ func (r *Room) dead(b *board, l *Lease) *fault.Error {
 	case !linked:
 		return fault.New(fault.Forbidden, "no_account",
 			"The account that served this request was unlinked from the train or deleted, so the request was ended. Send it again; another linked account will serve it.")
+	case g.account.Lending.State.Cuts():
+		return fault.New(fault.Forbidden, "no_account",
+			"The account that served this request was paused, so the request was ended. Send it again; another linked account will serve it.")
 	case g.account.withdrawn():
 		return fault.New(fault.Forbidden, "no_account",
 			"The account that served this request was disabled, so the request was ended. Send it again; another linked account will serve it.")

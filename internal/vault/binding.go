@@ -37,12 +37,12 @@ type claim struct {
 // In are: the id, so that no MAC fits another row; the type (it says which field goes into which header), provider, base_url, hosts and
 // account_id (where agents' requests go, and who may be asked for), the oauth block (where a refresh sends its token and client secret, how,
 // and for what scopes); name, username, port, external_url and internal_url (they tell a person where to type what they reveal); client_id,
-// service_id, infrastructure_id, owner and plugin_name (whose it is, and what it was made for); state and expires_at (a credential that was
-// disabled stays disabled); version (an older secret does not come back by its number) and revision.
+// service_id, infrastructure_id, owner and plugin_name (whose it is, and what it was made for); state, expires_at and lending (a credential that was
+// disabled or paused stays so); version (an older secret does not come back by its number) and revision.
 //
 // Out are: description, tags, requires_vpn, requires_2fa, rotate_every_days, rotate_at (advice that nothing obeys); notes and notes_version (sealed, bound
-// to their row and to one another); search, created_at, updated_at, last_rotated_at (they follow from the rest, or decide nothing); of the
-// version, its fields (each name is bound by its sealed value), suffix, facts, reason and maker (shown only) and token_expires_at (the provider
+// to their row and to one another); search, created_at, updated_at, last_rotated_at (they follow from the rest, or decide nothing); why, since when and
+// by whom it was paused (shown only); of the version, its fields (each name is bound by its sealed value), suffix, facts, reason and maker (shown only) and token_expires_at (the provider
 // judges its token itself; a wrong time can only make a good one rest).
 //
 // A text that is added to the metadata is in until somebody takes it out.
@@ -51,6 +51,9 @@ func (s stored) claims() []claim {
 		{"id", []string{s.ID}}, {"type", []string{string(s.Type)}}, {"state", []string{string(s.state)}},
 		{"version", []string{strconv.FormatInt(s.Version, 10)}}, {"revision", []string{strconv.FormatInt(s.Revision, 10)}},
 		{"port", []string{strconv.Itoa(s.Port)}}, {"hosts", s.Hosts}, {"oauth_scopes", s.OAuth.Scopes}, {"expires_at", instantOf(s.ExpiresAt)},
+	}
+	if s.Lending.State != Lent { // it came later, like the two below
+		out = append(out, claim{"lending", []string{string(s.Lending.State)}})
 	}
 	for _, t := range s.texts() {
 		switch {

@@ -66,6 +66,8 @@ type Credential struct {
 	Meta
 	Status Status
 	Health Health // empty for types without one
+	// Lending says of an account whether somebody has paused or drained it.
+	Lending Lending
 	// Tampered says that the credential was changed outside Signalbox, so that it is neither lent nor revealed. Lists do not look.
 	Tampered bool
 	// Notes are filled by [Room.Get] alone; HasNotes tells everywhere whether there are any.
@@ -223,6 +225,7 @@ type Material struct {
 	// Secrets are the fields of the type that are lent, not those that only refresh or sign.
 	Secrets      map[string]secret.Value
 	State        Status     // active, disabled or compromised
+	Lending      Lending    // asked apart from [Material.Usable]: the tokens of what is paused are kept fresh
 	ExpiresAt    *time.Time // of the credential
 	TokenExpires *time.Time // of an OAuth access token, when known
 	// Issued is when this version was stored. Refreshes says that a refresh may bring the next access token, Health what became of the last try.

@@ -61,13 +61,17 @@ type row struct {
 	HealthOf       *int64      `db:"health_of"`
 	Facts          string      `db:"facts"` // read by selectRow alone
 	LastUsedAt     *store.Time `db:"last_used_at"`
+	Lending        string      `db:"lending"`
+	LendingReason  string      `db:"lending_reason"`
+	LendingBy      string      `db:"lending_by"`
+	LendingSince   *store.Time `db:"lending_since"`
 }
 
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
 	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at, c.rotate_at,
-	v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
+	c.lending, c.lending_reason, c.lending_by, c.lending_since, v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
 
 const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id
 	LEFT JOIN credential_uses u ON u.credential_id = c.id`
@@ -134,6 +138,7 @@ func (w row) decode(now time.Time) (stored, error) {
 	c.Facts = decodeFacts(w.Facts)
 	c.CreatedAt, c.UpdatedAt, c.LastRotatedAt, c.LastUsedAt = w.CreatedAt.Time(), w.UpdatedAt.Time(), w.LastRotatedAt.Ptr(), w.LastUsedAt.Ptr()
 	c.RotateAt = w.RotateAt.Ptr()
+	c.Lending = Lending{State: LendingState(w.Lending), Reason: w.LendingReason, By: w.LendingBy, Since: w.LendingSince.Ptr()}
 	c.Status = statusAt(s.state, c.ExpiresAt, now)
 	if kind.OAuth {
 		c.Health, c.refreshes = s.healthAt(now), s.refreshes()
@@ -166,6 +171,7 @@ func (s stored) columns() ([]column, error) {
 		{"requires_2fa", number01(s.Requires2FA)}, {"tags", tags}, {"hosts", hosts}, {"expires_at", store.TimePtr(s.ExpiresAt)},
 		{"rotate_every_days", s.RotateEvery}, {"oauth_scopes", scopes}, {"search", s.searchText()}, {"updated_at", store.TimeOf(s.UpdatedAt)},
 		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)}, {"rotate_at", store.TimePtr(s.RotateAt)}, {"binding", nullable(s.binding)},
+		{"lending", string(s.Lending.State)}, {"lending_reason", s.Lending.Reason}, {"lending_by", s.Lending.By}, {"lending_since", store.TimePtr(s.Lending.Since)},
 	}
 	for _, t := range s.texts() {
 		if t.column == "account_id" && *t.value == "" {

@@ -37,7 +37,7 @@ func columnLengths(t *testing.T, e store.Engine) map[string]int {
 }
 
 func TestLengthsMirrorColumns(t *testing.T) {
-	want := map[string]int{"credential_tags.tag": maxTag, "credential_versions.reason": maxReason, "credential_secrets.field": maxFieldName}
+	want := map[string]int{"credentials.lending_reason": maxReason, "credential_tags.tag": maxTag, "credential_versions.reason": maxReason, "credential_secrets.field": maxFieldName}
 	for _, x := range (&Meta{}).texts() {
 		if x.column != "oauth_auth_method" && x.column != "oauth_format" && x.column != "oauth_grant" { // closed lists, in the schema too
 			want["credentials."+x.column] = x.max
@@ -64,6 +64,9 @@ func TestTheDatabaseHoldsTheLengths(t *testing.T) {
 					}
 				}
 				s := stored{row: Types()[0], state: Active, Credential: Credential{ID: store.NewID(credentialPrefix), Type: Password, Meta: m, Version: 1, Revision: 1}}
+				if name == "lending_reason" {
+					s.Lending.Reason = strings.Repeat("ü", length)
+				}
 				return db.Bookkeep(t.Context(), store.Cursor, func(tx *store.Tx) error { return s.insert(tx, nil) })
 			}
 			require.NoError(t, insert(n), column)

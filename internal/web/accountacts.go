@@ -27,9 +27,9 @@ type outcomePage struct {
 	Back  string
 }
 
-// switched pauses or resumes an account whatever state it is in; the vault refuses to take back unseen that somebody called it compromised.
-func (s *site) switched(r *http.Request, v visitor, id string, to vault.Status) (vault.Credential, error) {
-	c, err := s.Vault.Update(r.Context(), v.Caller, id, vault.Patch{State: vault.To(to)}, "")
+// switched pauses, drains or resumes an account; the vault refuses to resume what would not be lent all the same.
+func (s *site) switched(r *http.Request, v visitor, id string, to vault.LendingState) (vault.Credential, error) {
+	c, err := s.Vault.SetLending(r.Context(), v.Caller, id, to, "")
 	if err != nil { // its name, for the list of what became of each
 		if was, missing := s.Vault.Get(r.Context(), v.Caller, id); missing == nil {
 			c = was
@@ -39,7 +39,7 @@ func (s *site) switched(r *http.Request, v visitor, id string, to vault.Status) 
 }
 
 // accountSwitch is the form of one account.
-func (s *site) accountSwitch(to vault.Status, done string) func(http.ResponseWriter, *http.Request, visitor) {
+func (s *site) accountSwitch(to vault.LendingState, done string) func(http.ResponseWriter, *http.Request, visitor) {
 	return func(w http.ResponseWriter, r *http.Request, v visitor) {
 		id := r.PathValue("account")
 		_, err := s.switched(r, v, id, to)
@@ -50,7 +50,7 @@ func (s *site) accountSwitch(to vault.Status, done string) func(http.ResponseWri
 // accountsAct does something with the picked accounts, each for itself, and tells of each what became of it.
 func (s *site) accountsAct(w http.ResponseWriter, r *http.Request, v visitor) {
 	ids := slices.Compact(slices.Sorted(slices.Values(r.PostForm["id"])))
-	act, titles := r.PostForm.Get("act"), map[string]string{"pause": "Paused accounts", "resume": "Resumed accounts", "refresh": "Refreshed accounts"}
+	act, titles := r.PostForm.Get("act"), map[string]string{"pause": "Paused accounts", "drain": "Drained accounts", "resume": "Resumed accounts", "refresh": "Refreshed accounts"}
 	switch {
 	case titles[act] == "":
 		s.refused(w, r, v, fault.New(fault.Unprocessable, "validation_failed", "There is no such act. Nothing was done."))
@@ -72,10 +72,13 @@ func (s *site) accountsAct(w http.ResponseWriter, r *http.Request, v visitor) {
 		case err != nil:
 		case act == "pause":
 			said = "paused"
-			c, err = s.switched(r, v, id, vault.Disabled)
+			c, err = s.switched(r, v, id, vault.Paused)
+		case act == "drain":
+			said = "drained"
+			c, err = s.switched(r, v, id, vault.Drained)
 		case act == "resume":
 			said = "lent again"
-			c, err = s.switched(r, v, id, vault.Active)
+			c, err = s.switched(r, v, id, vault.Lent)
 		default:
 			if time.Now().After(until) {
 				err = fault.New(fault.Unavailable, "not_reached", "The calls before it took too long. Refresh it by itself.")

@@ -38,8 +38,9 @@ func (s *site) routeAccounts(mux *http.ServeMux) {
 	mux.HandleFunc("POST /accounts/{account}/key", s.submitted(s.accountKey))
 	mux.HandleFunc("GET /accounts/{account}/trains", s.signedIn(s.accountTrainsForm))
 	mux.HandleFunc("POST /accounts/{account}/trains", s.submitted(s.accountTrains))
-	mux.HandleFunc("POST /accounts/{account}/pause", s.submitted(s.accountSwitch(vault.Disabled, "paused")))
-	mux.HandleFunc("POST /accounts/{account}/resume", s.submitted(s.accountSwitch(vault.Active, "resumed")))
+	mux.HandleFunc("POST /accounts/{account}/pause", s.submitted(s.accountSwitch(vault.Paused, "paused")))
+	mux.HandleFunc("POST /accounts/{account}/drain", s.submitted(s.accountSwitch(vault.Drained, "drained")))
+	mux.HandleFunc("POST /accounts/{account}/resume", s.submitted(s.accountSwitch(vault.Lent, "resumed")))
 	mux.HandleFunc("POST /accounts/{account}/refresh", s.submitted(s.accountRefresh))
 	mux.HandleFunc("GET /accounts/{account}/delete", s.signedIn(s.accountDeleteForm))
 	mux.HandleFunc("POST /accounts/{account}/delete", s.submitted(s.accountDelete))
@@ -189,9 +190,13 @@ func accountState(reader ui.Reader, c vault.Credential, stand train.Standing, li
 	case c.Tampered:
 		tone, text, why = ui.Bad, "changed outside", "it is not lent until its destinations are set anew"
 	case c.Status == vault.Disabled:
-		tone, text = ui.Idle, "paused"
+		tone, text = ui.Idle, "disabled"
 	case c.Status == vault.Compromised, c.Status == vault.Expired:
 		tone, text = ui.Bad, string(c.Status)
+	case c.Lending.State == vault.Drained:
+		tone, text, why = ui.Idle, "drained", lendingWhy(reader, c, stand, linked)
+	case c.Lending.State != vault.Lent:
+		tone, text, why = ui.Idle, "paused", lendingWhy(reader, c, stand, linked)
 	case c.Health == vault.NeedsLogin:
 		tone, text = ui.Bad, "needs a login"
 	case linked && stand.State == train.Cooling && stand.CoolingUntil != nil:

@@ -58,11 +58,18 @@ func TestAccountsInABrowser(t *testing.T) {
 		b.until(`document.querySelectorAll("#outcomes tbody tr").length === 2`)
 		require.Equal(b, "2", b.js(`String([...document.querySelectorAll("#outcomes .badge")].filter((x) => x.textContent.includes("paused")).length)`))
 		b.inspect("accounts-outcome")
-		b.open("/accounts?status=disabled")
-		b.until(`document.querySelectorAll("#llm-accounts tbody tr").length === 2`)
+		b.open("/accounts")
+		b.until(`[...document.querySelectorAll("#llm-accounts .badge")].filter((x) => x.textContent.includes("paused")).length === 2`)
 
 		b.click(`#llm-accounts tbody tr:last-child th a`)
 		b.until(`location.pathname.startsWith("/accounts/cred_")`)
+		b.submitIn(`form[action$="/resume"]`)
+		b.until(`location.search === "?done=resumed"`)
+		b.submitIn(`form[action$="/drain"]`)
+		b.until(`location.search === "?done=drained"`)
+		require.Contains(b, b.text(), "drained")
+		b.inspect("account-drained")
+		require.Equal(b, "true", b.js(`String(!!document.querySelector('form[action$="/pause"]') && !document.querySelector('form[action$="/drain"]'))`))
 		b.submitIn(`form[action$="/resume"]`)
 		b.until(`location.search === "?done=resumed"`)
 		b.click(`a[href$="/delete"]`)
@@ -142,7 +149,7 @@ func TestAccountPagesByRole(t *testing.T) {
 			}
 			token := s.form(cookie, "/account").Get("form")
 			for path, fill := range map[string]url.Values{
-				"/accounts/" + one.ID + "/pause": {}, "/accounts/" + one.ID + "/edit": {"name": {"Forced"}}, "/accounts/" + one.ID + "/settings": {"name": {"Forced"}},
+				"/accounts/" + one.ID + "/pause": {}, "/accounts/" + one.ID + "/drain": {}, "/accounts/" + one.ID + "/resume": {}, "/accounts/" + one.ID + "/edit": {"name": {"Forced"}}, "/accounts/" + one.ID + "/settings": {"name": {"Forced"}},
 				"/accounts/" + one.ID + "/key": {"api_key": {"planted-forced"}}, "/accounts/" + one.ID + "/delete": {"typed": {"team-alpha"}},
 			} {
 				require.Equal(s, http.StatusForbidden, s.do("POST", path, fill, "Cookie", cookie).StatusCode, "%s without the form's token: %s", role, path)

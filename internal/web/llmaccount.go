@@ -25,7 +25,9 @@ type llmPage struct {
 	Trains ui.Table
 	Tokens *connectionPart
 	// Write says whether the visitor may change accounts, Link whether they may link it, Refresh and Again what can be done with its tokens.
-	Write, Link, Paused, Switch, Refresh, Again, Requests bool
+	Write, Link, Refresh, Again, Requests bool
+	// Pause, Drain and Resume say which of them changes anything.
+	Pause, Drain, Resume bool
 }
 
 // accountOf reads an account for its page; what is no account has its own.
@@ -59,6 +61,7 @@ func (s *site) llmAccount(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	announce(&p.Frame, r, map[string]string{
 		"made": "The account was stored.", "changed": "The account was changed.", "rotated": "The account has a new key from now on. Open uses of the old one go on.", "paused": "The account is paused: it is lent to nobody until somebody resumes it. Open uses were cut.",
+		"drained": "The account is drained: it is lent to no new request until somebody resumes it. What runs on it finishes.",
 		"resumed": "The account is lent again.", "refreshed": "The provider gave new tokens.", "linked": "The account was linked.",
 	})
 	s.show(w, r, http.StatusOK, llmView(p))
@@ -75,9 +78,10 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 	}
 	reader := s.reader(r)
 	stand, linked := stands[c.ID]
-	p := &llmPage{Frame: s.frame(r, v, c.Name), Account: c, Summary: kindText(c), Write: s.changes(v, identity.CredentialWrite), Paused: c.Status == vault.Disabled}
+	p := &llmPage{Frame: s.frame(r, v, c.Name), Account: c, Summary: kindText(c), Write: s.changes(v, identity.CredentialWrite)}
 	p.Link = s.changes(v, identity.TrainWrite) && v.may(identity.CredentialRead)
-	p.Switch = p.Write && c.Status != vault.Compromised
+	p.Pause, p.Drain = p.Write && c.Lending.State != vault.Paused, p.Write && c.Lending.State == vault.Lent
+	p.Resume = p.Write && c.Lending.State != vault.Lent && (c.Status == vault.Active || c.Status == vault.Expiring)
 	p.Requests = v.may(identity.AuditRead)
 	base := c.BaseURL
 	if base == "" {

@@ -137,6 +137,8 @@ func stateBadge(reader ui.Reader, a train.Ranked) templ.Component {
 		return ui.Badge(ui.Warn, "cooling, free "+reader.Ago(*a.CoolingUntil))
 	case a.State == train.Cooling:
 		return ui.Badge(ui.Warn, "cooling")
+	case a.State == train.Paused, a.State == train.Drained:
+		return ui.Badge(ui.Idle, string(a.State))
 	case a.State == train.Unusable:
 		return ui.Badge(ui.Bad, "unusable")
 	case a.Chosen:
