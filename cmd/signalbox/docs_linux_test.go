@@ -46,7 +46,7 @@ func docPages() map[string]int {
 		"operations/kms.md":            0,
 		"operations/tls.md":            0,
 		"operations/upgrading.md":      1, // replaces an installed program
-		"operations/notifications.md":  1, // Slack and a mail server of yours
+		"operations/notifications.md":  2, // Slack and a mail server of yours
 		"operations/audit-sinks.md":    3, // certificates of yours; Slack; a message that was saved
 	}
 }

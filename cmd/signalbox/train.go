@@ -12,7 +12,7 @@ import (
 
 func (s *shell) trainCommand() *cobra.Command {
 	return parent("train", "Trains: projects whose agents use credentials",
-		s.trainCreate(), s.trainList(), s.trainShow(), s.trainLink(), s.trainUnlink(), s.trainExplain(), s.trainRm())
+		s.trainCreate(), s.trainList(), s.trainShow(), s.trainLink(), s.trainUnlink(), s.trainExplain(), s.trainSlack(), s.trainRm())
 }
 
 func (s *shell) trainCreate() *cobra.Command {

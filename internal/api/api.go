@@ -149,6 +149,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addProbe()
 	s.addTrains()
 	s.addLinks()
+	s.addTrainChannels()
 	s.addKeys()
 	s.addTokens()
 	s.addGrants()

@@ -164,7 +164,7 @@ func TestIfMatchOnEveryChange(t *testing.T) {
 				}
 			})
 		}
-		require.Equal(t, 45, tried)
+		require.Equal(t, 47, tried)
 	})
 }
 

@@ -249,11 +249,15 @@ func (s *service) testChannel(ctx context.Context, caller identity.Caller, in *B
 	if err != nil {
 		return nil, err
 	}
+	return &struct{ Body testBody }{testBody{shownTest(tried)}}, nil
+}
+
+func shownTest(tried notify.Tried) client.ChannelTest {
 	out := client.ChannelTest{Delivery: tried.Delivery, Outcome: "delivered", Detail: tried.Detail}
 	if !tried.Delivered {
 		out.Outcome = "refused"
 	}
-	return &struct{ Body testBody }{testBody{out}}, nil
+	return out
 }
 
 func (s *service) listDeliveries(ctx context.Context, _ identity.Caller, in *struct {

@@ -52,6 +52,8 @@ func (h *house) world() world {
 			require.NoError(h.t, h.client.DeleteChannel(ctx, c.ID))
 		}
 	}
+	_, err = h.client.PutTrainChannel(ctx, w.trainSlug, "slack", client.TrainChannelPatch{WebhookURL: ptr(h.hooks.URL + "/planted")})
+	require.NoError(h.t, err)
 	channel, err := h.client.CreateChannel(ctx, client.ChannelDraft{Kind: "slack", Name: store.NewID("n"), Secrets: map[string]string{"url": h.hooks.URL + "/planted"}})
 	require.NoError(h.t, err)
 	w.channel, w.hooks = channel.ID, h.hooks.URL
@@ -215,6 +217,7 @@ func (w world) target(o operation) string {
 	fill := map[string]string{
 		"{client_id}": w.client, "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
 		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": w.serviceID, "{infrastructure_id}": w.infrastructure, "{status}": "contained",
+		"{kind}": "slack",
 	}
 	switch {
 	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
@@ -327,6 +330,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
 	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
+	text["put-train-channel"] = `{"enabled":true,"webhook_url":"` + w.hooks + `/planted","channel":"#agents","username":"n","icon_emoji":":robot_face:","content":false,"severity":"info","kinds":["test"]}`
 	text["put-channel"] = text["patch-channel"]
 	text["create-sink"] = `{"kind":"syslog","name":"` + w.sink + `-2","carries":"checkpoints","disabled":true,"every_seconds":60,
 		"syslog":{"transport":"tls","host":"logs.example.com","port":6514,"unconfirmed":true}}`

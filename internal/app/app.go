@@ -237,7 +237,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
-	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth}); err != nil {
+	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth, Notify: a.notify}); err != nil {
 		return err
 	}
 	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {

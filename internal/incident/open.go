@@ -155,9 +155,19 @@ func (i *Incident) touched(now time.Time) {
 func (i Incident) message(kind notify.Kind, title, words string) notify.Message {
 	urgency := map[Severity]notify.Severity{Low: notify.Info, Medium: notify.Warning}[i.Severity]
 	return notify.Message{
-		Kind: kind, Severity: cmp.Or(urgency, notify.Critical), Title: title, Text: words, Subject: i.Target(),
+		Kind: kind, Severity: cmp.Or(urgency, notify.Critical), Title: title, Text: words, Subject: i.Target(), About: i.about(),
 		Facts: []notify.Fact{{Name: "Incident", Value: i.ID}, {Name: "Type", Value: string(i.Type)}, {Name: "Severity", Value: string(i.Severity)}, {Name: "Status", Value: string(i.Status)}},
 	}
+}
+
+// about is what the incident touches that trains' own people hear of: trains, and credentials that trains link.
+func (i Incident) about() (out []store.Target) {
+	for _, l := range i.Links {
+		if l.Kind == OfTrain || l.Kind == OfCredential {
+			out = append(out, store.Target{Kind: string(l.Kind), ID: l.ID})
+		}
+	}
+	return out
 }
 
 // allow asks for a permission to everything; a refusal is recorded.

@@ -30,6 +30,12 @@ type Channel struct {
 	// Destination is where it leads, without what is secret in that: scheme and host of an address, host and port of a mail server.
 	Destination string
 	Email       *Email // of an e-mail channel
+	// Look says as whom and where a Slack channel posts, where its webhook lets it be said.
+	Look Look
+	// Content has the channel of a train told what its agents are asked and what they answer.
+	Content bool
+	// Suffix is the end of a long address, by which people tell one from another; "" for a short one.
+	Suffix string
 	// SecretFields names what is sealed.
 	SecretFields []string
 	CreatedAt    time.Time
@@ -155,6 +161,13 @@ func (r *Room) validate(c *Channel, secrets map[string]secret.Value) error {
 	if v, given := secrets[secretSigning]; given && !validSigning(v) {
 		_ = f.With("/secrets/"+secretSigning, "must be whsec_ and 24 to 64 random bytes in base64")
 	}
+	if c.Kind == Mail && c.TrainID != "" {
+		_ = f.With("/kind", "must be slack or webhook for a train")
+	}
+	c.Look.check(f, c.Kind)
+	if c.Content && c.TrainID == "" {
+		_ = f.With("/content", "belongs to channels of trains alone")
+	}
 	if c.Kind != Mail && c.Email != nil {
 		_ = f.With("/email", "belongs to channels of kind email alone")
 	}
@@ -207,8 +220,23 @@ func (r *Room) locate(c *Channel, secrets map[string]secret.Value) error {
 	if err != nil || u.Host == "" {
 		return fault.New(fault.Unprocessable, "validation_failed", "The channel cannot be like this; see errors.").With("/secrets/"+secretURL, "must be an https URL")
 	}
-	c.Destination = u.Scheme + "://" + u.Host
+	c.Destination, c.Suffix = u.Scheme+"://"+u.Host, suffix(u)
 	return at(r.policy.CheckURL(u), "/secrets/"+secretURL)
+}
+
+const (
+	suffixShown = 4
+	// suffixOf is how long the last part of a path must be to have its end shown: Slack's tokens there have 24 characters.
+	suffixOf = 20
+)
+
+// suffix is the end of an address whose path ends in something long, and nothing of any other: a short one would be given away.
+func suffix(u *url.URL) string {
+	last := u.Path[strings.LastIndexByte(u.Path, '/')+1:]
+	if len(last) < suffixOf || u.RawQuery != "" || u.Fragment != "" || strings.ContainsFunc(last, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return ""
+	}
+	return last[len(last)-suffixShown:]
 }
 
 // at says which field a refusal of the guard is about.

@@ -65,7 +65,7 @@ func (r *Room) CreateChannel(ctx context.Context, caller Caller, d Draft) (Chann
 	}
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		var have int
-		if err := tx.Get(&have, `SELECT COUNT(*) FROM notify_channels`); err != nil {
+		if err := tx.Get(&have, `SELECT COUNT(*) FROM notify_channels WHERE train_id IS NULL`); err != nil {
 			return err
 		}
 		if have >= channelsMax {
@@ -107,22 +107,32 @@ func (r *Room) Refused(ctx context.Context, caller Caller, code string) error {
 	})
 }
 
-// GetChannel returns a channel by its id.
+// loadOwn reads a channel of the installation; those of trains are reached through their trains alone.
+func loadOwn(tx *store.Tx, id, lock string) (Channel, channelRowDB, error) {
+	c, row, err := loadChannel(tx, id, lock)
+	if err == nil && c.TrainID != "" {
+		return Channel{}, channelRowDB{}, errNoChannel()
+	}
+	return c, row, err
+}
+
+// GetChannel returns a channel of the installation by its id.
 func (r *Room) GetChannel(ctx context.Context, id string) (Channel, error) {
 	var c Channel
 	err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
-		c, _, err = loadChannel(tx, id, "")
+		c, _, err = loadOwn(tx, id, "")
 		return err
 	})
 	return c, err
 }
 
-// ListChannels returns channels, the oldest first, and the cursor of the next page, "" at the end.
+// ListChannels returns the installation's channels, the oldest first, and the cursor of the next page, "" at the end.
 func (r *Room) ListChannels(ctx context.Context, p Page) ([]Channel, string, error) {
 	var w store.Where
 	if err := p.after(&w, channelPrefix, `id > ?`); err != nil {
 		return nil, "", err
 	}
+	w.Add(`train_id IS NULL`)
 	var rows []channelRowDB
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
 		rows = rows[:0]
@@ -153,7 +163,7 @@ func (r *Room) UpdateChannel(ctx context.Context, caller Caller, id string, p Pa
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
 		var row channelRowDB
 		var err error
-		if c, row, err = loadChannel(tx, id, tx.ForUpdate()); err != nil {
+		if c, row, err = loadOwn(tx, id, tx.ForUpdate()); err != nil {
 			return err
 		}
 		if err := c.unless(ifMatch); err != nil {
@@ -264,22 +274,27 @@ func (p EmailPatch) apply(e *Email) (changed []string) {
 // DeleteChannel deletes a channel with its secrets and what waits for it. With ifMatch, it must still have that ETag.
 func (r *Room) DeleteChannel(ctx context.Context, caller Caller, id, ifMatch string) error {
 	return r.db.Write(ctx, func(tx *store.Tx) error {
-		c, _, err := loadChannel(tx, id, tx.ForUpdate())
+		c, _, err := loadOwn(tx, id, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
 		if err := c.unless(ifMatch); err != nil {
 			return err
 		}
-		var waiting int64
-		if err := tx.Get(&waiting, `SELECT COUNT(*) FROM notify_deliveries WHERE channel_id = $1 AND state = $2`, id, stateWaiting); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`DELETE FROM notify_channels WHERE id = $1`, id); err != nil {
-			return err
-		}
-		ev := caller.Event(store.ChannelDelete, c.target())
-		ev.Details = store.Details{store.Str("kind", string(c.Kind)), store.Int("waiting", waiting)}
-		return tx.Record(ev)
+		return c.drop(tx, caller)
 	})
+}
+
+// drop deletes a channel that is locked, and records that.
+func (c Channel) drop(tx *store.Tx, caller Caller, more ...store.Detail) error {
+	var waiting int64
+	if err := tx.Get(&waiting, `SELECT COUNT(*) FROM notify_deliveries WHERE channel_id = $1 AND state = $2`, c.ID, stateWaiting); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`DELETE FROM notify_channels WHERE id = $1`, c.ID); err != nil {
+		return err
+	}
+	ev := caller.Event(store.ChannelDelete, c.target())
+	ev.Details = append(store.Details{store.Str("kind", string(c.Kind)), store.Int("waiting", waiting)}, more...)
+	return tx.Record(ev)
 }

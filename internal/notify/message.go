@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -25,8 +24,10 @@ type Message struct {
 	Text string
 	// Link leads to more; an http(s) URL or "".
 	Link string
-	// Subject is what the message is about, for programs.
+	// Subject is what the message is about, for programs. The channels of a train take what is about the train, and about a credential that it links.
 	Subject store.Target
+	// About is what else it is about, of which trains and credentials count as the subject does.
+	About []store.Target
 	// Facts are shown below the text, in their order.
 	Facts []Fact
 	// DedupKey makes messages of one kind alike: within the kind's window one is sent and the others are counted. "" is never alike.
@@ -121,7 +122,7 @@ func Enqueue(tx *store.Tx, m Message) error {
 	if err != nil {
 		return err
 	}
-	channels, err := wanted(tx, m.Kind, c)
+	channels, err := wanted(tx, m, c)
 	if err != nil || len(channels) == 0 {
 		return err
 	}
@@ -165,27 +166,4 @@ func mark(tx *store.Tx, m Message, id string, window time.Duration) (string, err
 			until = CASE WHEN notify_marks.until > $5 THEN notify_marks.until ELSE excluded.until END
 		RETURNING message_id`, string(m.Kind), m.DedupKey, id, store.TimeOf(now.Add(window)), store.TimeOf(now))
 	return first, err
-}
-
-// wanted returns the channels that take a message: the installation's and those of its train.
-func wanted(tx *store.Tx, kind Kind, c content) ([]string, error) {
-	var rows []struct {
-		ID       string `db:"id"`
-		Severity string `db:"severity"`
-		Kinds    string `db:"kinds"`
-	}
-	if err := tx.Select(&rows, `SELECT id, severity, kinds FROM notify_channels WHERE enabled = 1 AND (train_id IS NULL OR train_id = $1) ORDER BY id`, c.TrainID); err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, row := range rows {
-		var only []Kind
-		if err := json.Unmarshal([]byte(row.Kinds), &only); err != nil {
-			return nil, fmt.Errorf("read the kinds of channel %s: %w", row.ID, err)
-		}
-		if c.Severity.reaches(Severity(row.Severity)) && (len(only) == 0 || slices.Contains(only, kind)) {
-			out = append(out, row.ID)
-		}
-	}
-	return out, nil
 }

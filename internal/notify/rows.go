@@ -34,6 +34,9 @@ type channelRowDB struct {
 type settings struct {
 	Destination string `json:"destination"`
 	Email       *Email `json:"email,omitempty"`
+	Look        Look   `json:"look,omitzero"`
+	Content     bool   `json:"content,omitempty"`
+	Suffix      string `json:"suffix,omitempty"`
 }
 
 func (r channelRowDB) channel() (Channel, error) {
@@ -49,7 +52,7 @@ func (r channelRowDB) channel() (Channel, error) {
 	if err != nil {
 		return Channel{}, fmt.Errorf("read channel %s: %w", r.ID, err)
 	}
-	c.Destination, c.Email = s.Destination, s.Email
+	c.Destination, c.Email, c.Look, c.Content, c.Suffix = s.Destination, s.Email, s.Look, s.Content, s.Suffix
 	return c, nil
 }
 
@@ -82,7 +85,7 @@ func (c Channel) columns() (set, kinds, fields string, err error) {
 		c.SecretFields = []string{}
 	}
 	out := make([]string, 3)
-	for i, v := range []any{settings{c.Destination, c.Email}, c.Kinds, c.SecretFields} {
+	for i, v := range []any{settings{c.Destination, c.Email, c.Look, c.Content, c.Suffix}, c.Kinds, c.SecretFields} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return "", "", "", errors.New("notify: a channel cannot be encoded")
@@ -130,13 +133,17 @@ func flag(b bool) int {
 const ringPurpose = "notify"
 
 // aad binds the secrets of a channel to its row, to their version and to where they are sent: who can write the database, but lacks the root
-// key, cannot have a password sent to a server of their own.
+// key, cannot have a password sent to a server of their own, nor have prompts told by switching that on, or to another Slack channel.
 func (c Channel) aad() secret.AAD {
 	where := c.Destination
 	if c.Email != nil {
 		where = c.Email.server()
 	}
-	return secret.AAD{Table: "notify_channels", ID: c.ID, Field: "secrets/" + string(c.Kind) + "/" + where, Version: c.secretVersion}
+	field := "secrets/" + string(c.Kind) + "/" + where
+	if c.Content {
+		field += "/content/" + c.TrainID + "/" + c.Look.Channel
+	}
+	return secret.AAD{Table: "notify_channels", ID: c.ID, Field: field, Version: c.secretVersion}
 }
 
 func (r *Room) seal(c Channel, secrets map[string]secret.Value) ([]byte, error) {

@@ -9,8 +9,14 @@ import (
 
 // slackBody is what an incoming webhook takes. Links in it are not unfurled: nobody shall be made to fetch what a name that somebody chose
 // points to.
+//
+// What stands in [Look] is taken by the incoming webhooks of old; those of a Slack app post where and as whom the app says, and pass over it
+// (https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks).
 type slackBody struct {
 	Text        string `json:"text"`
+	Channel     string `json:"channel,omitempty"`
+	Username    string `json:"username,omitempty"`
+	IconEmoji   string `json:"icon_emoji,omitempty"`
 	UnfurlLinks bool   `json:"unfurl_links"`
 	UnfurlMedia bool   `json:"unfurl_media"`
 }
@@ -40,7 +46,7 @@ func slackText(c content) string {
 }
 
 func (r *Room) sendSlack(ctx context.Context, p parcel) verdict {
-	body, err := json.Marshal(slackBody{Text: slackText(p.content)})
+	body, err := json.Marshal(slackBody{Text: slackText(p.content), Channel: p.channel.Look.Channel, Username: p.channel.Look.Username, IconEmoji: p.channel.Look.Icon})
 	if err != nil {
 		return verdict{detail: "The message cannot be encoded."}
 	}

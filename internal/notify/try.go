@@ -16,6 +16,10 @@ type Tried struct {
 // TryChannel sends one test message through a channel now, disabled or not, and waits for the answer. That it is sent is on record before, how
 // that ended after. It does not go through the outbox: who tests wants to see what happens.
 func (r *Room) TryChannel(ctx context.Context, caller Caller, id string) (Tried, error) {
+	return r.try(ctx, caller, func(tx *store.Tx) (Channel, channelRowDB, error) { return loadOwn(tx, id, "") })
+}
+
+func (r *Room) try(ctx context.Context, caller Caller, load func(tx *store.Tx) (Channel, channelRowDB, error)) (Tried, error) {
 	p := parcel{id: store.NewID(deliveryPrefix), kind: Test}
 	c, _, err := Message{
 		Kind: Test, Title: "This is a test", Text: "Somebody tests this notification channel of Signalbox. Nothing has happened, and there is nothing to do.",
@@ -33,7 +37,7 @@ func (r *Room) TryChannel(ctx context.Context, caller Caller, id string) (Tried,
 	err = r.db.Write(ctx, func(tx *store.Tx) error {
 		var row channelRowDB
 		var err error
-		if p.channel, row, err = loadChannel(tx, id, ""); err != nil {
+		if p.channel, row, err = load(tx); err != nil {
 			return err
 		}
 		if p.secrets, err = r.open(p.channel, row.Sealed); err != nil {

@@ -98,10 +98,11 @@ func (r *Room) cool(ctx context.Context, a *account, f Failure) bool {
 	return true
 }
 
-// tell has people hear of an account whose credential the upstream refuses: that does not mend itself, as a rate limit or an outage does.
+// tell has people hear of an account whose credential the upstream refuses: that does not mend itself, as a rate limit or an outage does. Those are told to the people of the trains that
+// link the account.
 func (c *coolDown) tell(tx *store.Tx, a *account, until time.Time) error {
 	if c.status != http.StatusUnauthorized && c.status != http.StatusForbidden {
-		return nil
+		return notify.Enqueue(tx, c.message(a, until))
 	}
 	return notify.Enqueue(tx, notify.Message{
 		Kind: notify.AccountRefused, Subject: a.target(), DedupKey: a.id + "/" + strconv.FormatInt(c.version, 10),

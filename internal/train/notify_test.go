@@ -47,5 +47,20 @@ func TestPeopleHearOfRefusedAccounts(t *testing.T) {
 		y.rotate("alpha")
 		fail(train.Failure{Status: 401})
 		require.Len(t, told(), 2, "another version of the secret is another matter")
+
+		// The people of a train hear of rate limits and outages too, of each answer once a quarter of an hour.
+		require.NoError(t, y.db.Bookkeep(context.Background(), store.Outbox, func(tx *store.Tx) error {
+			_, err := tx.Exec(`INSERT INTO notify_channels (id, train_id, kind, name, enabled, severity, kinds, settings, secret_fields, secret_version, sealed, hold_until, created_at, updated_at, revision)
+				VALUES ('ntc_2',$2,'slack','web slack',1,'info','[]','{}','[]',1,$1,0,1,1,1)`, []byte{}, caller.TrainID)
+			return err
+		}))
+		for range 2 {
+			fail(train.Failure{Status: 429})
+			y.clock.Add(-coolestMinute * 15)
+		}
+		fail(train.Failure{Dial: true})
+		require.Len(t, told(), 4)
+		require.Contains(t, told()[2], "It rests because the upstream limits its rate (429)")
+		require.Contains(t, told()[3], "could not be reached")
 	})
 }

@@ -23,6 +23,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -39,6 +40,8 @@ type Config struct {
 	Meters Meters
 	// Refresher brings fresh access tokens; nil brings none, and an access token that has ended is not lent.
 	Refresher Refresher
+	// Notify keeps the channels of trains; nil keeps none.
+	Notify *notify.Room
 	// Log receives what no caller is told. Nil discards it.
 	Log *slog.Logger
 	// Clock is the time by which cool-downs and tokens end; nil means the wall clock.
@@ -58,6 +61,7 @@ type Room struct {
 
 	meters    Meters
 	refresher Refresher
+	notices   *notify.Room
 	lines     atomic.Pointer[board]
 	// following is held while changes are taken in. The feed brings them one after the other; the lock is for whoever else looks at what
 	// belongs to that alone.
@@ -89,7 +93,7 @@ func newRoom(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Identity == nil {
 		return nil, errors.New("train: a database, a vault and identity are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, quit: make(chan struct{})}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, notices: cfg.Notify, quit: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
