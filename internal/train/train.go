@@ -63,6 +63,7 @@ type Room struct {
 	// belongs to that alone.
 	following sync.Mutex
 	leases    registry
+	sessions  sessions
 	refusals  lendRefusals
 
 	closed atomic.Bool
