@@ -58,27 +58,24 @@ func (g *gauge) read(version int64) *levels {
 	return &g.none
 }
 
-// hear takes in what an answer says.
-func (g *gauge) hear(version int64, fresh []Window, now time.Time) {
+// hear takes in what an answer says. It reports whether something is news to others from now on, and was not before.
+func (g *gauge) hear(version int64, fresh []Window, now time.Time) bool {
 	if len(fresh) == 0 {
-		return
+		return false
 	}
 	for {
 		have := g.known.Load()
 		var next *levels
 		switch {
 		case have != nil && have.version > version:
-			return // the answer to another secret
+			return false // the answer to another secret
 		case have != nil && have.version == version:
 			next = hold(version, merge(have.windows, fresh, now), have.told)
 		default:
 			next = hold(version, merge(nil, fresh, now), nil)
 		}
 		if g.known.CompareAndSwap(have, next) {
-			if !g.changed.Load() && slices.ContainsFunc(fresh, next.news) {
-				g.changed.Store(true)
-			}
-			return
+			return !g.changed.Load() && slices.ContainsFunc(fresh, next.news) && g.changed.CompareAndSwap(false, true)
 		}
 	}
 }
@@ -160,7 +157,9 @@ func (a *account) freeAt(model string, now time.Time) (at time.Time) {
 func (l *Lease) Heard(status int, h http.Header) Spent {
 	now := l.room.now()
 	fresh := readWindows(h, status, l.trip.want.Model, now)
-	l.account.gauge.hear(l.account.Version, fresh, now)
+	if l.account.gauge.hear(l.account.Version, fresh, now) {
+		l.room.heardOf.add(l.account.id)
+	}
 	return spent(fresh, now)
 }
 

@@ -50,6 +50,8 @@ const (
 	// probeEvery is how often a window that refuses is asked again: an upstream may begin one anew before its time.
 	probeEvery = 6 * time.Hour
 	rejected   = "rejected"
+	// modelMost bounds the name of the model that is remembered of a refusal.
+	modelMost = 64
 )
 
 const (
@@ -193,7 +195,7 @@ func readWindows(h http.Header, status int, model string, now time.Time) []Windo
 			if status == http.StatusTooManyRequests {
 				w.Refused, w.Model = true, ""
 				if w.Models() != "" {
-					w.Model = strings.Clone(clip(model, 64))
+					w.Model = strings.Clone(clip(model, modelMost))
 				}
 			}
 		}
@@ -311,11 +313,14 @@ func resetAt(v, name string, now time.Time) time.Time {
 		return time.Time{}
 	}
 	long, _, _ := span(name)
-	if at.After(now.Add(max(2*long, time.Hour))) || at.Year() < 2000 {
+	if at.After(now.Add(furthest(long))) || at.Year() < 2000 {
 		return time.Time{}
 	}
 	return at.UTC()
 }
+
+// furthest is how far off the reset of a window of that length may be.
+func furthest(long time.Duration) time.Duration { return max(2*long, time.Hour) }
 
 // merge returns what is known after an answer: what it says, and of the other windows what was said before and is not over.
 func merge(have, fresh []Window, now time.Time) []Window {
