@@ -13,7 +13,7 @@ type Train struct {
 	TrainID     string    `json:"train_id" doc:"The slug."`
 	Name        string    `json:"name"`
 	Description string    `json:"description,omitempty"`
-	Strategy    string    `json:"strategy" doc:"How an account is chosen: hash or priority."`
+	Strategy    string    `json:"strategy" doc:"How an account is chosen: hash, priority or least-loaded."`
 	Disabled    bool      `json:"disabled"`
 	KeyLimit    int       `json:"key_limit" doc:"How many active client keys it may have; 0 is the server's default."`
 	Links       int       `json:"linked_accounts" doc:"How many credentials are linked."`
@@ -74,6 +74,19 @@ type LinkPatch struct {
 	IfMatch string `json:"-"`
 }
 
+// Window is what an account's upstream said, beside its answers, of one of the account's limits.
+type Window struct {
+	Name        string     `json:"window" doc:"The upstream's name: 5h, 7d, 7d_sonnet and the like of a subscription; requests, tokens, input-tokens or output-tokens of an API key."`
+	Models      string     `json:"models,omitempty" doc:"The word that the names of the models hold for which it counts; all when it is missing."`
+	Utilization float64    `json:"utilization" doc:"The part that is used up: 0 to 1, a little over when the upstream serves beyond it."`
+	Threshold   float64    `json:"threshold" doc:"From where on least-loaded tries accounts first that are below theirs."`
+	Above       bool       `json:"above_threshold"`
+	Status      string     `json:"status,omitempty" doc:"The upstream's word: allowed, allowed_warning or rejected."`
+	Refused     bool       `json:"refused,omitempty" doc:"A request was refused for it."`
+	ResetsAt    *time.Time `json:"resets_at,omitempty" doc:"When it begins anew and is unknown again."`
+	HeardAt     time.Time  `json:"heard_at" doc:"When the upstream said so."`
+}
+
 // RankedAccount is one linked credential in the order in which its train tries them, with why.
 type RankedAccount struct {
 	Rank          int        `json:"rank" doc:"From 1; 0 for credentials that cannot serve an LLM provider."`
@@ -91,6 +104,11 @@ type RankedAccount struct {
 	Why           string     `json:"why" doc:"Why it would be lent or not."`
 	CoolingUntil  *time.Time `json:"cooling_until,omitempty"`
 	CoolingStatus int        `json:"cooling_status,omitempty" doc:"The upstream's status that began the cool-down; 0 when it was not reached."`
+	Windows       []Window   `json:"windows" nullable:"false" doc:"What is known of how far its limits are used; none when its upstream has not said, or the windows have begun anew."`
+	InFlight      int        `json:"in_flight" doc:"How many requests the instance that answers has under way with it."`
+	Load          float64    `json:"load" doc:"What least-loaded compares: the fullest window, and 0.01 for each request in flight. Nothing known counts as 0.5."`
+	Over          string     `json:"over,omitempty" doc:"The window for which it is tried after accounts that are below their thresholds."`
+	Conversations int        `json:"conversations" doc:"How many conversations the instance that answers keeps on it for this train; only least-loaded keeps any."`
 }
 
 // Explanation is what a train would do with a request that arrived now.
@@ -207,9 +225,16 @@ func (c *Client) Unlink(ctx context.Context, train, credential string) error {
 	return err
 }
 
-// Explain returns what a train would do with a request that arrived now.
+// Explain returns what a train would do with a request that arrived now and names neither a model nor a conversation.
 func (c *Client) Explain(ctx context.Context, train string) (Explanation, error) {
+	return c.ExplainFor(ctx, train, "")
+}
+
+// ExplainFor returns what a train would do with a request for a model.
+func (c *Client) ExplainFor(ctx context.Context, train, model string) (Explanation, error) {
 	var out Explanation
-	_, err := c.do(ctx, call{method: http.MethodGet, path: path("trains", train, "explain")}, &out)
+	q := url.Values{}
+	setText(q, "model", model)
+	_, err := c.do(ctx, call{method: http.MethodGet, path: path("trains", train, "explain"), query: q}, &out)
 	return out, err
 }

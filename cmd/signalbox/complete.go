@@ -28,7 +28,7 @@ func (s *shell) completions(root *cobra.Command) {
 		"SERVICE-ACCOUNT": serviceAccountNames, "CLIENT": homeNames(clientHomes()), "SERVICE": homeNames(serviceHomes()), "INFRASTRUCTURE": homeNames(infrastructureHomes()), "INCIDENT": incidentIDs}
 	fixed := map[string][]cobra.Completion{
 		"type": typeNames(), "provider": strings.Split(providerNames(), ", "), "health": healthNames(), "status": {"active", "expiring", "expired", "disabled", "compromised"},
-		"strategy": {"hash", "priority"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
+		"strategy": {"hash", "priority", "least-loaded"}, "outcome": {"ok", "refused", "failed", "pending", "unknown"}, "action": actionNames(), "scope": scopeNames(),
 		"kind": channelKindNames(), "severity": severityNames(), "message": messageKindNames(), "state": notify.States(), "tls": {"starttls", "implicit", "none"},
 		"role": roleNames(), "allow": {"use", "reveal", "manage", "owner"},
 		"engine": {string(store.SQLite), string(store.Postgres)}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"auto", "text", "json"},

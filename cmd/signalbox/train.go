@@ -37,7 +37,7 @@ func (s *shell) trainCreate() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&draft.Name, "name", "", "name for people (default the slug)")
 	flags.StringVar(&draft.Description, "description", "", "what it is for")
-	flags.StringVar(&draft.Strategy, "strategy", "", "how an account is chosen: hash or priority (default hash)")
+	flags.StringVar(&draft.Strategy, "strategy", "", "how an account is chosen: hash, priority or least-loaded (default hash)")
 	flags.IntVar(&draft.KeyLimit, "key-limit", 0, "how many active client keys it may have (default the server's)")
 	return cmd
 }
@@ -174,12 +174,13 @@ func (s *shell) trainUnlink() *cobra.Command {
 }
 
 func (s *shell) trainExplain() *cobra.Command {
-	return s.remote("explain TRAIN", "Show a train's accounts in the order in which they would be used, and why", words("TRAIN"), func(cmd *cobra.Command, args []string) error {
+	var model string
+	cmd := s.remote("explain TRAIN", "Show a train's accounts in the order in which they would be used, and why", words("TRAIN"), func(cmd *cobra.Command, args []string) error {
 		c, _, err := s.client(cmd)
 		if err != nil {
 			return err
 		}
-		explained, err := c.Explain(cmd.Context(), args[0])
+		explained, err := c.ExplainFor(cmd.Context(), args[0], model)
 		if err != nil {
 			return trainError(err, args[0])
 		}
@@ -199,8 +200,30 @@ func (s *shell) trainExplain() *cobra.Command {
 				t.add(rank, e.Name, strconv.Itoa(e.Priority), e.State, orDash(e.Order), e.Why)
 			}
 			s.print(t, "")
+			s.printWindows(explained)
 		})
 	})
+	cmd.Flags().StringVar(&model, "model", "", "explain a request for this model: some windows count for single models")
+	return cmd
+}
+
+// printWindows shows how far the accounts' limits are used, where an upstream has said so.
+func (s *shell) printWindows(e client.Explanation) {
+	t := table{head: []string{"ACCOUNT", "WINDOW", "USED", "OTHERS FIRST FROM", "STATUS", "BEGINS ANEW", "HEARD"}}
+	percent := func(part float64) string { return strconv.FormatFloat(part*100, 'f', -1, 64) + " %" }
+	for _, a := range e.Accounts {
+		for _, w := range a.Windows {
+			used := percent(w.Utilization)
+			if w.Above {
+				used += " (above)"
+			}
+			t.add(a.Name, w.Name, used, percent(w.Threshold), orDash(w.Status), orDash(momentOf(w.ResetsAt)), moment(w.HeardAt))
+		}
+	}
+	if len(t.rows) > 0 {
+		fmt.Fprintln(s.out)
+		s.print(t, "")
+	}
 }
 
 func (s *shell) trainRm() *cobra.Command {

@@ -106,6 +106,18 @@ func TestStoryLinks(t *testing.T) {
 		require.Equal(t, []string{"two", "one"}, []string{why.Accounts[0].Name, why.Accounts[1].Name})
 		require.True(t, why.Accounts[0].Chosen)
 		require.NotEmpty(t, why.Summary)
+		_, err = h.client.UpdateTrain(ctx, "web", client.TrainPatch{Strategy: ptr("least-used")})
+		refused(t, err, 422, "validation_failed")
+		changed, err := h.client.UpdateTrain(ctx, "web", client.TrainPatch{Strategy: ptr("least-loaded")})
+		require.NoError(t, err)
+		require.Equal(t, "least-loaded", changed.Strategy)
+		why, err = h.client.ExplainFor(ctx, "web", "claude-sonnet-5-5")
+		require.NoError(t, err)
+		for _, a := range why.Accounts {
+			require.Equal(t, []client.Window{}, a.Windows, "none is a list too")
+			require.InDelta(t, 0.5, a.Load, 0)
+			require.Contains(t, a.Order, "nothing is known of how far it is used, which counts as 50 %")
+		}
 
 		link, err = h.client.Relink(ctx, "web", one, client.LinkPatch{Alias: ptr(""), Priority: ptr(0)})
 		require.NoError(t, err)

@@ -17,7 +17,7 @@ type strategy string
 
 // Schema lists the strategies.
 func (strategy) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Enum: []any{string(train.Hash), string(train.Priority)}}
+	return &huma.Schema{Type: huma.TypeString, Enum: []any{string(train.Hash), string(train.Priority), string(train.LeastLoaded)}}
 }
 
 type trainDraft struct {
@@ -129,8 +129,11 @@ func (s *service) deleteTrain(ctx context.Context, caller identity.Caller, in *s
 	return nil, s.Trains.DeleteTrain(ctx, caller, in.Train, in.Force, in.IfMatch.IfMatch)
 }
 
-func (s *service) explainTrain(ctx context.Context, caller identity.Caller, in *OfTrain) (*struct{ Body client.Explanation }, error) {
-	e, err := s.Trains.Explain(ctx, caller, in.Train)
+func (s *service) explainTrain(ctx context.Context, caller identity.Caller, in *struct {
+	OfTrain
+	Model string `query:"model" maxLength:"200" doc:"Explain a request for this model; some windows count for single models."`
+}) (*struct{ Body client.Explanation }, error) {
+	e, err := s.Trains.ExplainFor(ctx, caller, in.Train, in.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -141,8 +144,22 @@ func (s *service) explainTrain(ctx context.Context, caller identity.Caller, in *
 		out.Accounts[i] = client.RankedAccount{
 			Rank: a.Rank, Chosen: a.Chosen, State: string(a.State), CredentialID: a.CredentialID, AccountID: a.AccountID, Name: a.Name, Type: string(a.Type),
 			Provider: a.Provider, Alias: a.Alias, Priority: a.Priority, Version: a.Version, Order: a.Order, Why: a.Why, CoolingUntil: a.CoolingUntil,
-			CoolingStatus: a.CoolingStatus,
+			CoolingStatus: a.CoolingStatus, Windows: windowsOut(a.Windows), InFlight: a.InFlight, Load: part(a.Load), Over: a.Over, Conversations: a.Conversations,
 		}
 	}
 	return &struct{ Body client.Explanation }{out}, nil
 }
+
+func windowsOut(list []train.Window) []client.Window {
+	out := make([]client.Window, len(list))
+	for i, w := range list {
+		out[i] = client.Window{Name: w.Name, Models: w.Models(), Utilization: part(w.Used), Threshold: part(w.Limit()), Above: w.Over(), Status: w.Status, Refused: w.Refused, HeardAt: w.Heard}
+		if !w.Reset.IsZero() {
+			out[i].ResetsAt = &w.Reset
+		}
+	}
+	return out
+}
+
+// part tells ten-thousandths as a part of one.
+func part(n int) float64 { return float64(n) / 10_000 }

@@ -167,6 +167,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 	defer body.release()
 	want := train.Want{
 		Train: trainHeader(r.Header), Account: r.Header.Get("MSL-Account"), Method: r.Method, Path: r.URL.Path, BodyBytes: int64(body.len()),
+		Session: sessionHeader(r.Header),
 	}
 	if want.Model, err = topLevelModel(body.bytes()); err != nil {
 		return err

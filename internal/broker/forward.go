@@ -58,6 +58,10 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 		started := time.Now()
 		resp, err := b.attempt(r, lease, body)
 		var failure train.Failure
+		var spent train.Spent
+		if err == nil {
+			spent = lease.Heard(resp.StatusCode, resp.Header)
+		}
 		switch {
 		case err == nil && resp.StatusCode < http.StatusOK: // 101, or no status at all: nothing that can be passed on
 			_ = resp.Body.Close()
@@ -67,7 +71,7 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 			return pass(w, r, lease, resp, body, started)
 		case err == nil:
 			kept = keep(resp)
-			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
+			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent}
 		default:
 			if refusal, final := b.settle(r, lease, err, started); final {
 				return refusal

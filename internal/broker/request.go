@@ -157,12 +157,24 @@ func trainHeader(h http.Header) string {
 	return ""
 }
 
+// sessionHeader is the client's name for the conversation: ours, or the one that Claude Code sends with each request
+// (code.claude.com/docs/en/llm-gateway-protocol), which goes on to the upstream as it came.
+func sessionHeader(h http.Header) string {
+	if v := h["Msl-Session"]; len(v) > 0 && v[0] != "" {
+		return v[0]
+	}
+	if v := h["X-Claude-Code-Session-Id"]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
 // dropped are the request headers that never go upstream: credentials, our own, hop-by-hop headers (RFC 9110, section 7.6.1), and
 // what proxies before us add about the caller's network.
 func dropped(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Cookie", "Proxy-Authorization",
-		"Msl-Train-Id", "Msl-Project-Id", "Msl-Account",
+		"Msl-Train-Id", "Msl-Project-Id", "Msl-Account", "Msl-Session",
 		"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
 		"Content-Length", "Host", "Accept-Encoding",
 		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Real-Ip", "Via":

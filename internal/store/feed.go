@@ -29,6 +29,7 @@ const (
 	TopicHome       Topic = "home"            // a client, a service or infrastructure
 	TopicKeyring    Topic = "keyring"         // the data keys, or how a change of them goes
 	TopicIncident   Topic = "incident"
+	TopicWindows    Topic = "windows" // how far the limits of an account are used
 )
 
 // Change says that a thing changed; what it is now must be read.

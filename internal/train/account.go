@@ -27,6 +27,8 @@ type account struct {
 	refreshAt, waitAt time.Time
 	// used is when the account was last lent. All versions share it.
 	used *vault.Use
+	// gauge is how full it is. All versions share it, too.
+	gauge *gauge
 }
 
 func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *vault.Use) *account {
@@ -36,7 +38,7 @@ func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *vault
 	pack(&m.ID, &m.Name, &m.AccountID)
 	m.Type, m.State = unique.Make(m.Type).Value(), unique.Make(m.State).Value() // there are few of each
 	m.Provider = unique.Make(m.Provider).Value()
-	a := &account{Material: m, name: m.Name, id: m.ID, cooling: cooling, used: used}
+	a := &account{Material: m, name: m.Name, id: m.ID, cooling: cooling, used: used, gauge: new(gauge)}
 	a.plan()
 	var value secret.Value
 	switch m.Type {

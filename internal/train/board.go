@@ -181,6 +181,9 @@ func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) 
 		shared, used = last.cooling, last.used
 	}
 	a := newAccount(*m, shared, used)
+	if last != nil {
+		a.gauge = last.gauge
+	}
 	b.places.share(a)
 	a.adopt(cool)
 	if last != nil && last.same(a) { // no more than a cool-down changed: an account may be on very many lines

@@ -16,7 +16,7 @@ import (
 // How long an account is left alone after a failure.
 const (
 	coolLimited     = 30 * time.Second // 429 without a retry-after
-	coolLimitedMost = 6 * time.Hour    // 429 with one, whatever it says
+	coolLimitedMost = probeEvery       // 429 with one, whatever it says
 	coolRefused     = 15 * time.Minute // 401, 403
 	coolBroken      = 20 * time.Second // 5xx, and an upstream that cannot be reached
 	// coolSlack is how much longer a cool-down must be than the one in force to be worth a write: requests that fail together ask for
@@ -29,12 +29,17 @@ const (
 // rest says how long an account rests after a failure, and why; 0 when the failure is not the account's.
 func (f Failure) rest() (time.Duration, string) {
 	switch {
+	case f.Status == http.StatusTooManyRequests && f.Spent.Model:
+		return 0, "" // it serves other models
 	case f.Status == http.StatusTooManyRequests:
-		d := f.RetryAfter
+		d, why := max(f.RetryAfter, f.Spent.For), "the upstream limits its rate (429)"
+		if f.Spent.Window != "" {
+			why = "the upstream says that its window " + f.Spent.Window + " is used up (429)"
+		}
 		if d <= 0 {
 			d = coolLimited
 		}
-		return min(d, coolLimitedMost), "the upstream limits its rate (429)"
+		return min(d, coolLimitedMost), why
 	case f.Status == http.StatusUnauthorized, f.Status == http.StatusForbidden:
 		return coolRefused, "the upstream refuses its credential (" + strconv.Itoa(f.Status) + ")"
 	case f.Status >= 500 && f.Status < 600:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -37,6 +38,14 @@ type Ranked struct {
 	// CoolingUntil and CoolingStatus tell of the cool-down in force; the status is the upstream's, 0 when it was not reached.
 	CoolingUntil  *time.Time
 	CoolingStatus int
+	// Windows is what is known of how far the account's limits are used, and InFlight how many requests this instance has under way with it.
+	Windows  []Window
+	InFlight int
+	// Load is what [LeastLoaded] compares, in ten-thousandths, and Over the window that puts the account after those below their limits; "" for none.
+	Load int
+	Over string
+	// Conversations counts those that this instance keeps on the account for the train; only [LeastLoaded] keeps any.
+	Conversations int
 }
 
 // Explanation is what a train would do with a request that arrived now.
@@ -47,9 +56,14 @@ type Explanation struct {
 	Summary string
 }
 
-// Explain returns a train's accounts in rank order and says of each whether it would be lent, by what this instance goes by. It needs
-// trains:read.
+// Explain returns a train's accounts in the order in which a request would try them and says of each whether it would be lent, by what this instance goes
+// by; the request is one that names no model and no conversation. It needs trains:read.
 func (r *Room) Explain(ctx context.Context, caller identity.Caller, ref string) (Explanation, error) {
+	return r.ExplainFor(ctx, caller, ref, "")
+}
+
+// ExplainFor is [Room.Explain] for a request that names a model: some windows count for single models.
+func (r *Room) ExplainFor(ctx context.Context, caller identity.Caller, ref, model string) (Explanation, error) {
 	if err := identity.Allow(caller, identity.TrainRead); err != nil {
 		return Explanation{}, err
 	}
@@ -68,15 +82,28 @@ func (r *Room) Explain(ctx context.Context, caller identity.Caller, ref string) 
 	if l == nil {
 		l = &line{Train: t}
 	}
-	e := l.explain(r.now())
+	now := r.now()
+	e := l.explain(model, now)
 	r.tellFinishing(l, e.Accounts)
+	if l.Strategy == LeastLoaded {
+		on := r.sessions.on(l.ID, now)
+		for i := range e.Accounts {
+			x := &e.Accounts[i]
+			if x.Conversations = on[x.CredentialID]; x.Rank > 0 {
+				x.Order += fmt.Sprintf("; %d conversations are kept on it", x.Conversations)
+			}
+		}
+	}
 	return e, nil
 }
 
-func (l *line) explain(now time.Time) Explanation {
+func (l *line) explain(model string, now time.Time) Explanation {
 	e := Explanation{Train: l.Train, Accounts: make([]Ranked, 0, len(l.rungs))}
 	chosen := ""
-	for _, g := range l.rungs {
+	offers := l.inOrder(model, now)
+	for i := range offers {
+		o := &offers[i]
+		g, f := *o.rung, o.fill
 		a := g.account
 		x := Ranked{Link: l.link(g), Version: a.Version}
 		if a.isAccount() {
@@ -86,12 +113,19 @@ func (l *line) explain(now time.Time) Explanation {
 					x.Rank++
 				}
 			}
-			x.Order = l.order(g)
+			x.Order, x.Load = l.order(o), o.load()
+			if f.over != nil {
+				x.Over = f.over.Name
+			}
 		}
 		stands := a.standing(now)
-		x.State, x.Why, x.CoolingUntil = stands.State, stands.Why, stands.CoolingUntil
-		if stands.State == Cooling {
+		x.State, x.Why, x.CoolingUntil, x.Windows, x.InFlight = stands.State, stands.Why, stands.CoolingUntil, stands.Windows, stands.InFlight
+		switch {
+		case stands.State == Cooling:
 			x.CoolingStatus = stands.status
+		case stands.State == Usable && !f.refused.IsZero():
+			until := f.refused
+			x.State, x.Why, x.CoolingUntil, x.CoolingStatus = Cooling, "the upstream says that its window for this model is used up (429); other models are served", &until, http.StatusTooManyRequests
 		}
 		if x.State == Usable && chosen == "" && !l.closed() {
 			x.Chosen = true
@@ -104,10 +138,14 @@ func (l *line) explain(now time.Time) Explanation {
 }
 
 // order says why an account stands where it stands.
-func (l *line) order(g rung) string {
+func (l *line) order(o *offer) string {
+	g := o.rung
 	hash := fmt.Sprintf("hash %016x of %q", g.score, l.Slug+"::"+g.account.name)
-	if l.Strategy == Priority {
+	switch l.Strategy {
+	case Priority:
 		return fmt.Sprintf("priority %d, then %s", g.priority, hash)
+	case LeastLoaded:
+		return o.why() + "; then " + hash
 	}
 	return hash
 }
@@ -118,6 +156,9 @@ func (l *line) summary(accounts []Ranked, chosen string, now time.Time) string {
 	case l.closed():
 		return "The train is disabled, so nothing is lent to it."
 	case chosen != "":
+		if l.Strategy == LeastLoaded {
+			return "The next request is served by " + chosen + ", or by the account that its conversation is on."
+		}
 		return "The next request is served by " + chosen + "."
 	case !slices.ContainsFunc(accounts, isAccount):
 		return "No account is linked, so requests are refused. Link one: signalbox train link " + l.Slug + " ACCOUNT."

@@ -101,5 +101,8 @@ func tell(a *account) (out []string) {
 	return out
 }
 
+// WriteWindows is what the room does every two seconds.
+func (r *Room) WriteWindows(ctx context.Context) error { return r.writeWindows(ctx) }
+
 // Ahead is what the watchdog does now and then.
 func (r *Room) Ahead() { r.ahead() }

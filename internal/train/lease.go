@@ -22,6 +22,8 @@ type Want struct {
 	Model  string
 	// BodyBytes is the size of the request's body.
 	BodyBytes int64
+	// Session is the client's name for the conversation that the request belongs to; "" when it has none. It means something only beside its client key.
+	Session string
 }
 
 // Failure says why an attempt failed before the first byte of its answer went to the client.
@@ -30,6 +32,7 @@ type Failure struct {
 	RetryAfter time.Duration // what the upstream asked for; 0 when it asked for nothing
 	Dial       bool          // no connection, or no answer on it
 	Unsent     bool          // for certain, nothing of the request reached the upstream
+	Spent      Spent         // what a 429 was for, as [Lease.Heard] read it
 }
 
 // Result is how an attempt ended.
@@ -83,6 +86,7 @@ func (r *Room) open(ctx context.Context, t *trip, g *rung) *Lease {
 	l.trip.attempt++
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	r.leases.add(l)
+	l.account.gauge.flying.Add(1)
 	return l
 }
 
@@ -106,8 +110,7 @@ func (l *Lease) intend(on *line) error {
 // release takes back a lease that was never granted.
 func (l *Lease) release() {
 	if l.settled.CompareAndSwap(false, true) {
-		l.room.leases.remove(l)
-		l.cancel(nil)
+		l.end()
 	}
 }
 
@@ -141,10 +144,16 @@ func (l *Lease) Done(o Outcome) {
 	l.settle(o)
 }
 
-// settle ends the lease. The caller has won the right to do so.
-func (l *Lease) settle(o Outcome) {
+// end takes the lease from those that are open. It is called once.
+func (l *Lease) end() {
+	l.account.gauge.flying.Add(-1)
 	l.room.leases.remove(l)
 	l.cancel(nil)
+}
+
+// settle ends the lease. The caller has won the right to do so.
+func (l *Lease) settle(o Outcome) {
+	l.end()
 	if o.Duration <= 0 {
 		o.Duration = time.Since(l.granted)
 	}

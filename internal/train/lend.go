@@ -34,9 +34,11 @@ type trip struct {
 	// denied are the credentials that were refreshed because their access token was refused, and only is the one to be tried again with the fresh one.
 	denied []string
 	only   string
-	// hopped says that a rate limit was answered by going to another account. That is done once: a burst must not make every account of
-	// a train rest.
+	// hopped says that a burst was answered by going to another account. That is done once: it must not make every account of a train rest.
 	hopped bool
+	// home is the credential that the conversation is on, and spread its place among accounts that are as good as each other.
+	home   string
+	spread uint64
 }
 
 // Lend chooses an account of the caller's train, records the intent to use it and returns the lease once that intent is durable. The
@@ -137,14 +139,19 @@ func (r *Room) choose(t *trip) (*line, *rung, error) {
 	case l.closed():
 		return nil, nil, errTrainDisabled(l)
 	}
-	g, err := l.choose(t, r.now())
+	g, err := r.pick(l, t, r.now())
 	return l, g, err
 }
 
-// choose walks the accounts in rank order and returns the rung of the first that is usable, was not tried and does not cool.
-func (l *line) choose(t *trip, now time.Time) (*rung, error) {
+// choose walks the accounts in rank order and returns the rung of the first that is usable, was not tried and does not cool; with [LeastLoaded] that of the
+// least used among all those, or the one that the conversation is on.
+func (l *line) choose(t *trip, talks bool, now time.Time) (*rung, error) {
 	var accounts, cooling, named, pinned, held int
 	var earliest time.Time
+	var offers []offer
+	if l.Strategy == LeastLoaded {
+		offers = make([]offer, 0, 16)
+	}
 	for i := range l.rungs {
 		a := l.rungs[i].account
 		if !a.isAccount() {
@@ -163,21 +170,27 @@ func (l *line) choose(t *trip, now time.Time) (*rung, error) {
 			}
 			pinned++
 		}
-		if slices.Contains(t.tried, a.id) || slices.Contains(t.stale, a.id) || t.only != "" && t.only != a.id || a.barred(now) != "" {
-			continue
-		}
-		if a.held() != "" {
+		f, until, ok := l.free(t, &l.rungs[i], now)
+		switch {
+		case (ok || !until.IsZero()) && a.held() != "":
 			held++
-			continue
-		}
-		c := a.coolsUntil(now)
-		if c == nil {
+		case ok && l.Strategy != LeastLoaded:
 			return &l.rungs[i], nil
+		case ok:
+			offers = append(offers, l.rungs[i].offer(f))
+		case !until.IsZero():
+			cooling++
+			if earliest.IsZero() || until.Before(earliest) {
+				earliest = until
+			}
 		}
-		cooling++
-		if earliest.IsZero() || c.until.Before(earliest) {
-			earliest = c.until
+	}
+	if len(offers) > 0 {
+		level(offers, mean(offers))
+		if talks {
+			return stay(offers, t).rung, nil
 		}
+		return least(offers).rung, nil
 	}
 	switch {
 	case t.want.Account != "" && named == 0:
@@ -227,7 +240,7 @@ func (l *Lease) Failed(ctx context.Context, f Failure) {
 }
 
 // Next settles this lease as failed, lets its account rest if the failure is the account's, and grants a lease on the next usable one. A
-// rate limit (429) leads to another account once a request; every other failure until the list is through. Whatever the failure, it
+// rate limit (429) that is a burst leads to another account once a request; every other failure until the list is through. Whatever the failure, it
 // returns [ErrNoOther] when nothing is left to try, and [ErrSettled] when the lease was settled before.
 func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
@@ -251,13 +264,13 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if d, _ := f.rest(); d == 0 && cause == nil {
+	if d, _ := f.rest(); d == 0 && cause == nil && !f.Spent.Model {
 		return nil, ErrNoOther
 	}
 	t := l.trip
 	t.only = ""
 	t.tried = append(slices.Clone(t.tried), l.account.id)
-	if f.Status == 429 {
+	if f.Status == http.StatusTooManyRequests && f.Spent.burst() {
 		if t.hopped {
 			return nil, ErrNoOther
 		}

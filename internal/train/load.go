@@ -14,6 +14,7 @@ type news struct {
 	trains   []trainNews
 	gone     []string // trains that are no more
 	accounts []accountNews
+	windows  []windowNews
 }
 
 type trainNews struct {
@@ -33,7 +34,7 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 	r.following.Lock()
 	defer r.following.Unlock()
 	reset, key := false, false
-	trains, creds := map[string]bool{}, map[string]bool{}
+	trains, creds, windows := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	b := r.lines.Load()
 	for _, c := range changes {
 		switch c.Topic {
@@ -45,9 +46,16 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 			if b.accounts.get(c.Subject) != nil { // most credentials are no accounts; a link tells of itself as a change of its train
 				creds[c.Subject] = true
 			}
+		case store.TopicWindows:
+			if b.accounts.get(c.Subject) != nil {
+				windows[c.Subject] = true
+			}
 		case store.TopicKey:
 			key = true
 		}
+	}
+	if !reset { // which reads them anyway
+		defer r.hearWindows(ctx, windows)
 	}
 	switch {
 	case reset:
@@ -97,6 +105,7 @@ func (r *Room) hang(b, from *board, n news) {
 		b.relay(id, fresh)
 	}
 	b.sweep()
+	r.adoptWindows(b, n.windows)
 }
 
 // readAll reads every train and every credential that is linked.
@@ -120,7 +129,7 @@ func (r *Room) readAll(ctx context.Context) (n news, err error) {
 		for i, row := range rows {
 			n.trains[i] = trainNews{train: row.train(), ties: ties[row.ID]}
 		}
-		n.accounts, err = r.readAccounts(tx, linked)
+		n.accounts, n.windows, err = r.readAccounts(tx, linked)
 		return err
 	})
 	return n, err
@@ -157,16 +166,16 @@ func (r *Room) readSome(ctx context.Context, b *board, trains, creds map[string]
 			}
 			n.trains = append(n.trains, t)
 		}
-		n.accounts, err = r.readAccounts(tx, wanted)
+		n.accounts, n.windows, err = r.readAccounts(tx, wanted)
 		return err
 	})
 	return n, err
 }
 
-// readAccounts opens credentials and reads their cool-downs.
-func (r *Room) readAccounts(tx *store.Tx, ids map[string]bool) ([]accountNews, error) {
+// readAccounts opens credentials and reads their cool-downs and windows.
+func (r *Room) readAccounts(tx *store.Tx, ids map[string]bool) ([]accountNews, []windowNews, error) {
 	if len(ids) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	list := make([]string, 0, len(ids))
 	for id := range ids {
@@ -174,11 +183,15 @@ func (r *Room) readAccounts(tx *store.Tx, ids map[string]bool) ([]accountNews, e
 	}
 	materials, err := r.vault.Materials(tx, list)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cool, err := loadCoolDowns(tx, list)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	windows, err := loadWindows(tx, list)
+	if err != nil {
+		return nil, nil, err
 	}
 	found := make(map[string]*vault.Material, len(materials))
 	for i := range materials {
@@ -189,5 +202,5 @@ func (r *Room) readAccounts(tx *store.Tx, ids map[string]bool) ([]accountNews, e
 	for i, id := range list {
 		out[i] = accountNews{id: id, material: found[id], cool: cool[id]}
 	}
-	return out, nil
+	return out, windows, nil
 }

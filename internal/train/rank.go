@@ -17,9 +17,15 @@ const (
 	Hash Strategy = "hash"
 	// Priority orders by the links' priority, ascending: 1 before 2; ties as with [Hash].
 	Priority Strategy = "priority"
+	// LeastLoaded takes the account that is used least, as its upstream says, and keeps a conversation on the account that it began on; ties as with
+	// [Hash]. See [line.choose].
+	LeastLoaded Strategy = "least-loaded"
 )
 
-func (s Strategy) known() bool { return s == Hash || s == Priority }
+// Strategies returns all of them, the default first.
+func Strategies() []Strategy { return []Strategy{Hash, Priority, LeastLoaded} }
+
+func (s Strategy) known() bool { return s == Hash || s == Priority || s == LeastLoaded }
 
 // score is the place of an account in the hash order of a train.
 func score(slug, account string) uint64 {

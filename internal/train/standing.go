@@ -21,6 +21,10 @@ type Standing struct {
 	Trains []string
 	Closed int
 
+	// Windows is what is known of how far its limits are used, and InFlight how many requests this instance has under way with it.
+	Windows  []Window
+	InFlight int
+
 	status int // the upstream's, of the cool-down
 }
 
@@ -69,7 +73,7 @@ func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []stri
 
 // standing says whether the account would be lent at that moment.
 func (a *account) standing(now time.Time) Standing {
-	s := Standing{State: Usable, Why: "ready"}
+	s := Standing{State: Usable, Why: "ready", Windows: a.windows(now), InFlight: int(a.gauge.flying.Load())}
 	switch c := a.coolsUntil(now); {
 	case a.barred(now) != "":
 		s.State, s.Why = Unusable, a.barred(now)

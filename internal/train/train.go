@@ -7,9 +7,12 @@
 // heard from the database for ten seconds.
 //
 // Limits: the material of every linked account is held decrypted in memory, so that a warm request reads no row. An outcome that is lost
-// with the process shows as unknown. Which account a train would choose is decided by what this instance knows, at most a second old.
+// with the process shows as unknown. Which account a train would choose is decided by what this instance knows, at most a second old; how
+// full accounts are, by what upstreams said to this instance, and to others until some seconds ago. Which account a conversation is on is
+// this instance's own knowledge.
 //
-// Invariants: nothing is lent on news that are older than a second; an account is found through the links of the caller's own train and
+// Invariants: what a client calls its conversation chooses among the accounts of its key's train and means nothing beside another key;
+// nothing is lent on news that are older than a second; an account is found through the links of the caller's own train and
 // in no other way; a cool-down belongs to a version of a credential and ends with it; a train's slug never changes, because the order of
 // its accounts hangs on it.
 package train
@@ -67,6 +70,8 @@ type Room struct {
 	// belongs to that alone.
 	following sync.Mutex
 	leases    registry
+	sessions  sessions
+	heardOf   heardOf
 	refusals  lendRefusals
 	owners    owners
 
@@ -86,6 +91,7 @@ func New(cfg Config) (*Room, error) {
 	cfg.DB.Subscribe(r.follow)
 	r.watch()
 	r.done.Go(r.writeUses)
+	r.done.Go(r.shareWindows)
 	return r, nil
 }
 

@@ -345,7 +345,7 @@ func (t Train) check(slug bool) error {
 		_ = f.With("/description", bad)
 	}
 	if !t.Strategy.known() {
-		_ = f.With("/strategy", "must be hash or priority")
+		_ = f.With("/strategy", "must be hash, priority or least-loaded")
 	}
 	if t.KeyLimit < 0 || t.KeyLimit > keyLimitMax {
 		_ = f.With("/key_limit", "must be 0 (the server's default) to "+strconv.Itoa(keyLimitMax))

@@ -68,22 +68,22 @@ func TestTrainInputIsChecked(t *testing.T) {
 			draft   train.Draft
 			pointer string
 		}{
-			"no slug":      {train.Draft{Name: "x"}, "/train_id"},
-			"long slug":    {train.Draft{Slug: strings.Repeat("a", 65)}, "/train_id"},
-			"space":        {train.Draft{Slug: "a b"}, "/train_id"},
-			"slash":        {train.Draft{Slug: "a/b"}, "/train_id"},
-			"colon":        {train.Draft{Slug: "a::b"}, "/train_id"},
-			"dot first":    {train.Draft{Slug: "..", Name: "x"}, "/train_id"},
-			"umlaut":       {train.Draft{Slug: "größe"}, "/train_id"},
-			"an id":        {train.Draft{Slug: store.NewID("train")}, "/train_id"},
-			"long name":    {train.Draft{Slug: "web", Name: strings.Repeat("ä", 201)}, "/name"},
-			"bad UTF-8":    {train.Draft{Slug: "web", Name: "a\xff"}, "/name"},
-			"NUL":          {train.Draft{Slug: "web", Description: "a\x00"}, "/description"},
-			"long text":    {train.Draft{Slug: "web", Description: strings.Repeat("x", 2001)}, "/description"},
-			"strategy":     {train.Draft{Slug: "web", Strategy: "random"}, "/strategy"},
-			"least-loaded": {train.Draft{Slug: "web", Strategy: "least-loaded"}, "/strategy"},
-			"limit":        {train.Draft{Slug: "web", KeyLimit: -1}, "/key_limit"},
-			"big limit":    {train.Draft{Slug: "web", KeyLimit: 10_001}, "/key_limit"},
+			"no slug":   {train.Draft{Name: "x"}, "/train_id"},
+			"long slug": {train.Draft{Slug: strings.Repeat("a", 65)}, "/train_id"},
+			"space":     {train.Draft{Slug: "a b"}, "/train_id"},
+			"slash":     {train.Draft{Slug: "a/b"}, "/train_id"},
+			"colon":     {train.Draft{Slug: "a::b"}, "/train_id"},
+			"dot first": {train.Draft{Slug: "..", Name: "x"}, "/train_id"},
+			"umlaut":    {train.Draft{Slug: "größe"}, "/train_id"},
+			"an id":     {train.Draft{Slug: store.NewID("train")}, "/train_id"},
+			"long name": {train.Draft{Slug: "web", Name: strings.Repeat("ä", 201)}, "/name"},
+			"bad UTF-8": {train.Draft{Slug: "web", Name: "a\xff"}, "/name"},
+			"NUL":       {train.Draft{Slug: "web", Description: "a\x00"}, "/description"},
+			"long text": {train.Draft{Slug: "web", Description: strings.Repeat("x", 2001)}, "/description"},
+			"strategy":  {train.Draft{Slug: "web", Strategy: "random"}, "/strategy"},
+			"lunar":     {train.Draft{Slug: "web", Strategy: "lunar"}, "/strategy"},
+			"limit":     {train.Draft{Slug: "web", KeyLimit: -1}, "/key_limit"},
+			"big limit": {train.Draft{Slug: "web", KeyLimit: 10_001}, "/key_limit"},
 		} {
 			_, err := y.CreateTrain(t.Context(), y.admin, c.draft)
 			f := requireFault(t, "validation_failed", err)

@@ -127,10 +127,13 @@ func trainBadge(t train.Train) templ.Component {
 }
 
 func strategyText(s train.Strategy) string {
-	if s == train.Priority {
+	switch s {
+	case train.Priority:
 		return "by priority"
+	case train.LeastLoaded:
+		return "the least used"
 	}
-	return "spread evenly"
+	return "by a hash"
 }
 
 // trainsFile is the list as a file, all of it.
@@ -168,8 +171,9 @@ func trainFields(t train.Train, fresh bool) []ui.Field {
 
 func trainChoices(t train.Train) []ui.Choice {
 	return []ui.Choice{{Name: "strategy", Label: "How an account is chosen", Options: []ui.Option{
-		{Value: string(train.Hash), Label: "Spread evenly, the same conversation on the same account", Chosen: t.Strategy != train.Priority},
+		{Value: string(train.Hash), Label: "By a hash: always the same one, another for each train", Chosen: t.Strategy != train.Priority && t.Strategy != train.LeastLoaded},
 		{Value: string(train.Priority), Label: "By priority: the first that can", Chosen: t.Strategy == train.Priority},
+		{Value: string(train.LeastLoaded), Label: "The least used, a conversation always on the same one", Chosen: t.Strategy == train.LeastLoaded},
 	}}}
 }
 
