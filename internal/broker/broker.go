@@ -159,9 +159,11 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 		Train: trainHeader(r.Header), Account: r.Header.Get("MSL-Account"), Method: r.Method, Path: r.URL.Path, BodyBytes: int64(body.len()),
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding == "" || strings.EqualFold(coding, "identity") {
-		if want.Model, err = topLevelModel(body.bytes()); err != nil {
+		if want.Model, want.MaxTokens, err = topLevel(body.bytes()); err != nil {
 			return err
 		}
+	} else {
+		want.Opaque = true
 	}
 	return b.forward(w, r, rid, caller, want, body)
 }

@@ -18,6 +18,10 @@ type Want struct {
 	Method  string
 	Path    string // without the query, which may hold anything
 	Model   string
+	// MaxTokens is what the request wants at most; 0 when it does not say, -1 when what it says is no such number.
+	MaxTokens int64
+	// Opaque says that the body could not be read, so that its model and its max_tokens are not known.
+	Opaque bool
 	// BodyBytes is the size of the request's body.
 	BodyBytes int64
 }
@@ -97,6 +101,13 @@ func (l *Lease) intend(on *line) error {
 	ev.Details = l.facts[:9]
 	// Not the request's context: a client that hangs up during the commit would leave an intent of which nobody knows whether it was
 	// used. The wait is bounded by the store.
+	if h := l.trip.hold; h != nil && !h.charged {
+		if _, err := l.room.db.AppendCharged(ev, h.charge); err != nil {
+			return h.refused(&l.trip, on, err)
+		}
+		h.charged = true
+		return nil
+	}
 	_, err := l.room.db.Append(context.Background(), ev)
 	return err
 }
@@ -130,13 +141,21 @@ func (l *Lease) BaseURL() *url.URL {
 
 // Done tells what became of the attempt and ends the lease. Only the first call counts, of Done and [Lease.Next] together.
 func (l *Lease) Done(o Outcome) {
+	if l.end(o) {
+		l.trip.hold.finish()
+	}
+}
+
+// end tells what became of the attempt, after which the request may go on with another.
+func (l *Lease) end(o Outcome) bool {
 	if !l.settled.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	if l.cause.Load() != nil && (o.Result == ClientCancelled || o.Result == UpstreamBroke || o.Result == UpstreamUnreachable) {
 		o.Result = Revoked // what the caller saw was the cut
 	}
 	l.settle(o)
+	return true
 }
 
 // settle ends the lease. The caller has won the right to do so.
@@ -161,6 +180,10 @@ func (l *Lease) settle(o Outcome) {
 	if o.Unsent {
 		l.facts[7] = store.Bool("unsent", true)
 		ev.Details = l.facts[:8]
+	}
+	if h := l.trip.hold; h != nil {
+		h.note(ev, o)
+		return
 	}
 	l.room.db.AppendLater(ev)
 }

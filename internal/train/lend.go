@@ -37,18 +37,25 @@ type trip struct {
 	// hopped says that a rate limit was answered by going to another account. That is done once: a burst must not make every account of
 	// a train rest.
 	hopped bool
+	// weighed says that the request was held against limits, and hold is what it has taken of them: nil where nothing is counted.
+	weighed bool
+	hold    *hold
 }
 
 // Lend chooses an account of the caller's train, records the intent to use it and returns the lease once that intent is durable. The
 // lease's context ends with ctx; settle it with [Lease.Done] or [Lease.Next], whatever happens.
 //
-// Faults: unauthenticated, train_mismatch, train_disabled, account_not_linked, no_account, accounts_cooling (with RetryAfter),
+// Faults: unauthenticated, train_mismatch, train_disabled, account_not_linked, no_account, accounts_cooling (with RetryAfter), limit_reached and
+// budget_spent (likewise, caused by a *quota.Refusal), model_denied, model_unpriced, max_tokens_denied, limits_unknown,
 // database_unavailable, audit_unavailable, draining. When ctx ends first, its error.
 func (r *Room) Lend(ctx context.Context, caller identity.Caller, want Want) (*Lease, error) {
 	t := trip{caller: caller, want: want}
 	l, err := r.grant(ctx, &t)
 	if err != nil {
+		t.hold.finish()
 		r.refuseLend(ctx, &t, err)
+	} else {
+		t.hold.carry()
 	}
 	return l, err
 }
@@ -68,6 +75,9 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		line, g, err := r.choose(t)
 		if err != nil {
 			return nil, t.because(err)
+		}
+		if err := r.weigh(ctx, t, line); err != nil {
+			return nil, err
 		}
 		if again, err := r.freshen(ctx, t, g.account); err != nil {
 			return nil, err
@@ -90,18 +100,18 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		t.attempt = l.trip.attempt
 		// The commit may have taken its time. What became known meanwhile counts.
 		if f := l.cause.Load(); f != nil {
-			l.Done(Outcome{Result: Revoked, Unsent: true})
+			l.end(Outcome{Result: Revoked, Unsent: true})
 			if lasting(f) {
 				return nil, f
 			}
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			l.Done(Outcome{Result: ClientCancelled, Unsent: true})
+			l.end(Outcome{Result: ClientCancelled, Unsent: true})
 			return nil, err
 		}
 		if err := r.db.Fresh(ctx); err != nil {
-			l.Done(Outcome{Result: Refused, Unsent: true})
+			l.end(Outcome{Result: Refused, Unsent: true})
 			return nil, err
 		}
 		r.vault.Used(l.account.used, l.granted)
@@ -200,6 +210,17 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return nil, ErrSettled
 	}
+	next, err := l.advance(ctx, f)
+	if err != nil {
+		l.trip.hold.finish()
+	} else {
+		l.trip.hold.carry()
+	}
+	return next, err
+}
+
+// advance is Next for who has won the right to settle the lease.
+func (l *Lease) advance(ctx context.Context, f Failure) (*Lease, error) {
 	out := Outcome{Result: UpstreamError, Status: f.Status, Unsent: f.Unsent && f.Status == 0}
 	cause := l.cause.Load()
 	switch {
