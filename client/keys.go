@@ -20,6 +20,7 @@ type Key struct {
 	ExpiresAt  *time.Time `json:"expires_at"`
 	RevokedAt  *time.Time `json:"revoked_at"`
 	ReplacedBy string     `json:"replaced_by,omitempty"`
+	Limits     *Limits    `json:"limits,omitempty" doc:"What it may use, beside what its train and the person who made it may."`
 	// ETag names this state of the settings. It travels as a header, so that lists do not have it.
 	ETag string `json:"-"`
 }
@@ -33,14 +34,16 @@ type IssuedKey struct {
 
 // KeyDraft is a client key to be issued.
 type KeyDraft struct {
-	Name      string     `json:"name"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Name      string       `json:"name"`
+	ExpiresAt *time.Time   `json:"expires_at,omitempty"`
+	Limits    *LimitsPatch `json:"limits,omitempty"`
 }
 
 // KeyPatch changes a client key: nil leaves a field as it is, a name in Clear empties it.
 type KeyPatch struct {
-	Name      *string    `json:"name,omitempty"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Name      *string      `json:"name,omitempty"`
+	ExpiresAt *time.Time   `json:"expires_at,omitempty"`
+	Limits    *LimitsPatch `json:"limits,omitempty"`
 	// Clear may name "expires_at": the key then does not expire.
 	Clear []string `json:"-"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
@@ -115,7 +118,7 @@ func (c *Client) GetKey(ctx context.Context, train, key string) (Key, error) {
 	return c.key(ctx, call{method: http.MethodGet, path: path("trains", train, "api-keys", key)})
 }
 
-// UpdateKey changes a client key's name or expiry.
+// UpdateKey changes a client key's name, expiry or limits.
 func (c *Client) UpdateKey(ctx context.Context, train, key string, p KeyPatch) (Key, error) {
 	return c.key(ctx, call{method: http.MethodPatch, path: path("trains", train, "api-keys", key), body: p, ifMatch: p.IfMatch})
 }

@@ -16,6 +16,7 @@ type Train struct {
 	Strategy    string    `json:"strategy" doc:"How an account is chosen: hash, priority or least-loaded."`
 	Disabled    bool      `json:"disabled"`
 	KeyLimit    int       `json:"key_limit" doc:"How many active client keys it may have; 0 is the server's default."`
+	Limits      *Limits   `json:"limits,omitempty" doc:"What all its client keys may use together."`
 	Links       int       `json:"linked_accounts" doc:"How many credentials are linked."`
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
@@ -25,21 +26,23 @@ type Train struct {
 
 // TrainDraft is a train to be made.
 type TrainDraft struct {
-	TrainID     string `json:"train_id"`
-	Name        string `json:"name,omitempty"`
-	Description string `json:"description,omitempty"`
-	Strategy    string `json:"strategy,omitempty"`
-	Disabled    bool   `json:"disabled,omitempty"`
-	KeyLimit    int    `json:"key_limit,omitempty"`
+	TrainID     string       `json:"train_id"`
+	Name        string       `json:"name,omitempty"`
+	Description string       `json:"description,omitempty"`
+	Strategy    string       `json:"strategy,omitempty"`
+	Disabled    bool         `json:"disabled,omitempty"`
+	KeyLimit    int          `json:"key_limit,omitempty"`
+	Limits      *LimitsPatch `json:"limits,omitempty"`
 }
 
 // TrainPatch changes a train: nil leaves a field as it is.
 type TrainPatch struct {
-	Name        *string `json:"name,omitempty"`
-	Description *string `json:"description,omitempty"`
-	Strategy    *string `json:"strategy,omitempty"`
-	Disabled    *bool   `json:"disabled,omitempty"`
-	KeyLimit    *int    `json:"key_limit,omitempty"`
+	Name        *string      `json:"name,omitempty"`
+	Description *string      `json:"description,omitempty"`
+	Strategy    *string      `json:"strategy,omitempty"`
+	Disabled    *bool        `json:"disabled,omitempty"`
+	KeyLimit    *int         `json:"key_limit,omitempty"`
+	Limits      *LimitsPatch `json:"limits,omitempty"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
 	IfMatch string `json:"-"`
 }

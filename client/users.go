@@ -19,6 +19,7 @@ type User struct {
 	CreatedAt   time.Time  `json:"created_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
 	LastLoginAt *time.Time `json:"last_login_at,omitempty"`
+	Limits      *Limits    `json:"limits,omitempty" doc:"What all client keys that the person made may use together."`
 	// ETag names this state. It travels as a header, so that lists do not have it.
 	ETag string `json:"-"`
 }
@@ -33,10 +34,11 @@ type UserDraft struct {
 
 // UserPatch changes a person: nil leaves a field as it is.
 type UserPatch struct {
-	Email  *string `json:"email,omitempty"`
-	Name   *string `json:"name,omitempty"`
-	Role   *string `json:"role,omitempty"`
-	Active *bool   `json:"active,omitempty"`
+	Email  *string      `json:"email,omitempty"`
+	Name   *string      `json:"name,omitempty"`
+	Role   *string      `json:"role,omitempty"`
+	Active *bool        `json:"active,omitempty"`
+	Limits *LimitsPatch `json:"limits,omitempty"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
 	IfMatch string `json:"-"`
 }

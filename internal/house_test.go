@@ -47,6 +47,7 @@ var floors = map[string]int{
 	"internal/etag":     0,
 	"internal/strict":   0,
 	"internal/usage":    0,
+	"internal/quota":    0,
 	"internal/price":    1, // reads its files strictly
 	"internal/stray":    1, // hands a value on as a secret
 	"internal/web/ui":   0,

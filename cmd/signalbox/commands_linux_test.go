@@ -99,6 +99,8 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"train rm", "t%", sure, "--yes", "", "Deleted train t%"},
 		{"key issue", "web --name i%", nil, "", "", "It is shown only now"},
 		{"key list", "web", nil, "", "", "sample"},
+		{"limits set", "--train web --key i% requests_per_day=100000", nil, "", "", "Limits of client key i%"},
+		{"limits show", "--train web --key i%", nil, "", "", "100000"},
 		{"key replace", "web i% --name r%", nil, "", "", "It is shown only now"},
 		{"key revoke", "web r%", nil, "", "", "Revoked key_"},
 		{"cred add", "c%", password, "--secret-stdin password", typedSecret, "Stored password c%"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/fault"
 )
 
@@ -88,6 +89,8 @@ func (c *checker) value(s *huma.Schema, at string, v any) {
 		}
 	case huma.TypeInteger:
 		c.integer(s, at, v)
+	case huma.TypeNumber:
+		c.amount(s, at, v)
 	default:
 		c.add(at, "cannot be given")
 	}
@@ -198,6 +201,23 @@ func (c *checker) integer(s *huma.Schema, at string, v any) {
 	case s.Minimum != nil && float64(n) < *s.Minimum:
 		c.add(at, "must be at least "+strconv.FormatFloat(*s.Minimum, 'f', -1, 64))
 	case s.Maximum != nil && float64(n) > *s.Maximum:
+		c.add(at, "must be at most "+strconv.FormatFloat(*s.Maximum, 'f', -1, 64))
+	}
+}
+
+// amount checks a number of dollars, the one kind of number here that need not be whole.
+func (c *checker) amount(s *huma.Schema, at string, v any) {
+	var usd client.USD
+	number, ok := v.(json.Number)
+	if !ok || usd.UnmarshalJSON([]byte(number.String())) != nil {
+		c.add(at, "must be a number with at most six digits after the point")
+		return
+	}
+	f := float64(usd) / 1_000_000
+	switch {
+	case s.Minimum != nil && f < *s.Minimum:
+		c.add(at, "must be at least "+strconv.FormatFloat(*s.Minimum, 'f', -1, 64))
+	case s.Maximum != nil && f > *s.Maximum:
 		c.add(at, "must be at most "+strconv.FormatFloat(*s.Maximum, 'f', -1, 64))
 	}
 }

@@ -27,13 +27,15 @@ type OfKey struct {
 }
 
 type keyDraft struct {
-	Name      string     `json:"name" minLength:"1" maxLength:"100"`
-	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"Never when it is left out."`
+	Name      string            `json:"name" minLength:"1" maxLength:"100"`
+	ExpiresAt *time.Time        `json:"expires_at,omitempty" doc:"Never when it is left out."`
+	Limits    edit[limitsPatch] `json:"limits,omitempty" doc:"What it may use, beside what its train and the person who made it may."`
 }
 
 type keyPatch struct {
-	Name      *string         `json:"name,omitempty" minLength:"1" maxLength:"100"`
-	ExpiresAt edit[time.Time] `json:"expires_at,omitempty" doc:"Null for never."`
+	Name      *string           `json:"name,omitempty" minLength:"1" maxLength:"100"`
+	ExpiresAt edit[time.Time]   `json:"expires_at,omitempty" doc:"Null for never."`
+	Limits    edit[limitsPatch] `json:"limits,omitempty" doc:"What it may use; null removes a limit, or all of them."`
 }
 
 type keyReplacement struct {
@@ -70,7 +72,7 @@ type issuedKeyAnswer struct {
 func shownKey(k identity.Key) client.Key {
 	return client.Key{
 		ID: k.ID, TrainID: k.TrainSlug, Name: k.Name, KeyPreview: k.Preview, Status: string(k.Status), CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt,
-		LastUsedAt: k.LastUsedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, ReplacedBy: k.ReplacedBy,
+		LastUsedAt: k.LastUsedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, ReplacedBy: k.ReplacedBy, Limits: shownLimits(k.Limits),
 	}
 }
 
@@ -88,7 +90,7 @@ func (s *service) addKeys() {
 		access: string(identity.KeyWrite), status: http.StatusCreated, showsSecret: true}, s.issueKey)
 	add(s, route{method: http.MethodGet, path: one, id: "get-key", summary: "Read a client key", tag: tag, description: "Never the key itself.",
 		access: string(identity.KeyRead), moving: true}, s.getKey)
-	add(s, route{method: http.MethodPatch, path: one, id: "patch-key", summary: "Change a client key's name or expiry", tag: tag, access: string(identity.KeyWrite)}, s.updateKey)
+	add(s, route{method: http.MethodPatch, path: one, id: "patch-key", summary: "Change a client key's name, expiry or limits", tag: tag, access: string(identity.KeyWrite)}, s.updateKey)
 	add(s, route{method: http.MethodDelete, path: one, id: "revoke-key", summary: "Revoke a client key", tag: tag,
 		description: "Open uses are cut. With purge=true a revoked key is removed from the list.", access: string(identity.KeyWrite)}, s.revokeKey)
 	add(s, route{method: http.MethodPost, path: one + "/replace", id: "replace-key", summary: "Issue a successor of a client key", tag: tag,
@@ -116,7 +118,7 @@ func (s *service) issueKey(ctx context.Context, caller identity.Caller, in *stru
 	OfTrain
 	Body keyDraft
 }) (*issuedKeyAnswer, error) {
-	return issuedKey(s.Trains.IssueKey(ctx, caller, in.Train, identity.KeyDraft{Name: in.Body.Name, ExpiresAt: in.Body.ExpiresAt}))
+	return issuedKey(s.Trains.IssueKey(ctx, caller, in.Train, identity.KeyDraft{Name: in.Body.Name, ExpiresAt: in.Body.ExpiresAt, Limits: limitsEdit(in.Body.Limits)}))
 }
 
 func (s *service) getKey(ctx context.Context, caller identity.Caller, in *OfKey) (*keyAnswer, error) {
@@ -128,7 +130,7 @@ func (s *service) updateKey(ctx context.Context, caller identity.Caller, in *str
 	IfMatch
 	Body keyPatch
 }) (*keyAnswer, error) {
-	p := identity.KeyPatch{Name: in.Body.Name, SetExpiry: in.Body.ExpiresAt.set, IfMatch: in.IfMatch.IfMatch}
+	p := identity.KeyPatch{Name: in.Body.Name, SetExpiry: in.Body.ExpiresAt.set, Limits: limitsEdit(in.Body.Limits), IfMatch: in.IfMatch.IfMatch}
 	if !in.Body.ExpiresAt.null {
 		p.ExpiresAt = in.Body.ExpiresAt.pointer()
 	}

@@ -21,20 +21,22 @@ func (strategy) Schema(huma.Registry) *huma.Schema {
 }
 
 type trainDraft struct {
-	TrainID     string   `json:"train_id" minLength:"1" maxLength:"64" doc:"The slug: letters, digits, dots, dashes and underscores. It never changes."`
-	Name        string   `json:"name,omitempty" maxLength:"200" doc:"The slug when it is left out."`
-	Description string   `json:"description,omitempty" maxLength:"2000"`
-	Strategy    strategy `json:"strategy,omitempty" doc:"How an account is chosen; hash when it is left out."`
-	Disabled    bool     `json:"disabled,omitempty"`
-	KeyLimit    int      `json:"key_limit,omitempty" minimum:"0" maximum:"10000" doc:"How many active client keys it may have; 0 is the server's default."`
+	TrainID     string            `json:"train_id" minLength:"1" maxLength:"64" doc:"The slug: letters, digits, dots, dashes and underscores. It never changes."`
+	Name        string            `json:"name,omitempty" maxLength:"200" doc:"The slug when it is left out."`
+	Description string            `json:"description,omitempty" maxLength:"2000"`
+	Strategy    strategy          `json:"strategy,omitempty" doc:"How an account is chosen; hash when it is left out."`
+	Disabled    bool              `json:"disabled,omitempty"`
+	KeyLimit    int               `json:"key_limit,omitempty" minimum:"0" maximum:"10000" doc:"How many active client keys it may have; 0 is the server's default."`
+	Limits      edit[limitsPatch] `json:"limits,omitempty" doc:"What all its client keys may use together."`
 }
 
 type trainPatch struct {
-	Name        *string      `json:"name,omitempty" minLength:"1" maxLength:"200"`
-	Description edit[string] `json:"description,omitempty" maxLength:"2000"`
-	Strategy    *strategy    `json:"strategy,omitempty"`
-	Disabled    *bool        `json:"disabled,omitempty"`
-	KeyLimit    edit[int]    `json:"key_limit,omitempty" minimum:"0" maximum:"10000"`
+	Name        *string           `json:"name,omitempty" minLength:"1" maxLength:"200"`
+	Description edit[string]      `json:"description,omitempty" maxLength:"2000"`
+	Strategy    *strategy         `json:"strategy,omitempty"`
+	Disabled    *bool             `json:"disabled,omitempty"`
+	KeyLimit    edit[int]         `json:"key_limit,omitempty" minimum:"0" maximum:"10000"`
+	Limits      edit[limitsPatch] `json:"limits,omitempty" doc:"What all its client keys may use together; null removes a limit, or all of them."`
 }
 
 type trainBody struct {
@@ -50,7 +52,7 @@ type trainAnswer struct {
 func shownTrain(t train.Train) client.Train {
 	return client.Train{
 		ID: t.ID, TrainID: t.Slug, Name: t.Name, Description: t.Description, Strategy: string(t.Strategy), Disabled: t.Disabled, KeyLimit: t.KeyLimit,
-		Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
+		Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Limits: shownLimits(t.Limits),
 	}
 }
 
@@ -95,7 +97,7 @@ func (s *service) listTrains(ctx context.Context, caller identity.Caller, in *st
 func (s *service) createTrain(ctx context.Context, caller identity.Caller, in *struct{ Body trainDraft }) (*trainAnswer, error) {
 	b := in.Body
 	out, err := trainOut(s.Trains.CreateTrain(ctx, caller, train.Draft{
-		Slug: b.TrainID, Name: b.Name, Description: b.Description, Strategy: train.Strategy(b.Strategy), Disabled: b.Disabled, KeyLimit: b.KeyLimit,
+		Slug: b.TrainID, Name: b.Name, Description: b.Description, Strategy: train.Strategy(b.Strategy), Disabled: b.Disabled, KeyLimit: b.KeyLimit, Limits: limitsEdit(b.Limits),
 	}))
 	if err == nil {
 		out.Location = "/api/trains/" + out.Body.Train.TrainID
@@ -113,7 +115,7 @@ func (s *service) updateTrain(ctx context.Context, caller identity.Caller, in *s
 	Body trainPatch
 }) (*trainAnswer, error) {
 	b := in.Body
-	p := train.Patch{Name: b.Name, Description: b.Description.pointer(), Disabled: b.Disabled, KeyLimit: b.KeyLimit.pointer()}
+	p := train.Patch{Name: b.Name, Description: b.Description.pointer(), Disabled: b.Disabled, KeyLimit: b.KeyLimit.pointer(), Limits: limitsEdit(b.Limits)}
 	if b.Strategy != nil {
 		chosen := train.Strategy(*b.Strategy)
 		p.Strategy = &chosen

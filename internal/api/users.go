@@ -46,10 +46,11 @@ type userDraft struct {
 }
 
 type userPatch struct {
-	Email  *string `json:"email,omitempty" minLength:"1" maxLength:"254" doc:"Needs users:write."`
-	Name   *string `json:"name,omitempty" minLength:"1" maxLength:"100" doc:"One's own, or with users:write anybody's."`
-	Role   *role   `json:"role,omitempty" doc:"Needs users:write. Nobody changes their own. The person's sessions end."`
-	Active *bool   `json:"active,omitempty" doc:"Needs users:write. False ends the person's sessions and tokens."`
+	Email  *string           `json:"email,omitempty" minLength:"1" maxLength:"254" doc:"Needs users:write."`
+	Name   *string           `json:"name,omitempty" minLength:"1" maxLength:"100" doc:"One's own, or with users:write anybody's."`
+	Role   *role             `json:"role,omitempty" doc:"Needs users:write. Nobody changes their own. The person's sessions end."`
+	Active *bool             `json:"active,omitempty" doc:"Needs users:write. False ends the person's sessions and tokens."`
+	Limits edit[limitsPatch] `json:"limits,omitempty" doc:"Needs users:write. What all client keys that the person made may use together; null removes a limit, or all of them."`
 }
 
 type userBody struct {
@@ -69,7 +70,7 @@ type userLinkAnswer struct {
 func shownUser(u identity.User) client.User {
 	return client.User{
 		ID: u.ID, Email: u.Email, Name: u.Name, Role: string(u.Role), Active: u.Active, Invited: u.Invited, CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt,
-		LastLoginAt: u.LastLoginAt,
+		LastLoginAt: u.LastLoginAt, Limits: shownLimits(u.Limits),
 	}
 }
 
@@ -147,7 +148,7 @@ func (s *service) updateUser(ctx context.Context, caller identity.Caller, in *st
 	IfMatch
 	Body userPatch
 }) (*userAnswer, error) {
-	p := identity.UserPatch{Email: in.Body.Email, Name: in.Body.Name, Active: in.Body.Active, IfMatch: in.IfMatch.IfMatch}
+	p := identity.UserPatch{Email: in.Body.Email, Name: in.Body.Name, Active: in.Body.Active, Limits: limitsEdit(in.Body.Limits), IfMatch: in.IfMatch.IfMatch}
 	if in.Body.Role != nil {
 		r := identity.Role(*in.Body.Role)
 		p.Role = &r

@@ -265,7 +265,7 @@ func tells(action, outcome string) string {
 		return "revealed"
 	case store.CredentialList, store.CredentialView, store.CredentialCompare, store.AuditRead, store.AuditExport:
 		return "read"
-	case store.IdentityLogin, store.IdentityLoginBegun, store.IdentityLogout, store.IdentityStepUp, store.IdentityFailed, store.IdentitySessionEnd, store.CredentialReminder, store.CredentialCooling,
+	case store.IdentityLogin, store.IdentityLoginBegun, store.IdentityLogout, store.IdentityStepUp, store.IdentityFailed, store.IdentitySessionEnd, store.CredentialReminder, store.CredentialCooling, store.LimitNear, store.LimitReached,
 		store.OAuthRefresh, store.OAuthRecovery, store.OAuthNeedsLogin, store.NotifyFailed, store.AdminStart, store.AdminStop:
 		return "other"
 	}

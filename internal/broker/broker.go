@@ -169,7 +169,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 		Train: trainHeader(r.Header), Account: r.Header.Get("MSL-Account"), Method: r.Method, Path: r.URL.Path, BodyBytes: int64(body.len()),
 		Session: sessionHeader(r.Header),
 	}
-	if want.Model, err = topLevelModel(body.bytes()); err != nil {
+	if want.Model, want.MaxTokens, err = topLevel(body.bytes()); err != nil {
 		return err
 	}
 	if err := b.pin(r.Context(), caller, &want, body.bytes()); err != nil {

@@ -23,6 +23,9 @@ func errorType(f *fault.Error) string {
 	case fault.TooLarge:
 		return "request_too_large"
 	case fault.TooMany:
+		if f.Code == "budget_spent" {
+			return "billing_error"
+		}
 		return "rate_limit_error"
 	case fault.Invalid, fault.Unprocessable, fault.MethodNotAllowed, fault.Conflict, fault.UnsupportedMedia, fault.Precondition:
 		return "invalid_request_error"
@@ -69,6 +72,7 @@ func (b *Broker) fail(w http.ResponseWriter, r *http.Request, rid string, err er
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
+	refusedHeaders(h, f, time.Now())
 	h.Set("Request-Id", rid) // where the official SDKs look for error.requestID; an upstream's own answer brings its own
 	h.Set("X-Should-Retry", strconv.FormatBool(retryable(f)))
 	h.Set("Content-Type", "application/json")

@@ -16,6 +16,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/usage"
 )
@@ -88,7 +89,7 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 			return nerr // the right to lend ended, or nothing can be recorded
 		}
 		if kept != nil {
-			kept.send(w)
+			kept.send(w, lease.Quota())
 			return nil
 		}
 		return fault.New(fault.Unavailable, "upstream_unreachable", "No account of this train reached its upstream; each one is cooling down for some seconds. Send the request again shortly. An operator finds the cause in the log under the request id.").After(5).Because(last)
@@ -204,6 +205,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		lease.Done(outcome)
 	}()
 	copyHeader(w.Header(), resp.Header)
+	quotaHeaders(w.Header(), lease.Quota())
 	if resp.ContentLength >= 0 {
 		w.Header()["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}
@@ -271,8 +273,9 @@ func keep(resp *http.Response) *keptAnswer {
 	return &keptAnswer{status: resp.StatusCode, header: resp.Header, body: body}
 }
 
-func (k *keptAnswer) send(w http.ResponseWriter) {
+func (k *keptAnswer) send(w http.ResponseWriter, left quota.Standing) {
 	copyHeader(w.Header(), k.header)
+	quotaHeaders(w.Header(), left)
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(k.body))}
 	w.WriteHeader(k.status)
 	_, _ = w.Write(k.body) // a client that is gone needs no answer

@@ -14,6 +14,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/train"
 )
 
@@ -57,7 +58,7 @@ func (b *Broker) list(w http.ResponseWriter, r *http.Request, rid string, caller
 			return err
 		}
 		if refused != nil {
-			refused.send(w)
+			refused.send(w, quota.Standing{})
 			return nil
 		}
 		out.HasMore = more
@@ -206,9 +207,10 @@ func (b *Broker) one(ctx context.Context, r *http.Request, caller identity.Calle
 		lease.Failed(ctx, train.Failure{Dial: true, Unsent: unsent(err)})
 		return nil, nil, fault.New(fault.Unavailable, "upstream_unreachable", "The upstream of an account on which a part of this list lies could not be reached. Ask again shortly.").After(5)
 	}
+	spent := lease.Heard(resp.StatusCode, resp.Header)
 	if failover(resp.StatusCode) || resp.StatusCode < http.StatusOK {
 		kept := keep(resp)
-		lease.Failed(ctx, train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())})
+		lease.Failed(ctx, train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent})
 		if kept.status < http.StatusOK {
 			return nil, nil, errObject(errNoAnswer)
 		}

@@ -120,6 +120,7 @@ func (b *Broker) replyObject(w http.ResponseWriter, r *http.Request, lease *trai
 	}
 	outcome.Result, outcome.Bytes = train.OK, int64(len(answer))
 	copyHeader(w.Header(), resp.Header)
+	quotaHeaders(w.Header(), lease.Quota())
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(answer))}
 	body.release()
 	w.WriteHeader(resp.StatusCode)
@@ -216,6 +217,10 @@ func (b *Broker) upload(w http.ResponseWriter, r *http.Request, caller identity.
 	}
 	resp, err := b.transport.RoundTrip(out)
 	in.end()
+	var spent train.Spent
+	if err == nil {
+		spent = lease.Heard(resp.StatusCode, resp.Header)
+	}
 	switch {
 	case err != nil && in.failed.Load() != nil:
 		lease.Done(train.Outcome{Result: train.ClientCancelled, Duration: time.Since(started)})
@@ -232,8 +237,8 @@ func (b *Broker) upload(w http.ResponseWriter, r *http.Request, caller identity.
 		return errObject(errNoAnswer)
 	case failover(resp.StatusCode):
 		kept := keep(resp)
-		lease.Failed(r.Context(), train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())})
-		kept.send(w)
+		lease.Failed(r.Context(), train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent})
+		kept.send(w, lease.Quota())
 		return nil
 	}
 	return b.replyObject(w, r, lease, resp, none, started, on)

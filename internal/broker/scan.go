@@ -3,6 +3,8 @@ package broker
 import (
 	"bytes"
 	"encoding/json"
+	"math"
+	"strconv"
 
 	"signalbox.dev/signalbox/internal/fault"
 )
@@ -10,28 +12,36 @@ import (
 // maxDepth bounds the nesting that the scan follows; deeper bodies are the upstream's to refuse.
 const maxDepth = 10_000
 
-// topLevelModel returns the value of "model" at the top level of a JSON object. A body that names it twice is refused, since Signalbox and
-// the upstream could read two different models. A body that is no JSON object gives "": the upstream will say what is wrong with it. The
-// scan looks at each byte of structure once and skips over strings, which are nearly all of a real prompt.
-func topLevelModel(b []byte) (string, error) {
+// topLevel returns the values of "model" and "max_tokens" at the top level of a JSON object. A body that names its model twice is refused, since Signalbox and
+// the upstream could read two different models. A body that is no JSON object gives nothing: the upstream will say what is wrong with it. The
+// scan looks at each byte of structure once and skips over strings, which are nearly all of a real prompt. maxTokens is 0 when it is not
+// there, -1 when it is there twice or is no whole number above 0.
+func topLevel(b []byte) (model string, maxTokens int64, err error) {
 	i := space(b, 0)
 	if i >= len(b) || b[i] != '{' {
-		return "", nil
+		return "", 0, nil
 	}
-	model, seen := "", false
+	seen, counted := false, false
 	depth, key := 1, true // key: a string at depth 1 is a key
 	for i++; i < len(b); {
 		switch b[i] {
 		case '"':
 			end := stringEnd(b, i)
 			if end < 0 {
-				return model, nil
+				return model, maxTokens, nil
 			}
 			if depth == 1 && key {
 				key = false
-				if isModelKey(b[i:end]) {
+				switch {
+				case isKey(b[i:end], `"max_tokens"`):
+					maxTokens = tokensAt(b, end)
+					if counted {
+						maxTokens = -1
+					}
+					counted = true
+				case isKey(b[i:end], `"model"`):
 					if seen {
-						return "", fault.New(fault.Invalid, "model_duplicate", "The request names \"model\" twice at its top level, so it is not clear which model is meant. Send it once.")
+						return "", 0, fault.New(fault.Invalid, "model_duplicate", "The request names \"model\" twice at its top level, so it is not clear which model is meant. Send it once.")
 					}
 					seen = true
 					model = stringAt(b, end)
@@ -41,11 +51,11 @@ func topLevelModel(b []byte) (string, error) {
 			continue
 		case '{', '[':
 			if depth++; depth > maxDepth {
-				return model, nil
+				return model, maxTokens, nil
 			}
 		case '}', ']':
 			if depth--; depth == 0 {
-				return model, nil
+				return model, maxTokens, nil
 			}
 		case ',':
 			if depth == 1 {
@@ -54,7 +64,7 @@ func topLevelModel(b []byte) (string, error) {
 		}
 		i++
 	}
-	return model, nil
+	return model, maxTokens, nil
 }
 
 // stringEnd returns the index behind the closing quote of the string that starts at i, or -1.
@@ -76,13 +86,31 @@ func stringEnd(b []byte, i int) int {
 	}
 }
 
-// isModelKey also sees through escapes such as "model".
-func isModelKey(raw []byte) bool {
+// isKey reports whether a key in its quotes is that one; it also sees through escapes such as "\u006dodel".
+func isKey(raw []byte, key string) bool {
 	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw) == `"model"`
+		return string(raw) == key
 	}
 	var s string
-	return len(raw) < 64 && json.Unmarshal(raw, &s) == nil && s == "model"
+	return len(raw) < 64 && json.Unmarshal(raw, &s) == nil && s == key[1:len(key)-1]
+}
+
+// tokensAt returns the whole number that follows a key ending at i, -1 when there is none above 0.
+func tokensAt(b []byte, i int) int64 {
+	i = space(b, i)
+	if i >= len(b) || b[i] != ':' {
+		return -1
+	}
+	i = space(b, i+1)
+	end := i
+	for end < len(b) && end-i < 32 && (b[end] >= '0' && b[end] <= '9' || bytes.IndexByte([]byte("+-.eE"), b[end]) >= 0) {
+		end++
+	}
+	n, err := strconv.ParseFloat(string(b[i:end]), 64) // 1024.0 and 1e3 are numbers too
+	if err != nil || n < 1 || n > 1e15 || n != math.Trunc(n) {
+		return -1
+	}
+	return int64(n)
 }
 
 // stringAt returns the string value that follows a key ending at i, at most 256 bytes of it.

@@ -26,7 +26,7 @@ func TestTopLevelModel(t *testing.T) {
 		{`{"a":{"model":"x"`, ""},
 		{strings.Repeat("[", 100000), ""},
 	} {
-		got, err := topLevelModel([]byte(c.body))
+		got, _, err := topLevel([]byte(c.body))
 		require.NoError(t, err, c.body[:min(60, len(c.body))])
 		require.Equal(t, c.want, got, c.body[:min(60, len(c.body))])
 	}
@@ -36,7 +36,7 @@ func TestDuplicateModelIsRefused(t *testing.T) {
 	for _, body := range []string{
 		`{"model":"a","model":"b"}`, `{"model":"a","x":{"y":[1,2]},"model":"a"}`, `{"model":"a","mod\u0065l":"b"}`, `{"\u006dodel":1,"model":2}`, `{"model":"a","m\u006fdel":"b"}`, `{"model":"a","x":"model","mode\u006C":"b"}`,
 	} {
-		_, err := topLevelModel([]byte(body))
+		_, _, err := topLevel([]byte(body))
 		f, ok := fault.As(err)
 		require.True(t, ok, body)
 		require.Equal(t, "model_duplicate", f.Code)
@@ -51,7 +51,7 @@ func FuzzTopLevelModel(f *testing.F) {
 	f.Add([]byte(`{"a":"\\","model":"b"}`))
 	f.Add([]byte(`{"model":"a","model":"b"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := topLevelModel(body)
+		got, _, err := topLevel(body)
 		if !json.Valid(body) {
 			return
 		}
@@ -87,7 +87,7 @@ func BenchmarkTopLevelModel64KB(b *testing.B) {
 	body := []byte(`{"model":"m","system":"` + strings.Repeat(`func main() {\n\tfmt.Println(\"the quick brown fox\")\n}\n`, 64<<10/55) + `"}`)
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if m, err := topLevelModel(body); m != "m" || err != nil {
+		if m, _, err := topLevel(body); m != "m" || err != nil {
 			b.Fatal(m, err)
 		}
 	}

@@ -32,7 +32,7 @@ func (r *Room) Client(bearer string) (Caller, error) {
 	if h.expired(r.now()) {
 		return Caller{}, unauthenticated("This client key has expired. Issue a new one for the train and use that.")
 	}
-	return Caller{Kind: KindClientKey, ID: h.id, Name: h.name, TrainID: h.owner, OnBehalf: h.owner}, nil
+	return Caller{Kind: KindClientKey, ID: h.id, Name: h.name, TrainID: h.owner, OnBehalf: h.owner, Limits: h.limits, MadeBy: h.maker}, nil
 }
 
 // Token returns the caller whose token this is, with the role that its person or service account has now, and notes the use. It reads memory

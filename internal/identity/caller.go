@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -32,8 +33,10 @@ type Caller struct {
 	Role Role
 	// Scopes narrow what a token may do, a service account's and an outside issuer's too; they say nothing about other kinds.
 	Scopes Scopes
-	// TrainID is the train of a client key.
+	// TrainID is the train of a client key, Limits are the key's own, and MadeBy is the person who made it.
 	TrainID string
+	Limits  *quota.Limits
+	MadeBy  string
 	// SessionID is the session of a person; Proofs are what they signed in with, AuthenticatedAt when, and SteppedUpAt when they last proved
 	// who they are.
 	SessionID                    string

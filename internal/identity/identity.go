@@ -81,6 +81,7 @@ type Room struct {
 	people   map[string]person
 	services map[string]person // service accounts, under the same lock
 	emails   map[string]string // id by address
+	limited  atomic.Int64      // how many people have limits
 	web      webTokens
 	oidc     *oidc.Client
 	outgoing *http.Client

@@ -4,11 +4,12 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// UpdateKey changes the name or the expiry of a key that is not revoked. Its faults are "not_found", "validation_failed",
+// UpdateKey changes the name, the expiry or the limits of a key that is not revoked. Its faults are "not_found", "validation_failed",
 // "state_conflict" for a revoked key or a longer life of a replaced one, and "key_limit_reached" when an expired key would come back to life.
 func (r *Room) UpdateKey(tx *store.Tx, caller Caller, trainID, id string, p KeyPatch) (Key, error) {
 	row, err := r.keyRow(tx, trainID, id, tx.ForUpdate())
@@ -48,14 +49,22 @@ func (r *Room) UpdateKey(tx *store.Tx, caller Caller, trainID, id string, p KeyP
 			}
 		}
 	}
+	var changed []string
+	if row.Limits, changed, err = patchLimits(row.Limits, p.Limits); err != nil {
+		return Key{}, err
+	}
+	fields = append(fields, changed...)
 	row.Name, row.ExpiresAt = name, store.TimePtr(expires)
-	if _, err := tx.Exec(`UPDATE client_keys SET name = $1, expires_at = $2 WHERE id = $3`, row.Name, row.ExpiresAt, row.ID); err != nil {
+	if _, err := tx.Exec(`UPDATE client_keys SET name = $1, expires_at = $2, limits = $3 WHERE id = $4`, row.Name, row.ExpiresAt, row.Limits, row.ID); err != nil {
 		return Key{}, err
 	}
 	tx.Change(store.TopicKey, row.ID)
 	k := r.key(row, now)
 	ev := withKey(caller.Event(store.KeyUpdate, k.Target()), k)
 	ev.Fields = fields
+	if p.Limits != nil && k.Limits.Empty() {
+		ev.Details = append(ev.Details, store.Str("limits", ""))
+	}
 	return k, tx.Record(ev)
 }
 
@@ -105,6 +114,15 @@ func (r *Room) ReplaceKey(tx *store.Tx, caller Caller, trainID, id string, d Key
 	next, err := r.insertKey(tx, caller, trainID, KeyDraft{Name: d.Name, ExpiresAt: d.ExpiresAt, CreatedBy: d.CreatedBy}, value, preview(keyPrefix, value.Reveal()))
 	if err != nil {
 		return Key{}, none, err
+	}
+	if old.Limits != "" { // it is the same holder, who may use no more than before
+		if _, err := tx.Exec(`UPDATE client_keys SET limits = $1 WHERE id = $2`, old.Limits, next.ID); err != nil {
+			return Key{}, none, err
+		}
+		if err := inheritCounts(tx, old.ID, next.ID); err != nil {
+			return Key{}, none, err
+		}
+		next.Limits = quota.Parse(old.Limits)
 	}
 	end := store.TimeOf(now.Add(d.Overlap))
 	if old.ExpiresAt == nil || *old.ExpiresAt > end {

@@ -89,9 +89,14 @@ func (r *Room) insertKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft
 	row := keyRow{
 		ID: store.NewID("key"), TrainID: trainID, Name: d.Name, Preview: shown, CreatedBy: d.CreatedBy, CreatedAt: store.TimeOf(tx.Now()), ExpiresAt: store.TimePtr(d.ExpiresAt),
 	}
+	limits, _, err := patchLimits("", d.Limits)
+	if err != nil {
+		return Key{}, err
+	}
+	row.Limits = limits
 	sum := digest(value.Reveal())
-	if _, err := tx.Exec(`INSERT INTO client_keys (id, train_id, name, preview, hash, created_by, created_at, expires_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8)`,
-		row.ID, row.TrainID, row.Name, row.Preview, sum[:], row.CreatedBy, row.CreatedAt, row.ExpiresAt); err != nil {
+	if _, err := tx.Exec(`INSERT INTO client_keys (id, train_id, name, preview, hash, created_by, created_at, expires_at, limits) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
+		row.ID, row.TrainID, row.Name, row.Preview, sum[:], row.CreatedBy, row.CreatedAt, row.ExpiresAt, row.Limits); err != nil {
 		if store.IsConflict(err) {
 			return Key{}, fault.New(fault.Conflict, "already_exists", "This client key is here already. Purge it first if it was revoked, or use another one.")
 		}
@@ -105,6 +110,9 @@ func withKey(ev store.Event, k Key) store.Event {
 	ev.Details = append(ev.Details, store.Str("train", k.TrainID), store.Str("preview", k.Preview))
 	if k.ExpiresAt != nil {
 		ev.Details = append(ev.Details, store.Str("expires_at", k.ExpiresAt.Format(store.TimeFormat)))
+	}
+	if !k.Limits.Empty() {
+		ev.Details = append(ev.Details, store.Str("limits", k.Limits.Text()))
 	}
 	return ev
 }

@@ -5,6 +5,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -42,6 +43,8 @@ type Key struct {
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
 	ReplacedBy string // id of the successor, or empty
+	// Limits are what it may use; nil for all that its train and its person may.
+	Limits *quota.Limits
 }
 
 // ETag is the validator of this state of the key's settings (RFC 9110, section 8.8.3). Uses do not change it.
@@ -52,7 +55,7 @@ func (k Key) ETag() string {
 		}
 		return t.UTC().Format(store.TimeFormat)
 	}
-	return etag.Of(k.ID, k.Name, at(k.ExpiresAt), at(k.RevokedAt), k.ReplacedBy)
+	return etag.Of(k.ID, k.Name, at(k.ExpiresAt), at(k.RevokedAt), k.ReplacedBy, k.Limits.Text())
 }
 
 // Unless returns the fault etag_mismatch when the caller has seen another state of the key; ifMatch is the If-Match header, or empty.
@@ -71,9 +74,10 @@ func (k Key) Target() store.Target {
 // KeyDraft says what key to issue.
 type KeyDraft struct {
 	Name      string
-	ExpiresAt *time.Time // nil: never
-	CreatedBy string     // empty: the caller's person, or the caller itself
-	Limit     int        // active keys that the train may have; 0: Config.MaxKeysPerTrain
+	ExpiresAt *time.Time   // nil: never
+	CreatedBy string       // empty: the caller's person, or the caller itself
+	Limit     int          // active keys that the train may have; 0: Config.MaxKeysPerTrain
+	Limits    *quota.Patch // what the key may use; nil limits nothing
 }
 
 // KeyFilter narrows a list of keys.
@@ -87,10 +91,11 @@ type KeyFilter struct {
 // KeyPatch says what to change; what is nil or false stays as it is.
 type KeyPatch struct {
 	Name      *string
-	SetExpiry bool       // whether ExpiresAt counts
-	ExpiresAt *time.Time // nil: never
-	Limit     int        // as in KeyDraft; it counts when an expired key comes back to life
-	IfMatch   string     // the If-Match header that the key's ETag must satisfy, or empty
+	SetExpiry bool         // whether ExpiresAt counts
+	ExpiresAt *time.Time   // nil: never
+	Limit     int          // as in KeyDraft; it counts when an expired key comes back to life
+	Limits    *quota.Patch // what the key may use
+	IfMatch   string       // the If-Match header that the key's ETag must satisfy, or empty
 }
 
 // KeyReplacement says how a key is replaced.
@@ -105,7 +110,7 @@ type KeyReplacement struct {
 // MaxOverlap is the longest time for which a replaced key may stay valid.
 const MaxOverlap = 30 * 24 * time.Hour
 
-const keyColumns = `id, train_id, name, preview, created_by, created_at, last_used_at, expires_at, revoked_at, replaced_by`
+const keyColumns = `id, train_id, name, preview, created_by, created_at, last_used_at, expires_at, revoked_at, replaced_by, limits`
 
 type keyRow struct {
 	ID         string      `db:"id"`
@@ -118,6 +123,7 @@ type keyRow struct {
 	ExpiresAt  *store.Time `db:"expires_at"`
 	RevokedAt  *store.Time `db:"revoked_at"`
 	ReplacedBy *string     `db:"replaced_by"`
+	Limits     string      `db:"limits"`
 }
 
 func (k *keyRow) status(now time.Time) Status { return status(k.ExpiresAt, k.RevokedAt, now) }
@@ -125,7 +131,7 @@ func (k *keyRow) status(now time.Time) Status { return status(k.ExpiresAt, k.Rev
 func (r *Room) key(row keyRow, now time.Time) Key {
 	k := Key{
 		ID: row.ID, TrainID: row.TrainID, Name: row.Name, Preview: row.Preview, Status: row.status(now), CreatedBy: row.CreatedBy,
-		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.keys.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(),
+		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.keys.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(), Limits: quota.Parse(row.Limits),
 	}
 	if row.ReplacedBy != nil {
 		k.ReplacedBy = *row.ReplacedBy

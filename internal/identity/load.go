@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -51,9 +52,9 @@ func (r *Room) follow(ctx context.Context, changes []store.Change) error {
 
 // Both queries give a holder's columns. What is revoked is not in memory at all; what is expired is, so that its holder can be told why.
 const (
-	livingKeys   = `SELECT id, train_id, name, '', hash, COALESCE(expires_at, 0) FROM client_keys WHERE revoked_at IS NULL`
-	livingTokens = `SELECT id, COALESCE(user_id, service_account_id), name, scopes, hash, COALESCE(expires_at, 0) FROM tokens WHERE revoked_at IS NULL`
-	livingUsers  = `SELECT id, name, role, active, email FROM users`
+	livingKeys   = `SELECT id, train_id, name, '', hash, COALESCE(expires_at, 0), limits, created_by FROM client_keys WHERE revoked_at IS NULL`
+	livingTokens = `SELECT id, COALESCE(user_id, service_account_id), name, scopes, hash, COALESCE(expires_at, 0), '', '' FROM tokens WHERE revoked_at IS NULL`
+	livingUsers  = `SELECT id, name, role, active, email, limits FROM users`
 )
 
 func (r *Room) load(ctx context.Context) error {
@@ -89,6 +90,7 @@ func (r *Room) load(ctx context.Context) error {
 	for id, p := range people {
 		r.emails[p.email] = id
 	}
+	r.countLimited()
 	r.peopleMu.Unlock()
 	r.keys.replace(keys)
 	r.tokens.replace(tokens)
@@ -118,6 +120,7 @@ func (r *Room) reloadUser(tx *store.Tx, id string) error {
 	}
 	r.peopleMu.Lock()
 	defer r.peopleMu.Unlock()
+	defer r.countLimited()
 	if was := r.people[id]; r.emails[was.email] == id {
 		delete(r.emails, was.email)
 	}
@@ -138,17 +141,18 @@ func holders(tx *store.Tx, query string, expect int, args ...any) (out []*holder
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	out = make([]*holder, 0, expect)
-	var scopes string
+	var scopes, limits, maker string
 	var sum []byte
 	for rows.Next() {
 		h := &holder{}
-		if err := rows.Scan(&h.id, &h.owner, &h.name, &scopes, &sum, &h.expires); err != nil {
+		if err := rows.Scan(&h.id, &h.owner, &h.name, &scopes, &sum, &h.expires, &limits, &maker); err != nil {
 			return nil, err
 		}
 		if len(sum) != sha256.Size {
 			return nil, fmt.Errorf("the hash of %s has %d bytes instead of %d", h.id, len(sum), sha256.Size)
 		}
 		copy(h.sum[:], sum)
+		h.limits, h.maker = quota.Parse(limits), personBehind(maker)
 		h.pack()
 		if scopes != "" {
 			if h.scopes, err = decodeScopes(scopes); err != nil {
@@ -166,6 +170,7 @@ type person struct {
 	email  string
 	role   Role
 	active bool
+	limits *quota.Limits // nil for none
 }
 
 func users(tx *store.Tx, query string, args ...any) (out map[string]person, err error) {
@@ -176,13 +181,13 @@ func users(tx *store.Tx, query string, args ...any) (out map[string]person, err 
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	out = map[string]person{}
 	for rows.Next() {
-		var id string
+		var id, limits string
 		var p person
 		var active int64
-		if err := rows.Scan(&id, &p.name, &p.role, &active, &p.email); err != nil {
+		if err := rows.Scan(&id, &p.name, &p.role, &active, &p.email, &limits); err != nil {
 			return nil, err
 		}
-		p.active = active == 1
+		p.active, p.limits = active == 1, quota.Parse(limits)
 		out[id] = p
 	}
 	return out, rows.Err()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"signalbox.dev/signalbox/internal/quota"
 )
 
 // holder is one living client key, token or session in memory. Everything but the last use is fixed; a change makes a new holder.
@@ -15,6 +17,9 @@ type holder struct {
 	scopes          Scopes
 	sum             [sha256.Size]byte
 	expires         int64 // µs since the epoch; 0: never
+	// limits and maker are of a key: its own limits, nil for none, and the person who made it, "" for nobody.
+	limits *quota.Limits
+	maker  string
 
 	used    atomic.Int64 // last use, µs; 0: not since it was loaded
 	waiting atomic.Bool  // in the list of last uses to write
@@ -36,8 +41,9 @@ func (h *holder) until() time.Time {
 
 // pack moves the texts into one allocation: what lives long and is many costs the garbage collector by the piece.
 func (h *holder) pack() {
-	all, owner, name := h.id+h.owner+h.name, len(h.id), len(h.id)+len(h.owner)
-	h.id, h.owner, h.name = all[:owner], all[owner:name], all[name:]
+	all, owner, name := h.id+h.owner+h.name+h.maker, len(h.id), len(h.id)+len(h.owner)
+	maker := name + len(h.name)
+	h.id, h.owner, h.name, h.maker = all[:owner], all[owner:name], all[name:maker], all[maker:]
 }
 
 // idle reports whether a session has lain unused for longer than it may.

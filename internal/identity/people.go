@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -21,6 +22,8 @@ type User struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	LastLoginAt *time.Time
+	// Limits are what all client keys that the person made may use together; nil for none.
+	Limits *quota.Limits
 }
 
 // Target returns the person as audit records name it.
@@ -31,7 +34,7 @@ func (u User) caller(c Caller) Caller {
 	return Caller{Kind: KindPerson, ID: u.ID, Name: u.Name, UserID: u.ID, Role: u.Role, RequestID: c.RequestID, IP: c.IP, UserAgent: c.UserAgent}
 }
 
-const userColumns = `id, email, name, role, password_hash, active, created_at, updated_at, last_login_at`
+const userColumns = `id, email, name, role, password_hash, active, created_at, updated_at, last_login_at, limits`
 
 type userRow struct {
 	ID           string      `db:"id"`
@@ -43,10 +46,11 @@ type userRow struct {
 	CreatedAt    store.Time  `db:"created_at"`
 	UpdatedAt    store.Time  `db:"updated_at"`
 	LastLoginAt  *store.Time `db:"last_login_at"`
+	Limits       string      `db:"limits"`
 }
 
 func (u userRow) user() User {
-	return User{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Active: u.Active == 1, Invited: u.PasswordHash == "", CreatedAt: u.CreatedAt.Time(), UpdatedAt: u.UpdatedAt.Time(), LastLoginAt: u.LastLoginAt.Ptr()}
+	return User{ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Active: u.Active == 1, Invited: u.PasswordHash == "", CreatedAt: u.CreatedAt.Time(), UpdatedAt: u.UpdatedAt.Time(), LastLoginAt: u.LastLoginAt.Ptr(), Limits: quota.Parse(u.Limits)}
 }
 
 // HasAdministrator reports whether an administrator was ever made; a deactivated one counts, lest a set-up link take the place over.
@@ -142,8 +146,8 @@ func insertAdministrator(tx *store.Tx, caller Caller, row userRow) (User, error)
 
 // insertUser stores a person and records it.
 func insertUser(tx *store.Tx, caller Caller, row userRow) error {
-	if _, err := tx.Exec(`INSERT INTO users (`+userColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
-		row.ID, row.Email, row.Name, string(row.Role), row.PasswordHash, row.Active, row.CreatedAt, row.UpdatedAt, row.LastLoginAt); err != nil {
+	if _, err := tx.Exec(`INSERT INTO users (`+userColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)`,
+		row.ID, row.Email, row.Name, string(row.Role), row.PasswordHash, row.Active, row.CreatedAt, row.UpdatedAt, row.LastLoginAt, row.Limits); err != nil {
 		if store.IsConflict(err) {
 			return personExists()
 		}

@@ -267,7 +267,7 @@ func recordRefusal(tx *store.Tx, caller Caller, target store.Target, verdict err
 	return tx.Record(ev)
 }
 
-const livingServices = `SELECT id, name, role, active, '' FROM service_accounts`
+const livingServices = `SELECT id, name, role, active, '', '' FROM service_accounts`
 
 func (r *Room) reloadService(tx *store.Tx, id string) error {
 	found, err := users(tx, livingServices+" WHERE id = $1", id)

@@ -9,13 +9,14 @@ import (
 
 	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 )
 
 // ETag is the validator of this state of the person (RFC 9110, section 8.8.3). Sign-ins do not change it.
 func (u User) ETag() string {
-	return etag.Of(u.ID, u.Email, u.Name, string(u.Role), strconv.FormatBool(u.Active), strconv.FormatBool(u.Invited))
+	return etag.Of(u.ID, u.Email, u.Name, string(u.Role), strconv.FormatBool(u.Active), strconv.FormatBool(u.Invited), u.Limits.Text())
 }
 
 // UserDraft says whom to add.
@@ -40,7 +41,8 @@ type UserPatch struct {
 	Email, Name *string
 	Role        *Role
 	Active      *bool
-	IfMatch     string // the If-Match header that the person's ETag must satisfy, or empty
+	Limits      *quota.Patch // what all client keys that they made may use together
+	IfMatch     string       // the If-Match header that the person's ETag must satisfy, or empty
 }
 
 // CreateUser adds a person. Without a password the answer has a link that works once, for [InviteLife], by which the person sets one.
@@ -165,7 +167,7 @@ func (r *Room) UpdateUser(ctx context.Context, caller Caller, id string, p UserP
 		return User{}, err
 	}
 	switch {
-	case id == caller.UserID && p.Role == nil && p.Active == nil && p.Email == nil:
+	case id == caller.UserID && p.Role == nil && p.Active == nil && p.Email == nil && p.Limits == nil:
 	case id == caller.UserID || Allow(caller, UserRead) == nil:
 		if err := r.allowFresh(ctx, caller, UserWrite, target); err != nil {
 			return User{}, err
@@ -218,8 +220,8 @@ func (r *Room) updateUser(tx *store.Tx, caller Caller, id string, p UserPatch) (
 		}
 	}
 	row.UpdatedAt = store.TimeOf(tx.Now())
-	if _, err := tx.Exec(`UPDATE users SET email = $1, name = $2, role = $3, active = $4, updated_at = $5 WHERE id = $6`,
-		row.Email, row.Name, string(row.Role), row.Active, row.UpdatedAt, row.ID); err != nil {
+	if _, err := tx.Exec(`UPDATE users SET email = $1, name = $2, role = $3, active = $4, updated_at = $5, limits = $6 WHERE id = $7`,
+		row.Email, row.Name, string(row.Role), row.Active, row.UpdatedAt, row.Limits, row.ID); err != nil {
 		if store.IsConflict(err) {
 			return User{}, personExists()
 		}
@@ -258,7 +260,12 @@ func patched(row userRow, p UserPatch) (userRow, []string, error) {
 			row.Active = 1
 		}
 	}
-	return row, fields, bad.result()
+	if err := bad.result(); err != nil {
+		return row, nil, err
+	}
+	limits, changed, err := patchLimits(row.Limits, p.Limits)
+	row.Limits = limits
+	return row, append(fields, changed...), err
 }
 
 // recordChange records what became of a person, and ends what must end with it.

@@ -24,6 +24,9 @@ const (
 
 	IncidentOpened Kind = "incident.opened"
 	IncidentMoved  Kind = "incident.moved"
+
+	LimitNear    Kind = "limit.near"
+	LimitReached Kind = "limit.reached"
 )
 
 // Severity orders messages by how urgent they are.
@@ -75,6 +78,8 @@ var kinds = [...]KindRow{
 	{CredentialRotation, "a credential is to be rotated by its plan in 30 or 14 days (info), in 7 days, tomorrow or today, or that day is over (warning); or at once, since it was contained (critical)", Warning, 0, "never de-duplicated: each step is told once for a date"},
 	{IncidentOpened, "an incident was opened, by somebody or by a detector: of low severity info, of medium severity warning, of any other critical", Critical, 0, "never de-duplicated: a detector has one open incident for a subject"},
 	{IncidentMoved, "an incident became contained, monitoring, resolved, or investigating again; as urgent as the incident", Critical, 0, "never de-duplicated"},
+	{LimitNear, "a train, a client key or a person has used 80 % of a limit (info) or of a budget (warning)", Warning, 0, "never de-duplicated: each limit is told once an hour, a day or a month, by its kind"},
+	{LimitReached, "a train, a client key or a person has used up a limit (warning) or a budget (critical)", Critical, 0, "never de-duplicated: each limit is told once an hour, a day or a month, by its kind"},
 }
 
 // ofTrains reports whether messages of the kind are for the people of a train: of the other channels only those that name the kind take them.

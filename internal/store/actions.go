@@ -41,6 +41,8 @@ const (
 	CredentialResume    Action = "credential.resume"
 	CredentialRefused   Action = "credential.refused"
 	CredentialCooling   Action = "credential.cooling"
+	LimitNear           Action = "limit.near"
+	LimitReached        Action = "limit.reached"
 	CredentialGrant     Action = "credential.grant"
 	CredentialImport    Action = "credential.import"
 	CredentialCompare   Action = "credential.compare"
@@ -200,6 +202,8 @@ var actionRows = [...]ActionRow{
 	{CredentialResume, "an account that was paused or drained is lent again; the event names what it was before"},
 	{CredentialRefused, "an act on a credential, or on a client, a service or infrastructure, was refused"},
 	{CredentialCooling, "an account is not used for a while after a failure upstream"},
+	{LimitNear, "a train, a client key or a person has used 80 % of a limit or a budget; once an hour, a day or a month at most, by the kind of limit"},
+	{LimitReached, "a train, a client key or a person has used up a limit or a budget; likewise"},
 	{CredentialGrant, "who may use, reveal and manage a credential, or what a client or service has, changed"},
 	{CredentialImport, "files of another program, or an archive, were imported, or tried with dry_run; the event has the numbers, and each credential and key one of its own"},
 	{CredentialCompare, "an import told its caller that this stored credential, which they may reveal, has the same secret as one in the file"},

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"signalbox.dev/signalbox/internal/quota"
 )
 
 const (
@@ -26,6 +28,8 @@ const (
 // commits for all that wait, on its own stack, and hands the duty on. At low load that saves two context switches a request.
 type group struct {
 	db *DB
+	// charging says that the entries have charges: what does not fit is not written.
+	charging bool
 
 	mu       sync.Mutex
 	intents  []*entry
@@ -41,9 +45,10 @@ type group struct {
 }
 
 type entry struct {
-	tail []byte
-	id   string
-	err  error
+	tail   []byte
+	charge *quota.Charge // in a group that charges
+	id     string
+	err    error
 	// turn is signalled with true when the event is settled and with false when its caller must lead. It is nil for outcomes.
 	turn chan bool
 }
@@ -75,8 +80,11 @@ func (db *DB) Append(ctx context.Context, e Event) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return db.group.append(ctx, en)
+}
+
+func (g *group) append(ctx context.Context, en *entry) (string, error) {
 	en.turn = make(chan bool, 1)
-	g := db.group
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -118,7 +126,10 @@ func (db *DB) AppendLater(e Event) {
 		db.cfg.Log.Error("an outcome was not recorded", "cause", err)
 		return
 	}
-	g := db.group
+	db.group.appendLater(en)
+}
+
+func (g *group) appendLater(en *entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed || len(g.outcomes) >= groupBacklog {
@@ -151,9 +162,13 @@ func (g *group) arm(d time.Duration) {
 
 // LostOutcomes returns how many outcomes were dropped since the start, because the database was away for too long or would not take them.
 func (db *DB) LostOutcomes() int64 {
-	db.group.mu.Lock()
-	defer db.group.mu.Unlock()
-	return db.group.lost
+	return db.group.losses() + db.charges.losses()
+}
+
+func (g *group) losses() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lost
 }
 
 func newEntry(db *DB, e Event) (*entry, error) {
@@ -175,6 +190,9 @@ type batch struct {
 	at      int64
 	body    []byte
 	entries []*entry
+
+	tries   int     // of a group that charges
+	refused []error // by entry, likewise
 }
 
 // lead commits what waits, once, and then hands the duty to a waiter whose event came meanwhile, so that nobody's request pays for more
@@ -277,6 +295,10 @@ func (g *group) commit(entries []*entry) {
 	if len(entries) == 0 {
 		return
 	}
+	if g.charging {
+		g.commitCharged(entries)
+		return
+	}
 	b := g.newBatch(entries)
 	ambiguous, err := g.store(b)
 	switch {
@@ -325,12 +347,16 @@ func (g *group) oneByOne(entries []*entry) {
 // keep tells the intents of a batch that they may not be used, and holds the whole batch back for its outcomes.
 func (g *group) keep(b *batch, err error) {
 	outcomes := false
+	var rest []*entry
 	for _, en := range b.entries {
 		if en.turn == nil {
-			outcomes = true
+			outcomes, rest = true, append(rest, en)
 			continue
 		}
 		g.fail(en, err)
+	}
+	if g.charging { // the charges of intents are their callers' again, and what did not happen is not counted
+		b.entries = rest
 	}
 	if outcomes {
 		g.mu.Lock()
@@ -351,23 +377,29 @@ func (g *group) fail(en *entry, err error) {
 func (g *group) newBatch(entries []*entry) *batch {
 	at := time.Now()
 	b := &batch{id: newIDAt("evt", at), at: int64(TimeOf(at)), entries: entries}
+	b.body = bodyOf(b.id, entries)
+	return b
+}
+
+// bodyOf writes the events of a batch, one a line.
+func bodyOf(id string, entries []*entry) []byte {
 	size := 0
 	for _, en := range entries {
 		size += len(en.tail) + 56
 	}
-	b.body = make([]byte, 0, size)
+	body := make([]byte, 0, size)
 	for i, en := range entries {
 		if i > 0 {
-			b.body = append(b.body, '\n')
+			body = append(body, '\n')
 		}
-		b.body = append(b.body, `{"id":"`...)
-		b.body = append(b.body, b.id...)
-		b.body = append(b.body, '_')
-		b.body = strconv.AppendInt(b.body, int64(i), 10)
-		b.body = append(b.body, `",`...)
-		b.body = append(b.body, en.tail...)
+		body = append(body, `{"id":"`...)
+		body = append(body, id...)
+		body = append(body, '_')
+		body = strconv.AppendInt(body, int64(i), 10)
+		body = append(body, `",`...)
+		body = append(body, en.tail...)
 	}
-	return b
+	return body
 }
 
 // store writes one batch. While the fate of the commit is unknown, or when PostgreSQL broke it off, it tries again with the same id.
@@ -388,9 +420,12 @@ func (g *group) store(b *batch) (ambiguous bool, err error) {
 func (g *group) storeOnce(b *batch, timeout time.Duration) error {
 	started := time.Now()
 	var err error
-	if g.db.engine == Postgres {
+	switch {
+	case g.charging:
+		err = g.storeCharged(b, timeout)
+	case g.db.engine == Postgres:
 		err = g.storePostgres(b, timeout)
-	} else {
+	default:
 		err = g.storeSQLite(b)
 	}
 	g.db.cfg.Committed(len(b.entries), time.Since(started), err == nil)

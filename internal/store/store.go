@@ -76,9 +76,11 @@ type DB struct {
 	lines  lines
 	lock   *os.File
 	group  *group
-	feed   *feed
-	open   atomic.Int64
-	reads  atomic.Int64
+	// charges is the group of what is held against limits.
+	charges *group
+	feed    *feed
+	open    atomic.Int64
+	reads   atomic.Int64
 
 	statements atomic.Int64
 	wal        walKeeper
@@ -104,7 +106,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.closePools())
 	}
-	db.group = newGroup(db)
+	db.group, db.charges = newGroup(db), newGroup(db)
+	db.charges.charging = true
 	db.feed = newFeed(db)
 	if err := db.group.prepare(ctx); err != nil {
 		return nil, errors.Join(err, db.closePools())
@@ -208,8 +211,10 @@ func (db *DB) Start(ctx context.Context) error {
 func (db *DB) Close() error {
 	var err error
 	db.once.Do(func() {
-		if db.group != nil {
-			db.group.close()
+		for _, g := range []*group{db.group, db.charges} {
+			if g != nil {
+				g.close()
+			}
 		}
 		if db.feed != nil {
 			db.feed.close()

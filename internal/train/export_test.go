@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -106,3 +107,15 @@ func (r *Room) WriteWindows(ctx context.Context) error { return r.writeWindows(c
 
 // Ahead is what the watchdog does now and then.
 func (r *Room) Ahead() { r.ahead() }
+
+// Used tells how far limits are used, of whomever.
+func (r *Room) Used(ctx context.Context, subject string, l *quota.Limits) (used []quota.Used, err error) {
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		used, err = r.used(tx, subject, l)
+		return err
+	})
+	return used, err
+}
+
+// Show says to the other instances that this one is there, and reads which they are.
+func (r *Room) Show(ctx context.Context) error { return r.presence.write(ctx) }

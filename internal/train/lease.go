@@ -20,6 +20,8 @@ type Want struct {
 	Method string
 	Path   string // without the query, which may hold anything
 	Model  string
+	// MaxTokens is what the request wants at most; 0 when it does not say, -1 when what it says is no such number.
+	MaxTokens int64
 	// BodyBytes is the size of the request's body.
 	BodyBytes int64
 	// Session is the client's name for the conversation that the request belongs to; "" when it has none. It means something only beside its client key.
@@ -103,6 +105,13 @@ func (l *Lease) intend(on *line) error {
 	ev.Details = l.facts[:9]
 	// Not the request's context: a client that hangs up during the commit would leave an intent of which nobody knows whether it was
 	// used. The wait is bounded by the store.
+	if h := l.trip.hold; h != nil && !h.charged {
+		if _, err := l.room.db.AppendCharged(ev, h.charge); err != nil {
+			return h.refused(&l.trip, on, err)
+		}
+		h.charged = true
+		return nil
+	}
 	_, err := l.room.db.Append(context.Background(), ev)
 	return err
 }
@@ -110,7 +119,7 @@ func (l *Lease) intend(on *line) error {
 // release takes back a lease that was never granted.
 func (l *Lease) release() {
 	if l.settled.CompareAndSwap(false, true) {
-		l.end()
+		l.leave()
 	}
 }
 
@@ -135,17 +144,25 @@ func (l *Lease) BaseURL() *url.URL {
 
 // Done tells what became of the attempt and ends the lease. Only the first call counts, of Done and [Lease.Next] together.
 func (l *Lease) Done(o Outcome) {
+	if l.end(o) {
+		l.trip.hold.finish()
+	}
+}
+
+// end tells what became of the attempt, after which the request may go on with another.
+func (l *Lease) end(o Outcome) bool {
 	if !l.settled.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	if l.cause.Load() != nil && (o.Result == ClientCancelled || o.Result == UpstreamBroke || o.Result == UpstreamUnreachable) {
 		o.Result = Revoked // what the caller saw was the cut
 	}
 	l.settle(o)
+	return true
 }
 
-// end takes the lease from those that are open. It is called once.
-func (l *Lease) end() {
+// leave takes the lease from those that are open. It is called once.
+func (l *Lease) leave() {
 	l.account.gauge.flying.Add(-1)
 	l.room.leases.remove(l)
 	l.cancel(nil)
@@ -153,7 +170,7 @@ func (l *Lease) end() {
 
 // settle ends the lease. The caller has won the right to do so.
 func (l *Lease) settle(o Outcome) {
-	l.end()
+	l.leave()
 	if o.Duration <= 0 {
 		o.Duration = time.Since(l.granted)
 	}
@@ -172,6 +189,10 @@ func (l *Lease) settle(o Outcome) {
 	if o.Unsent {
 		l.facts[7] = store.Bool("unsent", true)
 		ev.Details = l.facts[:8]
+	}
+	if h := l.trip.hold; h != nil {
+		h.note(ev, o)
+		return
 	}
 	l.room.db.AppendLater(ev)
 }

@@ -39,18 +39,25 @@ type trip struct {
 	// home is the credential that the conversation is on, and spread its place among accounts that are as good as each other.
 	home   string
 	spread uint64
+	// weighed says that the request was held against limits, and hold is what it has taken of them: nil where nothing is counted.
+	weighed bool
+	hold    *taken
 }
 
 // Lend chooses an account of the caller's train, records the intent to use it and returns the lease once that intent is durable. The
 // lease's context ends with ctx; settle it with [Lease.Done] or [Lease.Next], whatever happens.
 //
-// Faults: unauthenticated, train_mismatch, train_disabled, account_not_linked, no_account, accounts_cooling (with RetryAfter),
+// Faults: unauthenticated, train_mismatch, train_disabled, account_not_linked, no_account, accounts_cooling (with RetryAfter), limit_reached and
+// budget_spent (likewise, caused by a *quota.Refusal), model_denied, model_unpriced, max_tokens_denied, limits_unknown,
 // database_unavailable, audit_unavailable, draining. When ctx ends first, its error.
 func (r *Room) Lend(ctx context.Context, caller identity.Caller, want Want) (*Lease, error) {
 	t := trip{caller: caller, want: want}
 	l, err := r.grant(ctx, &t)
 	if err != nil {
+		t.hold.finish()
 		r.refuseLend(ctx, &t, err)
+	} else {
+		t.hold.carry()
 	}
 	return l, err
 }
@@ -70,6 +77,9 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		line, g, err := r.choose(t)
 		if err != nil {
 			return nil, t.because(err)
+		}
+		if err := r.weigh(ctx, t, line); err != nil {
+			return nil, err
 		}
 		if again, err := r.freshen(ctx, t, g.account); err != nil {
 			return nil, err
@@ -92,22 +102,22 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 		t.attempt = l.trip.attempt
 		// The commit may have taken its time. What became known meanwhile counts.
 		if f := l.cause.Load(); f != nil {
-			l.Done(Outcome{Result: Revoked, Unsent: true})
+			l.end(Outcome{Result: Revoked, Unsent: true})
 			if lasting(f) {
 				return nil, f
 			}
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			l.Done(Outcome{Result: ClientCancelled, Unsent: true})
+			l.end(Outcome{Result: ClientCancelled, Unsent: true})
 			return nil, err
 		}
 		if err := r.db.Fresh(ctx); err != nil {
-			l.Done(Outcome{Result: Refused, Unsent: true})
+			l.end(Outcome{Result: Refused, Unsent: true})
 			return nil, err
 		}
 		if f := r.unstartable(l); f != nil { // an account that is drained ends no lease; this one has not begun
-			l.Done(Outcome{Result: Revoked, Unsent: true})
+			l.end(Outcome{Result: Revoked, Unsent: true})
 			if lasting(f) {
 				return nil, f
 			}
@@ -234,6 +244,7 @@ func (l *Lease) Failed(ctx context.Context, f Failure) {
 		return
 	}
 	l.fail(ctx, f)
+	l.trip.hold.finish()
 	if l.cause.Load() == nil && (f.Status != 0 || ctx.Err() == nil) && l.room.cool(ctx, l.account, f) {
 		l.meter.Cooled(f)
 	}
@@ -246,6 +257,17 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return nil, ErrSettled
 	}
+	next, err := l.advance(ctx, f)
+	if err != nil {
+		l.trip.hold.finish()
+	} else {
+		l.trip.hold.carry()
+	}
+	return next, err
+}
+
+// advance is Next for who has won the right to settle the lease.
+func (l *Lease) advance(ctx context.Context, f Failure) (*Lease, error) {
 	cause := l.cause.Load()
 	out := l.fail(ctx, f)
 	if f.Status == http.StatusUnauthorized && cause == nil && ctx.Err() == nil {

@@ -27,6 +27,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -45,6 +46,8 @@ type Config struct {
 	Refresher Refresher
 	// Notify keeps the channels of trains; nil keeps none.
 	Notify *notify.Room
+	// Prices are what budgets of money go by; nil for those that come with the program.
+	Prices *price.Table
 	// Log receives what no caller is told. Nil discards it.
 	Log *slog.Logger
 	// Clock is the time by which cool-downs and tokens end; nil means the wall clock.
@@ -74,6 +77,10 @@ type Room struct {
 	heardOf   heardOf
 	refusals  lendRefusals
 	owners    owners
+	prices    *price.Table
+	full      full
+	presence  *presence
+	nears     *nears
 
 	closed atomic.Bool
 	quit   chan struct{}
@@ -92,6 +99,7 @@ func New(cfg Config) (*Room, error) {
 	r.watch()
 	r.done.Go(r.writeUses)
 	r.done.Go(r.shareWindows)
+	r.done.Go(r.tellNears)
 	return r, nil
 }
 
@@ -99,7 +107,7 @@ func newRoom(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Identity == nil {
 		return nil, errors.New("train: a database, a vault and identity are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, notices: cfg.Notify, quit: make(chan struct{})}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, notices: cfg.Notify, prices: cfg.Prices, quit: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -109,6 +117,13 @@ func newRoom(cfg Config) (*Room, error) {
 	if r.meters == nil {
 		r.meters = noMeters{}
 	}
+	if r.prices == nil {
+		var err error
+		if r.prices, err = price.BuiltIn(); err != nil {
+			return nil, err
+		}
+	}
+	r.presence, r.nears = newPresence(cfg.DB), newNears()
 	r.lines.Store(r.emptyBoard())
 	return r, nil
 }

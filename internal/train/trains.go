@@ -13,6 +13,7 @@ import (
 	"signalbox.dev/signalbox/internal/etag"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -23,9 +24,10 @@ type Train struct {
 	Name        string
 	Description string
 	Strategy    Strategy
-	Disabled    bool // nothing is lent to a disabled train
-	KeyLimit    int  // active client keys; 0 means the server's default
-	Links       int  // how many credentials are linked
+	Disabled    bool          // nothing is lent to a disabled train
+	KeyLimit    int           // active client keys; 0 means the server's default
+	Limits      *quota.Limits // what all its client keys may use together; nil for no limits
+	Links       int           // how many credentials are linked
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Revision    int64 // counts the changes of the settings
@@ -54,6 +56,7 @@ type Draft struct {
 	Strategy    Strategy // "" means [Hash]
 	Disabled    bool
 	KeyLimit    int
+	Limits      *quota.Patch
 }
 
 // Patch changes a train's settings; nil leaves a setting as it is.
@@ -63,6 +66,7 @@ type Patch struct {
 	Strategy    *Strategy
 	Disabled    *bool
 	KeyLimit    *int
+	Limits      *quota.Patch
 }
 
 // Filter narrows a list of trains. Limit 0 means 100, and more than 1000 means 1000.
@@ -78,7 +82,7 @@ const (
 	listMax     = 1000
 	keyLimitMax = 10_000
 	longestQ    = 200
-	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision`
+	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision, t.limits`
 	trainCount  = `, (SELECT COUNT(*) FROM train_links l WHERE l.train_id = t.id) AS links`
 )
 
@@ -93,12 +97,13 @@ type trainRow struct {
 	CreatedAt   store.Time `db:"created_at"`
 	UpdatedAt   store.Time `db:"updated_at"`
 	Revision    int64      `db:"revision"`
+	Limits      string     `db:"limits"`
 	Links       int        `db:"links"`
 }
 
 func (r trainRow) train() Train {
 	return Train{ID: r.ID, Slug: r.Slug, Name: r.Name, Description: r.Description, Strategy: unique.Make(Strategy(r.Strategy)).Value(), Disabled: r.Disabled,
-		KeyLimit: r.KeyLimit, Links: r.Links, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision}
+		KeyLimit: r.KeyLimit, Links: r.Links, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision, Limits: quota.Parse(r.Limits)}
 }
 
 // CreateTrain makes a train. It needs trains:write; a taken slug is already_exists.
@@ -113,6 +118,12 @@ func (r *Room) CreateTrain(ctx context.Context, caller identity.Caller, d Draft)
 		return Train{}, err
 	}
 	t := Train{Slug: d.Slug, Name: d.Name, Description: d.Description, Strategy: d.Strategy, Disabled: d.Disabled, KeyLimit: d.KeyLimit, Revision: 1}
+	if d.Limits != nil {
+		if err := identity.BadLimits(d.Limits); err != nil {
+			return Train{}, err
+		}
+		t.Limits, _ = d.Limits.Apply(nil)
+	}
 	if err := t.check(true); err != nil {
 		return Train{}, err
 	}
@@ -132,13 +143,16 @@ func (t *Train) insert(tx *store.Tx, caller identity.Caller) error {
 	t.ID = store.NewID("train")
 	t.CreatedAt, t.UpdatedAt = tx.Now(), tx.Now()
 	now := store.TimeOf(tx.Now())
-	if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)`, t.ID, t.Slug, t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, now, now, t.Revision); err != nil {
+	if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision, limits)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)`, t.ID, t.Slug, t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, now, now, t.Revision, t.Limits.Text()); err != nil {
 		return err
 	}
 	tx.Change(store.TopicTrain, t.ID)
 	ev := caller.Event(store.TrainCreate, t.target())
 	ev.Details = store.Details{store.Str("strategy", string(t.Strategy))}
+	if !t.Limits.Empty() {
+		ev.Details = append(ev.Details, store.Str("limits", t.Limits.Text()))
+	}
 	return tx.Record(ev)
 }
 
@@ -217,20 +231,26 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		if err := t.unless(ifMatch); err != nil {
 			return err
 		}
+		if err := identity.BadLimits(p.Limits); err != nil {
+			return err
+		}
 		changed := p.apply(&t)
 		if err := t.check(false); err != nil {
 			return err
 		}
 		t.UpdatedAt = tx.Now()
 		t.Revision++
-		if _, err := tx.Exec(`UPDATE trains SET name = $1, description = $2, strategy = $3, disabled = $4, key_limit = $5, updated_at = $6, revision = $7 WHERE id = $8`,
-			t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, store.TimeOf(t.UpdatedAt), t.Revision, t.ID); err != nil {
+		if _, err := tx.Exec(`UPDATE trains SET name = $1, description = $2, strategy = $3, disabled = $4, key_limit = $5, updated_at = $6, revision = $7, limits = $8 WHERE id = $9`,
+			t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, store.TimeOf(t.UpdatedAt), t.Revision, t.Limits.Text(), t.ID); err != nil {
 			return err
 		}
 		tx.Change(store.TopicTrain, t.ID)
 		ev := caller.Event(store.TrainUpdate, t.target())
 		ev.Fields = changed
 		ev.Details = store.Details{store.Str("strategy", string(t.Strategy)), store.Bool("disabled", t.Disabled)}
+		if p.Limits != nil {
+			ev.Details = append(ev.Details, store.Str("limits", t.Limits.Text()))
+		}
 		return tx.Record(ev)
 	})
 	if err != nil {
@@ -254,6 +274,10 @@ func (p Patch) apply(t *Train) (changed []string) {
 	}
 	if p.KeyLimit != nil && *p.KeyLimit != t.KeyLimit {
 		t.KeyLimit, changed = *p.KeyLimit, append(changed, "key_limit")
+	}
+	if p.Limits != nil {
+		limits, fields := p.Limits.Apply(t.Limits)
+		t.Limits, changed = limits, append(changed, fields...)
 	}
 	return changed
 }

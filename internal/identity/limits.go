@@ -1,0 +1,92 @@
+package identity
+
+import (
+	"sort"
+	"strings"
+
+	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/quota"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+// PersonLimits returns the limits of the person who made a client key, nil for none. It reads memory only, and nothing at all while nobody has limits.
+func (r *Room) PersonLimits(id string) *quota.Limits {
+	if id == "" || r.limited.Load() == 0 {
+		return nil
+	}
+	r.peopleMu.RLock()
+	defer r.peopleMu.RUnlock()
+	return r.people[id].limits
+}
+
+// countLimited counts the people with limits. The caller holds peopleMu.
+func (r *Room) countLimited() {
+	n := int64(0)
+	for _, p := range r.people {
+		if p.limits != nil {
+			n++
+		}
+	}
+	r.limited.Store(n)
+}
+
+// personBehind is the person who made a key, or nobody: what a service account or a chore made has none.
+func personBehind(createdBy string) string {
+	if strings.HasPrefix(createdBy, "user_") {
+		return createdBy
+	}
+	return ""
+}
+
+// patchLimits returns limits after a patch, as they are stored, and the names of what changed.
+func patchLimits(text string, p *quota.Patch) (next string, changed []string, err error) {
+	if p == nil {
+		return text, nil, nil
+	}
+	if err := BadLimits(p); err != nil {
+		return text, nil, err
+	}
+	l, changed := p.Apply(quota.Parse(text))
+	return l.Text(), changed, nil
+}
+
+// BadLimits returns the fault of a patch of limits that is not valid.
+func BadLimits(p *quota.Patch) error {
+	if p == nil {
+		return nil
+	}
+	bad := p.Fields()
+	if len(bad) == 0 {
+		return nil
+	}
+	f := fault.New(fault.Unprocessable, "validation_failed", "The limits are not valid; see the errors.")
+	names := make([]string, 0, len(bad))
+	for name := range bad {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		f = f.With("/limits/"+name, bad[name])
+	}
+	return f
+}
+
+// inheritCounts lets the successor of a client key go on where the key stands: replacing it must not give it another budget.
+func inheritCounts(tx *store.Tx, from, to string) error {
+	var row struct {
+		State []byte `db:"state"`
+	}
+	switch err := tx.Get(&row, `SELECT state FROM quota_counts WHERE subject = $1`+tx.ForUpdate(), from); err {
+	case nil:
+	case store.ErrNotFound:
+		return nil
+	default:
+		return err
+	}
+	state, err := quota.Decode(row.State)
+	if err != nil {
+		return nil // the key is refused; what cannot be read is not handed on
+	}
+	_, err = tx.Exec(`INSERT INTO quota_counts (subject, state, at) VALUES ($1,$2,$3) ON CONFLICT DO NOTHING`, to, state.Heir().Encode(), store.TimeOf(tx.Now()))
+	return err
+}

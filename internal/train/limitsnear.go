@@ -1,0 +1,180 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/price"
+	"signalbox.dev/signalbox/internal/quota"
+	"signalbox.dev/signalbox/internal/store"
+)
+
+const (
+	// nearQueue bounds what waits to be told, and nearMost what is remembered of what was.
+	nearQueue, nearMost = 256, 10_000
+	// nearPatience bounds one write.
+	nearPatience = 5 * time.Second
+)
+
+// nears tells people, beside the way of requests, that limits come to 80 and to 100 percent: once for a subject, a limit and a level within its time, over all instances.
+type nears struct {
+	queue chan quota.Crossing
+
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+func newNears() *nears {
+	return &nears{queue: make(chan quota.Crossing, nearQueue), told: map[string]time.Time{}}
+}
+
+// quiet is for how long the same is not told again: a budget's month, a day, and an hour for what comes and goes by the minute.
+func quiet(k quota.Kind) time.Duration {
+	switch k {
+	case quota.MonthlyTokens, quota.MonthlyCost:
+		return 40 * 24 * time.Hour // its key names the month
+	case quota.RequestsPerDay, quota.TokensPerDay:
+		return 24 * time.Hour
+	}
+	return time.Hour
+}
+
+func nearKey(x quota.Crossing) string {
+	key := x.Subject + "/" + x.Kind.String() + "/" + strconv.Itoa(x.Level)
+	if x.Kind == quota.MonthlyTokens || x.Kind == quota.MonthlyCost {
+		key += "/" + strconv.FormatInt(x.Month, 10)
+	}
+	return key
+}
+
+// note takes a limit that came to a level. It does not wait: what finds the queue full is told when it comes again.
+func (n *nears) note(x quota.Crossing) {
+	key, now := nearKey(x), time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if until, ok := n.told[key]; ok && now.Before(until) {
+		return
+	}
+	select {
+	case n.queue <- x:
+	default:
+		return
+	}
+	if len(n.told) >= nearMost {
+		clear(n.told)
+	}
+	n.told[key] = now.Add(quiet(x.Kind))
+}
+
+func (n *nears) forget(x quota.Crossing) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.told, nearKey(x))
+}
+
+// tellNears works through the queue until the room is closed.
+func (r *Room) tellNears() {
+	tick := time.NewTicker(showEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.quit:
+			return
+		case <-tick.C:
+			if err := r.presence.keep(context.Background()); err != nil {
+				r.log.Warn("the other instances were not told that this one is there; what it has under way may not be counted", "cause", err)
+			}
+		case x := <-r.nears.queue:
+			ctx, cancel := context.WithTimeout(context.Background(), nearPatience)
+			if err := r.tellNear(ctx, x); err != nil && !errors.Is(err, errToldBefore) {
+				r.nears.forget(x)
+				r.log.Error("nobody was told of a limit", "limit", x.Kind.String(), "subject", x.Subject, "cause", err)
+			}
+			cancel()
+		}
+	}
+}
+
+var errToldBefore = errors.New("train: this was told before")
+
+func (r *Room) tellNear(ctx context.Context, x quota.Crossing) error {
+	return r.db.Write(ctx, func(tx *store.Tx) error {
+		now := tx.Now()
+		n, err := tx.Exec(`INSERT INTO quota_told (id, until) VALUES ($1,$2) ON CONFLICT (id) DO UPDATE SET until = excluded.until WHERE quota_told.until <= $3`,
+			nearKey(x), store.TimeOf(now.Add(quiet(x.Kind))), store.TimeOf(now))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errToldBefore
+		}
+		if _, err := tx.Exec(`DELETE FROM quota_told WHERE until < $1`, store.TimeOf(now.Add(-quiet(quota.MonthlyTokens)))); err != nil {
+			return err
+		}
+		target, who, trainID, err := limited(tx, x.Subject)
+		if errors.Is(err, store.ErrNotFound) {
+			return errToldBefore // it is gone
+		}
+		if err != nil {
+			return err
+		}
+		if err := notify.Enqueue(tx, nearMessage(x, target, who, trainID)); err != nil {
+			return err
+		}
+		action := store.LimitNear
+		if x.Level == 100 {
+			action = store.LimitReached
+		}
+		ev := identity.System("train").Event(action, target)
+		ev.Details = store.Details{store.Str("limit", x.Kind.String()), store.Int("most", x.Most), store.Int("used", x.Used)}
+		return tx.Record(ev)
+	})
+}
+
+// limited names whose limit it is.
+func limited(tx *store.Tx, subject string) (target store.Target, who, trainID string, err error) {
+	var row struct {
+		Name  string `db:"name"`
+		Train string `db:"train_id"`
+	}
+	switch {
+	case store.ValidID("train", subject):
+		err = tx.Get(&row, `SELECT slug AS name, id AS train_id FROM trains WHERE id = $1`, subject)
+		return store.Target{Kind: "train", ID: subject, Name: row.Name}, "The train " + row.Name, row.Train, err
+	case store.ValidID("key", subject):
+		err = tx.Get(&row, `SELECT name, train_id FROM client_keys WHERE id = $1`, subject)
+		return store.Target{Kind: "client_key", ID: subject, Name: row.Name}, "The client key " + row.Name, row.Train, err
+	}
+	err = tx.Get(&row, `SELECT name, '' AS train_id FROM users WHERE id = $1`, subject)
+	return store.Target{Kind: "user", ID: subject, Name: row.Name}, row.Name, "", err
+}
+
+func nearMessage(x quota.Crossing, target store.Target, who, trainID string) notify.Message {
+	budget := x.Kind == quota.MonthlyTokens || x.Kind == quota.MonthlyCost
+	show := number
+	if x.Kind == quota.MonthlyCost {
+		show = price.Dollars
+	}
+	m := notify.Message{
+		Kind: notify.LimitNear, Severity: notify.Info, Subject: target, TrainID: trainID, Title: who + " has used 80 % of a limit",
+		Text:  "Requests beyond it are refused until a part of it is free again. Raise it with: signalbox limits set",
+		Facts: []notify.Fact{{Name: "Limit", Value: show(x.Most) + " " + x.Kind.Row().Noun}, {Name: "Used", Value: show(x.Used)}},
+	}
+	if budget {
+		m.Severity, m.Title = notify.Warning, who+" has used 80 % of its budget"
+		m.Text = "Requests beyond it are refused until the first of the next month (UTC). Raise it with: signalbox limits set"
+	}
+	if x.Level < 100 {
+		return m
+	}
+	m.Kind, m.Severity, m.Title = notify.LimitReached, notify.Warning, who+" has reached a limit"
+	if budget {
+		m.Severity, m.Title = notify.Critical, who+" has spent its budget"
+	}
+	return m
+}
