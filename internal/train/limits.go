@@ -302,7 +302,6 @@ func overLimit(t *trip, l *line, over *quota.Refusal) error {
 	if over.Kind == quota.MonthlyCost {
 		limit = price.Dollars(over.Most) + " " + over.Kind.Row().Noun
 	}
-	wait := "Try again in " + span(over.After)
 	set := "signalbox limits set --train " + l.Slug
 	var text string
 	code := "limit_reached"
@@ -324,7 +323,7 @@ func overLimit(t *trip, l *line, over *quota.Refusal) error {
 	default:
 		text, set = "This client key is at its limit: ", set+" --key "+over.Subject
 	}
-	return fault.New(fault.TooMany, code, text+limit+". "+wait+", or have an operator raise it: "+set+" "+over.Kind.String()+"=…").
+	return fault.New(fault.TooMany, code, text+limit+". Try again in "+span(over.After)+", or have an operator raise it: "+set+" "+over.Kind.String()+"=…").
 		After(int(min(over.After, 1<<31))).Because(over)
 }
 
