@@ -134,6 +134,19 @@ func (r *Room) costs(model string, t price.Tokens) int64 {
 	return min(c.Micro(), quota.Most)
 }
 
+// orphaned settles a request that was refused because nobody knew whether its intent was stored, and it was: nothing was used.
+func (h *hold) orphaned(l *Lease) {
+	ev := l.trip.caller.Event(store.LeaseOutcome, l.account.target())
+	ev.Outcome, ev.Reason = Refused.outcome(), string(Refused)
+	ev.Details = store.Details{store.Str("lease", l.id), store.Int("attempt", int64(l.trip.attempt)), store.Str("result", string(Refused)), store.Bool("unsent", true)}
+	if !h.charge.Late() {
+		h.room.db.AppendLater(ev)
+		return
+	}
+	h.charge.Close(0, 0, true)
+	h.room.db.AppendSettled(ev, h.charge)
+}
+
 // refused says what a charge that was not taken means to the client.
 func (h *hold) refused(t *trip, on *line, err error) error {
 	var over *quota.Refusal
