@@ -138,6 +138,7 @@ var bookkeeping = []bookkeeper{
 	{"internal/keyring.(*pass).store", "rekey", "puts the same values sealed anew in the place of those that lie there; the end is on record with their number"},
 	{"internal/rate.(*Limiter).draw", "counter", "counts what callers take of their limits, a share at a time"},
 	{"internal/train.(*Room).writeWindows", "counter", "writes down how far accounts are used, as their upstreams said, in batches"},
+	{"internal/train.(*presence).write", "counter", "says that an instance is there whose requests count as under way, and drops counts in which nobody counts any more"},
 	{"internal/vault.(*Room).writeUses", "touch", "writes down when credentials were last lent, in batches"},
 	{"internal/identity.(*Room).writeTouches", "touch", "writes down when keys and tokens were last used, in batches"},
 	{"internal/identity.(*Room).admit", "counter", "counts a guess of a password or a second factor, over all instances; failures are on record by source and minute"},

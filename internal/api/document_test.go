@@ -234,7 +234,7 @@ func (d *document) strict(t *testing.T, at string, s *schema) {
 		d.strict(t, at+"/0", s.Items)
 	case "string":
 		require.True(t, s.MaxLength != nil || len(s.Enum) > 0 || s.Format == "date-time", "%s has no bound", at)
-	case "integer":
+	case "integer", "number":
 		require.NotNil(t, s.Minimum, at)
 		require.NotNil(t, s.Maximum, at)
 	case "boolean":

@@ -17,19 +17,29 @@ func (dollars) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeNumber, Minimum: &least, Maximum: &most}
 }
 
+// models are names of models in a change.
+type models []string
+
+// Schema is that of a list of texts.
+func (models) Schema(huma.Registry) *huma.Schema {
+	least, most := 1, quota.MaxModels
+	short, long := 1, quota.MaxModel
+	return &huma.Schema{Type: huma.TypeArray, MinItems: &least, MaxItems: &most, Items: &huma.Schema{Type: huma.TypeString, MinLength: &short, MaxLength: &long}}
+}
+
 // limitsPatch is a merge patch of limits: null removes one.
 type limitsPatch struct {
-	RequestsPerMinute edit[int64]    `json:"requests_per_minute,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests in any 60 seconds; the whole number may come at once. Null for no limit."`
-	RequestsPerHour   edit[int64]    `json:"requests_per_hour,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests in any 60 minutes."`
-	RequestsPerDay    edit[int64]    `json:"requests_per_day,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests in any 24 hours."`
-	TokensPerMinute   edit[int64]    `json:"tokens_per_minute,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in any 60 seconds."`
-	TokensPerHour     edit[int64]    `json:"tokens_per_hour,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in any 60 minutes."`
-	TokensPerDay      edit[int64]    `json:"tokens_per_day,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in any 24 hours."`
-	MonthlyTokens     edit[int64]    `json:"monthly_tokens,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in a calendar month of UTC."`
-	MonthlyCostUSD    edit[dollars]  `json:"monthly_cost_usd,omitempty" doc:"What the tokens of a calendar month of UTC may cost, in US dollars with at most six digits after the point."`
-	ConcurrentStreams edit[int64]    `json:"concurrent_streams,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests for messages under way at once, streamed or not."`
-	Models            edit[[]string] `json:"models,omitempty" minItems:"1" maxItems:"100" doc:"The models that may be asked for; one with * at its end stands for all that begin so."`
-	MaxTokens         edit[int64]    `json:"max_tokens,omitempty" minimum:"1" maximum:"1000000000000000" doc:"The largest max_tokens that a request may ask for."`
+	RequestsPerMinute edit[int64]   `json:"requests_per_minute,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests in any 60 seconds; the whole number may come at once. Null for no limit."`
+	RequestsPerHour   edit[int64]   `json:"requests_per_hour,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests in any 60 minutes."`
+	RequestsPerDay    edit[int64]   `json:"requests_per_day,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests in any 24 hours."`
+	TokensPerMinute   edit[int64]   `json:"tokens_per_minute,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in any 60 seconds."`
+	TokensPerHour     edit[int64]   `json:"tokens_per_hour,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in any 60 minutes."`
+	TokensPerDay      edit[int64]   `json:"tokens_per_day,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in any 24 hours."`
+	MonthlyTokens     edit[int64]   `json:"monthly_tokens,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Tokens of all kinds in a calendar month of UTC."`
+	MonthlyCostUSD    edit[dollars] `json:"monthly_cost_usd,omitempty" doc:"What the tokens of a calendar month of UTC may cost, in US dollars with at most six digits after the point."`
+	ConcurrentStreams edit[int64]   `json:"concurrent_streams,omitempty" minimum:"1" maximum:"1000000000000000" doc:"Requests for messages under way at once, streamed or not."`
+	Models            edit[models]  `json:"models,omitempty" doc:"The models that may be asked for; one with * at its end stands for all that begin so."`
+	MaxTokens         edit[int64]   `json:"max_tokens,omitempty" minimum:"1" maximum:"1000000000000000" doc:"The largest max_tokens that a request may ask for."`
 }
 
 // limitsEdit returns the change as the rooms know it: nil when there is none.
@@ -52,7 +62,7 @@ func limitsEdit(e edit[limitsPatch]) *quota.Patch {
 		out.Set[quota.MonthlyCost] = int64(v.MonthlyCostUSD.value.USD)
 	}
 	if v.Models.set {
-		list := v.Models.value
+		list := []string(v.Models.value)
 		out.Models = &list
 	}
 	return out

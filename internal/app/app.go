@@ -35,6 +35,7 @@ import (
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/rate"
 	"signalbox.dev/signalbox/internal/sink"
@@ -64,6 +65,7 @@ type App struct {
 	notify    *notify.Room
 	sinks     *sink.Room
 	ledger    *ledger.Room
+	prices    *price.Table
 	vault     *vault.Room
 	reminders *reminders
 	backups   *lastBackup
@@ -210,7 +212,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	}
 	if a.identity, err = identity.New(identity.Config{
 		DB: a.db, Ring: a.ring, Log: a.log, MaxKeysPerTrain: a.cfg.MaxKeysPerTrain, MaxKeys: a.cfg.MaxKeys, SessionLife: a.cfg.SessionLife, SessionIdle: a.cfg.SessionIdle, PublicURL: a.cfg.PublicURL,
-		ReadOnly: a.cfg.ReadOnly, FailureLimit: a.cfg.FailureLimit, Breached: a.breached, Outgoing: policy, Tell: tellOfSignIns,
+		ReadOnly: a.cfg.ReadOnly, FailureLimit: a.cfg.FailureLimit, Breached: a.breached, Outgoing: policy, Tell: tellOfSignIns, Spent: a.spent,
 	}); err != nil {
 		return err
 	}
@@ -237,7 +239,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
-	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth, Notify: a.notify}); err != nil {
+	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth, Notify: a.notify, Prices: a.prices}); err != nil {
 		return err
 	}
 	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/price"
+	"signalbox.dev/signalbox/internal/store"
 )
 
 // openLedger makes what adds up usage from the audit log.
@@ -17,8 +18,14 @@ func (a *App) openLedger() error {
 	if err != nil {
 		return err
 	}
+	a.prices = prices
 	a.ledger, err = ledger.New(ledger.Config{DB: a.db, Audit: a.audit, Identity: a.identity, Prices: prices, Instance: a.instance, Log: a.log})
 	return err
+}
+
+// spent tells what somebody has used in this month.
+func (a *App) spent(tx *store.Tx, subject string) (tokens, cost int64, err error) {
+	return a.ledger.Month(tx, subject)
 }
 
 // pricesOf returns the prices that come with the program, with those of a file before them where one is named.

@@ -62,6 +62,9 @@ type Config struct {
 	Breached *Breached
 	// Tell hands on what people should hear of, in the transaction of the act; nil tells nobody.
 	Tell func(*store.Tx, News) error
+	// Spent tells what a train, a client key or a person has used in the month of the transaction: tokens, and their cost in micro-dollars. nil knows nothing, so that
+	// a budget begins to count when it is set.
+	Spent func(tx *store.Tx, subject string) (tokens, cost int64, err error)
 	// Every is how often last uses are written that have waited for six times as long; 0 means 10 s. Failed authentications are written at
 	// every sixth time.
 	Every time.Duration

@@ -49,8 +49,12 @@ func (r *Room) UpdateKey(tx *store.Tx, caller Caller, trainID, id string, p KeyP
 			}
 		}
 	}
+	was := quota.Parse(row.Limits)
 	var changed []string
 	if row.Limits, changed, err = patchLimits(row.Limits, p.Limits); err != nil {
+		return Key{}, err
+	}
+	if err := r.BeginBudget(tx, row.ID, was, quota.Parse(row.Limits)); err != nil {
 		return Key{}, err
 	}
 	fields = append(fields, changed...)

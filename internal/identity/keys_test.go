@@ -33,7 +33,7 @@ func TestKeyLifeCycle(t *testing.T) {
 
 		caller, err := h.Client(bearer)
 		require.NoError(t, err)
-		require.Equal(t, identity.Caller{Kind: identity.KindClientKey, ID: k.ID, Name: "laptop", TrainID: "train_a", OnBehalf: "train_a"}, caller)
+		require.Equal(t, identity.Caller{Kind: identity.KindClientKey, ID: k.ID, Name: "laptop", TrainID: "train_a", OnBehalf: "train_a", MadeBy: "user_a"}, caller)
 
 		later := h.clock.Now().Add(time.Hour)
 		require.NoError(t, h.write(func(tx *store.Tx) (err error) {

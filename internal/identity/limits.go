@@ -71,6 +71,39 @@ func BadLimits(p *quota.Patch) error {
 	return f
 }
 
+// BeginBudget takes into the counts of a train, a client key or a person what they have used in this month, when they get their first budget of a month.
+func (r *Room) BeginBudget(tx *store.Tx, subject string, was, is *quota.Limits) error {
+	if r.cfg.Spent == nil || budgeted(was) || !budgeted(is) {
+		return nil
+	}
+	tokens, cost, err := r.cfg.Spent(tx, subject)
+	if err != nil {
+		return err
+	}
+	var row struct {
+		State []byte `db:"state"`
+	}
+	if _, err := tx.Exec(`INSERT INTO quota_counts (subject, state, at) VALUES ($1,$2,0) ON CONFLICT DO NOTHING`, subject, []byte{}); err != nil {
+		return err
+	}
+	if err := tx.Get(&row, `SELECT state FROM quota_counts WHERE subject = $1`+tx.ForUpdate(), subject); err != nil {
+		return err
+	}
+	state, err := quota.Decode(row.State)
+	if err != nil {
+		return nil // whoever is counted there is refused
+	}
+	state.Begin(tx.Now(), tokens, cost)
+	_, err = tx.Exec(`UPDATE quota_counts SET state = $1, at = $2 WHERE subject = $3`, state.Encode(), store.TimeOf(tx.Now()), subject)
+	return err
+}
+
+func budgeted(l *quota.Limits) bool {
+	_, tokens := l.Of(quota.MonthlyTokens)
+	_, money := l.Of(quota.MonthlyCost)
+	return tokens || money
+}
+
 // inheritCounts lets the successor of a client key go on where the key stands: replacing it must not give it another budget.
 func inheritCounts(tx *store.Tx, from, to string) error {
 	var row struct {

@@ -219,6 +219,9 @@ func (r *Room) updateUser(tx *store.Tx, caller Caller, id string, p UserPatch) (
 			return User{}, err
 		}
 	}
+	if err := r.BeginBudget(tx, row.ID, quota.Parse(old.Limits), quota.Parse(row.Limits)); err != nil {
+		return User{}, err
+	}
 	row.UpdatedAt = store.TimeOf(tx.Now())
 	if _, err := tx.Exec(`UPDATE users SET email = $1, name = $2, role = $3, active = $4, updated_at = $5, limits = $6 WHERE id = $7`,
 		row.Email, row.Name, string(row.Role), row.Active, row.UpdatedAt, row.Limits, row.ID); err != nil {

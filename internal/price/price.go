@@ -260,6 +260,16 @@ func (c Cost) Micro() int64 {
 // Known reports whether all tokens have a price, and whether it is their whole cost.
 func (c Cost) Known() bool { return c.Unpriced == 0 && c.micro < math.MaxInt64 }
 
+// Micro reads dollars, with at most six digits after the point, as micro-dollars.
+func Micro(dollars string) (int64, error) {
+	whole, part, _ := strings.Cut(dollars, ".")
+	n, err := strconv.ParseInt(whole+(part + "000000")[:6], 10, 64)
+	if err != nil || len(part) > 6 || n < 0 || strings.ContainsAny(dollars, "+-") || whole == "" {
+		return 0, errors.New("price: no amount of dollars")
+	}
+	return n, nil
+}
+
 // Dollars writes micro-dollars as dollars with six digits.
 func Dollars(micro int64) string {
 	sign, n := "", uint64(micro)

@@ -24,6 +24,8 @@ type Charge struct {
 	// Instance is where it is under way, and Alive tells of which instances the requests still stand; nil of all.
 	Instance string
 	Alive    Alive
+	// Stored is called when the commit that took it turns out to stand after the request was refused because nobody knew; nil for nobody. It must not wait.
+	Stored func()
 	// Near hears of limits that come to 80 and to 100 percent, after the commit; nil for nobody. It must not wait.
 	Near func(Crossing)
 

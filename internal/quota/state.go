@@ -254,10 +254,10 @@ func (s *State) Look(now time.Time, l *Limits, alive Alive) []Used {
 	return out
 }
 
-// Begin sets what was used in the month of a moment, before it was counted here.
+// Begin takes over what was used in the month of a moment before it was counted here.
 func (s *State) Begin(now time.Time, tokens, cost int64) {
 	s.at(now)
-	s.spent, s.cost, s.owed = tokens, cost, nil
+	s.spent, s.cost = max(s.spent, tokens), max(s.cost, cost)
 }
 
 // Heir returns the state for a successor: what requests under way hold stays with the one that they were counted for.

@@ -17,7 +17,7 @@ import (
 // several statements.
 
 // AppendCharged is [DB.Append] for a request that is held against limits. What does not fit is not written: the error is then a [quota.Refusal]. The charge is the
-// caller's again when it returns.
+// caller's again when it returns. After the fault audit_unavailable it is not used again: should the event turn out to be stored, its Stored is called.
 func (db *DB) AppendCharged(e Event, c *quota.Charge) (string, error) {
 	en, err := newEntry(db, e)
 	if err != nil {
@@ -111,6 +111,9 @@ func (g *group) storeCharged(b *batch, timeout time.Duration) error {
 	if b.tries++; b.tries > 1 {
 		var there int
 		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM audit_batches WHERE id = $1`, b.id).Scan(&there)
+		if err == nil && there > 0 {
+			b.adopt()
+		}
 		if err != nil || there > 0 {
 			return ended(ctx, err)
 		}
@@ -164,6 +167,26 @@ func (b *batch) decide(now time.Time, counts map[string]*quota.State) bool {
 	return len(fit) > 0
 }
 
+// intentsOf are the intents of a batch that were let through at the last try.
+func intentsOf(b *batch) (out []*entry) {
+	for i, en := range b.entries {
+		if en.turn != nil && i < len(b.refused) && b.refused[i] == nil {
+			out = append(out, en)
+		}
+	}
+	return out
+}
+
+// adopt tells of intents that lie there although their callers were told that they do not: what they took is to be given back. Each is told once.
+func (b *batch) adopt() {
+	for _, en := range b.orphans {
+		if en.charge.Stored != nil {
+			en.charge.Stored()
+		}
+	}
+	b.orphans = nil
+}
+
 func (b *batch) refusals() (n int) {
 	for _, r := range b.refused {
 		if r != nil {
@@ -192,9 +215,11 @@ func IsUncounted(err error) bool { return errors.Is(err, errUncounted) }
 // counts locks and reads the counts of all subjects of a batch, in their order. Those that cannot be read are nil.
 func (g *group) counts(ctx context.Context, tx *sql.Tx, b *batch) (map[string]*quota.State, time.Time, error) {
 	seen := map[string]bool{}
-	for _, en := range b.entries {
-		for _, d := range en.charge.Dues {
-			seen[d.Subject] = true
+	for _, entries := range [...][]*entry{b.entries, b.orphans} {
+		for _, en := range entries {
+			for _, d := range en.charge.Dues {
+				seen[d.Subject] = true
+			}
 		}
 	}
 	subjects := make([]string, 0, len(seen))

@@ -191,8 +191,11 @@ type batch struct {
 	body    []byte
 	entries []*entry
 
-	tries   int     // of a group that charges
-	refused []error // by entry, likewise
+	// What follows is of a group that charges: how often it was tried, which entries were refused, and the intents whose callers were told that they are not stored, while that
+	// was not certain.
+	tries   int
+	refused []error
+	orphans []*entry
 }
 
 // lead commits what waits, once, and then hands the duty to a waiter whose event came meanwhile, so that nobody's request pays for more
@@ -355,10 +358,13 @@ func (g *group) keep(b *batch, err error) {
 		}
 		g.fail(en, err)
 	}
-	if g.charging { // the charges of intents are their callers' again, and what did not happen is not counted
+	if g.charging { // what its caller does not use is not stored again; where it lies there all the same, it is settled
+		if b.tries > 0 {
+			b.orphans = intentsOf(b)
+		}
 		b.entries = rest
 	}
-	if outcomes {
+	if outcomes || len(b.orphans) > 0 {
 		g.mu.Lock()
 		g.stuck = append(g.stuck, b)
 		g.mu.Unlock()

@@ -65,6 +65,8 @@ type site struct {
 	meters  train.Meters
 	// refresher makes the one that the instance has, if any.
 	refresher func(y *yard) train.Refresher
+	// spent tells what was used in the month before it was counted; nil knows nothing.
+	spent func(tx *store.Tx, subject string) (tokens, cost int64, err error)
 	// before runs on an instance that is made and whose database is not started.
 	before func(y *yard)
 }
@@ -93,7 +95,7 @@ func (s site) open(t testing.TB) *yard {
 	require.NoError(t, err)
 	ring, err := keyring.Open(context.Background(), keyring.Config{DB: db, Root: s.root})
 	require.NoError(t, err)
-	ids, err := identity.New(identity.Config{DB: db, Clock: s.clock.Now})
+	ids, err := identity.New(identity.Config{DB: db, Clock: s.clock.Now, Spent: s.spent})
 	require.NoError(t, err)
 	safe, err := vault.New(vault.Config{DB: db, Ring: ring, Binder: ring, CheckURL: func(*url.URL) error { return nil }, Clock: s.clock.Now})
 	require.NoError(t, err)

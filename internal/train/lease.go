@@ -106,6 +106,7 @@ func (l *Lease) intend(on *line) error {
 	// Not the request's context: a client that hangs up during the commit would leave an intent of which nobody knows whether it was
 	// used. The wait is bounded by the store.
 	if h := l.trip.hold; h != nil && !h.charged {
+		h.charge.Stored = func() { h.orphaned(l) }
 		if _, err := l.room.db.AppendCharged(ev, h.charge); err != nil {
 			return h.refused(&l.trip, on, err)
 		}

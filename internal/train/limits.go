@@ -137,6 +137,19 @@ func (r *Room) costs(model string, t price.Tokens) int64 {
 	return min(c.Micro(), quota.Most)
 }
 
+// orphaned settles a request that was refused because nobody knew whether its intent was stored, and it was: nothing was used.
+func (h *taken) orphaned(l *Lease) {
+	ev := l.trip.caller.Event(store.LeaseOutcome, l.account.target())
+	ev.Outcome, ev.Reason = Refused.outcome(), string(Refused)
+	ev.Details = store.Details{store.Str("lease", l.id), store.Int("attempt", int64(l.trip.attempt)), store.Str("result", string(Refused)), store.Bool("unsent", true)}
+	if !h.charge.Late() {
+		h.room.db.AppendLater(ev)
+		return
+	}
+	h.charge.Close(0, 0, true)
+	h.room.db.AppendSettled(ev, h.charge)
+}
+
 // refused says what a charge that was not taken means to the client.
 func (h *taken) refused(t *trip, on *line, err error) error {
 	var over *quota.Refusal
@@ -305,7 +318,6 @@ func overLimit(t *trip, l *line, over *quota.Refusal) error {
 	if over.Kind == quota.MonthlyCost {
 		limit = price.Dollars(over.Most) + " " + over.Kind.Row().Noun
 	}
-	wait := "Try again in " + inWords(over.After)
 	set := "signalbox limits set --train " + l.Slug
 	var text string
 	code := "limit_reached"
@@ -327,7 +339,7 @@ func overLimit(t *trip, l *line, over *quota.Refusal) error {
 	default:
 		text, set = "This client key is at its limit: ", set+" --key "+over.Subject
 	}
-	return fault.New(fault.TooMany, code, text+limit+". "+wait+", or have an operator raise it: "+set+" "+over.Kind.String()+"=…").
+	return fault.New(fault.TooMany, code, text+limit+". Try again in "+span(over.After)+", or have an operator raise it: "+set+" "+over.Kind.String()+"=…").
 		After(int(min(over.After, 1<<31))).Because(over)
 }
 

@@ -247,6 +247,37 @@ func TestTokensAndBudgets(t *testing.T) {
 	}
 }
 
+// TestABudgetBeginsWithItsMonth: a budget that is set in the middle of a month counts what was used in it before, for each of the three that can have one.
+func TestABudgetBeginsWithItsMonth(t *testing.T) {
+	for _, e := range storetest.Engines() {
+		t.Run(string(e), func(t *testing.T) {
+			s := newSite(t, e)
+			asked := map[string]int{}
+			s.spent = func(_ *store.Tx, subject string) (int64, int64, error) {
+				asked[subject]++
+				return 900, 5_000_000, nil
+			}
+			y := s.open(t)
+			caller, key := y.webLine()
+			w := want()
+			w.Model = "claude-sonnet-4-5"
+			y.limit(limits{quota.RequestsPerDay: 50})
+			require.Empty(t, asked, "it is no budget of a month")
+			y.limit(limits{quota.MonthlyTokens: 1000})
+			y.lend(caller(), w).Done(done(50, 49))
+			y.lend(caller(), w).Done(done(1, 0))
+			y.refused("budget_spent", caller(), w)
+			y.limit(limits{quota.MonthlyTokens: 2000})
+			y.lend(caller(), w).Done(done(1, 1))
+			y.limitKey(key.ID, limits{quota.MonthlyCost: 4_999_999})
+			y.refused("budget_spent", caller(), w)
+			tr, err := y.GetTrain(t.Context(), y.admin, "web")
+			require.NoError(t, err)
+			require.Equal(t, map[string]int{tr.ID: 1, key.ID: 1}, asked, "once, with the first budget")
+		})
+	}
+}
+
 func TestWhatMayBeAskedFor(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
 		caller, key := y.webLine()

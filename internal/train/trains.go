@@ -234,8 +234,12 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		if err := identity.BadLimits(p.Limits); err != nil {
 			return err
 		}
+		was := t.Limits
 		changed := p.apply(&t)
 		if err := t.check(false); err != nil {
+			return err
+		}
+		if err := r.keys.BeginBudget(tx, t.ID, was, t.Limits); err != nil {
 			return err
 		}
 		t.UpdatedAt = tx.Now()

@@ -23,6 +23,7 @@ type trainPage struct {
 	Facts    []ui.Fact
 	Accounts ui.Table
 	Keys     ui.Table
+	Limits   ui.Table
 	// Wrong is what was wrong with the change of a link, and Of whose.
 	Wrong, Of string
 	// Write, Link, Issue, SeeKeys and Radius say what the visitor may do and see.
@@ -50,7 +51,7 @@ func fileTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func trainSaid() map[string]string {
 	return map[string]string{
 		"made": "The train was made. Link an account and issue a client key.", "changed": "The settings were changed.", "linked": "The accounts were linked.",
-		"relinked": "The link was changed.", "unlinked": "The account was taken from the train. Open uses of it were cut.", "revoked": "The client key was revoked. Open uses of it were cut.",
+		"limited": "The limits were set. They count for requests that begin from now on.", "relinked": "The link was changed.", "unlinked": "The account was taken from the train. Open uses of it were cut.", "revoked": "The client key was revoked. Open uses of it were cut.",
 	}
 }
 
@@ -75,6 +76,11 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 	}
 	p.Facts, p.Radius = append(p.Facts, s.radiusFact(v, e.Train.ID)...), s.seesRadius(v)
 	p.Accounts = accountTable(reader, v, p, e.Accounts, links)
+	used, err := s.Trains.LimitsUsed(r.Context(), v.Caller, e.Train.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.Limits = limitTable(reader, p, used)
 	if p.SeeKeys {
 		keys, next, err := s.Trains.ListKeys(r.Context(), v.Caller, e.Train.ID, identity.KeyFilter{Limit: pageSize, Cursor: r.URL.Query().Get("keys")})
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 func keyTable(reader ui.Reader, p *trainPage, keys []identity.Key) ui.Table {
 	t := ui.Table{
 		ID: "key-list", Caption: "Client keys: what agents of this train sign in with", Live: "key",
-		Columns: []ui.Column{{Label: "Name"}, {Label: "Key"}, {Label: "State"}, {Label: "Last used"}, {Label: "Made"}, {Label: "Ends"}},
+		Columns: []ui.Column{{Label: "Name"}, {Label: "Key"}, {Label: "State"}, {Label: "Last used"}, {Label: "Made"}, {Label: "Ends"}, {Label: "Limits"}},
 		Empty:   ui.Empty{Text: "There is no client key yet, so no agent can use this train.", Command: "signalbox key issue " + p.Train.Slug + " --name laptop"},
 	}
 	if p.Issue {
@@ -27,7 +27,7 @@ func keyTable(reader ui.Reader, p *trainPage, keys []identity.Key) ui.Table {
 	}
 	for _, k := range keys {
 		row := ui.Row{ID: k.ID, Name: k.Name, Cells: []templ.Component{
-			ui.Text(k.Name), ui.Code(k.Preview), keyBadge(k.Status), ui.WhenOr(reader, k.LastUsedAt, "never"), ui.When(reader, k.CreatedAt), ui.WhenOr(reader, k.ExpiresAt, "never"),
+			ui.Text(k.Name), ui.Code(k.Preview), keyBadge(k.Status), ui.WhenOr(reader, k.LastUsedAt, "never"), ui.When(reader, k.CreatedAt), ui.WhenOr(reader, k.ExpiresAt, "never"), keyLimits(p, k),
 		}}
 		if p.Issue {
 			revoke := ui.Text("")
