@@ -44,7 +44,7 @@ func hold(version int64, windows, told []Window) *levels {
 	return l
 }
 
-// unknownUsed is how far accounts count as used when nothing is known of any.
+// unknownUsed is how far accounts count as used when nothing is known of any that is below its limits.
 const unknownUsed = whole / 2
 
 // flightCost is what each attempt under way counts beside what is used up: a reservation, until its answer tells what it cost.

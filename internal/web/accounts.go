@@ -142,8 +142,8 @@ func (s *site) accounts(w http.ResponseWriter, r *http.Request, v visitor) {
 func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vault.Credential, stands map[string]train.Standing) ui.Table {
 	reader := s.reader(r)
 	t := ui.Table{
-		ID: "llm-accounts", Caption: "Accounts at LLM providers, which trains lend", Live: "credential train",
-		Columns: []ui.Column{{Label: "Account"}, {Label: "Kind"}, {Label: "State"}, {Label: "Trains"}},
+		ID: "llm-accounts", Caption: "Accounts at LLM providers, which trains lend", Live: "credential train windows",
+		Columns: []ui.Column{{Label: "Account"}, {Label: "Kind"}, {Label: "State"}, {Label: "Used"}, {Label: "Trains"}},
 		Empty:   ui.Empty{Text: "There is no account that you see. An account is what agents use at an LLM provider: an API key or a login.", Command: "signalbox account add"},
 	}
 	if p.Write {
@@ -160,7 +160,7 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 			trains = trainLinks(stand.Trains, 3)
 		}
 		row := ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), trains,
+			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), fullestCell(reader, stand.Windows), trains,
 		}}
 		if p.Write {
 			row.Cells = append(row.Cells, accountEdit(accountDraft{Form: v.formToken(), ID: c.ID, Of: c.Name, Name: c.Name, BaseURL: c.BaseURL, Tag: c.ETag()}))
