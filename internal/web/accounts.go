@@ -153,14 +153,14 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 	}
 	for _, c := range list {
 		stand, linked := stands[c.ID]
-		trains := ui.Faint("none")
+		trains, used := ui.Faint("none"), fullestCell(reader, stand.Windows)
 		if stands == nil {
-			trains = ui.Faint("not shown to you")
+			trains, used = ui.Faint("not shown to you"), ui.Faint("not shown to you")
 		} else if linked {
 			trains = trainLinks(stand.Trains, 3)
 		}
 		row := ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), fullestCell(reader, stand.Windows), trains,
+			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), used, trains,
 		}}
 		if p.Write {
 			row.Cells = append(row.Cells, accountEdit(accountDraft{Form: v.formToken(), ID: c.ID, Of: c.Name, Name: c.Name, BaseURL: c.BaseURL, Tag: c.ETag()}))
