@@ -109,7 +109,7 @@ type RankedAccount struct {
 	CoolingStatus int        `json:"cooling_status,omitempty" doc:"The upstream's status that began the cool-down; 0 when it was not reached."`
 	Windows       []Window   `json:"windows" nullable:"false" doc:"What is known of how far its limits are used; none when its upstream has not said, or the windows have begun anew."`
 	InFlight      int        `json:"in_flight" doc:"How many requests the instance that answers has under way with it."`
-	Load          float64    `json:"load" doc:"What least-loaded compares: the fullest window, and 0.01 for each request in flight. Nothing known counts as 0.5."`
+	Load          float64    `json:"load" doc:"What least-loaded compares: the fullest window, and 0.01 for each request in flight. Where nothing is known it is the mean of those below their thresholds, or 0.5."`
 	Over          string     `json:"over,omitempty" doc:"The window for which it is tried after accounts that are below their thresholds."`
 	Conversations int        `json:"conversations" doc:"How many conversations the instance that answers keeps on it for this train; only least-loaded keeps any."`
 }

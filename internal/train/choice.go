@@ -79,7 +79,7 @@ func (o *offer) better(than *offer) bool {
 	return o.load() < than.load()
 }
 
-// level lets accounts of which nothing is known count as the mean of the others, so that they neither draw every request nor get none.
+// level lets accounts of which nothing is known count as the mean of the others below their limits, so that they neither draw every request nor get none.
 func level(offers []offer, mean int) {
 	for i := range offers {
 		if !offers[i].fill.known {
@@ -88,11 +88,11 @@ func level(offers []offer, mean int) {
 	}
 }
 
-// mean returns how far the accounts of which something is known are used.
+// mean returns how far the accounts are used of which something is known and that are below their limits.
 func mean(offers []offer) int {
 	sum, n := 0, 0
 	for i := range offers {
-		if offers[i].fill.known {
+		if offers[i].fill.known && offers[i].fill.over == nil {
 			sum, n = sum+offers[i].used, n+1
 		}
 	}
@@ -187,7 +187,7 @@ func (o *offer) why() string {
 	case f.known:
 		text = "used to " + f.most.UsedText() + " (window " + f.most.Name + ")"
 	default:
-		text = "nothing is known of how far it is used, which counts as " + percent(o.used) + ", the mean of the others"
+		text = "nothing is known of how far it is used, which counts as " + percent(o.used) + ": the mean of those below their limits"
 	}
 	return text + "; " + strconv.Itoa(o.flying) + " in flight, " + percent(flightCost) + " each"
 }

@@ -223,6 +223,9 @@ func TestConversationsAreForgotten(t *testing.T) {
 		s.put(key(i), home{"t", "c"}, noon)
 		s.put(key(7), home{"t", "mine"}, noon)
 	}
+	// Requests that run at the same time do not have the same time.
+	s.turnAll(noon.Add(sessionFor))
+	require.Equal(t, "mine", s.get(key(7), noon.Add(sessionFor-time.Millisecond)))
 	held := 0
 	for i := range s.parts {
 		held += len(s.parts[i].young) + len(s.parts[i].old)
@@ -250,6 +253,11 @@ func TestExhaustedTellsTheEarliestReset(t *testing.T) {
 		_, err := r.pick(l, ask("", model), noon)
 		require.Equal(t, int(want/time.Second), faultAfter(t, err))
 	}
+	// One that is tried again after six hours serves a request only when its week begins anew, as far as anybody knows.
+	named := ask("", sonnet)
+	named.want.Account = l.rungs[0].account.name
+	_, err := r.pick(l, named, noon)
+	require.Equal(t, int(50*time.Hour/time.Second), faultAfter(t, err))
 	g, err := r.pick(l, ask("", opus), noon)
 	require.NoError(t, err)
 	require.Same(t, &l.rungs[2], g)
@@ -257,6 +265,15 @@ func TestExhaustedTellsTheEarliestReset(t *testing.T) {
 	g, err = r.pick(l, ask("", ""), noon.Add(probeEvery))
 	require.NoError(t, err)
 	require.NotNil(t, g)
+}
+
+// turnAll has every part look at the time.
+func (s *sessions) turnAll(now time.Time) {
+	for i := range s.parts {
+		s.parts[i].mu.Lock()
+		s.parts[i].turn(now)
+		s.parts[i].mu.Unlock()
+	}
 }
 
 func faultAfter(t *testing.T, err error) int {

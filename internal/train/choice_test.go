@@ -130,7 +130,7 @@ func TestLeastLoaded(t *testing.T) {
 		require.Equal(t, []string{"alpha", "gamma", "beta"}, order())
 		require.Equal(t, 3000, e.Accounts[1].Load)
 		require.Empty(t, e.Accounts[1].Windows)
-		require.Contains(t, e.Accounts[1].Order, "nothing is known of how far it is used, which counts as 30 %, the mean of the others")
+		require.Contains(t, e.Accounts[1].Order, "nothing is known of how far it is used, which counts as 30 %: the mean of those below their limits")
 		// A new key may be another account's.
 		y.rotate("beta")
 		require.Eventually(t, func() bool {

@@ -14,7 +14,6 @@ type gauge struct {
 	flying atomic.Int64
 	// changed says that something is known here that the others should hear of.
 	changed atomic.Bool
-	none    levels // stays empty
 }
 
 // levels are an account's windows, by name. They are immutable, and belong to a version of the credential: the next one may be another account's.
@@ -44,18 +43,18 @@ func hold(version int64, windows, told []Window) *levels {
 	return l
 }
 
-// unknownUsed is how far accounts count as used when nothing is known of any.
+// unknownUsed is how far accounts count as used when nothing is known of any that is below its limits.
 const unknownUsed = whole / 2
 
 // flightCost is what each attempt under way counts beside what is used up: a reservation, until its answer tells what it cost.
 const flightCost = whole / 100
 
 // read returns what is known of that version.
-func (g *gauge) read(version int64) *levels {
+func (g *gauge) read(version int64) ([]Window, []mark) {
 	if l := g.known.Load(); l != nil && l.version == version {
-		return l
+		return l.windows, l.marks
 	}
-	return &g.none
+	return nil, nil
 }
 
 // hear takes in what an answer says. It reports whether something is news to others from now on, and was not before.
@@ -109,9 +108,9 @@ type fill struct {
 
 // fill returns how full the account is at that moment.
 func (a *account) fill(model string, now time.Time) (f fill) {
-	l := a.gauge.read(a.Version)
-	for i := range l.windows {
-		w, m := &l.windows[i], &l.marks[i]
+	windows, marks := a.gauge.read(a.Version)
+	for i := range windows {
+		w, m := &windows[i], &marks[i]
 		if !m.ends.After(now) || m.scope != "" && !w.counts(model) {
 			continue
 		}
@@ -137,12 +136,13 @@ func (a *account) fill(model string, now time.Time) (f fill) {
 
 // windows returns what is known of the account's limits at that moment.
 func (a *account) windows(now time.Time) []Window {
-	return slices.DeleteFunc(slices.Clone(a.gauge.read(a.Version).windows), func(w Window) bool { return w.ended(now) })
+	known, _ := a.gauge.read(a.Version)
+	return slices.DeleteFunc(slices.Clone(known), func(w Window) bool { return w.ended(now) })
 }
 
 // freeAt returns when the last window begins anew that refuses requests for the model; zero when none is known to.
 func (a *account) freeAt(model string, now time.Time) (at time.Time) {
-	windows := a.gauge.read(a.Version).windows
+	windows, _ := a.gauge.read(a.Version)
 	for i := range windows {
 		w := &windows[i]
 		if w.Refused && !w.ended(now) && w.counts(model) && w.Reset.After(at) {

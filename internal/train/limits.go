@@ -339,7 +339,7 @@ func overLimit(t *trip, l *line, over *quota.Refusal) error {
 	default:
 		text, set = "This client key is at its limit: ", set+" --key "+over.Subject
 	}
-	return fault.New(fault.TooMany, code, text+limit+". Try again in "+span(over.After)+", or have an operator raise it: "+set+" "+over.Kind.String()+"=…").
+	return fault.New(fault.TooMany, code, text+limit+". Try again in "+inWords(over.After)+", or have an operator raise it: "+set+" "+over.Kind.String()+"=…").
 		After(int(min(over.After, 1<<31))).Because(over)
 }
 

@@ -81,7 +81,7 @@ func (s *sessions) put(k sessionKey, h home, now time.Time) {
 // turn forgets what is old.
 func (p *sessionPart) turn(now time.Time) {
 	switch age := now.Sub(p.turned); {
-	case age >= 2*sessionFor || age < 0:
+	case age >= 2*sessionFor || age < -sessionFor: // a little ahead is another request's clock
 		p.young, p.old, p.turned = nil, nil, now
 	case age >= sessionFor, len(p.young) >= sessionRoom:
 		p.young, p.old, p.turned = nil, p.young, now

@@ -143,8 +143,8 @@ func (s *site) accounts(w http.ResponseWriter, r *http.Request, v visitor) {
 func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vault.Credential, stands map[string]train.Standing) ui.Table {
 	reader := s.reader(r)
 	t := ui.Table{
-		ID: "llm-accounts", Caption: "Accounts at LLM providers, which trains lend", Live: "credential train",
-		Columns: []ui.Column{{Label: "Account"}, {Label: "Kind"}, {Label: "State"}, {Label: "Trains"}},
+		ID: "llm-accounts", Caption: "Accounts at LLM providers, which trains lend", Live: "credential train windows",
+		Columns: []ui.Column{{Label: "Account"}, {Label: "Kind"}, {Label: "State"}, {Label: "Used"}, {Label: "Trains"}},
 		Empty:   ui.Empty{Text: "There is no account that you see. An account is what agents use at an LLM provider: an API key or a login.", Command: "signalbox account add"},
 	}
 	if p.Write {
@@ -154,14 +154,14 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 	}
 	for _, c := range list {
 		stand, linked := stands[c.ID]
-		trains := ui.Faint("none")
+		trains, used := ui.Faint("none"), fullestCell(reader, stand.Windows)
 		if stands == nil {
-			trains = ui.Faint("not shown to you")
+			trains, used = ui.Faint("not shown to you"), ui.Faint("not shown to you")
 		} else if linked {
 			trains = trainLinks(stand.Trains, 3)
 		}
 		row := ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
-			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), trains,
+			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), used, trains,
 		}}
 		if p.Write {
 			row.Cells = append(row.Cells, accountEdit(accountDraft{Form: v.formToken(), ID: c.ID, Of: c.Name, Name: c.Name, BaseURL: c.BaseURL, Tag: c.ETag()}))

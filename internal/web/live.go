@@ -105,7 +105,8 @@ func (h *hub) take(word chan struct{}) (topics []string) {
 func liveTopics() map[string]identity.Permission {
 	return map[string]identity.Permission{
 		string(store.TopicTrain): identity.TrainRead, string(store.TopicKey): identity.KeyRead, string(store.TopicCredential): identity.CredentialRead, string(store.TopicHome): identity.CredentialRead, string(store.TopicIncident): identity.IncidentRead,
-		string(store.TopicUser): identity.UserRead, string(store.TopicToken): identity.UserRead, string(store.TopicSession): identity.UserRead,
+		string(store.TopicWindows): identity.TrainRead,
+		string(store.TopicUser):    identity.UserRead, string(store.TopicToken): identity.UserRead, string(store.TopicSession): identity.UserRead,
 		string(store.TopicNotify): identity.NotifyRead, string(store.TopicKeyring): identity.KeyringRead, string(store.TopicService): identity.ServiceRead, topicAudit: identity.MetricsRead, topicBackup: identity.MetricsRead,
 	}
 }

@@ -23,7 +23,10 @@ type llmPage struct {
 	Facts   []ui.Fact
 	// Live is the part that changes by itself: the facts.
 	Trains ui.Table
-	Tokens *connectionPart
+	// Windows is how far its limits are used, and Used whether that is shown.
+	Windows ui.Table
+	Used    bool
+	Tokens  *connectionPart
 	// Write says whether the visitor may change accounts, Link whether they may link it, Refresh and Again what can be done with its tokens.
 	Write, Link, Refresh, Again, Requests bool
 	// Pause, Drain and Resume say which of them changes anything.
@@ -105,6 +108,11 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Sent only to", Value: ui.Text(strings.Join(c.Hosts, ", "))})
 	}
 	p.Trains = p.trainsOf(stand, stands != nil)
+	if p.Used = linked; linked {
+		p.Windows = windowTable("Window", "How far its limits are used, as its upstream said beside answers")
+		windowRows(reader, &p.Windows, c.ID, "", stand.Windows)
+		p.Facts = append(p.Facts, ui.Fact{Term: "In flight on this instance", Value: ui.Text(reader.Number(int64(stand.InFlight)))})
+	}
 	if c.Type == vault.OAuth {
 		if p.Tokens, err = s.connectionPart(r, v, c); err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -22,8 +23,10 @@ type trainPage struct {
 	Summary  string
 	Facts    []ui.Fact
 	Accounts ui.Table
-	Keys     ui.Table
-	Limits   ui.Table
+	// Windows is how far the accounts' limits are used.
+	Windows ui.Table
+	Keys    ui.Table
+	Limits  ui.Table
 	// Wrong is what was wrong with the change of a link, and Of whose.
 	Wrong, Of string
 	// Write, Link, Issue, SeeKeys and Radius say what the visitor may do and see.
@@ -81,6 +84,10 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 		return nil, err
 	}
 	p.Limits = limitTable(reader, p, used)
+	p.Windows = windowTable("Account and window", "How far the accounts' limits are used, as their upstreams said beside answers")
+	for _, a := range e.Accounts {
+		windowRows(reader, &p.Windows, a.CredentialID, a.Name+", ", a.Windows)
+	}
 	if p.SeeKeys {
 		keys, next, err := s.Trains.ListKeys(r.Context(), v.Caller, e.Train.ID, identity.KeyFilter{Limit: pageSize, Cursor: r.URL.Query().Get("keys")})
 		if err != nil {
@@ -97,7 +104,7 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 // accountTable lists the accounts in rank order, and below them the linked credentials that serve no LLM provider.
 func accountTable(reader ui.Reader, v visitor, p *trainPage, ranked []train.Ranked, links []train.Link) ui.Table {
 	t := ui.Table{
-		ID: "accounts", Caption: "In the order in which a request would try them now", Live: "train",
+		ID: "accounts", Caption: "In the order in which a request would try them now", Live: "train windows",
 		Columns: []ui.Column{{Label: "Account"}, {Label: "Provider"}, {Label: "State"}, {Label: "Why"}, {Label: "Alias and priority"}},
 		Empty:   ui.Empty{Text: "No account is linked, so nothing can be lent to this train.", Command: "signalbox train link " + p.Train.Slug + " ACCOUNT"},
 	}
@@ -120,7 +127,14 @@ func accountTable(reader ui.Reader, v visitor, p *trainPage, ranked []train.Rank
 		t.Rows = append(t.Rows, row)
 	}
 	for _, a := range ranked {
-		add(a.Link, stateBadge(reader, a), ui.Text(a.Why))
+		order := ""
+		if p.Train.Strategy == train.LeastLoaded {
+			order, _, _ = strings.Cut(a.Order, "; then hash ")
+			if a.Conversations > 0 {
+				order += "; conversations kept on it: " + reader.Number(int64(a.Conversations))
+			}
+		}
+		add(a.Link, stateBadge(reader, a), orderView(a.Why, order))
 	}
 	for _, l := range links {
 		if !shown[l.CredentialID] {
