@@ -198,7 +198,7 @@ func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) 
 
 // same reports whether nothing but the cool-down may differ.
 func (a *account) same(b *account) bool {
-	return reflect.DeepEqual(a.Material, b.Material) && a.header.Equal(b.header)
+	return reflect.DeepEqual(a.Material, b.Material) && a.header.Equal(b.header) && a.route.Same(b.route)
 }
 
 // sweep drops accounts that no line links any more, so that their secrets leave the memory.
