@@ -91,6 +91,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"train link", "t% team-alpha", nil, "", "", "Linked team-alpha"},
 		{"train show", "t%", nil, "", "", "team-alpha"},
 		{"train explain", "t%", nil, "", "", "usable"},
+		{"train edit", "t% --default-account team-alpha", nil, "", "", "Changed train t%"},
 		{"train unlink", "t% team-alpha", nil, "", "", "Unlinked team-alpha"},
 		{"train rm", "t%", sure, "--yes", "", "Deleted train t%"},
 		{"key issue", "web --name i%", nil, "", "", "It is shown only now"},

@@ -42,6 +42,7 @@ func manual() []chapter {
 		{"train link", "Lets a train be lent a credential. The credential is named by its name, its account id or its id.", "signalbox train link web team-alpha\nsignalbox train link web team-beta --priority 2 --alias spare"},
 		{"train unlink", "Takes a credential from a train. Open uses are cut; the credential stays stored.", "signalbox train unlink web team-beta"},
 		{"train explain", "Shows the accounts of a train in the order in which the next request would try them, and why each is where it is.", "signalbox train explain default\nsignalbox train explain web --json"},
+		{"train edit", "Changes a train's settings; what is not named stays. The default account is tried before all others as long as it can be used, whatever the strategy, and goes when it is unlinked.", "signalbox train edit web --default-account team-alpha\nsignalbox train edit web --disable"},
 		{"train rm", "Deletes a train with its links and revokes its client keys. The record of what it was lent stays.", "signalbox train rm web\nsignalbox train rm web --yes"},
 
 		{"key issue", "Issues a client key, with which an agent borrows from the train. It is shown once and stored as a hash; the key alone goes to standard output.", "signalbox key issue default --name laptop --expires 90d\nsignalbox key issue web --json"},

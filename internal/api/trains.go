@@ -35,6 +35,7 @@ type trainPatch struct {
 	Strategy    *strategy    `json:"strategy,omitempty"`
 	Disabled    *bool        `json:"disabled,omitempty"`
 	KeyLimit    edit[int]    `json:"key_limit,omitempty" minimum:"0" maximum:"10000"`
+	Default     edit[string] `json:"default_account,omitempty" maxLength:"204" doc:"A linked account, by id, account id or name, that is tried before all others whatever the strategy; null for none. It goes with its link."`
 }
 
 type trainBody struct {
@@ -50,7 +51,7 @@ type trainAnswer struct {
 func shownTrain(t train.Train) client.Train {
 	return client.Train{
 		ID: t.ID, TrainID: t.Slug, Name: t.Name, Description: t.Description, Strategy: string(t.Strategy), Disabled: t.Disabled, KeyLimit: t.KeyLimit,
-		Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
+		DefaultAccount: t.DefaultAccount, Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
 	}
 }
 
@@ -113,7 +114,7 @@ func (s *service) updateTrain(ctx context.Context, caller identity.Caller, in *s
 	Body trainPatch
 }) (*trainAnswer, error) {
 	b := in.Body
-	p := train.Patch{Name: b.Name, Description: b.Description.pointer(), Disabled: b.Disabled, KeyLimit: b.KeyLimit.pointer()}
+	p := train.Patch{Name: b.Name, Description: b.Description.pointer(), Disabled: b.Disabled, KeyLimit: b.KeyLimit.pointer(), DefaultAccount: b.Default.pointer()}
 	if b.Strategy != nil {
 		chosen := train.Strategy(*b.Strategy)
 		p.Strategy = &chosen

@@ -105,11 +105,14 @@ func (l *line) explain(now time.Time) Explanation {
 
 // order says why an account stands where it stands.
 func (l *line) order(g rung) string {
-	hash := fmt.Sprintf("hash %016x of %q", g.score, l.Slug+"::"+g.account.name)
+	order := fmt.Sprintf("hash %016x of %q", g.score, l.Slug+"::"+g.account.name)
 	if l.Strategy == Priority {
-		return fmt.Sprintf("priority %d, then %s", g.priority, hash)
+		order = fmt.Sprintf("priority %d, then %s", g.priority, order)
 	}
-	return hash
+	if g.first {
+		return "the train's default account, before all others; " + order
+	}
+	return order
 }
 
 func (l *line) summary(accounts []Ranked, chosen string, now time.Time) string {

@@ -165,13 +165,18 @@ func (s *site) trainOf(r *http.Request, v visitor, p identity.Permission) (train
 	return s.Trains.GetTrain(r.Context(), v.Caller, r.PathValue("train"))
 }
 
-func (s *site) settingsPage(r *http.Request, v visitor, now, shown train.Train) *askedPage {
+func (s *site) settingsPage(r *http.Request, v visitor, now, shown train.Train) (*askedPage, error) {
 	p := &askedPage{Frame: s.frame(r, v, "Settings of "+now.Slug), Back: trainPath(now.Slug), BackLabel: now.Name, Action: trainPath(now.Slug, "settings"), Submit: "Change",
 		Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: now.ETag()}), Inputs: trainFields(shown, false), Choices: trainChoices(shown)}
 	p.Choices = append(p.Choices, ui.Choice{Name: "state", Label: "State", Hint: "A disabled train is lent nothing, and its open uses are cut.", Options: []ui.Option{
 		{Value: "enabled", Label: "Enabled", Chosen: !shown.Disabled}, {Value: "disabled", Label: "Disabled", Chosen: shown.Disabled},
 	}})
-	return p
+	links, err := s.Trains.Links(r.Context(), v.Caller, now.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.Choices = append(p.Choices, defaultChoice(links, shown.DefaultAccount))
+	return p, nil
 }
 
 func (s *site) trainSettingsForm(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -180,14 +185,19 @@ func (s *site) trainSettingsForm(w http.ResponseWriter, r *http.Request, v visit
 		s.refused(w, r, v, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, askedView(s.settingsPage(r, v, t, t)))
+	p, err := s.settingsPage(r, v, t, t)
+	if err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, askedView(p))
 }
 
 // trainSettings changes a train, unless somebody else did since the form was made.
 func (s *site) trainSettings(w http.ResponseWriter, r *http.Request, v visitor) {
 	t, err := trainPosted(r)
 	if err == nil {
-		_, err = s.Trains.UpdateTrain(r.Context(), v.Caller, r.PathValue("train"), train.Patch{Name: &t.Name, Description: &t.Description, Strategy: &t.Strategy, Disabled: &t.Disabled, KeyLimit: &t.KeyLimit},
+		_, err = s.Trains.UpdateTrain(r.Context(), v.Caller, r.PathValue("train"), train.Patch{Name: &t.Name, Description: &t.Description, Strategy: &t.Strategy, Disabled: &t.Disabled, KeyLimit: &t.KeyLimit, DefaultAccount: &t.DefaultAccount},
 			r.PostForm.Get("if_match"))
 	}
 	here := trainPath(r.PathValue("train"))
@@ -197,7 +207,12 @@ func (s *site) trainSettings(w http.ResponseWriter, r *http.Request, v visitor) 
 			s.refused(w, r, v, err)
 			return
 		}
-		s.again(w, r, f, s.settingsPage(r, v, now, t))
+		p, err := s.settingsPage(r, v, now, t)
+		if err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
+		s.again(w, r, f, p)
 	})
 }
 
