@@ -106,6 +106,9 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	}
 	p.Facts = []ui.Fact{{Term: "Type", Value: ui.Text(typeLabel(one.Type))}, {Term: "Status", Value: statusBadge(one.Status)}}
 	fact("Account id", one.AccountID)
+	if one.IsAccount() {
+		p.Facts = append(p.Facts, ui.Fact{Term: "Lent to agents", Value: ui.Link(lendingText(reader, one.Lending), accountPath(one.ID))})
+	}
 	fact("User name", one.Username)
 	fact("Owner", one.Owner)
 	named, err := s.homesOf(r, v, []vault.Credential{one})
@@ -334,7 +337,7 @@ func (s *site) destination(w http.ResponseWriter, r *http.Request, v visitor) {
 			p.OAuth = vault.OAuthPatch{Scopes: vault.To(m.OAuth.Scopes), ClientID: vault.To(m.OAuth.ClientID), TokenEndpoint: vault.To(m.OAuth.TokenEndpoint), AuthMethod: vault.To(m.OAuth.AuthMethod),
 				RequestFormat: vault.To(m.OAuth.RequestFormat), Resource: vault.To(m.OAuth.Resource), GrantType: vault.To(m.OAuth.GrantType)}
 		}
-		if row, _ := vault.Lookup(now.Type); row.Account {
+		if row, _ := vault.Lookup(now.Type); row.Account || now.Tampered { // somebody may have put there what the type does not have
 			p.Upstream = upstreamEdit(m.Upstream)
 		}
 		if now.Tampered {

@@ -104,7 +104,7 @@ func accountTable(reader ui.Reader, v visitor, p *trainPage, ranked []train.Rank
 	shown := map[string]bool{}
 	add := func(l train.Link, state, why templ.Component) {
 		shown[l.CredentialID] = true
-		row := ui.Row{ID: l.CredentialID, Name: l.Name, Cells: []templ.Component{ui.Text(l.Name), ui.Text(l.Provider), state, why}}
+		row := ui.Row{ID: l.CredentialID, Name: l.Name, Cells: []templ.Component{linkedName(v, l), ui.Text(l.Provider), state, why}}
 		if p.Write {
 			row.Cells = append(row.Cells, linkEdit(v.formToken(), p.Train.Slug, l),
 				ui.DialogLink("Unlink", trainPath(p.Train.Slug, "accounts", l.CredentialID, "unlink"), "Unlink "+l.Name))
@@ -122,6 +122,14 @@ func accountTable(reader ui.Reader, v visitor, p *trainPage, ranked []train.Rank
 		}
 	}
 	return t
+}
+
+// linkedName leads to the page of an account, where it can be paused and drained.
+func linkedName(v visitor, l train.Link) templ.Component {
+	if l.AccountID == "" || !v.may(identity.CredentialRead) {
+		return ui.Text(l.Name)
+	}
+	return ui.Link(l.Name, accountPath(l.CredentialID))
 }
 
 func linkText(l train.Link) string {
