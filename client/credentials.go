@@ -48,6 +48,7 @@ type Credential struct {
 	OAuth            *OAuth     `json:"oauth,omitempty"`
 	Status           string     `json:"status" doc:"active, expiring, expired, disabled or compromised."`
 	Health           string     `json:"health,omitempty" doc:"Of OAuth credentials: healthy, refresh_failing, refresh_uncertain or needs_login."`
+	Upstream         *Upstream  `json:"upstream,omitempty" doc:"Of accounts: how their requests go out; absent for the server's own way."`
 	Lending          *Lending   `json:"lending,omitempty" doc:"Of an account that somebody has paused or drained; absent while it is lent as usual."`
 	Tampered         bool       `json:"tampered,omitempty" doc:"It was changed outside Signalbox, so it is neither lent nor revealed until its destinations are set anew. Only in the answer to a read of one credential; lists do not look."`
 	Version          int64      `json:"version" doc:"Counts the versions of the secret, from 1."`
@@ -88,6 +89,7 @@ type CredentialDraft struct {
 	InfrastructureID string            `json:"infrastructure_id,omitempty"`
 	PluginName       string            `json:"plugin_name,omitempty"`
 	OAuth            *OAuth            `json:"oauth,omitempty"`
+	Upstream         *Upstream         `json:"upstream,omitempty"`
 	ExpiresAt        *time.Time        `json:"expires_at,omitempty"`
 	RotateEveryDays  int               `json:"rotate_every_days,omitempty"`
 	Secrets          map[string]string `json:"secrets,omitempty"`
@@ -97,28 +99,30 @@ type CredentialDraft struct {
 
 // CredentialPatch changes a credential (RFC 7396): nil leaves a field as it is, a name in Clear empties it. Secrets make a new version.
 type CredentialPatch struct {
-	Name             *string    `json:"name,omitempty"`
-	AccountID        *string    `json:"account_id,omitempty"`
-	Provider         *string    `json:"provider,omitempty"`
-	Description      *string    `json:"description,omitempty"`
-	Username         *string    `json:"username,omitempty"`
-	BaseURL          *string    `json:"base_url,omitempty"`
-	Hosts            *[]string  `json:"hosts,omitempty"`
-	ExternalURL      *string    `json:"external_url,omitempty"`
-	InternalURL      *string    `json:"internal_url,omitempty"`
-	Port             *int       `json:"port,omitempty"`
-	RequiresVPN      *bool      `json:"requires_vpn,omitempty"`
-	Requires2FA      *bool      `json:"requires_2fa,omitempty"`
-	Tags             *[]string  `json:"tags,omitempty"`
-	Notes            *string    `json:"notes,omitempty"`
-	Owner            *string    `json:"owner,omitempty"`
-	ClientID         *string    `json:"client_id,omitempty"`
-	ServiceID        *string    `json:"service_id,omitempty"`
-	InfrastructureID *string    `json:"infrastructure_id,omitempty"`
-	PluginName       *string    `json:"plugin_name,omitempty"`
-	OAuth            *OAuth     `json:"oauth,omitempty"`
-	ExpiresAt        *time.Time `json:"expires_at,omitempty"`
-	RotateEveryDays  *int       `json:"rotate_every_days,omitempty"`
+	Name             *string   `json:"name,omitempty"`
+	AccountID        *string   `json:"account_id,omitempty"`
+	Provider         *string   `json:"provider,omitempty"`
+	Description      *string   `json:"description,omitempty"`
+	Username         *string   `json:"username,omitempty"`
+	BaseURL          *string   `json:"base_url,omitempty"`
+	Hosts            *[]string `json:"hosts,omitempty"`
+	ExternalURL      *string   `json:"external_url,omitempty"`
+	InternalURL      *string   `json:"internal_url,omitempty"`
+	Port             *int      `json:"port,omitempty"`
+	RequiresVPN      *bool     `json:"requires_vpn,omitempty"`
+	Requires2FA      *bool     `json:"requires_2fa,omitempty"`
+	Tags             *[]string `json:"tags,omitempty"`
+	Notes            *string   `json:"notes,omitempty"`
+	Owner            *string   `json:"owner,omitempty"`
+	ClientID         *string   `json:"client_id,omitempty"`
+	ServiceID        *string   `json:"service_id,omitempty"`
+	InfrastructureID *string   `json:"infrastructure_id,omitempty"`
+	PluginName       *string   `json:"plugin_name,omitempty"`
+	OAuth            *OAuth    `json:"oauth,omitempty"`
+	// Upstream replaces what it names; the name in Clear brings the server's own way back.
+	Upstream        *UpstreamPatch `json:"upstream,omitempty"`
+	ExpiresAt       *time.Time     `json:"expires_at,omitempty"`
+	RotateEveryDays *int           `json:"rotate_every_days,omitempty"`
 	// Status may be set to active, disabled or compromised; the other statuses come with time.
 	Status *string `json:"status,omitempty"`
 	// Secrets that are named make a new version, nil removes one, the others stay. Reason is kept with the version.

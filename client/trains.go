@@ -9,17 +9,18 @@ import (
 
 // Train is a project or workload whose agents use credentials. It is addressed by its slug or its id everywhere.
 type Train struct {
-	ID          string    `json:"id"`
-	TrainID     string    `json:"train_id" doc:"The slug."`
-	Name        string    `json:"name"`
-	Description string    `json:"description,omitempty"`
-	Strategy    string    `json:"strategy" doc:"How an account is chosen: hash, priority or least-loaded."`
-	Disabled    bool      `json:"disabled"`
-	KeyLimit    int       `json:"key_limit" doc:"How many active client keys it may have; 0 is the server's default."`
-	Limits      *Limits   `json:"limits,omitempty" doc:"What all its client keys may use together."`
-	Links       int       `json:"linked_accounts" doc:"How many credentials are linked."`
-	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	ID             string    `json:"id"`
+	TrainID        string    `json:"train_id" doc:"The slug."`
+	Name           string    `json:"name"`
+	Description    string    `json:"description,omitempty"`
+	Strategy       string    `json:"strategy" doc:"How an account is chosen: hash, priority or least-loaded."`
+	Disabled       bool      `json:"disabled"`
+	KeyLimit       int       `json:"key_limit" doc:"How many active client keys it may have; 0 is the server's default."`
+	Limits         *Limits   `json:"limits,omitempty" doc:"What all its client keys may use together."`
+	DefaultAccount string    `json:"default_account,omitempty" doc:"The id of the linked account that is tried before all others, as long as it can be used."`
+	Links          int       `json:"linked_accounts" doc:"How many credentials are linked."`
+	CreatedAt      time.Time `json:"created_at"`
+	UpdatedAt      time.Time `json:"updated_at"`
 	// ETag names this state. It travels as a header.
 	ETag string `json:"-"`
 }
@@ -43,6 +44,8 @@ type TrainPatch struct {
 	Disabled    *bool        `json:"disabled,omitempty"`
 	KeyLimit    *int         `json:"key_limit,omitempty"`
 	Limits      *LimitsPatch `json:"limits,omitempty"`
+	// DefaultAccount names a linked account by id, account id or name; "" for none.
+	DefaultAccount *string `json:"default_account,omitempty"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
 	IfMatch string `json:"-"`
 }

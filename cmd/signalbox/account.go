@@ -35,6 +35,7 @@ func (s *shell) accountAdd() *cobra.Command {
 	var kind string
 	var upload tokenFlags
 	var login loginFlags
+	var upstream upstreamFlags
 	cmd := s.remote("add [NAME]", "Store an account (NAME is default if left out) and link it to a train", words("[NAME]"), func(cmd *cobra.Command, args []string) error {
 		switch {
 		case kind != string(vault.APIKey) && kind != string(vault.OAuth):
@@ -45,6 +46,13 @@ func (s *shell) accountAdd() *cobra.Command {
 			return usage("--oauth logs in, --tokens-file stores tokens that are there already; give one of them")
 		case (upload.file != "" || upload.expires != "") && kind != string(vault.OAuth):
 			return usage("--tokens-file and --token-expires go with --type oauth")
+		}
+		var err error
+		if draft.Upstream, err = upstream.draft(); err != nil {
+			return err
+		}
+		if draft.Upstream != nil && oauth {
+			return usage("with --oauth the account comes of a login; say how its requests go out afterwards: signalbox cred edit NAME --proxy-url …")
 		}
 		draft.Type, draft.Name = kind, "default"
 		if len(args) == 1 {
@@ -96,6 +104,7 @@ func (s *shell) accountAdd() *cobra.Command {
 	flags.StringVar(&kind, "type", string(vault.APIKey), "what is stored: api_key, or oauth for tokens that you have already")
 	flags.BoolVar(&oauth, "oauth", false, "log in at the provider's OAuth server instead")
 	upload.register(cmd)
+	upstream.register(cmd)
 	flags.StringVar(&train, "train", defaultTrain, "train to link it to")
 	flags.StringVar(&alias, "alias", "", "name of the link within the train")
 	flags.IntVar(&priority, "priority", 100, "place in the train, for the strategy priority: 1 comes before 2")

@@ -95,6 +95,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"train slack show", "t%", nil, "", "", "not told"},
 		{"train slack test", "t%", nil, "", "", "Delivered a test message to the slack channel of train t%"},
 		{"train slack rm", "t%", sure, "--yes", "", "Deleted the slack channel of train t%"},
+		{"train edit", "t% --default-account team-alpha", nil, "", "", "Changed train t%"},
 		{"train unlink", "t% team-alpha", nil, "", "", "Unlinked team-alpha"},
 		{"train rm", "t%", sure, "--yes", "", "Deleted train t%"},
 		{"key issue", "web --name i%", nil, "", "", "It is shown only now"},

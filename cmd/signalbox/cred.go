@@ -95,7 +95,9 @@ func healthNames() []string {
 func fields(row vault.TypeRow) []field {
 	var out []field
 	for _, f := range row.Secrets {
-		out = append(out, field{f.Name, !f.Required})
+		if !f.Aside {
+			out = append(out, field{f.Name, !f.Required})
+		}
 	}
 	return out
 }
@@ -137,6 +139,10 @@ func (s *shell) describe(c client.Credential) {
 	}
 	if o := c.OAuth; o != nil {
 		pairs = append(pairs, "token expires", momentOf(o.ExpiresAt), "scopes", strings.Join(o.Scopes, " "), "token endpoint", o.TokenEndpoint, "OAuth client", o.ClientID)
+	}
+	pairs = append(pairs, upstreamFacts(c.Upstream)...)
+	if l := c.Lending; l != nil {
+		pairs = append(pairs, "lending", l.State, l.State+" by", l.By, l.State+" because", l.Reason, l.State+" since", momentOf(l.Since))
 	}
 	s.facts(append(pairs, factsOf(c.Facts)...)...)
 }

@@ -47,6 +47,7 @@ type metaFlags struct {
 	status                   string
 	expires, name, notesFile string
 	oauth                    oauthFlags
+	upstream                 upstreamFlags
 }
 
 // oauthFlags are the flags for the readable part of an OAuth credential.
@@ -77,6 +78,7 @@ func (m *metaFlags) register(cmd *cobra.Command, edit bool) {
 	flags.StringVar(&m.oauth.endpoint, "token-endpoint", "", "of type oauth: where tokens are refreshed")
 	flags.StringVar(&m.oauth.method, "token-auth-method", "", "of type oauth: client_secret_basic, client_secret_post or none")
 	flags.StringVar(&m.oauth.format, "token-request-format", "", "of type oauth: form or json")
+	m.upstream.register(cmd)
 	if edit {
 		flags.StringVar(&m.name, "name", "", "new name")
 		flags.StringVar(&m.status, "status", "", "active, disabled (not lent for now) or compromised (somebody else may know the secret)")
@@ -97,6 +99,9 @@ func (m *metaFlags) draft(cmd *cobra.Command, d *client.CredentialDraft) (err er
 		if d.Notes, err = readNotes(m.notesFile); err != nil {
 			return err
 		}
+	}
+	if d.Upstream, err = m.upstream.draft(); err != nil {
+		return err
 	}
 	d.OAuth, err = m.oauth.block(cmd)
 	return err
@@ -183,5 +188,8 @@ func (m *metaFlags) patch(cmd *cobra.Command, p *client.CredentialPatch) (change
 	if p.OAuth, err = m.oauth.block(cmd); err != nil {
 		return false, err
 	}
-	return changed || p.OAuth != nil, nil
+	if p.Upstream, err = m.upstream.patch(cmd); err != nil {
+		return false, err
+	}
+	return changed || p.OAuth != nil || p.Upstream != nil, nil
 }

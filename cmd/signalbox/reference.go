@@ -258,7 +258,7 @@ How to store each: [guide](../guide/credentials.md).
 			row(b, code(string(t.Type)), code(f.Name), tick(f.Required), tick(f.Lent), tick(f.Header), tick(f.Suffix), makingWord(f.Makes))
 		}
 	}
-	b.WriteString("\nFields that may not be lent are opened for a reveal, a refresh or a test alone. Of a custom credential any field can be generated.\n\n## What is generated\n\n")
+	b.WriteString("\nFields that may not be lent are opened for a reveal, a refresh or a test alone; `proxy_password` of an account goes to its outbound proxy. Of a custom credential any field can be generated.\n\n## What is generated\n\n")
 	head(b, "Kind", "What it makes", "Parameters")
 	for _, k := range generate.Kinds() {
 		row(b, code(string(k.Kind)), sentence(k.Meaning), strings.Join(k.Parameters, ", "))

@@ -12,7 +12,7 @@ import (
 
 func (s *shell) trainCommand() *cobra.Command {
 	return parent("train", "Trains: projects whose agents use credentials",
-		s.trainCreate(), s.trainList(), s.trainShow(), s.trainLink(), s.trainUnlink(), s.trainExplain(), s.trainSlack(), s.trainRm())
+		s.trainCreate(), s.trainEdit(), s.trainList(), s.trainShow(), s.trainLink(), s.trainUnlink(), s.trainExplain(), s.trainSlack(), s.trainRm())
 }
 
 func (s *shell) trainCreate() *cobra.Command {
@@ -99,7 +99,7 @@ func (s *shell) trainShow() *cobra.Command {
 		}
 		return s.show(map[string]any{"train": train, "accounts": links}, func() {
 			s.facts("train", train.TrainID, "name", train.Name, "description", train.Description, "state", trainState(train), "strategy", train.Strategy,
-				"client keys", keyLimit(train), "id", train.ID, "made", moment(train.CreatedAt))
+				"default account", train.DefaultAccount, "client keys", keyLimit(train), "id", train.ID, "made", moment(train.CreatedAt))
 			fmt.Fprintln(s.out)
 			t := table{head: []string{"LINKED", "TYPE", "ALIAS", "PRIORITY", "ID"}}
 			for _, l := range links {

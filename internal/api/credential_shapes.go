@@ -42,6 +42,7 @@ type credentialDraft struct {
 	InfrastructureID string         `json:"infrastructure_id,omitempty" maxLength:"100"`
 	PluginName       string         `json:"plugin_name,omitempty" maxLength:"100"`
 	OAuth            *oauthDraft    `json:"oauth,omitempty"`
+	Upstream         *upstreamDraft `json:"upstream,omitempty" doc:"Of accounts: how their requests go out."`
 	ExpiresAt        *time.Time     `json:"expires_at,omitempty"`
 	RotateEveryDays  int            `json:"rotate_every_days,omitempty" minimum:"0" maximum:"3650"`
 	Secrets          secretFields   `json:"secrets,omitempty" doc:"The secret fields of the type."`
@@ -55,7 +56,7 @@ func (d credentialDraft) vault() vault.Draft {
 			Name: d.Name, AccountID: d.AccountID, Provider: d.Provider, Description: d.Description, Username: d.Username, BaseURL: d.BaseURL,
 			ExternalURL: d.ExternalURL, InternalURL: d.InternalURL, Port: d.Port, RequiresVPN: d.RequiresVPN, Requires2FA: d.Requires2FA,
 			Tags: d.Tags, Hosts: d.Hosts, ExpiresAt: d.ExpiresAt, RotateEvery: d.RotateEveryDays, Owner: d.Owner, ClientID: d.ClientID,
-			ServiceID: d.ServiceID, InfrastructureID: d.InfrastructureID, PluginName: d.PluginName,
+			ServiceID: d.ServiceID, InfrastructureID: d.InfrastructureID, PluginName: d.PluginName, Upstream: d.Upstream.vault(),
 		},
 		Notes: d.Notes.Value, Secrets: d.Secrets.values(), Generate: d.Generate.vault(),
 	}
@@ -82,31 +83,32 @@ type oauthPatch struct {
 
 // credentialPatch is a merge patch of a credential: an absent field stays, null empties one.
 type credentialPatch struct {
-	Name             *string          `json:"name,omitempty" minLength:"1" maxLength:"200"`
-	AccountID        edit[string]     `json:"account_id,omitempty" maxLength:"204"`
-	Provider         edit[string]     `json:"provider,omitempty" maxLength:"100"`
-	Description      edit[string]     `json:"description,omitempty" maxLength:"2000"`
-	Username         edit[string]     `json:"username,omitempty" maxLength:"320"`
-	BaseURL          edit[string]     `json:"base_url,omitempty" maxLength:"2048"`
-	Hosts            edit[texts]      `json:"hosts,omitempty" maxItems:"50"`
-	ExternalURL      edit[string]     `json:"external_url,omitempty" maxLength:"2048"`
-	InternalURL      edit[string]     `json:"internal_url,omitempty" maxLength:"2048"`
-	Port             edit[int]        `json:"port,omitempty" minimum:"0" maximum:"65535"`
-	RequiresVPN      edit[bool]       `json:"requires_vpn,omitempty"`
-	Requires2FA      edit[bool]       `json:"requires_2fa,omitempty"`
-	Tags             edit[texts]      `json:"tags,omitempty" maxItems:"50" maxLength:"100"`
-	Notes            edit[hidden]     `json:"notes,omitempty" minLength:"0" maxLength:"10000"`
-	Owner            edit[string]     `json:"owner,omitempty" maxLength:"200"`
-	ClientID         edit[string]     `json:"client_id,omitempty" maxLength:"100"`
-	ServiceID        edit[string]     `json:"service_id,omitempty" maxLength:"100"`
-	InfrastructureID edit[string]     `json:"infrastructure_id,omitempty" maxLength:"100"`
-	PluginName       edit[string]     `json:"plugin_name,omitempty" maxLength:"100"`
-	OAuth            edit[oauthPatch] `json:"oauth,omitempty"`
-	ExpiresAt        edit[time.Time]  `json:"expires_at,omitempty"`
-	RotateEveryDays  edit[int]        `json:"rotate_every_days,omitempty" minimum:"0" maximum:"3650"`
-	Status           *string          `json:"status,omitempty" enum:"active,disabled,compromised" doc:"The other statuses come with time."`
-	Secrets          secretEdits      `json:"secrets,omitempty" doc:"A new version: named fields are set or, with null, removed; the others stay."`
-	Reason           string           `json:"reason,omitempty" maxLength:"500" doc:"Why the secrets change; kept with the version."`
+	Name             *string             `json:"name,omitempty" minLength:"1" maxLength:"200"`
+	AccountID        edit[string]        `json:"account_id,omitempty" maxLength:"204"`
+	Provider         edit[string]        `json:"provider,omitempty" maxLength:"100"`
+	Description      edit[string]        `json:"description,omitempty" maxLength:"2000"`
+	Username         edit[string]        `json:"username,omitempty" maxLength:"320"`
+	BaseURL          edit[string]        `json:"base_url,omitempty" maxLength:"2048"`
+	Hosts            edit[texts]         `json:"hosts,omitempty" maxItems:"50"`
+	ExternalURL      edit[string]        `json:"external_url,omitempty" maxLength:"2048"`
+	InternalURL      edit[string]        `json:"internal_url,omitempty" maxLength:"2048"`
+	Port             edit[int]           `json:"port,omitempty" minimum:"0" maximum:"65535"`
+	RequiresVPN      edit[bool]          `json:"requires_vpn,omitempty"`
+	Requires2FA      edit[bool]          `json:"requires_2fa,omitempty"`
+	Tags             edit[texts]         `json:"tags,omitempty" maxItems:"50" maxLength:"100"`
+	Notes            edit[hidden]        `json:"notes,omitempty" minLength:"0" maxLength:"10000"`
+	Owner            edit[string]        `json:"owner,omitempty" maxLength:"200"`
+	ClientID         edit[string]        `json:"client_id,omitempty" maxLength:"100"`
+	ServiceID        edit[string]        `json:"service_id,omitempty" maxLength:"100"`
+	InfrastructureID edit[string]        `json:"infrastructure_id,omitempty" maxLength:"100"`
+	PluginName       edit[string]        `json:"plugin_name,omitempty" maxLength:"100"`
+	OAuth            edit[oauthPatch]    `json:"oauth,omitempty"`
+	Upstream         edit[upstreamPatch] `json:"upstream,omitempty" doc:"Of accounts: how their requests go out; null brings the server's own way back."`
+	ExpiresAt        edit[time.Time]     `json:"expires_at,omitempty"`
+	RotateEveryDays  edit[int]           `json:"rotate_every_days,omitempty" minimum:"0" maximum:"3650"`
+	Status           *string             `json:"status,omitempty" enum:"active,disabled,compromised" doc:"The other statuses come with time."`
+	Secrets          secretEdits         `json:"secrets,omitempty" doc:"A new version: named fields are set or, with null, removed; the others stay."`
+	Reason           string              `json:"reason,omitempty" maxLength:"500" doc:"Why the secrets change; kept with the version."`
 }
 
 func (p credentialPatch) vault() vault.Patch {
@@ -116,7 +118,7 @@ func (p credentialPatch) vault() vault.Patch {
 		RotateEvery: p.RotateEveryDays.vault(), RequiresVPN: p.RequiresVPN.vault(), Requires2FA: p.Requires2FA.vault(),
 		Tags: listEdit(p.Tags), Hosts: listEdit(p.Hosts), Notes: secretEdit(p.Notes), ExpiresAt: timeEdit(p.ExpiresAt), Owner: p.Owner.vault(),
 		ClientID: p.ClientID.vault(), ServiceID: p.ServiceID.vault(), InfrastructureID: p.InfrastructureID.vault(), PluginName: p.PluginName.vault(),
-		Secrets: p.Secrets.values(), Reason: p.Reason,
+		Secrets: p.Secrets.values(), Reason: p.Reason, Upstream: upstreamEdit(p.Upstream),
 	}
 	if p.Name != nil {
 		out.Name = vault.To(*p.Name)
@@ -142,6 +144,7 @@ func shownCredential(c vault.Credential) client.Credential {
 		ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID, PluginName: c.PluginName, Status: string(c.Status), Health: string(c.Health), Tampered: c.Tampered,
 		Version: c.Version, SecretFields: listed(c.SecretFields), Suffix: c.Suffix, Facts: shownFacts(c.Facts), ExpiresAt: c.ExpiresAt, RotateEveryDays: c.RotateEvery,
 		LastRotatedAt: c.LastRotatedAt, LastUsedAt: c.LastUsedAt, RotationDueAt: c.RotationDue(), CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, Lending: shownLending(c.Lending),
+		Upstream: shownUpstream(c.Upstream),
 	}
 	if c.Type == vault.OAuth {
 		o := c.OAuth

@@ -71,7 +71,7 @@ func (s *service) addCredentials() {
 		description: "Never the secret.", access: string(identity.CredentialRead), moving: true}, s.getCredential)
 	for _, method := range []string{http.MethodPatch, http.MethodPut} {
 		add(s, route{method: method, path: "/api/credentials/{id}", id: strings.ToLower(method) + "-credential", summary: "Change a credential", tag: tag,
-			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host or token endpoint needs the right to reveal the secret too, since it would go there. Under another client or service, a train that could use it by what is granted on the one it leaves, and by nothing else, is unlinked. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},
+			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host, token endpoint, CA bundle or proxy needs the right to reveal the secret too, since it would go there. Under another client or service, a train that could use it by what is granted on the one it leaves, and by nothing else, is unlinked. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},
 			s.updateCredential)
 	}
 	add(s, route{method: http.MethodDelete, path: "/api/credentials/{id}", id: "delete-credential", summary: "Delete a credential", tag: tag,

@@ -37,6 +37,7 @@ type trainPatch struct {
 	Disabled    *bool             `json:"disabled,omitempty"`
 	KeyLimit    edit[int]         `json:"key_limit,omitempty" minimum:"0" maximum:"10000"`
 	Limits      edit[limitsPatch] `json:"limits,omitempty" doc:"What all its client keys may use together; null removes a limit, or all of them."`
+	Default     edit[string]      `json:"default_account,omitempty" maxLength:"204" doc:"A linked account, by id, account id or name, that is tried before all others whatever the strategy; null for none. It goes with its link."`
 }
 
 type trainBody struct {
@@ -52,7 +53,7 @@ type trainAnswer struct {
 func shownTrain(t train.Train) client.Train {
 	return client.Train{
 		ID: t.ID, TrainID: t.Slug, Name: t.Name, Description: t.Description, Strategy: string(t.Strategy), Disabled: t.Disabled, KeyLimit: t.KeyLimit,
-		Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Limits: shownLimits(t.Limits),
+		DefaultAccount: t.DefaultAccount, Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Limits: shownLimits(t.Limits),
 	}
 }
 
@@ -115,7 +116,7 @@ func (s *service) updateTrain(ctx context.Context, caller identity.Caller, in *s
 	Body trainPatch
 }) (*trainAnswer, error) {
 	b := in.Body
-	p := train.Patch{Name: b.Name, Description: b.Description.pointer(), Disabled: b.Disabled, KeyLimit: b.KeyLimit.pointer(), Limits: limitsEdit(b.Limits)}
+	p := train.Patch{Name: b.Name, Description: b.Description.pointer(), Disabled: b.Disabled, KeyLimit: b.KeyLimit.pointer(), DefaultAccount: b.Default.pointer(), Limits: limitsEdit(b.Limits)}
 	if b.Strategy != nil {
 		chosen := train.Strategy(*b.Strategy)
 		p.Strategy = &chosen

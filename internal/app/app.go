@@ -73,7 +73,7 @@ type App struct {
 	probes    *probe.Room
 	logins    *oauth.Logins
 	oauth     *oauth.Room
-	transport *http.Transport
+	transport *outbound.Pool
 	broker    *broker.Broker
 	incidents *incident.Room
 	detectors *incident.Detectors
@@ -245,9 +245,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {
 		return err
 	}
-	a.transport = outbound.NewTransport(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
+	a.transport = outbound.NewPool(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
 	a.broker, err = broker.New(broker.Config{
-		Trains: a.trains, Identity: a.identity, Transport: a.transport, Log: a.log, BodyLimit: a.cfg.BodyLimit,
+		Trains: a.trains, Identity: a.identity, Transport: a.transport.Over(nil), Routes: a.transport.Over, Log: a.log, BodyLimit: a.cfg.BodyLimit,
 		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP,
 		Secure: a.cfg.servesTLS() || a.cfg.BehindTLSProxy,
 		Closed: a.cfg.Mode.noLending(),

@@ -22,6 +22,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 )
@@ -35,7 +36,9 @@ type Config struct {
 	Identity *identity.Room
 	// Transport sends requests upstream; the guarded transport of package outbound.
 	Transport http.RoundTripper
-	Log       *slog.Logger
+	// Routes returns the transport of accounts that go out by a way of their own; without it they are refused.
+	Routes func(*outbound.Route) http.RoundTripper
+	Log    *slog.Logger
 	// BodyLimit is the largest request body in bytes; 0 means 32 MiB.
 	BodyLimit int64
 	// NoClientAuth lends without a client key to the train that the request or DefaultTrain names. The caller of New has made sure that
@@ -55,6 +58,7 @@ type Broker struct {
 	trains       *train.Room
 	identity     *identity.Room
 	transport    http.RoundTripper
+	routes       func(*outbound.Route) http.RoundTripper
 	log          *slog.Logger
 	bodyLimit    int64
 	noAuth       bool
@@ -75,7 +79,7 @@ func New(cfg Config) (*Broker, error) {
 		return nil, errors.New("broker: trains, identity and a transport are required")
 	}
 	b := &Broker{
-		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, log: cfg.Log, bodyLimit: cfg.BodyLimit,
+		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, routes: cfg.Routes, log: cfg.Log, bodyLimit: cfg.BodyLimit,
 		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, closed: cfg.Closed,
 	}
 	if b.log == nil {

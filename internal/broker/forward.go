@@ -178,7 +178,17 @@ func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http
 	if err != nil {
 		return nil, unapplied{err}
 	}
-	return b.transport.RoundTrip(out)
+	route := lease.Route()
+	if route == nil {
+		return b.transport.RoundTrip(out)
+	}
+	if b.routes == nil {
+		if out.Body != nil {
+			_ = out.Body.Close()
+		}
+		return nil, unapplied{fault.New(fault.Unavailable, "upstream_unreachable", "This instance of Signalbox cannot reach the account's upstream in the way that is set for it. An operator finds the account in the log under the request id.")}
+	}
+	return b.routes(route).RoundTrip(out)
 }
 
 // failover reports whether another account may do better. What the client did wrong no account can mend.

@@ -70,6 +70,7 @@ type archiveCredential struct {
 	PluginName       string            `json:"plugin_name,omitempty"`
 	Status           vault.Status      `json:"status,omitempty"`
 	OAuth            *archiveOAuth     `json:"oauth,omitempty"`
+	Upstream         *archiveUpstream  `json:"upstream,omitempty"`
 	Notes            string            `json:"notes,omitempty"`
 	Secrets          map[string]string `json:"secrets"`
 	Binary           map[string][]byte `json:"secrets_base64,omitempty"` // those that are no text
@@ -84,6 +85,14 @@ type archiveOAuth struct {
 	RequestFormat string     `json:"token_request_format,omitempty"`
 	Resource      string     `json:"resource,omitempty"`
 	GrantType     string     `json:"grant_type,omitempty"`
+}
+
+type archiveUpstream struct {
+	ConnectTimeout  int    `json:"connect_timeout_seconds,omitempty"`
+	ResponseTimeout int    `json:"response_timeout_seconds,omitempty"`
+	CABundle        string `json:"ca_bundle,omitempty"`
+	ProxyURL        string `json:"proxy_url,omitempty"`
+	ProxyUsername   string `json:"proxy_username,omitempty"`
 }
 
 // archived is a credential as it stands in an archive.
@@ -101,6 +110,10 @@ func archived(e vault.Exported) archiveCredential {
 		o := e.OAuth
 		out.OAuth = &archiveOAuth{ExpiresAt: o.ExpiresAt, Scopes: o.Scopes, ClientID: o.ClientID, TokenEndpoint: o.TokenEndpoint, AuthMethod: o.AuthMethod,
 			RequestFormat: o.RequestFormat, Resource: o.Resource, GrantType: o.GrantType}
+	}
+	if e.Upstream != (vault.Upstream{}) {
+		u := archiveUpstream(e.Upstream)
+		out.Upstream = &u
 	}
 	for name, v := range e.Secrets {
 		if text := v.Reveal(); utf8.ValidString(text) {
@@ -130,6 +143,9 @@ func (c archiveCredential) draft() *vault.Draft {
 	if o := c.OAuth; o != nil {
 		d.OAuth = vault.OAuthMeta{ExpiresAt: o.ExpiresAt, Scopes: o.Scopes, ClientID: o.ClientID, TokenEndpoint: o.TokenEndpoint, AuthMethod: o.AuthMethod,
 			RequestFormat: o.RequestFormat, Resource: o.Resource, GrantType: o.GrantType}
+	}
+	if c.Upstream != nil {
+		d.Upstream = vault.Upstream(*c.Upstream)
 	}
 	for name, text := range c.Secrets {
 		d.Secrets[name] = secret.FromString(text)

@@ -50,6 +50,9 @@ const (
 	Unreachable
 	Oversized
 	CutOff
+	// ProxyLogin: the proxy wants other credentials. ProxyFailed: it opened no tunnel.
+	ProxyLogin
+	ProxyFailed
 )
 
 // ReasonOf says why a call failed, for callers that have words of their own for it.
@@ -61,10 +64,14 @@ func ReasonOf(err error) Reason {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return Cancelled
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return NoSuchName
+	case errors.Is(err, ErrProxyLogin):
+		return ProxyLogin
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return TimedOut
+	case errors.Is(err, errProxy) && !isTLS(err):
+		return ProxyFailed
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return NoSuchName
 	case dns != nil:
 		return Unresolved
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -99,6 +106,10 @@ func reason(err error) string {
 		return "the upstream could not be reached"
 	case Oversized:
 		return ErrTooLarge.Error()
+	case ProxyLogin:
+		return "the outbound proxy wants another user name or password"
+	case ProxyFailed:
+		return "the outbound proxy could not be reached, or opened no connection to the upstream"
 	case CutOff:
 		return "the upstream closed the connection before its answer was complete"
 	}

@@ -18,6 +18,8 @@
 //
 // Invariants: the zero [Policy] allows nothing that is not public and https; an address or a form of host that is not understood is
 // refused; no error text holds the URL or the host, which may carry a secret.
+//
+// Through a forward proxy ([Route]) the address of the upstream is the proxy's affair: the proxy's own is guarded instead, and only https goes through.
 package outbound
 
 import (

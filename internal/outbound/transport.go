@@ -26,9 +26,22 @@ type Options struct {
 	// OneShot gives each request a connection of its own, in HTTP/1.1. net/http sends a request again by itself only when a connection that
 	// was used before turns out to be closed, or when an HTTP/2 server refuses a stream; with neither, what was sent was sent once.
 	OneShot bool
+	// Route, when it is not nil, has timeouts, authorities and a proxy in the place of those here.
+	Route *Route
 }
 
 func (o Options) withDefaults() Options {
+	if r := o.Route; r != nil {
+		if r.cfg.ConnectTimeout > 0 {
+			o.ConnectTimeout = r.cfg.ConnectTimeout
+		}
+		if r.cfg.HeaderTimeout > 0 {
+			o.HeaderTimeout = r.cfg.HeaderTimeout
+		}
+		if roots := r.pool(); roots != nil {
+			o.RootCAs = roots
+		}
+	}
 	if o.ConnectTimeout <= 0 {
 		o.ConnectTimeout = 10 * time.Second
 	}
@@ -55,7 +68,7 @@ const (
 )
 
 // NewTransport returns the transport of the proxy's hot path, guarded by p: HTTP/2 where the upstream speaks it over TLS, no
-// transparent decompression (bodies pass byte for byte), no proxy, no overall deadline because streams last. A refused call fails with an
+// transparent decompression (bodies pass byte for byte), no proxy but that of the route, no overall deadline because streams last. A refused call fails with an
 // error that matches [ErrRefused]. The owner closes idle connections when done; the transport must not be cloned.
 func NewTransport(p Policy, o Options) *http.Transport {
 	o = o.withDefaults()
@@ -89,6 +102,11 @@ func NewTransport(p Policy, o Options) *http.Transport {
 		t.ForceAttemptHTTP2, t.HTTP2 = false, nil
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetHTTP1(true)
+	}
+	if o.Route != nil && o.Route.proxy != nil {
+		t.DialContext = newTunneller(g, o.Route, o.ConnectTimeout).dial
+		t.RegisterProtocol("http", neverPlain{})
+		return t
 	}
 	t.RegisterProtocol("http", plainGuard{policy: p})
 	return t

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -106,7 +107,18 @@ func (r *Room) tryHTTP(ctx context.Context, t vault.Trial, ask Ask) Result {
 	if problem := apply(req, t, ask); problem != "" {
 		return Result{Outcome: Unsupported, Detail: problem}
 	}
-	resp, err := r.http.Do(req)
+	client := r.http
+	route, err := t.Route()
+	if err != nil {
+		return Result{Outcome: Unsupported, Detail: "The CA bundle or the proxy of this account cannot be read. Set its upstream anew."}
+	}
+	if route != nil {
+		o := r.options
+		o.Route = route
+		client = outbound.NewClient(r.policy, o)
+		defer client.CloseIdleConnections()
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return failed(err, target)
 	}

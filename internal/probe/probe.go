@@ -99,6 +99,7 @@ type Room struct {
 	vault    Vault
 	policy   outbound.Policy
 	http     *http.Client
+	options  outbound.Options
 	dialer   *outbound.Dialer
 	roots    *x509.CertPool
 	log      *slog.Logger
@@ -121,7 +122,7 @@ func New(cfg Config) (*Room, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	o := outbound.Options{ConnectTimeout: cfg.Patience, HeaderTimeout: cfg.Patience, Timeout: cfg.Patience, RootCAs: cfg.RootCAs, OneShot: true}
-	return &Room{vault: cfg.Vault, policy: cfg.Policy, http: outbound.NewClient(cfg.Policy, o), dialer: outbound.NewDialer(cfg.Policy, o), roots: cfg.RootCAs, log: cfg.Log,
+	return &Room{vault: cfg.Vault, policy: cfg.Policy, http: outbound.NewClient(cfg.Policy, o), options: o, dialer: outbound.NewDialer(cfg.Policy, o), roots: cfg.RootCAs, log: cfg.Log,
 		patience: cfg.Patience, running: map[string]int{}}, nil
 }
 
@@ -198,6 +199,10 @@ func failed(err error, target string) Result {
 		return out
 	}
 	switch outbound.ReasonOf(err) {
+	case outbound.ProxyLogin:
+		out.Detail = "The outbound proxy wants another user name or password. Correct upstream.proxy_username, or rotate proxy_password."
+	case outbound.ProxyFailed:
+		out.Detail = "The outbound proxy could not be reached, or opened no connection to the server. Check the proxy, and that it lets this server through."
 	case outbound.NoSuchName:
 		out.Detail = "The server's name does not exist. Correct the address."
 	case outbound.Unresolved:

@@ -5,6 +5,7 @@ import (
 	"time"
 	"unique"
 
+	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
@@ -17,6 +18,8 @@ type account struct {
 	// bearer says that the secret goes into Authorization; else it goes into x-api-key.
 	bearer bool
 	header secret.Value // the header's whole value
+	// route is how its requests go out; nil is as all others.
+	route *outbound.Route
 	// obstacle says why the credential can never be lent as it is; "" when nothing stands in the way.
 	obstacle string
 	// baseBound says that the host of the base URL is among the hosts that the secret may go to.
@@ -49,12 +52,16 @@ func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *vault
 		value = m.Secrets["access_token"]
 		a.bearer, a.header = true, secret.FromString("Bearer "+value.Reveal())
 	}
+	var err error
+	a.route, err = m.Route()
 	switch {
 	case m.Damaged: // Usable says so
 	case !a.isAccount():
 		a.obstacle = "it cannot serve an LLM provider"
 	case m.BaseURL == nil || m.BaseURL.Host == "":
 		a.obstacle = "it has no base_url"
+	case err != nil:
+		a.obstacle = "its CA bundle or its proxy cannot be read; set its upstream anew"
 	case value.IsZero():
 		a.obstacle = "its secret is empty"
 	case !sendable(value):

@@ -44,6 +44,7 @@ type rung struct {
 	linked   store.Time
 	priority int
 	score    uint64
+	first    bool // the train's default account
 }
 
 func (r *Room) emptyBoard() *board {
@@ -79,10 +80,11 @@ type tie struct {
 	credentialID, alias string
 	linked              store.Time
 	priority            int
+	first               bool
 }
 
 func (g rung) tie() tie {
-	return tie{credentialID: g.account.id, alias: g.alias, linked: g.linked, priority: g.priority}
+	return tie{credentialID: g.account.id, alias: g.alias, linked: g.linked, priority: g.priority, first: g.first}
 }
 
 // name makes a train's slug lead to it. Only what was read of the train itself may: a line that is laid anew because of an account may be
@@ -101,7 +103,7 @@ func (b *board) lay(t Train, ties []tie) {
 		if a == nil {
 			continue
 		}
-		l.rungs = append(l.rungs, rung{account: a, meter: b.meter(t, a), alias: tie.alias, linked: tie.linked, priority: tie.priority, score: score(t.Slug, a.name)})
+		l.rungs = append(l.rungs, rung{account: a, meter: b.meter(t, a), alias: tie.alias, linked: tie.linked, priority: tie.priority, first: tie.first, score: score(t.Slug, a.name)})
 		b.users[a.id] = b.users[a.id].with(t.ID)
 	}
 	l.Links = len(l.rungs)
@@ -201,7 +203,7 @@ func (b *board) seat(from *board, id string, m *vault.Material, cool *coolDown) 
 
 // same reports whether nothing but the cool-down may differ.
 func (a *account) same(b *account) bool {
-	return reflect.DeepEqual(a.Material, b.Material) && a.header.Equal(b.header)
+	return reflect.DeepEqual(a.Material, b.Material) && a.header.Equal(b.header) && a.route.Same(b.route)
 }
 
 // sweep drops accounts that no line links any more, so that their secrets leave the memory.

@@ -71,8 +71,11 @@ func (g *rung) offer(f fill) offer {
 // load is what offers are compared by: what is used up, and a reservation for what is under way.
 func (o *offer) load() int { return o.used + o.flying*flightCost }
 
-// better reports whether an offer goes before another: below its limits before beyond them, then by load. The rank decides among equals.
+// better reports whether an offer goes before another: the train's default account before all others, then below its limits before beyond them, then by load. The rank decides among equals.
 func (o *offer) better(than *offer) bool {
+	if o.rung.first != than.rung.first {
+		return o.rung.first
+	}
 	if over := o.fill.over != nil; over != (than.fill.over != nil) {
 		return !over
 	}

@@ -140,14 +140,17 @@ func (l *line) explain(model string, now time.Time) Explanation {
 // order says why an account stands where it stands.
 func (l *line) order(o *offer) string {
 	g := o.rung
-	hash := fmt.Sprintf("hash %016x of %q", g.score, l.Slug+"::"+g.account.name)
+	order := fmt.Sprintf("hash %016x of %q", g.score, l.Slug+"::"+g.account.name)
 	switch l.Strategy {
 	case Priority:
-		return fmt.Sprintf("priority %d, then %s", g.priority, hash)
+		order = fmt.Sprintf("priority %d, then %s", g.priority, order)
 	case LeastLoaded:
-		return o.why() + "; then " + hash
+		order = o.why() + "; then " + order
 	}
-	return hash
+	if g.first {
+		return "the train's default account, before all others; " + order
+	}
+	return order
 }
 
 func (l *line) summary(accounts []Ranked, chosen string, now time.Time) string {

@@ -184,7 +184,7 @@ func (l *line) choose(t *trip, talks bool, now time.Time) (*rung, error) {
 		switch {
 		case (ok || !until.IsZero()) && a.held() != "":
 			held++
-		case ok && l.Strategy != LeastLoaded:
+		case ok && (l.Strategy != LeastLoaded || l.rungs[i].first):
 			return &l.rungs[i], nil
 		case ok:
 			offers = append(offers, l.rungs[i].offer(f))

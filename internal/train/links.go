@@ -68,9 +68,10 @@ type linkRow struct {
 	Alias        *string    `db:"alias"`
 	Priority     int        `db:"priority"`
 	CreatedAt    store.Time `db:"created_at"`
+	Default      int64      `db:"is_default"`
 }
 
-const linkColumns = `train_id, credential_id, alias, priority, created_at`
+const linkColumns = `train_id, credential_id, alias, priority, created_at, is_default`
 
 func (l linkRow) link() Link {
 	t := l.tie()
@@ -78,7 +79,7 @@ func (l linkRow) link() Link {
 }
 
 func (l linkRow) tie() tie {
-	t := tie{credentialID: l.CredentialID, priority: l.Priority, linked: l.CreatedAt}
+	t := tie{credentialID: l.CredentialID, priority: l.Priority, linked: l.CreatedAt, first: l.Default == 1}
 	if l.Alias != nil {
 		t.alias = *l.Alias
 	}

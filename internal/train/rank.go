@@ -33,10 +33,16 @@ func score(slug, account string) uint64 {
 	return binary.BigEndian.Uint64(sum[:8])
 }
 
-// rank sorts rungs into the order in which they are tried. A strategy that is not known here (a newer version wrote it) is ranked as
+// rank sorts rungs into the order in which they are tried, the train's default account before all others. A strategy that is not known here (a newer version wrote it) is ranked as
 // [Hash]; [line.closed] sees to it that nothing is lent then.
 func rank(s Strategy, rungs []rung) {
 	slices.SortFunc(rungs, func(a, b rung) int {
+		if a.first != b.first {
+			if a.first {
+				return -1
+			}
+			return 1
+		}
 		if s == Priority {
 			if c := cmp.Compare(a.priority, b.priority); c != 0 {
 				return c

@@ -27,15 +27,21 @@ type Train struct {
 	Disabled    bool          // nothing is lent to a disabled train
 	KeyLimit    int           // active client keys; 0 means the server's default
 	Limits      *quota.Limits // what all its client keys may use together; nil for no limits
-	Links       int           // how many credentials are linked
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
-	Revision    int64 // counts the changes of the settings
+	// DefaultAccount is the credential that is tried before all others, as long as it can be used; "" for none.
+	DefaultAccount string
+	Links          int // how many credentials are linked
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	Revision       int64 // counts the changes of the settings
 }
 
 // ETag is the validator of this state of the train's settings and of the number of its links (RFC 9110, section 8.8.3).
 func (t Train) ETag() string {
-	return `"` + strconv.FormatInt(t.Revision, 10) + "-" + strconv.Itoa(t.Links) + `"`
+	tag := `"` + strconv.FormatInt(t.Revision, 10) + "-" + strconv.Itoa(t.Links)
+	if t.DefaultAccount != "" { // it goes with its link, which changes no setting
+		tag += "-" + t.DefaultAccount
+	}
+	return tag + `"`
 }
 
 // unless returns the fault etag_mismatch when the caller has seen another state of the train.
@@ -67,6 +73,8 @@ type Patch struct {
 	Disabled    *bool
 	KeyLimit    *int
 	Limits      *quota.Patch
+	// DefaultAccount names a linked account by id, account id or name; "" none.
+	DefaultAccount *string
 }
 
 // Filter narrows a list of trains. Limit 0 means 100, and more than 1000 means 1000.
@@ -82,8 +90,9 @@ const (
 	listMax     = 1000
 	keyLimitMax = 10_000
 	longestQ    = 200
-	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision, t.limits`
-	trainCount  = `, (SELECT COUNT(*) FROM train_links l WHERE l.train_id = t.id) AS links`
+	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision, t.limits,
+		COALESCE((SELECT d.credential_id FROM train_links d WHERE d.train_id = t.id AND d.is_default = 1), '') AS default_account`
+	trainCount = `, (SELECT COUNT(*) FROM train_links l WHERE l.train_id = t.id) AS links`
 )
 
 type trainRow struct {
@@ -99,11 +108,12 @@ type trainRow struct {
 	Revision    int64      `db:"revision"`
 	Limits      string     `db:"limits"`
 	Links       int        `db:"links"`
+	Default     string     `db:"default_account"`
 }
 
 func (r trainRow) train() Train {
 	return Train{ID: r.ID, Slug: r.Slug, Name: r.Name, Description: r.Description, Strategy: unique.Make(Strategy(r.Strategy)).Value(), Disabled: r.Disabled,
-		KeyLimit: r.KeyLimit, Links: r.Links, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision, Limits: quota.Parse(r.Limits)}
+		KeyLimit: r.KeyLimit, Links: r.Links, DefaultAccount: r.Default, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision, Limits: quota.Parse(r.Limits)}
 }
 
 // CreateTrain makes a train. It needs trains:write; a taken slug is already_exists.
@@ -242,6 +252,15 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		if err := r.keys.BeginBudget(tx, t.ID, was, t.Limits); err != nil {
 			return err
 		}
+		if p.DefaultAccount != nil {
+			was := t.DefaultAccount
+			if err := r.setDefault(tx, &t, *p.DefaultAccount); err != nil {
+				return err
+			}
+			if t.DefaultAccount != was {
+				changed = append(changed, "default_account")
+			}
+		}
 		t.UpdatedAt = tx.Now()
 		t.Revision++
 		if _, err := tx.Exec(`UPDATE trains SET name = $1, description = $2, strategy = $3, disabled = $4, key_limit = $5, updated_at = $6, revision = $7, limits = $8 WHERE id = $9`,
@@ -251,7 +270,7 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		tx.Change(store.TopicTrain, t.ID)
 		ev := caller.Event(store.TrainUpdate, t.target())
 		ev.Fields = changed
-		ev.Details = store.Details{store.Str("strategy", string(t.Strategy)), store.Bool("disabled", t.Disabled)}
+		ev.Details = store.Details{store.Str("strategy", string(t.Strategy)), store.Bool("disabled", t.Disabled), store.Str("default_account", t.DefaultAccount)}
 		if p.Limits != nil {
 			ev.Details = append(ev.Details, store.Str("limits", t.Limits.Text()))
 		}

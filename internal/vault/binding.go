@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -35,14 +36,15 @@ type claim struct {
 // claims is everything that decides where, how and whether a secret goes.
 //
 // In are: the id, so that no MAC fits another row; the type (it says which field goes into which header), provider, base_url, hosts and
-// account_id (where agents' requests go, and who may be asked for), the oauth block (where a refresh sends its token and client secret, how,
+// account_id (where agents' requests go, and who may be asked for), the CA bundle, the proxy and its user name (who is believed to be the upstream, and who
+// carries the way there), the oauth block (where a refresh sends its token and client secret, how,
 // and for what scopes); name, username, port, external_url and internal_url (they tell a person where to type what they reveal); client_id,
 // service_id, infrastructure_id, owner and plugin_name (whose it is, and what it was made for); state, expires_at and lending (a credential that was
 // disabled or paused stays so); version (an older secret does not come back by its number) and revision.
 //
 // Out are: description, tags, requires_vpn, requires_2fa, rotate_every_days, rotate_at (advice that nothing obeys); notes and notes_version (sealed, bound
 // to their row and to one another); search, created_at, updated_at, last_rotated_at (they follow from the rest, or decide nothing); why, since when and
-// by whom it was paused (shown only); of the version, its fields (each name is bound by its sealed value), suffix, facts, reason and maker (shown only) and token_expires_at (the provider
+// by whom it was paused (shown only); the upstream's timeouts (they say how long is waited, not for whom); of the version, its fields (each name is bound by its sealed value), suffix, facts, reason and maker (shown only) and token_expires_at (the provider
 // judges its token itself; a wrong time can only make a good one rest).
 //
 // A text that is added to the metadata is in until somebody takes it out.
@@ -58,7 +60,7 @@ func (s stored) claims() []claim {
 	for _, t := range s.texts() {
 		switch {
 		case t.column == "description":
-		case *t.value == "" && (t.column == "oauth_resource" || t.column == "oauth_grant"):
+		case *t.value == "" && (t.column == "oauth_resource" || t.column == "oauth_grant" || strings.HasPrefix(t.column, "upstream_")):
 			// They came later: the MACs of credentials without them are those of before.
 		default:
 			out = append(out, claim{t.column, []string{*t.value}})
@@ -110,8 +112,9 @@ func (r *Room) intact(s stored) (bool, error) {
 	return same && err == nil, nil // a MAC under a key that is not in the ring fits nothing
 }
 
-// destinations are what a change must name to mend a tampered credential of a type, as its input names them, each with whether p does.
-func (p Patch) destinations(row TypeRow) (missing []string) {
+// destinations are what a change must name to mend a tampered credential of a type, as its input names them, each with whether p does. led says that
+// something of its upstream lies there.
+func (p Patch) destinations(row TypeRow, led bool) (missing []string) {
 	type part struct {
 		pointer string
 		named   bool
@@ -121,6 +124,9 @@ func (p Patch) destinations(row TypeRow) (missing []string) {
 		o := p.OAuth
 		named := o.Clear || o.ClientID.IsSet() || o.TokenEndpoint.IsSet() || o.AuthMethod.IsSet() || o.RequestFormat.IsSet() || o.Resource.IsSet() || o.GrantType.IsSet()
 		parts = append(parts, part{"/oauth", named})
+	}
+	if led {
+		parts = append(parts, part{"/upstream", p.Upstream.named()})
 	}
 	for _, d := range parts {
 		if !d.named {
@@ -149,7 +155,7 @@ func (r *Room) vouched(s *stored, p Patch, mends bool) error {
 	s.Tampered = true
 	missing := []string{}
 	if mends {
-		missing = p.destinations(s.row)
+		missing = p.destinations(s.row, s.Upstream.leads())
 	}
 	if !mends || len(missing) > 0 {
 		return &damage{target: s.target(), version: s.Version, tampered: true, missing: missing}
@@ -181,7 +187,7 @@ func (r *Room) latest(tx *store.Tx, s *stored) error {
 func (r *Room) settleTampered(ctx context.Context, caller identity.Caller, action store.Action, d *damage) error {
 	r.log.Error("a credential was changed outside Signalbox; nothing of it was used", "credential", d.target.ID)
 	out := fault.New(fault.Conflict, "credential_tampered",
-		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, and of type oauth the oauth block, even if they stay. Or delete it.")
+		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, of type oauth the oauth block, and the upstream block if it has one, even if they stay. Or delete it.")
 	for _, pointer := range d.missing {
 		out = out.With(pointer, "must be named to mend the credential, even if it stays")
 	}

@@ -21,7 +21,7 @@ func boundColumns() map[string]string {
 		"hosts": `'["evil.example"]'`, "expires_at": `4102444800000000`, "owner": `'eve'`, "client_id": `'c2'`, "service_id": `'s2'`, "infrastructure_id": `'i2'`,
 		"plugin_name": `'p2'`, "oauth_scopes": `'["everything"]'`, "oauth_client_id": `'theirs'`, "oauth_token_endpoint": `'https://evil.example/token'`,
 		"oauth_auth_method": `'client_secret_post'`, "oauth_format": `'form'`, "oauth_resource": `'https://evil.example'`, "oauth_grant": `'client_credentials'`,
-		"binding": `NULL`, "lending": `'drained'`,
+		"binding": `NULL`, "lending": `'drained'`, "upstream_ca_bundle": `'theirs'`, "upstream_proxy_url": `'https://evil.example:3128'`, "upstream_proxy_username": `'eve'`,
 	}
 }
 
@@ -30,6 +30,7 @@ func freeColumns() map[string]string {
 	return map[string]string{
 		"description": `'x'`, "tags": `'["x"]'`, "requires_vpn": `1`, "requires_2fa": `1`, "rotate_every_days": `9`, "notes": `NULL`, "notes_version": `9`,
 		"search": `'x'`, "created_at": `1767225600000000`, "updated_at": `1767225600000000`, "last_rotated_at": `1767225600000000`, "rotate_at": `1767225600000000`,
+		"upstream_connect_timeout": `9`, "upstream_response_timeout": `9`,
 		"lending_reason": `'x'`, "lending_by": `'eve'`, "lending_since": `1767225600000000`,
 	}
 }

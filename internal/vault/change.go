@@ -42,6 +42,7 @@ func (r *Room) UpdateWith(ctx context.Context, caller identity.Caller, id string
 			if s.row.OAuth {
 				p.OAuth.wholly()
 			}
+			p.Upstream.wholly()
 		}
 		return r.patch(tx, caller, s, p)
 	})
@@ -269,8 +270,9 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 	if !p.renews() {
 		return nil
 	}
-	now := tx.Now()
-	s.LastRotatedAt, s.RotateAt = &now, nil
+	if now := tx.Now(); p.rotates(s.row) {
+		s.LastRotatedAt, s.RotateAt = &now, nil
+	}
 	next := version{secrets: secrets, reason: p.Reason, facts: found.facts, details: p.Generate.details()}
 	return r.newVersion(tx, caller, s, next, p.ExpiresAt.IsSet())
 }
@@ -383,6 +385,16 @@ func (r *Room) open(tx *store.Tx, s stored, n int64, fields []string) (map[strin
 	return out, nil
 }
 
+// rotates reports whether the new version has another secret than what is beside it.
+func (p Patch) rotates(row TypeRow) bool {
+	for name := range p.Secrets {
+		if f, _ := row.Field(name); !f.Aside {
+			return true
+		}
+	}
+	return len(p.Generate) > 0
+}
+
 // renews reports whether the patch makes a new version.
 func (p Patch) renews() bool { return len(p.Secrets)+len(p.Generate) > 0 }
 
@@ -418,6 +430,7 @@ func (p Patch) merge(m Meta) Meta {
 	p.OAuth.RequestFormat.apply(&m.OAuth.RequestFormat)
 	p.OAuth.Resource.apply(&m.OAuth.Resource)
 	p.OAuth.GrantType.apply(&m.OAuth.GrantType)
+	m.Upstream = p.Upstream.merge(m.Upstream)
 	return m
 }
 
@@ -438,6 +451,8 @@ func changedFields(a, b Meta) []string {
 		{"requires_2fa", a.Requires2FA == b.Requires2FA}, {"tags", slices.Equal(a.Tags, b.Tags)}, {"hosts", slices.Equal(a.Hosts, b.Hosts)},
 		{"expires_at", sameTime(a.ExpiresAt, b.ExpiresAt)}, {tokenExpiry, sameTime(a.OAuth.ExpiresAt, b.OAuth.ExpiresAt)},
 		{"oauth.scopes", slices.Equal(a.OAuth.Scopes, b.OAuth.Scopes)},
+		{"upstream.connect_timeout_seconds", a.Upstream.ConnectTimeout == b.Upstream.ConnectTimeout},
+		{"upstream.response_timeout_seconds", a.Upstream.ResponseTimeout == b.Upstream.ResponseTimeout},
 	} {
 		if !f.same {
 			out = append(out, f.name)

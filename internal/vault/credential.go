@@ -33,6 +33,7 @@ type Meta struct {
 	ClientID, ServiceID, InfrastructureID string
 	PluginName                            string
 	OAuth                                 OAuthMeta // type oauth only
+	Upstream                              Upstream  // accounts only
 }
 
 // OAuthMeta is the oauth block: what is needed to refresh, and when the access token ends.
@@ -164,6 +165,7 @@ type Patch struct {
 	Owner, ClientID, ServiceID, InfrastructureID     Edit[string]
 	PluginName                                       Edit[string]
 	OAuth                                            OAuthPatch
+	Upstream                                         UpstreamPatch
 	State                                            Edit[Status]             // active, disabled or compromised
 	Secrets                                          map[string]*secret.Value // a new version: nil removes a field, fields that are not named stay
 	Generate                                         Generates                // fields of a new version that are made here
@@ -221,8 +223,9 @@ type Material struct {
 	Provider            string
 	BaseURL             *url.URL // nil: none is known
 	Hosts               []string // in the form that [Material.Bound] compares
+	Upstream            Upstream
 	Version             int64
-	// Secrets are the fields of the type that are lent, not those that only refresh or sign.
+	// Secrets are the fields of the type that are lent, and what the outbound proxy wants; not those that only refresh or sign.
 	Secrets      map[string]secret.Value
 	State        Status     // active, disabled or compromised
 	Lending      Lending    // asked apart from [Material.Usable]: the tokens of what is paused are kept fresh

@@ -228,6 +228,14 @@ func requireCode(t *testing.T, err error, code string) *fault.Error {
 	return f
 }
 
+// requireAny is requireCode for whatever code.
+func requireAny(t *testing.T, err error) *fault.Error {
+	t.Helper()
+	f, ok := fault.As(err)
+	require.True(t, ok, "no fault: %v", err)
+	return requireCode(t, err, f.Code)
+}
+
 func pointers(f *fault.Error) []string {
 	var out []string
 	for _, field := range f.Fields {

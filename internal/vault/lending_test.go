@@ -77,12 +77,12 @@ func TestLendingIsRefused(t *testing.T) {
 		require.EqualValues(t, 1, got.Revision)
 
 		for _, state := range []vault.Status{vault.Disabled, vault.Compromised} {
-			now, err := f.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(state)}, "")
+			_, err := f.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(state)}, "")
 			require.NoError(t, err)
 			set(admin, c.ID, vault.Lent, "", "state_conflict")
 			_, err = f.SetLending(t.Context(), admin, c.ID, vault.Paused, "")
 			require.NoError(t, err)
-			now, err = f.Get(t.Context(), admin, c.ID)
+			now, err := f.Get(t.Context(), admin, c.ID)
 			require.NoError(t, err)
 			_, err = f.Update(t.Context(), admin, c.ID, vault.Patch{State: vault.To(vault.Active)}, now.ETag())
 			require.NoError(t, err)

@@ -57,6 +57,9 @@ func (m *Meta) texts() []text {
 		{"/oauth/token_request_format", "oauth_format", &m.OAuth.RequestFormat, 32, false},
 		{"/oauth/resource", "oauth_resource", &m.OAuth.Resource, 2048, false},
 		{"/oauth/grant_type", "oauth_grant", &m.OAuth.GrantType, 32, false},
+		{"/upstream/ca_bundle", "upstream_ca_bundle", &m.Upstream.CABundle, maxBundle, true},
+		{"/upstream/proxy_url", "upstream_proxy_url", &m.Upstream.ProxyURL, 2048, false},
+		{"/upstream/proxy_username", "upstream_proxy_username", &m.Upstream.ProxyUsername, 255, false},
 	}
 }
 

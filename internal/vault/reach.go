@@ -357,18 +357,18 @@ func noScope(kind ScopeKind) error {
 // gets to see it.
 func (r *Room) mayRedirect(caller identity.Caller, own verbs, before, after Meta) error {
 	if before.Provider == after.Provider && before.BaseURL == after.BaseURL && slices.Equal(before.Hosts, after.Hosts) &&
-		before.OAuth.TokenEndpoint == after.OAuth.TokenEndpoint && before.OAuth.ClientID == after.OAuth.ClientID && before.OAuth.AuthMethod == after.OAuth.AuthMethod {
+		before.OAuth.TokenEndpoint == after.OAuth.TokenEndpoint && before.OAuth.ClientID == after.OAuth.ClientID && before.OAuth.AuthMethod == after.OAuth.AuthMethod && before.Upstream.sameWay(after.Upstream) {
 		return nil
 	}
 	if err := identity.RequireFresh(caller, r.now()); err != nil {
 		return err
 	}
 	if _, err := identity.Within(caller, identity.CredentialReveal); err != nil {
-		return fault.New(fault.Forbidden, fault.Of(err).Code, "Another provider, base_url, host or token endpoint would have the secret sent there, so this needs the right to reveal it (credentials:reveal). "+
+		return fault.New(fault.Forbidden, fault.Of(err).Code, "Another provider, base_url, host, token endpoint, CA bundle or proxy would have the secret sent there, so this needs the right to reveal it (credentials:reveal). "+
 			"Ask somebody who has it, or store a new credential.")
 	}
 	if !own.reveal {
-		return fault.New(fault.Forbidden, "forbidden", "You may manage this credential but not reveal it, so you cannot have it sent elsewhere: leave provider, base_url, hosts and the token endpoint as they are, or ask its owner.")
+		return fault.New(fault.Forbidden, "forbidden", "You may manage this credential but not reveal it, so you cannot have it sent elsewhere: leave provider, base_url, hosts, the token endpoint, the CA bundle and the proxy as they are, or ask its owner.")
 	}
 	return nil
 }

@@ -61,6 +61,11 @@ type row struct {
 	HealthOf       *int64      `db:"health_of"`
 	Facts          string      `db:"facts"` // read by selectRow alone
 	LastUsedAt     *store.Time `db:"last_used_at"`
+	ConnectTime    int         `db:"upstream_connect_timeout"`
+	ResponseTime   int         `db:"upstream_response_timeout"`
+	CABundle       string      `db:"upstream_ca_bundle"`
+	ProxyURL       string      `db:"upstream_proxy_url"`
+	ProxyUsername  string      `db:"upstream_proxy_username"`
 	Lending        string      `db:"lending"`
 	LendingReason  string      `db:"lending_reason"`
 	LendingBy      string      `db:"lending_by"`
@@ -71,6 +76,7 @@ const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.v
 	c.external_url, c.internal_url, c.port, c.requires_vpn, c.requires_2fa, c.tags, c.hosts, CASE WHEN c.notes IS NULL THEN 0 ELSE 1 END AS has_notes,
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
 	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at, c.rotate_at,
+	c.upstream_connect_timeout, c.upstream_response_timeout, c.upstream_ca_bundle, c.upstream_proxy_url, c.upstream_proxy_username,
 	c.lending, c.lending_reason, c.lending_by, c.lending_since, v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
 
 const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id
@@ -123,6 +129,7 @@ func (w row) decode(now time.Time) (stored, error) {
 		PluginName: w.PluginName,
 		OAuth: OAuthMeta{ExpiresAt: w.TokenExpiresAt.Ptr(), ClientID: w.OAuthClientID, TokenEndpoint: w.TokenEndpoint, AuthMethod: w.AuthMethod,
 			RequestFormat: w.RequestFormat, Resource: w.Resource, GrantType: w.GrantType},
+		Upstream: Upstream{ConnectTimeout: w.ConnectTime, ResponseTimeout: w.ResponseTime, CABundle: w.CABundle, ProxyURL: w.ProxyURL, ProxyUsername: w.ProxyUsername},
 	}
 	if w.AccountID != nil {
 		c.AccountID = *w.AccountID
@@ -171,6 +178,7 @@ func (s stored) columns() ([]column, error) {
 		{"requires_2fa", number01(s.Requires2FA)}, {"tags", tags}, {"hosts", hosts}, {"expires_at", store.TimePtr(s.ExpiresAt)},
 		{"rotate_every_days", s.RotateEvery}, {"oauth_scopes", scopes}, {"search", s.searchText()}, {"updated_at", store.TimeOf(s.UpdatedAt)},
 		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)}, {"rotate_at", store.TimePtr(s.RotateAt)}, {"binding", nullable(s.binding)},
+		{"upstream_connect_timeout", s.Upstream.ConnectTimeout}, {"upstream_response_timeout", s.Upstream.ResponseTimeout},
 		{"lending", string(s.Lending.State)}, {"lending_reason", s.Lending.Reason}, {"lending_by", s.Lending.By}, {"lending_since", store.TimePtr(s.Lending.Since)},
 	}
 	for _, t := range s.texts() {
@@ -187,7 +195,7 @@ func (s stored) columns() ([]column, error) {
 func (s stored) searchText() string {
 	words := []string{string(s.Type)}
 	for _, t := range s.texts() {
-		if *t.value != "" {
+		if *t.value != "" && t.column != "upstream_ca_bundle" { // nobody looks for what stands in PEM
 			words = append(words, *t.value)
 		}
 	}

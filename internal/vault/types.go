@@ -29,6 +29,8 @@ type SecretField struct {
 	Header bool
 	// Suffix fields show their last four characters in lists when they are at least 16 long: keys and tokens, never passwords.
 	Suffix bool
+	// Aside fields go to no upstream and are asked for only where somebody names them: what an account's outbound proxy wants. A new one is no rotation.
+	Aside bool
 	// Makes says what Signalbox can generate for it.
 	Makes Making
 }
@@ -50,9 +52,9 @@ type TypeRow struct {
 func Types() []TypeRow {
 	return []TypeRow{
 		{Type: Password, Meaning: "a user name and password", Secrets: []SecretField{{Name: "password", Required: true, Lent: true, Makes: MadeAsText}}},
-		{Type: APIKey, Meaning: "a key that a service accepts by itself", Account: true, Secrets: []SecretField{{Name: "api_key", Required: true, Lent: true, Header: true, Suffix: true, Makes: MadeAsText}}},
+		{Type: APIKey, Meaning: "a key that a service accepts by itself", Account: true, Secrets: []SecretField{{Name: "api_key", Required: true, Lent: true, Header: true, Suffix: true, Makes: MadeAsText}, {Name: proxyPassword, Aside: true}}},
 		{Type: OAuth, Meaning: "OAuth tokens with what refreshes them", OAuth: true, Account: true, Secrets: []SecretField{
-			{Name: "access_token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "refresh_token"}, {Name: "client_secret"}}},
+			{Name: "access_token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "refresh_token"}, {Name: "client_secret"}, {Name: proxyPassword, Aside: true}}},
 		{Type: SSHKey, Meaning: "an SSH private key", Secrets: []SecretField{{Name: "private_key", Required: true, Makes: MadeAsKeyPair}, {Name: "passphrase", Makes: MadeAsText}}},
 		{Type: SharedSecret, Meaning: "a secret that two sides share, such as a webhook's", Secrets: []SecretField{{Name: "secret", Required: true, Lent: true, Suffix: true, Makes: MadeAsText}}},
 		{Type: JWT, Meaning: "a signed token, with the key that signs new ones", Secrets: []SecretField{{Name: "token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "signing_key", Makes: MadeAsText}}},

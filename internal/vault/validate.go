@@ -38,6 +38,7 @@ func (r *Room) normalise(row TypeRow, m *Meta, p *problems) {
 	p.add("/expires_at", timeProblem(m.ExpiresAt))
 	m.ExpiresAt = micro(m.ExpiresAt)
 	r.normaliseOAuth(row, &m.OAuth, p)
+	r.normaliseUpstream(row, m, p)
 }
 
 func (r *Room) normaliseAccount(row TypeRow, m *Meta, p *problems) {

@@ -171,7 +171,7 @@ func TestAReadOnlyServerInABrowser(t *testing.T) {
 			b.open(path)
 			b.until(`[...document.querySelectorAll(".top .badge")].some((one) => one.textContent.includes("Read-only"))`)
 			require.Empty(b, b.js(`[...document.querySelectorAll('main form[method="post"], main a')].map((one) => one.getAttribute("action") || one.getAttribute("href"))
-				.filter((to) => to && /~new|~invite|~bulk|~act|[/](new|edit|delete|rotate|revoke|destination|settings|link|pause|resume|refresh|deactivate|password|name|factors[/].+)([?]|$)/.test(to) && !to.startsWith("/settings") && !to.endsWith("/reveal")).join(" ")`), path)
+				.filter((to) => to && /~new|~invite|~bulk|~act|[/](new|edit|delete|rotate|revoke|destination|settings|link|pause|drain|resume|refresh|deactivate|password|name|factors[/].+)([?]|$)/.test(to) && !to.startsWith("/settings") && !to.endsWith("/reveal")).join(" ")`), path)
 		}
 		b.open("/settings")
 		b.inspect("read-only")

@@ -106,6 +106,9 @@ func (s *site) credentialPage(r *http.Request, v visitor) (*credentialPage, erro
 	}
 	p.Facts = []ui.Fact{{Term: "Type", Value: ui.Text(typeLabel(one.Type))}, {Term: "Status", Value: statusBadge(one.Status)}}
 	fact("Account id", one.AccountID)
+	if one.IsAccount() {
+		p.Facts = append(p.Facts, ui.Fact{Term: "Lent to agents", Value: ui.Link(lendingText(reader, one.Lending), accountPath(one.ID))})
+	}
 	fact("User name", one.Username)
 	fact("Owner", one.Owner)
 	named, err := s.homesOf(r, v, []vault.Credential{one})
@@ -202,7 +205,7 @@ func targetFacts(one vault.Credential) (out []ui.Fact) {
 	fact("Token endpoint", one.OAuth.TokenEndpoint)
 	fact("Scopes", strings.Join(one.OAuth.Scopes, " "))
 	fact("Resource", one.OAuth.Resource)
-	return out
+	return append(out, upstreamFacts(one.Upstream)...)
 }
 
 // fieldTable lists the secret fields, each masked.
@@ -220,8 +223,11 @@ func fieldTable(p *credentialPage) ui.Table {
 			masked += p.One.Suffix
 		}
 		use := "for people alone"
-		if f.Lent {
+		switch {
+		case f.Lent:
 			use = "is lent"
+		case f.Aside:
+			use = "goes to the outbound proxy"
 		}
 		row := ui.Row{ID: name, Name: name, Cells: []templ.Component{ui.Text(fieldLabel(name)), ui.Code(masked)}}
 		if p.May.Reveal {
@@ -330,6 +336,9 @@ func (s *site) destination(w http.ResponseWriter, r *http.Request, v visitor) {
 		if row, _ := vault.Lookup(now.Type); row.OAuth {
 			p.OAuth = vault.OAuthPatch{Scopes: vault.To(m.OAuth.Scopes), ClientID: vault.To(m.OAuth.ClientID), TokenEndpoint: vault.To(m.OAuth.TokenEndpoint), AuthMethod: vault.To(m.OAuth.AuthMethod),
 				RequestFormat: vault.To(m.OAuth.RequestFormat), Resource: vault.To(m.OAuth.Resource), GrantType: vault.To(m.OAuth.GrantType)}
+		}
+		if row, _ := vault.Lookup(now.Type); row.Account || now.Tampered { // somebody may have put there what the type does not have
+			p.Upstream = upstreamEdit(m.Upstream)
 		}
 		if now.Tampered {
 			p.State = vault.To(vault.Status(r.PostForm.Get("status")))

@@ -27,6 +27,9 @@ const secretPrefix = "secrets/"
 func secretInputs(row vault.TypeRow, have []string, rotate bool) []ui.Field {
 	var out []ui.Field
 	for _, f := range row.Secrets {
+		if f.Aside && !rotate {
+			continue
+		}
 		in := secretInput(f.Name)
 		in.Optional = !f.Required || rotate
 		in.Free = f.Makes != vault.MadeNowhere
@@ -147,6 +150,9 @@ func targetInputs(row vault.TypeRow, m vault.Meta) []ui.Field {
 		out = append(out, text("oauth/client_id", "OAuth client", o.ClientID, 255, ""), text("oauth/token_endpoint", "Token endpoint", o.TokenEndpoint, 2048, "Where tokens are refreshed; the provider's when it is left out."),
 			text("oauth/scopes", "Scopes", strings.Join(o.Scopes, " "), 5000, "Separated by spaces."), text("oauth/resource", "Resource", o.Resource, 2048, "What the tokens are for (RFC 8707)."))
 	}
+	if row.Account {
+		out = append(out, upstreamInputs(m.Upstream)...)
+	}
 	return out
 }
 
@@ -228,6 +234,7 @@ func targetPosted(r *http.Request, m *vault.Meta) {
 	o.ClientID, o.TokenEndpoint, o.Resource = form.Get("oauth/client_id"), form.Get("oauth/token_endpoint"), form.Get("oauth/resource")
 	o.AuthMethod, o.RequestFormat, o.GrantType = form.Get("oauth/token_endpoint_auth_method"), form.Get("oauth/token_request_format"), form.Get("oauth/grant_type")
 	o.Scopes = strings.Fields(form.Get("oauth/scopes"))
+	m.Upstream = upstreamPosted(form)
 }
 
 // aimed is a fault whose pointers are the names of fields in forms: an entry of a list is the list, and a secret field without one of its own is the

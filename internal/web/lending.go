@@ -22,3 +22,21 @@ func lendingWhy(reader ui.Reader, c vault.Credential, stand train.Standing, link
 	}
 	return why
 }
+
+// lendingText says in words whether an account is lent; where it is shown, the account's page is linked, which has the buttons.
+func lendingText(reader ui.Reader, l vault.Lending) string {
+	text := "paused"
+	switch l.State {
+	case vault.Lent:
+		return "as usual"
+	case vault.Drained:
+		text = "drained"
+	}
+	if l.By != "" {
+		text += " by " + l.By
+	}
+	if l.Since != nil {
+		text += ", " + reader.Ago(*l.Since)
+	}
+	return text
+}

@@ -95,6 +95,7 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 		{Term: "Secret", Value: ui.Text("version " + reader.Number(c.Version))}, {Term: "Ends", Value: ui.WhenOr(reader, c.ExpiresAt, "never")},
 		{Term: "Added", Value: ui.When(reader, c.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, c.UpdatedAt)}, {Term: "Last used", Value: ui.WhenOr(reader, c.LastUsedAt, "never")}, {Term: "Id", Value: ui.Code(c.ID), Wide: true},
 	}
+	p.Facts = append(p.Facts, upstreamFacts(c.Upstream)...)
 	if c.Suffix != "" {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Ends with", Value: ui.Code("…" + c.Suffix)})
 	}

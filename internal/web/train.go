@@ -117,7 +117,7 @@ func accountTable(reader ui.Reader, v visitor, p *trainPage, ranked []train.Rank
 	shown := map[string]bool{}
 	add := func(l train.Link, state, why templ.Component) {
 		shown[l.CredentialID] = true
-		row := ui.Row{ID: l.CredentialID, Name: l.Name, Cells: []templ.Component{ui.Text(l.Name), ui.Text(l.Provider), state, why}}
+		row := ui.Row{ID: l.CredentialID, Name: l.Name, Cells: []templ.Component{linkedName(v, l), ui.Text(l.Provider), state, why}}
 		if p.Write {
 			row.Cells = append(row.Cells, linkEdit(v.formToken(), p.Train.Slug, l),
 				ui.DialogLink("Unlink", trainPath(p.Train.Slug, "accounts", l.CredentialID, "unlink"), "Unlink "+l.Name))
@@ -142,6 +142,14 @@ func accountTable(reader ui.Reader, v visitor, p *trainPage, ranked []train.Rank
 		}
 	}
 	return t
+}
+
+// linkedName leads to the page of an account, where it can be paused and drained.
+func linkedName(v visitor, l train.Link) templ.Component {
+	if l.AccountID == "" || !v.may(identity.CredentialRead) {
+		return ui.Text(l.Name)
+	}
+	return ui.Link(l.Name, accountPath(l.CredentialID))
 }
 
 func linkText(l train.Link) string {
@@ -185,13 +193,18 @@ func (s *site) trainOf(r *http.Request, v visitor, p identity.Permission) (train
 	return s.Trains.GetTrain(r.Context(), v.Caller, r.PathValue("train"))
 }
 
-func (s *site) settingsPage(r *http.Request, v visitor, now, shown train.Train) *askedPage {
+func (s *site) settingsPage(r *http.Request, v visitor, now, shown train.Train) (*askedPage, error) {
 	p := &askedPage{Frame: s.frame(r, v, "Settings of "+now.Slug), Back: trainPath(now.Slug), BackLabel: now.Name, Action: trainPath(now.Slug, "settings"), Submit: "Change",
 		Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: now.ETag()}), Inputs: trainFields(shown, false), Choices: trainChoices(shown)}
 	p.Choices = append(p.Choices, ui.Choice{Name: "state", Label: "State", Hint: "A disabled train is lent nothing, and its open uses are cut.", Options: []ui.Option{
 		{Value: "enabled", Label: "Enabled", Chosen: !shown.Disabled}, {Value: "disabled", Label: "Disabled", Chosen: shown.Disabled},
 	}})
-	return p
+	links, err := s.Trains.Links(r.Context(), v.Caller, now.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.Choices = append(p.Choices, defaultChoice(links, shown.DefaultAccount))
+	return p, nil
 }
 
 func (s *site) trainSettingsForm(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -200,14 +213,19 @@ func (s *site) trainSettingsForm(w http.ResponseWriter, r *http.Request, v visit
 		s.refused(w, r, v, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, askedView(s.settingsPage(r, v, t, t)))
+	p, err := s.settingsPage(r, v, t, t)
+	if err != nil {
+		s.refused(w, r, v, err)
+		return
+	}
+	s.show(w, r, http.StatusOK, askedView(p))
 }
 
 // trainSettings changes a train, unless somebody else did since the form was made.
 func (s *site) trainSettings(w http.ResponseWriter, r *http.Request, v visitor) {
 	t, err := trainPosted(r)
 	if err == nil {
-		_, err = s.Trains.UpdateTrain(r.Context(), v.Caller, r.PathValue("train"), train.Patch{Name: &t.Name, Description: &t.Description, Strategy: &t.Strategy, Disabled: &t.Disabled, KeyLimit: &t.KeyLimit},
+		_, err = s.Trains.UpdateTrain(r.Context(), v.Caller, r.PathValue("train"), train.Patch{Name: &t.Name, Description: &t.Description, Strategy: &t.Strategy, Disabled: &t.Disabled, KeyLimit: &t.KeyLimit, DefaultAccount: &t.DefaultAccount},
 			r.PostForm.Get("if_match"))
 	}
 	here := trainPath(r.PathValue("train"))
@@ -217,7 +235,12 @@ func (s *site) trainSettings(w http.ResponseWriter, r *http.Request, v visitor) 
 			s.refused(w, r, v, err)
 			return
 		}
-		s.again(w, r, f, s.settingsPage(r, v, now, t))
+		p, err := s.settingsPage(r, v, now, t)
+		if err != nil {
+			s.refused(w, r, v, err)
+			return
+		}
+		s.again(w, r, f, p)
 	})
 }
 

@@ -185,7 +185,7 @@ func trainChoices(t train.Train) []ui.Choice {
 func trainPosted(r *http.Request) (train.Train, error) {
 	t := train.Train{
 		Slug: r.PostForm.Get("train_id"), Name: r.PostForm.Get("name"), Description: r.PostForm.Get("description"), Strategy: train.Strategy(r.PostForm.Get("strategy")),
-		Disabled: r.PostForm.Get("state") == "disabled",
+		Disabled: r.PostForm.Get("state") == "disabled", DefaultAccount: r.PostForm.Get("default_account"),
 	}
 	if text := r.PostForm.Get("key_limit"); text != "" {
 		n, err := strconv.Atoi(text)

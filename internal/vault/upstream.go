@@ -1,0 +1,132 @@
+package vault
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/secret"
+)
+
+// Upstream is how an account's requests go out; the zero value is the server's own way.
+type Upstream struct {
+	// ConnectTimeout and ResponseTimeout are in seconds: until a connection stands, and until the first byte of the answer.
+	ConnectTimeout, ResponseTimeout int
+	// CABundle are certificates in PEM, which alone are trusted for the upstream.
+	CABundle string
+	// ProxyURL is a forward proxy; its user name is here, its password is the secret field proxy_password.
+	ProxyURL, ProxyUsername string
+}
+
+// UpstreamPatch is the merge patch of an [Upstream].
+type UpstreamPatch struct {
+	Clear                             bool // upstream: null
+	ConnectTimeout, ResponseTimeout   Edit[int]
+	CABundle, ProxyURL, ProxyUsername Edit[string]
+}
+
+// proxyPassword is the secret field that the proxy wants.
+const proxyPassword = "proxy_password"
+
+const (
+	maxConnectTimeout  = 60
+	maxResponseTimeout = 3600
+	maxBundle          = 32 << 10
+)
+
+func (p UpstreamPatch) named() bool {
+	return p.Clear || p.ConnectTimeout.IsSet() || p.ResponseTimeout.IsSet() || p.CABundle.IsSet() || p.ProxyURL.IsSet() || p.ProxyUsername.IsSet()
+}
+
+// wholly makes the patch say everything of where a secret goes: what it does not name is the server's own again, not what lies there.
+func (p *UpstreamPatch) wholly() {
+	for _, e := range []*Edit[string]{&p.CABundle, &p.ProxyURL, &p.ProxyUsername} {
+		e.set = true
+	}
+}
+
+func (p UpstreamPatch) merge(u Upstream) Upstream {
+	if p.Clear {
+		u = Upstream{}
+	}
+	p.ConnectTimeout.apply(&u.ConnectTimeout)
+	p.ResponseTimeout.apply(&u.ResponseTimeout)
+	p.CABundle.apply(&u.CABundle)
+	p.ProxyURL.apply(&u.ProxyURL)
+	p.ProxyUsername.apply(&u.ProxyUsername)
+	return u
+}
+
+// leads reports whether anything of it decides where a secret goes.
+func (u Upstream) leads() bool { return u.CABundle != "" || u.ProxyURL != "" || u.ProxyUsername != "" }
+
+// sameWay reports whether a secret goes the same way by both.
+func (u Upstream) sameWay(v Upstream) bool {
+	return u.CABundle == v.CABundle && u.ProxyURL == v.ProxyURL && u.ProxyUsername == v.ProxyUsername
+}
+
+// Route is how requests of an account go out; nil is the server's own way.
+func (u Upstream) Route(proxyPassword secret.Value) (*outbound.Route, error) {
+	return outbound.NewRoute(outbound.RouteConfig{
+		ConnectTimeout: time.Duration(u.ConnectTimeout) * time.Second, HeaderTimeout: time.Duration(u.ResponseTimeout) * time.Second, CABundle: u.CABundle,
+		ProxyURL: u.ProxyURL, ProxyUser: u.ProxyUsername, ProxyPassword: proxyPassword,
+	})
+}
+
+// Route is how requests with the material go out.
+func (m Material) Route() (*outbound.Route, error) { return m.Upstream.Route(m.Secrets[proxyPassword]) }
+
+// Route is how the try goes out.
+func (t Trial) Route() (*outbound.Route, error) { return t.Upstream.Route(t.Secrets[proxyPassword]) }
+
+func (r *Room) normaliseUpstream(row TypeRow, m *Meta, p *problems) {
+	u := &m.Upstream
+	if *u == (Upstream{}) {
+		return
+	}
+	if !row.account(m.Provider) {
+		p.add("/upstream", "is only for accounts: type api_key or oauth with an LLM provider such as anthropic")
+		return
+	}
+	if u.ConnectTimeout < 0 || u.ConnectTimeout > maxConnectTimeout {
+		p.add("/upstream/connect_timeout_seconds", "must be from 1 to "+number(maxConnectTimeout)+", or 0 for the server's own")
+	}
+	if u.ResponseTimeout < 0 || u.ResponseTimeout > maxResponseTimeout {
+		p.add("/upstream/response_timeout_seconds", "must be from 1 to "+number(maxResponseTimeout)+", or 0 for the server's own")
+	}
+	base := baseURL(row, *m)
+	plain := base != nil && base.Scheme != "https"
+	if u.CABundle = strings.TrimSpace(u.CABundle); u.CABundle != "" {
+		bundle, err := outbound.Certificates(u.CABundle)
+		if err != nil {
+			p.add("/upstream/ca_bundle", err.Error())
+		} else {
+			u.CABundle = bundle
+		}
+		if plain {
+			p.add("/upstream/ca_bundle", "is only for an https base_url; nobody proves who answers at this one")
+		}
+	}
+	if u.ProxyURL != "" {
+		u.ProxyURL = r.proxy(u.ProxyURL, p)
+		if plain {
+			p.add("/upstream/proxy_url", "is only for an https base_url: the proxy connects in Signalbox's place, and nobody would prove who answers")
+		}
+	} else if u.ProxyUsername != "" {
+		p.add("/upstream/proxy_username", "belongs to proxy_url, which is not set")
+	}
+	if strings.Contains(u.ProxyUsername, ":") {
+		p.add("/upstream/proxy_username", "must not hold a colon")
+	}
+}
+
+// proxy checks the URL of a forward proxy, which is called like any upstream.
+func (r *Room) proxy(s string, p *problems) string {
+	const pointer = "/upstream/proxy_url"
+	s = r.upstream(pointer, s, p)
+	if u, err := url.Parse(s); err == nil && u.Path != "" {
+		p.add(pointer, "must have no path, such as https://proxy.example.com:3128")
+	}
+	return s
+}
