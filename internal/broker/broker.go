@@ -22,6 +22,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/relay"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	DefaultTrain string
 	// ClientIP tells whose address a request has; nil means the peer's.
 	ClientIP func(*http.Request) string
+	// Relay has the people of trains told what happens there; nil tells nobody.
+	Relay *relay.Room
 	// Closed is the answer to every request of an instance that lends nothing, which needs no room and no transport; nil lends.
 	Closed error
 }
@@ -58,6 +61,7 @@ type Broker struct {
 	noAuth       bool
 	defaultTrain string
 	clientIP     func(*http.Request) string
+	relay        *relay.Room
 	closed       error
 
 	draining atomic.Bool
@@ -73,7 +77,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, log: cfg.Log, bodyLimit: cfg.BodyLimit,
-		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, closed: cfg.Closed,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, relay: cfg.Relay, closed: cfg.Closed,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -163,7 +167,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 			return err
 		}
 	}
-	return b.forward(w, r, rid, caller, want, body)
+	return b.refusedTo(caller, b.forward(w, r, rid, caller, want, body))
 }
 
 // caller finds out who asks, from memory.
