@@ -432,7 +432,7 @@ func TestASlackThatHangsHoldsUpNobody(t *testing.T) {
 		db := box.OpenReadOnly(t)
 		require.Eventually(t, func() bool {
 			require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
-				if err := tx.Get(&dropped, `SELECT (SELECT SUM(dropped) FROM notify_channels) + (SELECT SUM(more) FROM notify_deliveries)`); err != nil {
+				if err := tx.Get(&dropped, `SELECT (SELECT COALESCE(SUM(dropped), 0) FROM notify_channels) + (SELECT COALESCE(SUM(more), 0) FROM notify_deliveries)`); err != nil {
 					return err
 				}
 				return tx.Get(&waiting, `SELECT COUNT(*) FROM notify_deliveries WHERE state <> 'failed'`)
