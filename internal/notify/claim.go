@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -74,6 +76,8 @@ func (r *Room) claim(ctx context.Context) ([]claim, error) {
 	if len(mine) == 0 {
 		return nil, nil
 	}
+	// Claiming locks channels of trains; every instance does it in one order.
+	slices.SortStableFunc(mine, func(a, b dueRow) int { return strings.Compare(a.ChannelID, b.ChannelID) })
 	var out []claim
 	err = r.db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
 		out = out[:0]
