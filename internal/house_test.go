@@ -14,44 +14,46 @@ const module = "signalbox.dev/signalbox"
 // floors is the table of docs/design/house.md: a package imports only packages on lower floors. A package that is in neither this
 // table nor in supports has no place in the house.
 var floors = map[string]int{
-	"cmd/signalbox":     10,
-	"internal/app":      9,
-	"internal/api":      8,
-	"internal/web":      8,
-	"internal/broker":   8,
-	"internal/demo":     8,
-	"internal/incident": 7,
-	"internal/importer": 7,
-	"internal/train":    6,
-	"internal/oauth":    5,
-	"internal/probe":    5,
-	"internal/sink":     4,
-	"internal/ledger":   4,
-	"internal/vault":    4,
-	"internal/identity": 3,
-	"internal/audit":    3,
-	"internal/notify":   3,
-	"internal/keyring":  2,
-	"internal/backup":   2,
-	"internal/keeper":   2, // calls through outbound, keeps what it wrapped in the database
-	"internal/rate":     2,
-	"internal/oidc":     2,
-	"internal/provider": 2, // calls through outbound
-	"internal/store":    1,
-	"internal/outbound": 1, // its refusals are faults
-	"internal/jwt":      1, // takes keys as secrets
-	"internal/facts":    1, // reads secrets
-	"internal/generate": 1, // makes secrets
-	"internal/secret":   0,
-	"internal/fault":    0,
-	"internal/etag":     0,
-	"internal/strict":   0,
-	"internal/usage":    0,
-	"internal/quota":    0,
-	"internal/price":    1, // reads its files strictly
-	"internal/stray":    1, // hands a value on as a secret
-	"internal/web/ui":   0,
-	"client":            0,
+	"cmd/signalbox":       10,
+	"internal/app":        9,
+	"internal/api":        8,
+	"internal/web":        8,
+	"internal/broker":     8,
+	"internal/demo":       8,
+	"internal/incident":   7,
+	"internal/importer":   7,
+	"internal/train":      6,
+	"internal/oauth":      5,
+	"internal/probe":      5,
+	"internal/sink":       4,
+	"internal/ledger":     4,
+	"internal/relay":      4, // stores through notify
+	"internal/vault":      4,
+	"internal/identity":   3,
+	"internal/audit":      3,
+	"internal/notify":     3,
+	"internal/keyring":    2,
+	"internal/backup":     2,
+	"internal/keeper":     2, // calls through outbound, keeps what it wrapped in the database
+	"internal/rate":       2,
+	"internal/oidc":       2,
+	"internal/provider":   2, // calls through outbound
+	"internal/store":      1,
+	"internal/outbound":   1, // its refusals are faults
+	"internal/jwt":        1, // takes keys as secrets
+	"internal/facts":      1, // reads secrets
+	"internal/generate":   1, // makes secrets
+	"internal/secret":     0,
+	"internal/fault":      0,
+	"internal/etag":       0,
+	"internal/strict":     0,
+	"internal/usage":      0,
+	"internal/quota":      0,
+	"internal/transcript": 1, // cuts streams as usage does
+	"internal/price":      1, // reads its files strictly
+	"internal/stray":      1, // hands a value on as a secret
+	"internal/web/ui":     0,
+	"client":              0,
 }
 
 // supports are the packages that are never shipped; no shipped package may import them. They may import any floor.
@@ -164,6 +166,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/notify.(*Room).claim", "outbox", "says which instance delivers a message that an act has stored"},
 	{"internal/notify.(*Room).settle", "outbox", "writes down that it was delivered, or when it is tried again; giving up is on record"},
 	{"internal/notify.(*Room).trim", "outbox", "drops messages after 30 days"},
+	{"internal/notify.(*Room).Tell", "outbox", "stores what agents were asked and answered for those who are told, and that requests failed; the lending is on record, and so is who switched that on"},
+	{"internal/notify.(*Room).sweep", "outbox", "drops what agents were asked and answered once nobody waits for it"},
 	{"internal/incident.(*Detectors).locate", "cursor", "makes the row that says up to where detectors have judged the audit log"},
 	{"internal/incident.(*Detectors).judge", "cursor", "moves that place on and counts; what is opened is recorded in the same transaction"},
 	{"internal/incident.(*Detectors).unverified", "cursor", "moves it over a record that cannot be read; the incident is recorded in the same transaction"},

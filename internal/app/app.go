@@ -38,6 +38,7 @@ import (
 	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/rate"
+	"signalbox.dev/signalbox/internal/relay"
 	"signalbox.dev/signalbox/internal/sink"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
@@ -63,6 +64,7 @@ type App struct {
 	breached  *identity.Breached
 	audit     *audit.Log
 	notify    *notify.Room
+	relay     *relay.Room
 	sinks     *sink.Room
 	ledger    *ledger.Room
 	prices    *price.Table
@@ -180,6 +182,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	}
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
+	a.relay.Start(ctx)
 	a.sinks.Start(ctx)
 	a.ledger.Start(ctx)
 	a.reminders.Start(ctx)
@@ -245,10 +248,13 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {
 		return err
 	}
+	if a.relay, err = relay.New(relay.Config{DB: a.db, Notify: a.notify, Log: a.log}); err != nil {
+		return err
+	}
 	a.transport = outbound.NewPool(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
 	a.broker, err = broker.New(broker.Config{
 		Trains: a.trains, Identity: a.identity, Transport: a.transport.Over(nil), Routes: a.transport.Over, Log: a.log, BodyLimit: a.cfg.BodyLimit,
-		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP,
+		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP, Relay: a.relay,
 		Secure: a.cfg.servesTLS() || a.cfg.BehindTLSProxy,
 		Closed: a.cfg.Mode.noLending(),
 	})
@@ -334,6 +340,9 @@ func (a *App) Close() error {
 		}
 		if a.backups != nil {
 			a.backups.Close()
+		}
+		if a.relay != nil { // what the leases that were cut have to tell
+			a.relay.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()

@@ -193,6 +193,7 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 		put(notifyAttempts, float64(n), string(at.Channel), at.Outcome)
 	}
 	put(notifyOldest, a.notifyWaitsAt(time.Now()).Seconds())
+	put(relayLost, float64(a.relay.Lost()))
 	told, last := a.vault.Reminders()
 	for at, n := range told {
 		put(remindersTold, float64(n), string(at.About), strconv.Itoa(at.Step))

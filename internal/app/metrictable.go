@@ -66,6 +66,7 @@ const (
 	oauthOwed
 	notifyAttempts
 	notifyOldest
+	relayLost
 	remindersTold
 	remindersLast
 	rekeyRemaining
@@ -169,6 +170,8 @@ var metricTable = [metricCount]Metric{
 		Help: "Attempts of this instance to deliver a notification, by the kind of channel (slack, webhook, email) and by how they ended: delivered, retried or failed (given up)."},
 	notifyOldest: {Name: "signalbox_notify_oldest_waiting_seconds", Type: gauge, Unit: "seconds",
 		Help: "Age of the oldest notification that waits for an enabled channel, of all instances; 0 when none waits."},
+	relayLost: {Name: "signalbox_relay_lost_total", Type: counter, Unit: "conversations",
+		Help: "What agents of trains were asked and answered and this instance could not have told, because too much waited or the database was away; the channels of the train are told the number."},
 	remindersTold: {Name: "signalbox_credential_reminders_total", Type: counter, Unit: "reminders", Labels: []string{"about", "step"},
 		Help: "Reminders that this instance has stored, of an expiry or a rotation, by their step: days before the date, 0 on the day, -1 overdue."},
 	remindersLast: {Name: "signalbox_credential_reminders_last_timestamp_seconds", Type: gauge, Unit: "seconds",

@@ -135,6 +135,7 @@ func Passing() map[string]string {
 		"sso_states":         "each is answered once",
 		"oauth_flows":        "each is answered once",
 		"rate_counters":      "they count one minute",
+		"notify_contents":    "what agents were asked is told within the hour or not at all",
 		"backup_runs":        "a backup that is being taken is not taken there",
 	}
 }

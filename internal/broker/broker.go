@@ -23,6 +23,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/relay"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 )
@@ -49,6 +50,8 @@ type Config struct {
 	ClientIP func(*http.Request) string
 	// Secure says that clients reach this instance over TLS, also where somebody before it ends that.
 	Secure bool
+	// Relay has the people of trains told what happens there; nil tells nobody.
+	Relay *relay.Room
 	// Closed is the answer to every request of an instance that lends nothing, which needs no room and no transport; nil lends.
 	Closed error
 }
@@ -65,6 +68,7 @@ type Broker struct {
 	defaultTrain string
 	clientIP     func(*http.Request) string
 	secure       bool
+	relay        *relay.Room
 	closed       error
 
 	draining atomic.Bool
@@ -80,7 +84,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, routes: cfg.Routes, log: cfg.Log, bodyLimit: cfg.BodyLimit,
-		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, closed: cfg.Closed,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, relay: cfg.Relay, closed: cfg.Closed,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -179,7 +183,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 	if err := b.pin(r.Context(), caller, &want, body.bytes()); err != nil {
 		return err
 	}
-	return b.forward(w, r, caller, want, body)
+	return b.refusedTo(caller, b.forward(w, r, caller, want, body))
 }
 
 // caller finds out who asks, from memory.

@@ -89,6 +89,7 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 			return nerr // the right to lend ended, or nothing can be recorded
 		}
 		if kept != nil {
+			b.relay.Failed(caller.TrainID, b.trains.Slug(caller.TrainID), answeredWith(kept.status))
 			kept.send(w, lease.Quota())
 			return nil
 		}
@@ -203,8 +204,10 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		outcome.Result = train.UpstreamError
 	}
 	count, costs := counter(r, resp)
+	tap := b.listen(r, lease, resp, body, count != nil)
 	defer func() {
 		_ = resp.Body.Close()
+		defer b.tell(tap, lease, &outcome)
 		outcome.Duration = time.Since(started)
 		switch {
 		case count != nil:
@@ -228,7 +231,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(cutPatience))
 	})
 	var end ending
-	outcome.Bytes, end = pump(w, resp, count)
+	outcome.Bytes, end = pump(w, resp, ears{count, tap})
 	if !stop() {
 		<-hurried
 		// The connection may serve another request.

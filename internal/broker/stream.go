@@ -21,17 +21,17 @@ const (
 	brokenWithin         // the upstream broke off inside an event, or anything that is no event stream
 )
 
-// pump copies the answer's body to the client: each read is passed on at once, nothing is added or held back. What passed is shown to the counter.
-func pump(w http.ResponseWriter, resp *http.Response, count *usage.Counter) (int64, ending) {
+// pump copies the answer's body to the client: each read is passed on at once, nothing is added or held back. What passed is shown to those who listen.
+func pump(w http.ResponseWriter, resp *http.Response, heard ears) (int64, ending) {
 	events := isEventStream(resp.Header)
 	pool := &replyBuffers
 	if events || resp.ContentLength < 0 {
 		pool = &streamBuffers
 	}
-	return copyBody(w, resp.Body, pool, resp.ContentLength < 0, events, count)
+	return copyBody(w, resp.Body, pool, resp.ContentLength < 0, events, heard)
 }
 
-func copyBody(w http.ResponseWriter, src io.Reader, pool *sync.Pool, flush, events bool, count *usage.Counter) (sent int64, end ending) {
+func copyBody(w http.ResponseWriter, src io.Reader, pool *sync.Pool, flush, events bool, heard ears) (sent int64, end ending) {
 	var flusher http.Flusher
 	if flush {
 		flusher, _ = w.(http.Flusher)
@@ -50,9 +50,7 @@ func copyBody(w http.ResponseWriter, src io.Reader, pool *sync.Pool, flush, even
 			if werr == nil && flusher != nil {
 				flusher.Flush()
 			}
-			if count != nil {
-				count.Add((*buf)[:n]) // also what the client takes no more: it costs the same
-			}
+			heard.add((*buf)[:n]) // also what the client takes no more: it costs the same
 			if werr != nil {
 				return sent, clientGone
 			}

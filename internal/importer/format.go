@@ -110,6 +110,7 @@ type item struct {
 	place      string // where in the file; never a piece of what stands there
 	credential *vault.Draft
 	key        *train.ForeignKey
+	slack      *train.ForeignSlack // what the credential is to trains
 	skip       string
 	notes      []string
 }

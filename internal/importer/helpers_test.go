@@ -15,6 +15,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -78,7 +79,9 @@ func newYard(t *testing.T, e store.Engine) *yard {
 	require.NoError(t, err)
 	y.vault, err = vault.New(vault.Config{DB: y.db, Ring: ring, Binder: ring, Log: log, CheckURL: func(*url.URL) error { return nil }})
 	require.NoError(t, err)
-	y.trains, err = train.New(train.Config{DB: y.db, Vault: y.vault, Identity: y.ids, Log: log})
+	notices, err := notify.New(notify.Config{DB: y.db, Ring: ring, Log: log})
+	require.NoError(t, err)
+	y.trains, err = train.New(train.Config{DB: y.db, Vault: y.vault, Identity: y.ids, Log: log, Notify: notices})
 	require.NoError(t, err)
 	y.Room, err = New(Config{DB: y.db, Vault: y.vault, Trains: y.trains, Log: log})
 	require.NoError(t, err)

@@ -28,6 +28,7 @@ type row struct {
 	same    int    // number of the row that is like it, from 1
 	id      string // of what was stored
 	renamed string
+	moved   bool // trains took it, so that it is no credential
 }
 
 // plan is what becomes of an import.
@@ -142,7 +143,7 @@ func (p *plan) decide(in *vault.Intake) error {
 	var sameNamed []int
 	for n := range p.rows {
 		w := &p.rows[n]
-		w.action, w.reason, w.other, w.same, w.id, w.renamed = Create, "", "", 0, "", ""
+		w.action, w.reason, w.other, w.same, w.id, w.renamed, w.moved = Create, "", "", 0, "", "", false
 		switch {
 		case w.skip != "":
 			w.action, w.reason = Skip, w.skip
@@ -257,9 +258,12 @@ func (p *plan) draft(w *row, room *vault.Intake) (vault.Ready, error) {
 
 // store stores what was decided to be.
 func (p *plan) store(tx *store.Tx, trains *train.Room, caller identity.Caller, in *vault.Intake) error {
+	if err := p.moveSlack(tx, trains, caller); err != nil {
+		return err
+	}
 	for n := range p.rows {
 		w := &p.rows[n]
-		if w.action != Create || w.ready < 0 {
+		if w.action != Create || w.ready < 0 || w.moved {
 			continue
 		}
 		d, err := p.draft(w, in)
@@ -277,9 +281,12 @@ func (p *plan) store(tx *store.Tx, trains *train.Room, caller identity.Caller, i
 
 // try finds what only storing would find, and stores nothing but client keys, which the end of a dry run takes back.
 func (p *plan) try(tx *store.Tx, trains *train.Room, caller identity.Caller, in *vault.Intake) error {
+	if err := p.moveSlack(tx, trains, caller); err != nil {
+		return err
+	}
 	for n := range p.rows {
 		w := &p.rows[n]
-		if w.action != Create || w.ready < 0 {
+		if w.action != Create || w.ready < 0 || w.moved {
 			continue
 		}
 		d, err := p.draft(w, in)

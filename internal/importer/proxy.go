@@ -83,22 +83,6 @@ func parseProxyAccount(f *file, out *items) error {
 	return addSlack(out, name, in.Slack)
 }
 
-// addSlack keeps the Slack settings of an account, among which are secrets, as a credential of their own: trains have none yet.
-func addSlack(out *items, name string, settings json.RawMessage) error {
-	var short bytes.Buffer
-	if len(settings) == 0 || json.Compact(&short, settings) != nil {
-		return nil
-	}
-	switch short.String() {
-	case "null", "{}", "[]", `""`, "false":
-		return nil
-	}
-	return out.add(item{place: "slack", credential: &vault.Draft{
-		Type: vault.Custom, Meta: vault.Meta{Name: name + " Slack", Description: "Slack settings of an account of the older proxy, kept for its trains"},
-		Secrets: map[string]secret.Value{"slack": secret.New(short.Bytes())},
-	}, notes: []string{"kept for later: nothing is sent to Slack by it, since trains have no Slack settings yet; until then use a notification channel (signalbox notify channel add)"}})
-}
-
 // foreignKey is one client key of the older proxy: the key itself, or an object with it.
 type foreignKey struct {
 	value, name, train, hash string

@@ -9,8 +9,10 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
+	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
@@ -97,7 +99,7 @@ func TestImportProxy(t *testing.T) {
 		require.Equal(t, "acc_a", y.named("alpha").AccountID)
 		require.Equal(t, "acc_beta", y.named("beta").AccountID)
 		require.Contains(t, y.field("alpha Slack", "slack"), "xoxb-"+planted)
-		require.Contains(t, strings.Join(r.Rows[1].Notes, " "), "kept for later")
+		require.Contains(t, r.Rows[1].Reason, "kept as a credential, and nothing is sent to Slack by it: they are not of the form that a train has")
 
 		// A key of a foreign shape works, as its hash.
 		caller, err := y.ids.Client(clientKey)
@@ -114,6 +116,58 @@ func TestImportProxy(t *testing.T) {
 		require.Empty(t, again.Trains)
 	})
 }
+
+// TestSlackMovesToTheLinkedTrains: the older proxy's Slack settings of an account stay a credential until trains link the account, and are then the trains' own, without prompts and replies.
+func TestSlackMovesToTheLinkedTrains(t *testing.T) {
+	each(t, func(t *testing.T, y *yard) {
+		ctx := t.Context()
+		in := with("alpha.credentials.json", `{"type":"api_key","api_key":"`+anthropicKey+`","slack":{"enabled":true,"webhook_url":"https://hooks.slack.com/services/T0/B0/`+planted+`-long-enough-zQ9x","channel":"#agents","username":"Agents","icon_emoji":":robot_face:"}}`)
+		first := y.run(y.admin, in)
+		require.Equal(t, 2, first.Created)
+		require.Contains(t, first.Rows[1].Reason, "kept as a credential, and nothing is sent to Slack by it: no train here that you may change links the account")
+		for _, slug := range []string{"web", "api", "other"} {
+			_, err := y.trains.CreateTrain(ctx, y.admin, train.Draft{Slug: slug})
+			require.NoError(t, err)
+			if slug != "other" {
+				_, _, err = y.trains.Link(ctx, y.admin, slug, train.LinkDraft{Credential: y.named("alpha").ID})
+				require.NoError(t, err)
+			}
+		}
+		_, _, err := y.trains.PutChannel(ctx, y.admin, "api", notify.Slack, notify.TrainPatch{Secrets: map[string]*secret.Value{"url": ptr(secret.FromString("https://hooks.slack.com/services/own"))}}, "")
+		require.NoError(t, err)
+
+		dry := in
+		dry.DryRun = true
+		looked, err := y.Import(ctx, y.admin, dry)
+		require.NoError(t, err)
+		require.Equal(t, "moved to the trains web, whose people are told by it now", looked.Rows[1].Reason)
+		_, err = y.trains.Channel(ctx, y.admin, "web", notify.Slack)
+		require.Error(t, err, "a dry run stores nothing")
+		in.Expect = looked.Sum
+		moved, err := y.Import(ctx, y.admin, in)
+		require.NoError(t, err)
+		require.Equal(t, looked.Rows[1].Reason, moved.Rows[1].Reason)
+		c, err := y.trains.Channel(ctx, y.admin, "web", notify.Slack)
+		require.NoError(t, err)
+		require.Equal(t, notify.Look{Channel: "#agents", Username: "Agents", Icon: ":robot_face:"}, c.Look)
+		require.True(t, c.Enabled)
+		require.False(t, c.Content, "that is an administrator's to switch on")
+		require.Equal(t, "zQ9x", c.Suffix)
+		own, err := y.trains.Channel(ctx, y.admin, "api", notify.Slack)
+		require.NoError(t, err)
+		require.Empty(t, own.Look.Channel, "a train that has a channel keeps it")
+		var made int
+		require.NoError(t, y.db.Read(ctx, func(tx *store.Tx) error {
+			return tx.Get(&made, `SELECT COUNT(*) FROM audit_events WHERE action = 'notify.channel_create'`)
+		}))
+		require.Equal(t, 2, made)
+		in.Expect = ""
+		last := y.run(y.admin, in)
+		require.Equal(t, [2]int{0, 2}, [2]int{last.Created, last.Duplicates})
+	})
+}
+
+func ptr[T any](v T) *T { return &v }
 
 // TestImportIsAllOrNothing: one entry that cannot be stored keeps everything out, and the report says which.
 func TestImportIsAllOrNothing(t *testing.T) {

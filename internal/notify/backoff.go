@@ -12,6 +12,14 @@ const (
 	lifetime = 24 * time.Hour
 )
 
+// life is how long a delivery of a message of a kind is tried.
+func life(k Kind) time.Duration {
+	if k == Conversation {
+		return talkLife
+	}
+	return lifetime
+}
+
 // backoff is how long to wait after the n-th attempt, from 1: three times as long as before, at most an hour, with up to a fifth more or
 // less so that what failed together does not come back together. random is from 0 to 1.
 func backoff(n int64, random float64) time.Duration {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -30,8 +33,9 @@ type claim struct {
 	begun    time.Time // before the claim was written, by the clock of this process
 	attempts int64     // this one included
 	parcel   parcel
-	// broken says why it cannot be tried.
+	// broken says why it cannot be tried, and final that it never can.
 	broken string
+	final  bool
 }
 
 type dueRow struct {
@@ -72,6 +76,8 @@ func (r *Room) claim(ctx context.Context) ([]claim, error) {
 	if len(mine) == 0 {
 		return nil, nil
 	}
+	// Claiming locks channels of trains; every instance does it in one order.
+	slices.SortStableFunc(mine, func(a, b dueRow) int { return strings.Compare(a.ChannelID, b.ChannelID) })
 	var out []claim
 	err = r.db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
 		out = out[:0]
@@ -114,6 +120,9 @@ func (r *Room) claimOne(tx *store.Tx, d dueRow) (claim, error) {
 	now := tx.Now()
 	c := claim{dueRow: d}
 	c.Epoch++
+	if err := r.paced(tx, d.ChannelID); err != nil {
+		return claim{}, err
+	}
 	err := tx.Get(&c.attempts, `UPDATE notify_deliveries SET holder = $1, epoch = $2, claim_until = $3, attempts = attempts + 1
 		WHERE id = $4 AND epoch = $5 AND state = 'waiting' AND claim_until <= $6 RETURNING attempts`,
 		r.holder, c.Epoch, store.TimeOf(now.Add(claimTime)), d.ID, d.Epoch, store.TimeOf(now))
@@ -121,11 +130,12 @@ func (r *Room) claimOne(tx *store.Tx, d dueRow) (claim, error) {
 		return claim{}, err
 	}
 	var m struct {
+		ID        string     `db:"id"`
 		Kind      string     `db:"kind"`
 		Body      string     `db:"body"`
 		CreatedAt store.Time `db:"created_at"`
 	}
-	if err := tx.Get(&m, `SELECT m.kind, m.body, m.created_at FROM notify_messages m JOIN notify_deliveries d ON d.message_id = m.id WHERE d.id = $1`, d.ID); err != nil {
+	if err := tx.Get(&m, `SELECT m.id, m.kind, m.body, m.created_at FROM notify_messages m JOIN notify_deliveries d ON d.message_id = m.id WHERE d.id = $1`, d.ID); err != nil {
 		return claim{}, err
 	}
 	channel, row, err := loadChannel(tx, d.ChannelID, "")
@@ -143,7 +153,29 @@ func (r *Room) claimOne(tx *store.Tx, d dueRow) (claim, error) {
 		r.log.Error("the secrets of a notification channel do not open; nothing is sent there", "channel", channel.ID, "cause", err)
 		c.broken = fault.Of(err).Detail
 	}
+	if c.parcel.kind == Conversation && c.broken == "" {
+		if c.broken, err = r.openTalk(tx, &c, m.ID); err != nil {
+			return claim{}, err
+		}
+		c.final = c.broken != ""
+	}
 	return c, nil
+}
+
+// paced takes the channel's turn: the Slack channel of a train, which may be told much, is sent one message a second by all instances together. A turn that another instance has is
+// like a delivery that it has.
+func (r *Room) paced(tx *store.Tx, channel string) error {
+	now := tx.Now()
+	var ofTrain bool
+	if err := tx.Get(&ofTrain, `SELECT COUNT(*) FROM notify_channels WHERE id = $1 AND train_id IS NOT NULL AND kind = 'slack'`, channel); err != nil || !ofTrain {
+		return err
+	}
+	n, err := tx.Exec(`UPDATE notify_channels SET hold_until = $1 WHERE id = $2 AND hold_until <= $3`, store.TimeOf(now.Add(pace)), channel, store.TimeOf(now))
+	if err == nil && n == 0 {
+		err = store.ErrNotFound
+	}
+	r.worker.again(pace)
+	return err
 }
 
 // settle writes down what became of a claimed delivery, if the claim still holds: whoever has taken it over decides.
@@ -153,6 +185,9 @@ func (r *Room) settle(ctx context.Context, c claim, v verdict) error {
 			return r.db.Bookkeep(ctx, store.Outbox, func(tx *store.Tx) error {
 				_, err := tx.Exec(`UPDATE notify_deliveries SET state = 'delivered', holder = '', claim_until = 0, detail = '', settled_at = $1
 					WHERE id = $2 AND holder = $3 AND epoch = $4`, store.TimeOf(tx.Now()), c.ID, r.holder, c.Epoch)
+				if err == nil && c.parcel.kind == Conversation {
+					err = forget(tx, c.ID)
+				}
 				return err
 			})
 		})
@@ -190,7 +225,7 @@ func (r *Room) counted(c claim, outcome string, write func() error) error {
 func (r *Room) tooLate(ctx context.Context, c claim, wait time.Duration) bool {
 	late := false
 	_ = r.db.Read(ctx, func(tx *store.Tx) error {
-		late = tx.Now().Add(wait).Sub(c.parcel.at) >= lifetime
+		late = tx.Now().Add(wait).Sub(c.parcel.at) >= life(c.parcel.kind)
 		return nil
 	})
 	return late
@@ -226,6 +261,11 @@ func (r *Room) fail(ctx context.Context, all []failing) error {
 				continue
 			}
 			given = append(given, f)
+			if Kind(f.Kind) == Conversation {
+				if err := forget(tx, f.ID); err != nil {
+					return err
+				}
+			}
 			if err := tx.Record(store.Event{
 				Actor: store.Actor{Kind: "system", ID: "notify", Name: "notify"}, Action: store.NotifyFailed, Outcome: store.OutcomeFailed, Reason: f.Detail,
 				Target:  store.Target{Kind: "notification_channel", ID: f.ChannelID, Name: f.ChannelName},
@@ -258,15 +298,15 @@ func (r *Room) expire(ctx context.Context) error {
 		now := tx.Now()
 		return tx.Select(&old, `SELECT d.id, d.channel_id, c.name, c.kind AS channel_kind, m.kind, d.attempts, d.detail, d.holder, d.epoch
 			FROM notify_deliveries d JOIN notify_channels c ON c.id = d.channel_id JOIN notify_messages m ON m.id = d.message_id
-			WHERE d.state = 'waiting' AND d.claim_until <= $1 AND d.created_at <= $2 ORDER BY d.id LIMIT $3`,
-			store.TimeOf(now), store.TimeOf(now.Add(-lifetime)), claimBatch)
+			WHERE d.state = 'waiting' AND d.claim_until <= $1 AND (d.created_at <= $2 OR d.created_at <= $3 AND m.kind = $4) ORDER BY d.id LIMIT $5`,
+			store.TimeOf(now), store.TimeOf(now.Add(-lifetime)), store.TimeOf(now.Add(-talkLife)), string(Conversation), claimBatch)
 	})
 	if err != nil || len(old) == 0 {
 		return err
 	}
 	for i := range old {
 		if old[i].Attempts == 0 {
-			old[i].Detail = "It waited for 24 hours and was never tried: the channel was disabled, or nobody delivered."
+			old[i].Detail = "It waited for " + strconv.Itoa(int(life(Kind(old[i].Kind)).Hours())) + " h and was never tried: the channel was disabled, or nobody delivered."
 		}
 	}
 	if err := r.fail(ctx, old); err != nil {

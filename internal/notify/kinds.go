@@ -18,6 +18,8 @@ const (
 	RefreshReused  Kind = "refresh_token.reused"
 	LoginNeeded    Kind = "account.login_needed"
 	AccountCooling Kind = "account.cooling"
+	RequestsFailed Kind = "train.failures"
+	Conversation   Kind = "train.conversation"
 
 	CredentialExpiry   Kind = "credential.expiry"
 	CredentialRotation Kind = "credential.rotation"
@@ -74,6 +76,8 @@ var kinds = [...]KindRow{
 	{RefreshReused, "a refresh token came a second time, so that its session ended: two have it", Critical, 0, "never de-duplicated"},
 	{LoginNeeded, "a provider refuses to refresh an account, so that a person must log in again", Critical, 24 * time.Hour, "the account and the version of its secret"},
 	{AccountCooling, "an upstream limits the rate of an account (429), failed (5xx) or could not be reached, so that the account is not lent for a while; told to the channels of trains that link it, and to others that name this kind", Info, 15 * time.Minute, "the account, the version of its secret and the upstream's status"},
+	{RequestsFailed, "requests of a train had an error for an answer, or one that broke off; told to the train's channels, and to others that name this kind", Warning, 5 * time.Minute, "the train"},
+	{Conversation, "what an agent of a train was asked and what it answered; told only to channels of the train that have content switched on", Info, talkWindow, "the agent's key, the place in the conversation and the prompt"},
 	{CredentialExpiry, "a credential expires in 30 or 14 days (info), in 7 days, tomorrow or today (warning), or has expired (critical)", Warning, 0, "never de-duplicated: each step is told once for a date"},
 	{CredentialRotation, "a credential is to be rotated by its plan in 30 or 14 days (info), in 7 days, tomorrow or today, or that day is over (warning); or at once, since it was contained (critical)", Warning, 0, "never de-duplicated: each step is told once for a date"},
 	{IncidentOpened, "an incident was opened, by somebody or by a detector: of low severity info, of medium severity warning, of any other critical", Critical, 0, "never de-duplicated: a detector has one open incident for a subject"},
@@ -83,7 +87,9 @@ var kinds = [...]KindRow{
 }
 
 // ofTrains reports whether messages of the kind are for the people of a train: of the other channels only those that name the kind take them.
-func (k Kind) ofTrains() bool { return k == AccountCooling }
+func (k Kind) ofTrains() bool {
+	return k == AccountCooling || k == RequestsFailed || k == Conversation
+}
 
 func kindRow(k Kind) (KindRow, bool) {
 	for _, row := range kinds {

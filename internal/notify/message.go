@@ -60,6 +60,8 @@ type content struct {
 	Subject  store.Target `json:"subject,omitzero"`
 	Facts    []Fact       `json:"facts,omitempty"`
 	TrainID  string       `json:"train_id,omitempty"`
+	// Talk is stored apart, and sealed.
+	Talk *Talk `json:"conversation,omitempty"`
 }
 
 // content checks a message, which comes from a room and not from outside: what is too long or not printable is cut, what has no sense is an
@@ -137,12 +139,18 @@ func Enqueue(tx *store.Tx, m Message) error {
 			return err
 		}
 	}
+	return insertMessage(tx, id, m.Kind, c, channels)
+}
+
+// insertMessage stores a message, and a delivery for each channel.
+func insertMessage(tx *store.Tx, id string, kind Kind, c content, channels []string) error {
+	now := store.TimeOf(tx.Now())
 	body, err := json.Marshal(c)
 	if err != nil {
 		return errors.New("notify: a message cannot be encoded")
 	}
 	if _, err := tx.Exec(`INSERT INTO notify_messages (id, kind, severity, title, body, repeats, last_at, created_at) VALUES ($1,$2,$3,$4,$5,0,$6,$6)`,
-		id, string(m.Kind), string(c.Severity), c.Title, string(body), now); err != nil {
+		id, string(kind), string(c.Severity), c.Title, string(body), now); err != nil {
 		return err
 	}
 	for _, channel := range channels {

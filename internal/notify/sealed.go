@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 )
 
@@ -22,5 +23,5 @@ func Sealed(ring *keyring.Ring) []keyring.Place {
 			}
 			box, err := ring.Seal(ringPurpose, v, c.aad())
 			return [][]byte{box}, err
-		}}}
+		}}, keyring.Sealed("notify_contents", "sealed", ringPurpose, "message_id", "", "", func(row keyring.Row) (secret.AAD, error) { return talkAAD(row.ID), nil })}
 }

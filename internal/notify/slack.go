@@ -36,6 +36,9 @@ func slackText(c content) string {
 	if c.Text != "" {
 		b.WriteString("\n" + escapeMrkdwn(c.Text))
 	}
+	if c.Talk != nil {
+		b.WriteString(slackTalk(c.Talk))
+	}
 	for _, f := range c.Facts {
 		b.WriteString("\n• " + escapeMrkdwn(f.Name) + ": " + escapeMrkdwn(f.Value))
 	}

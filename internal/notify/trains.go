@@ -164,6 +164,11 @@ func (r *Room) PutTrainChannel(tx *store.Tx, caller Caller, train Owner, kind Ch
 	if err := tx.Record(ev); err != nil {
 		return Channel{}, false, err
 	}
+	if was && !c.Content {
+		if err := c.hush(tx); err != nil {
+			return Channel{}, false, err
+		}
+	}
 	if c.Enabled {
 		tx.Change(store.TopicNotify, c.ID) // what waited may go now
 	}

@@ -56,6 +56,11 @@ func (w *worker) nudge() {
 	}
 }
 
+// again has the worker look when some time has passed.
+func (w *worker) again(after time.Duration) {
+	time.AfterFunc(after, w.nudge)
+}
+
 // take reserves a place for an attempt at the channel.
 func (w *worker) take(channel string) bool {
 	w.mu.Lock()
@@ -126,6 +131,9 @@ func (r *Room) pass(ctx context.Context) {
 	if err == nil {
 		err = r.expire(ctx)
 	}
+	if err == nil {
+		err = r.sweep(ctx)
+	}
 	if err == nil && time.Since(r.worker.trimmed) >= trimEvery {
 		if err = r.trim(ctx); err == nil {
 			r.worker.trimmed = time.Now()
@@ -142,7 +150,7 @@ func (r *Room) attempt(ctx context.Context, c claim) {
 	if time.Since(c.begun) > stale {
 		return // the claim lapses by itself
 	}
-	p, v := c.parcel, verdict{detail: c.broken}
+	p, v := c.parcel, verdict{detail: c.broken, final: c.final}
 	if c.broken == "" {
 		limited, cancel := context.WithTimeout(ctx, attemptTime)
 		v = r.send(limited, p)

@@ -2,6 +2,33 @@ package usage
 
 import "bytes"
 
+// Sink takes what a [Frames] cuts out of a stream.
+type Sink interface {
+	// Data takes the next bytes of an event's data, and Event ends the event.
+	Data(p []byte)
+	Event()
+	// Full reports that the rest of the stream does not matter.
+	Full() bool
+}
+
+// Frames cuts a stream of server-sent events for others than a [Counter], in a few bytes of memory.
+type Frames struct{ f framer }
+
+// Add takes the next bytes of the stream. It does not keep p.
+func (f *Frames) Add(p []byte, to Sink) { f.f.add(p, to) }
+
+// Data implements [Sink].
+func (c *counting) Data(p []byte) { c.json.add(p) }
+
+// Event implements [Sink].
+func (c *counting) Event() { (*Counter)(c).event() }
+
+// Full implements [Sink].
+func (c *counting) Full() bool { return c.bad }
+
+// counting is a Counter as the sink of its own events.
+type counting Counter
+
 // framer cuts a stream of server-sent events into the data of its events (WHATWG HTML, section 9.2.6).
 type framer struct {
 	field   [6]byte // the begin of the line's field name, as far as it matters
@@ -17,7 +44,7 @@ type framer struct {
 
 const byteOrderMark = "\xef\xbb\xbf"
 
-func (f *framer) add(p []byte, c *Counter) {
+func (f *framer) add(p []byte, c Sink) {
 	for !f.begun && len(p) > 0 {
 		if p[0] != byteOrderMark[f.bomSeen] {
 			f.begun = true
@@ -30,7 +57,7 @@ func (f *framer) add(p []byte, c *Counter) {
 		f.bomSeen++
 		f.begun = f.bomSeen == len(byteOrderMark)
 	}
-	for len(p) > 0 && !c.bad {
+	for len(p) > 0 && !c.Full() {
 		if f.cr {
 			f.cr = false
 			if p[0] == '\n' {
@@ -66,7 +93,7 @@ func (f *framer) add(p []byte, c *Counter) {
 			n = r
 		}
 		if f.isData {
-			c.json.add(p[:n])
+			c.Data(p[:n])
 		}
 		if n < len(p) {
 			f.cr = p[n] == '\r'
@@ -85,28 +112,28 @@ func (f *framer) name(b byte) {
 }
 
 // colon ends the name of a field.
-func (f *framer) colon(c *Counter) {
+func (f *framer) colon(c Sink) {
 	f.value, f.space = true, true
 	f.data(c)
 }
 
 // data begins a line of data, if it is one.
-func (f *framer) data(c *Counter) {
+func (f *framer) data(c Sink) {
 	f.isData = f.fieldN == 4 && string(f.field[:4]) == "data"
 	if f.isData {
 		if f.any {
-			c.json.add([]byte{'\n'})
+			c.Data([]byte{'\n'})
 		}
 		f.any = true
 	}
 }
 
 // line ends a line; an empty one ends the event.
-func (f *framer) line(c *Counter) {
+func (f *framer) line(c Sink) {
 	switch {
 	case !f.value && f.fieldN == 0:
 		if f.any {
-			c.event()
+			c.Event()
 		}
 		f.any = false
 	case !f.value: // a name without a colon is a field without a value

@@ -63,7 +63,7 @@ func (c *Counter) Add(p []byte) {
 		return
 	}
 	if c.events {
-		c.frame.add(p, c)
+		c.frame.add(p, (*counting)(c))
 		return
 	}
 	c.json.add(p)

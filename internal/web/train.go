@@ -26,7 +26,10 @@ type trainPage struct {
 	// Windows is how far the accounts' limits are used.
 	Windows ui.Table
 	Keys    ui.Table
-	Limits  ui.Table
+	// Told is where the train's people are told, and Alert what became of a test.
+	Told   ui.Table
+	Alert  string
+	Limits ui.Table
 	// Wrong is what was wrong with the change of a link, and Of whose.
 	Wrong, Of string
 	// Write, Link, Issue, SeeKeys and Radius say what the visitor may do and see.
@@ -55,6 +58,7 @@ func trainSaid() map[string]string {
 	return map[string]string{
 		"made": "The train was made. Link an account and issue a client key.", "changed": "The settings were changed.", "linked": "The accounts were linked.",
 		"limited": "The limits were set. They count for requests that begin from now on.", "relinked": "The link was changed.", "unlinked": "The account was taken from the train. Open uses of it were cut.", "revoked": "The client key was revoked. Open uses of it were cut.",
+		"told": "It was saved. A test message shows whether it arrives.", "delivered": "The test message was delivered.", "untold": "It was deleted. What waited for it is not sent.",
 	}
 }
 
@@ -88,6 +92,11 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 	for _, a := range e.Accounts {
 		windowRows(reader, &p.Windows, a.CredentialID, a.Name+", ", a.Windows)
 	}
+	channels, err := s.Trains.Channels(r.Context(), v.Caller, e.Train.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.Told = toldTable(v, p, channels)
 	if p.SeeKeys {
 		keys, next, err := s.Trains.ListKeys(r.Context(), v.Caller, e.Train.ID, identity.KeyFilter{Limit: pageSize, Cursor: r.URL.Query().Get("keys")})
 		if err != nil {

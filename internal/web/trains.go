@@ -44,6 +44,7 @@ func (s *site) routeTrains(mux *http.ServeMux) {
 	mux.HandleFunc("POST /trains/{train}/keys", s.submitted(s.keyIssue))
 	mux.HandleFunc("GET /trains/{train}/keys/{key}/revoke", s.signedIn(s.keyRevokeForm))
 	mux.HandleFunc("POST /trains/{train}/keys/{key}/revoke", s.submitted(s.keyRevoke))
+	s.routeTrainTold(mux)
 }
 
 // trainsPage is the list of trains.
