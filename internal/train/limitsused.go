@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/quota"
@@ -36,5 +37,13 @@ func (r *Room) used(tx *store.Tx, subject string, l *quota.Limits) ([]quota.Used
 	if err != nil {
 		return nil, nil // another version counts in another way: nothing is known
 	}
-	return state.Look(tx.Now(), l, r.presence.alive), nil
+	alive := r.presence.alive
+	if r.db.Engine() == store.Postgres { // this instance may have nothing under way itself, and not know the others
+		var here []string
+		if err := tx.Select(&here, `SELECT id FROM quota_instances WHERE seen_at > $1`, store.TimeOf(tx.Now().Add(-goneAfter))); err != nil {
+			return nil, err
+		}
+		alive = func(instance string, _ int64) bool { return slices.Contains(here, instance) }
+	}
+	return state.Look(tx.Now(), l, alive), nil
 }

@@ -64,7 +64,7 @@ func usedBadge(u quota.Used, text string) templ.Component {
 	switch {
 	case u.Used >= u.Most:
 		return ui.Badge(ui.Bad, text+", all of it")
-	case u.Used >= u.Most/10*8:
+	case u.Used*10 >= u.Most*8:
 		return ui.Badge(ui.Warn, text)
 	}
 	return ui.Text(text)
@@ -151,8 +151,7 @@ func typedIn(r *http.Request) func(string) (string, bool) {
 // limitsAgain shows the form once more, with what is wrong beside its field.
 func (s *site) limitsAgain(w http.ResponseWriter, r *http.Request, f *fault.Error, p *askedPage) {
 	for i := range f.Fields {
-		f.Fields[i].Pointer = "/" + strings.TrimPrefix(f.Fields[i].Pointer, "/limits/")
-		f.Fields[i].Pointer = "/" + strings.TrimLeft(f.Fields[i].Pointer, "/")
+		f.Fields[i].Pointer = strings.TrimPrefix(f.Fields[i].Pointer, "/limits")
 	}
 	s.again(w, r, f, p)
 }

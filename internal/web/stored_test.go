@@ -135,5 +135,6 @@ func mended(n int) map[string]string {
 		"email_claim": "", "verified_claim": "", "name_claim": "", "groups_claim": "", "subject_claim": "", "terms_url": web, "revoke_url": web, "userinfo_url": web, "plugin_name": "plugin", "service_id": "", "infrastructure_id": "", // which there must be
 		"/connections/providers issuer": "", "/connections/providers/work/settings issuer": "", // one that is given is asked at once
 		"/settings/keys/seal typed": "seal", // the word that is asked for
+		"monthly_cost_usd":          "12.5", "models": "claude-*",
 	}
 }
