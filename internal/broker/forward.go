@@ -50,10 +50,6 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 		started := time.Now()
 		resp, err := b.attempt(r, lease, body)
 		var failure train.Failure
-		var spent train.Spent
-		if err == nil {
-			spent = lease.Heard(resp.StatusCode, resp.Header)
-		}
 		switch {
 		case err == nil && resp.StatusCode < http.StatusOK: // 101, or no status at all: nothing that can be passed on
 			_ = resp.Body.Close()
@@ -63,7 +59,7 @@ func (b *Broker) forward(w http.ResponseWriter, r *http.Request, rid string, cal
 			return b.reply(w, r, lease, resp, body, started)
 		case err == nil:
 			kept = keep(resp)
-			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent}
+			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
 		default:
 			if refusal, final := b.settle(r, lease, err, started); final {
 				return refusal
@@ -169,7 +165,11 @@ func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http
 	if err != nil {
 		return nil, unapplied{err}
 	}
-	return b.transport.RoundTrip(out)
+	resp, err := b.transport.RoundTrip(out)
+	if err == nil {
+		lease.Heard(resp.StatusCode, resp.Header)
+	}
+	return resp, err
 }
 
 // failover reports whether another account may do better. What the client did wrong no account can mend.

@@ -215,6 +215,7 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return nil, ErrSettled
 	}
+	f.spent = l.spent
 	out := Outcome{Result: UpstreamError, Status: f.Status, Unsent: f.Unsent && f.Status == 0}
 	cause := l.cause.Load()
 	switch {
@@ -243,13 +244,13 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if d, _ := f.rest(); d == 0 && cause == nil && !f.Spent.Model {
+	if d, _ := f.rest(); d == 0 && cause == nil && !f.spent.Model {
 		return nil, ErrNoOther
 	}
 	t := l.trip
 	t.only = ""
 	t.tried = append(slices.Clone(t.tried), l.account.id)
-	if f.Status == http.StatusTooManyRequests && f.Spent.burst() {
+	if f.Status == http.StatusTooManyRequests && f.spent.burst() {
 		if t.hopped {
 			return nil, ErrNoOther
 		}
