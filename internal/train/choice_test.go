@@ -287,7 +287,7 @@ func TestBurstThatIsTold(t *testing.T) {
 		require.Equal(t, train.Spent{}, spent)
 		next, err := l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests})
 		require.NoError(t, err)
-		spent = next.Heard(http.StatusTooManyRequests, http.Header{})
+		require.Equal(t, train.Spent{}, next.Heard(http.StatusTooManyRequests, http.Header{}))
 		_, err = next.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests})
 		require.ErrorIs(t, err, train.ErrNoOther)
 		require.Equal(t, 1, len(y.accountsThatCanBeUsed()))
