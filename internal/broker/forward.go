@@ -59,10 +59,6 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 		started := time.Now()
 		resp, err := b.attempt(r, lease, body)
 		var failure train.Failure
-		var spent train.Spent
-		if err == nil {
-			spent = lease.Heard(resp.StatusCode, resp.Header)
-		}
 		switch {
 		case err == nil && resp.StatusCode < http.StatusOK: // 101, or no status at all: nothing that can be passed on
 			_ = resp.Body.Close()
@@ -72,7 +68,7 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 			return pass(w, r, lease, resp, body, started)
 		case err == nil:
 			kept = keep(resp)
-			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent}
+			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
 		default:
 			if refusal, final := b.settle(r, lease, err, started); final {
 				return refusal
@@ -179,17 +175,26 @@ func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http
 	if err != nil {
 		return nil, unapplied{err}
 	}
-	route := lease.Route()
-	if route == nil {
-		return b.transport.RoundTrip(out)
-	}
-	if b.routes == nil {
-		if out.Body != nil {
-			_ = out.Body.Close()
+	return b.send(lease, out)
+}
+
+// send sends a request in the way that its account asks for, and hears what the answer says of the account's limits.
+func (b *Broker) send(lease *train.Lease, out *http.Request) (*http.Response, error) {
+	line := b.transport
+	if route := lease.Route(); route != nil {
+		if b.routes == nil {
+			if out.Body != nil {
+				_ = out.Body.Close()
+			}
+			return nil, unapplied{fault.New(fault.Unavailable, "upstream_unreachable", "This instance of Signalbox cannot reach the account's upstream in the way that is set for it. An operator finds the account in the log under the request id.")}
 		}
-		return nil, unapplied{fault.New(fault.Unavailable, "upstream_unreachable", "This instance of Signalbox cannot reach the account's upstream in the way that is set for it. An operator finds the account in the log under the request id.")}
+		line = b.routes(route)
 	}
-	return b.routes(route).RoundTrip(out)
+	resp, err := line.RoundTrip(out)
+	if err == nil {
+		lease.Heard(resp.StatusCode, resp.Header)
+	}
+	return resp, err
 }
 
 // failover reports whether another account may do better. What the client did wrong no account can mend.

@@ -207,10 +207,9 @@ func (b *Broker) one(ctx context.Context, r *http.Request, caller identity.Calle
 		lease.Failed(ctx, train.Failure{Dial: true, Unsent: unsent(err)})
 		return nil, nil, fault.New(fault.Unavailable, "upstream_unreachable", "The upstream of an account on which a part of this list lies could not be reached. Ask again shortly.").After(5)
 	}
-	spent := lease.Heard(resp.StatusCode, resp.Header)
 	if failover(resp.StatusCode) || resp.StatusCode < http.StatusOK {
 		kept := keep(resp)
-		lease.Failed(ctx, train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent})
+		lease.Failed(ctx, train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())})
 		if kept.status < http.StatusOK {
 			return nil, nil, errObject(errNoAnswer)
 		}

@@ -215,12 +215,8 @@ func (b *Broker) upload(w http.ResponseWriter, r *http.Request, caller identity.
 	if r.ContentLength != 0 && r.Body != nil {
 		out.Body, out.ContentLength = in, r.ContentLength
 	}
-	resp, err := b.transport.RoundTrip(out)
+	resp, err := b.send(lease, out)
 	in.end()
-	var spent train.Spent
-	if err == nil {
-		spent = lease.Heard(resp.StatusCode, resp.Header)
-	}
 	switch {
 	case err != nil && in.failed.Load() != nil:
 		lease.Done(train.Outcome{Result: train.ClientCancelled, Duration: time.Since(started)})
@@ -237,7 +233,7 @@ func (b *Broker) upload(w http.ResponseWriter, r *http.Request, caller identity.
 		return errObject(errNoAnswer)
 	case failover(resp.StatusCode):
 		kept := keep(resp)
-		lease.Failed(r.Context(), train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now()), Spent: spent})
+		lease.Failed(r.Context(), train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())})
 		kept.send(w, lease.Quota())
 		return nil
 	}

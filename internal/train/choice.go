@@ -12,7 +12,7 @@ const band = whole / 10
 
 // pick finds the account of the next attempt on a line, and remembers which one the conversation is on.
 func (r *Room) pick(l *line, t *trip, now time.Time) (*rung, error) {
-	if l.Strategy != LeastLoaded || t.want.Account != "" {
+	if l.Strategy != LeastLoaded || t.want.Account != "" || t.want.Pinned != "" {
 		return l.choose(t, false, now)
 	}
 	key, talks := keyOf(t)

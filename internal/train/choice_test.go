@@ -218,7 +218,7 @@ func TestUsedUp(t *testing.T) {
 			}
 			spent := l.Heard(http.StatusTooManyRequests, refusal(window, ends[name]))
 			require.Equal(t, train.Spent{Window: window, For: ends[name]}, spent)
-			next, err := l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests, RetryAfter: time.Minute, Spent: spent})
+			next, err := l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests, RetryAfter: time.Minute})
 			if i == 2 {
 				require.ErrorIs(t, err, train.ErrNoOther)
 				break
@@ -255,7 +255,7 @@ func TestUsedUp(t *testing.T) {
 		l = y.lend(caller, w)
 		spent := l.Heard(http.StatusTooManyRequests, refusal("7d_sonnet", 5*time.Hour))
 		require.Equal(t, train.Spent{Model: true}, spent)
-		_, err = l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests, Spent: spent})
+		_, err = l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests})
 		require.ErrorIs(t, err, train.ErrNoOther)
 		require.Equal(t, 5*60*60, y.refused("accounts_cooling", caller, w).RetryAfter)
 		w.Model = "claude-opus-5"
@@ -285,10 +285,10 @@ func TestBurstThatIsTold(t *testing.T) {
 		l := y.lend(caller, want())
 		spent := l.Heard(http.StatusTooManyRequests, said(y, 0.5, 0.5))
 		require.Equal(t, train.Spent{}, spent)
-		next, err := l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests, Spent: spent})
+		next, err := l.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests})
 		require.NoError(t, err)
-		spent = next.Heard(http.StatusTooManyRequests, http.Header{})
-		_, err = next.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests, Spent: spent})
+		require.Equal(t, train.Spent{}, next.Heard(http.StatusTooManyRequests, http.Header{}))
+		_, err = next.Next(t.Context(), train.Failure{Status: http.StatusTooManyRequests})
 		require.ErrorIs(t, err, train.ErrNoOther)
 		require.Equal(t, 1, len(y.accountsThatCanBeUsed()))
 	})

@@ -29,12 +29,12 @@ const (
 // rest says how long an account rests after a failure, and why; 0 when the failure is not the account's.
 func (f Failure) rest() (time.Duration, string) {
 	switch {
-	case f.Status == http.StatusTooManyRequests && f.Spent.Model:
+	case f.Status == http.StatusTooManyRequests && f.spent.Model:
 		return 0, "" // it serves other models
 	case f.Status == http.StatusTooManyRequests:
-		d, why := max(f.RetryAfter, f.Spent.For), "the upstream limits its rate (429)"
-		if f.Spent.Window != "" {
-			why = "the upstream says that its window " + f.Spent.Window + " is used up (429)"
+		d, why := max(f.RetryAfter, f.spent.For), "the upstream limits its rate (429)"
+		if f.spent.Window != "" {
+			why = "the upstream says that its window " + f.spent.Window + " is used up (429)"
 		}
 		if d <= 0 {
 			d = coolLimited

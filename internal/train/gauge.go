@@ -153,14 +153,15 @@ func (a *account) freeAt(model string, now time.Time) (at time.Time) {
 }
 
 // Heard takes in what an answer's headers say of how far the account's limits are used, and tells what a refusal among them means. It is called once for
-// each answer, before the lease is settled.
+// each answer, before the lease is settled and by whoever settles it.
 func (l *Lease) Heard(status int, h http.Header) Spent {
 	now := l.room.now()
 	fresh := readWindows(h, status, l.trip.want.Model, now)
 	if l.account.gauge.hear(l.account.Version, fresh, now) {
 		l.room.heardOf.add(l.account.id)
 	}
-	return spent(fresh, now)
+	l.spent = spent(fresh, now)
+	return l.spent
 }
 
 // Spent says what a rate limit was refused for. The zero value is a burst, which passes by itself.

@@ -34,7 +34,8 @@ type Failure struct {
 	RetryAfter time.Duration // what the upstream asked for; 0 when it asked for nothing
 	Dial       bool          // no connection, or no answer on it
 	Unsent     bool          // for certain, nothing of the request reached the upstream
-	Spent      Spent         // what a 429 was for, as [Lease.Heard] read it
+
+	spent Spent // what a 429 was for, as [Lease.Heard] read it
 }
 
 // Result is how an attempt ended.
@@ -75,6 +76,7 @@ type Lease struct {
 	cancel  context.CancelCauseFunc
 	cause   atomic.Pointer[fault.Error] // why it was cut
 	settled atomic.Bool
+	spent   Spent // what the answer's refusal was for
 
 	part       *part
 	prev, next *Lease

@@ -243,6 +243,7 @@ func (l *Lease) Failed(ctx context.Context, f Failure) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return
 	}
+	f.spent = l.spent
 	l.fail(ctx, f)
 	l.trip.hold.finish()
 	if l.cause.Load() == nil && (f.Status != 0 || ctx.Err() == nil) && l.room.cool(ctx, l.account, f) {
@@ -257,6 +258,7 @@ func (l *Lease) Next(ctx context.Context, f Failure) (*Lease, error) {
 	if !l.settled.CompareAndSwap(false, true) {
 		return nil, ErrSettled
 	}
+	f.spent = l.spent
 	next, err := l.advance(ctx, f)
 	if err != nil {
 		l.trip.hold.finish()
@@ -286,13 +288,13 @@ func (l *Lease) advance(ctx context.Context, f Failure) (*Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if d, _ := f.rest(); d == 0 && cause == nil && !f.Spent.Model {
+	if d, _ := f.rest(); d == 0 && cause == nil && !f.spent.Model {
 		return nil, ErrNoOther
 	}
 	t := l.trip
 	t.only = ""
 	t.tried = append(slices.Clone(t.tried), l.account.id)
-	if f.Status == http.StatusTooManyRequests && f.Spent.burst() {
+	if f.Status == http.StatusTooManyRequests && f.spent.burst() {
 		if t.hopped {
 			return nil, ErrNoOther
 		}
