@@ -86,7 +86,14 @@ func (r *Room) normaliseUpstream(row TypeRow, m *Meta, p *problems) {
 		return
 	}
 	if !row.account(m.Provider) {
-		p.add("/upstream", "is only for accounts: type api_key or oauth with an LLM provider such as anthropic")
+		for _, f := range []struct {
+			name string
+			set  bool
+		}{{"connect_timeout_seconds", u.ConnectTimeout != 0}, {"response_timeout_seconds", u.ResponseTimeout != 0}, {"ca_bundle", u.CABundle != ""}, {"proxy_url", u.ProxyURL != ""}, {"proxy_username", u.ProxyUsername != ""}} {
+			if f.set {
+				p.add("/upstream/"+f.name, "is only for accounts: type api_key or oauth with an LLM provider such as anthropic")
+			}
+		}
 		return
 	}
 	if u.ConnectTimeout < 0 || u.ConnectTimeout > maxConnectTimeout {

@@ -102,7 +102,7 @@ func TestUpstreamIsRefused(t *testing.T) {
 		d := password("one")
 		d.Upstream.ConnectTimeout = 5
 		_, err := f.Create(t.Context(), admin, d)
-		require.Equal(t, []string{"/upstream"}, pointers(requireCode(t, err, "validation_failed")))
+		require.Equal(t, []string{"/upstream/connect_timeout_seconds"}, pointers(requireCode(t, err, "validation_failed")))
 		require.Zero(t, f.count(t, `SELECT COUNT(*) FROM credentials`))
 	})
 }
