@@ -46,7 +46,7 @@ const typedSecret = "planted-typed-8f3k2"
 
 // TestEveryCommandOnATerminal runs each command twice: typed at, and piped with --json.
 func TestEveryCommandOnATerminal(t *testing.T) {
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })) // as Slack does
 	defer receiver.Close()
 	consents := consentServer(t).URL
 	password := []string{"(not shown): ", typedSecret}
