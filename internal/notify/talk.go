@@ -97,7 +97,15 @@ func (r *Room) tell(tx *store.Tx, t Telling) error {
 	id, now := store.NewID("msg"), store.TimeOf(tx.Now())
 	t.DedupKey = hex.EncodeToString(mac)
 	if first, err := mark(tx, t.Message, id, talkWindow); err != nil || first != id {
-		return err
+		if err != nil || t.Lost == 0 {
+			return err
+		}
+		for _, channel := range channels { // what was lost before is told with the next one that is not told already
+			if _, err := tx.Exec(`UPDATE notify_channels SET dropped = dropped + $1 WHERE id = $2`, t.Lost, channel); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	var to []string
 	for _, channel := range channels {
@@ -307,11 +315,8 @@ func slackTalk(t *Talk) string {
 
 // calm makes a text harmless in Slack: nothing in it is a link, mentions anybody or ends a quotation.
 func calm(text string) string {
-	text = escapeMrkdwn(text)
-	for _, all := range []string{"channel", "here", "everyone", "group"} {
-		text = strings.ReplaceAll(text, "@"+all, "@"+zeroSpace+all)
-	}
-	return strings.ReplaceAll(text, "```", "`"+zeroSpace+"`"+zeroSpace+"`")
+	text = strings.ReplaceAll(escapeMrkdwn(text), "@", "@"+zeroSpace)
+	return strings.ReplaceAll(text, "``", "`"+zeroSpace+"`")
 }
 
 // tidy brings what was said into the bounds.

@@ -44,7 +44,7 @@ const (
 	patience = 2 * time.Second
 	// failuresEvery is how often it is looked whether failures are to be told, and failuresWindow how often those of a train are.
 	failuresEvery  = 2 * time.Second
-	failuresWindow = 5 * time.Minute
+	failuresWindow = 5*time.Minute + 15*time.Second // more than what is told alike is kept back for
 	// codesMost bounds the kinds of failures of a train that are counted apart.
 	codesMost = 20
 	// closePatience is how long the end of the process waits for what is being stored.

@@ -1,7 +1,10 @@
 package stray
 
 import (
+	"cmp"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -24,12 +27,21 @@ func Redact(text string) string {
 	for _, find := range []*regexp.Regexp{inText, aBearer} {
 		text = group(find, text, "[redacted]")
 	}
+	// All at once: a value may be a word of what stands for another, and one after the other the text would grow without bound.
+	by := map[string]string{}
 	for _, v := range lineValues(text) {
-		if k, ok := classify(v.name, v.text); ok && k.find == nil {
-			text = strings.ReplaceAll(text, v.text, "[redacted: "+k.name+"]")
+		if k, ok := classify(v.name, v.text); ok && k.find == nil && v.text != "" {
+			by[v.text] = "[redacted: " + k.name + "]"
 		}
 	}
-	return text
+	if len(by) == 0 {
+		return text
+	}
+	pairs := make([]string, 0, 2*len(by))
+	for _, value := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) }) {
+		pairs = append(pairs, value, by[value])
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 // group replaces the first group of each match that is not replaced already.

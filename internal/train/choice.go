@@ -161,7 +161,7 @@ func (l *line) inOrder(model string, now time.Time) []offer {
 		g := &l.rungs[i]
 		o := g.offer(g.account.fill(model, now))
 		all = append(all, o)
-		if _, _, ok := l.free(t, g, now); ok && g.account.isAccount() {
+		if _, _, ok := l.free(t, g, now); ok && g.account.isAccount() && g.account.held() == "" {
 			free = append(free, o)
 		}
 	}

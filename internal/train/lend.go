@@ -93,6 +93,7 @@ func (r *Room) grant(ctx context.Context, t *trip) (*Lease, error) {
 			if lasting(f) {
 				return nil, f
 			}
+			t.tried = append(slices.Clone(t.tried), l.account.id) // the board may not show it on the train yet
 			continue
 		}
 		if err := l.intend(line); err != nil {

@@ -152,7 +152,7 @@ const (
 
 // say adds a text to a message, without the reminders before it that Claude Code puts there for the model.
 func (m *message) say(c *capture) {
-	text, long := bytes.TrimSpace(c.b), c.n
+	text, long := bytes.TrimSpace(c.words()), c.n
 	for bytes.HasPrefix(text, []byte(reminder)) {
 		end := bytes.Index(text, []byte(reminderEnd))
 		if end < 0 {

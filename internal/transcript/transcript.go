@@ -10,6 +10,8 @@
 // Invariants: no input makes it fail or grow beyond its bounds; it knows no request, no account and no database.
 package transcript
 
+import "bytes"
+
 const (
 	// Kept is how much of a text is kept, in bytes.
 	Kept = 16 << 10
@@ -33,6 +35,18 @@ func (c *capture) add(p []byte) {
 	if room := c.max - len(c.b); room > 0 {
 		c.b = append(c.b, p[:min(room, len(p))]...)
 	}
+}
+
+// wordMost is how long the last word may be that is dropped where a text was cut: half a secret is not recognised.
+const wordMost = 512
+
+// words is what was kept, without the word in which it was cut.
+func (c *capture) words() []byte {
+	if c.n <= int64(len(c.b)) {
+		return c.b
+	}
+	tail := max(0, len(c.b)-wordMost)
+	return c.b[:tail+max(0, bytes.LastIndexAny(c.b[tail:], " \t\r\n"))]
 }
 
 func (c *capture) is(word string) bool { return string(c.b) == word && c.n == int64(len(word)) }

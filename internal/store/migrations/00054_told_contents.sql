@@ -4,6 +4,7 @@ CREATE TABLE notify_contents (
 	sealed     {{.Blob}} NOT NULL,
 	created_at BIGINT NOT NULL
 );
+{{.Fence "notify_contents" "sealed" 2}}
 
 -- How many a channel was not told because too many waited, and with which delivery it is told that number.
 ALTER TABLE notify_channels ADD COLUMN dropped BIGINT NOT NULL DEFAULT 0;
