@@ -17,7 +17,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -162,7 +161,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 	if err != nil {
 		return err
 	}
-	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+	if compressed(r.Header) {
 		return fault.New(fault.UnsupportedMedia, "unsupported_media", "The request body is compressed, so Signalbox cannot see which model and which files it names. Send it without Content-Encoding.")
 	}
 	if on.kind != "" {

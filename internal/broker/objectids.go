@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 )
@@ -120,30 +121,34 @@ func short(raw []byte) string {
 	return s
 }
 
-// topLevelString returns where the string value of a name at the top level of a JSON object begins and ends, quotes included; -1 where there is none.
-func topLevelString(b []byte, name string) (start, end int) {
+// topLevelString returns where the string value of a name at the top level of a JSON object begins and ends, quotes included; -1 where there is none. A name that
+// stands there twice is an error: readers differ in which of the two they take.
+func topLevelString(b []byte, name string) (start, end int, err error) {
+	start, end = -1, -1
 	i := space(b, 0)
 	if i >= len(b) || b[i] != '{' {
-		return -1, -1
+		return start, end, nil
 	}
+	seen := false
 	depth, key := 1, true
 	for i++; i < len(b); {
 		switch b[i] {
 		case '"':
 			e := stringEnd(b, i)
 			if e < 0 {
-				return -1, -1
+				return start, end, nil
 			}
 			if depth == 1 && key {
 				key = false
-				if at := space(b, e); short(b[i:e]) == name && at < len(b) && b[at] == ':' {
-					at = space(b, at+1)
-					if at < len(b) && b[at] == '"' {
-						if z := stringEnd(b, at); z > 0 {
-							return at, z
-						}
+				if short(b[i:e]) == name {
+					if seen {
+						return -1, -1, errors.New("it names " + name + " twice")
 					}
-					return -1, -1
+					seen = true
+					if value := valueAt(b, e); len(value) > 0 && value[0] == '"' {
+						start = len(b) - len(value)
+						end = stringEnd(b, start)
+					}
 				}
 			}
 			i = e
@@ -152,12 +157,12 @@ func topLevelString(b []byte, name string) (start, end int) {
 			depth++
 		case '}', ']':
 			if depth--; depth == 0 {
-				return -1, -1
+				return start, end, nil
 			}
 		case ',':
 			key = depth == 1 || key
 		}
 		i++
 	}
-	return -1, -1
+	return start, end, nil
 }

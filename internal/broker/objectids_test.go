@@ -105,6 +105,12 @@ func TestResultsLeadToUs(t *testing.T) {
 		{`{"r\u0065sults_url":"https://evil.example/steal"}`, `{"r\u0065sults_url":null}`},
 		{`[]`, `[]`}, {`{`, `{`}, {``, ``},
 	} {
-		require.Equal(t, c.want, string(withResultsAt([]byte(c.batch), "http://box")))
+		got, err := withResultsAt([]byte(c.batch), "http://box")
+		require.NoError(t, err)
+		require.Equal(t, c.want, string(got))
+	}
+	for _, twice := range []string{`{"results_url":null,"results_url":"https://evil.example/"}`, `{"results_url":"https://x/v1/messages/batches/b/results","x":[],"results\u005furl":"https://evil.example/"}`} {
+		_, err := withResultsAt([]byte(twice), "http://box")
+		require.Error(t, err)
 	}
 }

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/quota"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 )
 
@@ -37,8 +37,19 @@ type objectList struct {
 	NextPage *string `json:"next_page,omitempty"`
 }
 
-// pagePrefix begins a NextPage; the last id of the page follows.
+// pagePrefix begins a NextPage. When the last object of the page was made and its id follow, so that the next page is found also when that was deleted.
 const pagePrefix = "page_"
+
+func nextPage(last train.Object) string {
+	return pagePrefix + strconv.FormatInt(int64(last.CreatedAt), 36) + "_" + last.ID
+}
+
+func fromPage(at string) (train.Object, bool) {
+	rest, ok := strings.CutPrefix(at, pagePrefix)
+	made, id, cut := strings.Cut(rest, "_")
+	n, err := strconv.ParseInt(made, 36, 64)
+	return train.Object{ID: id, CreatedAt: store.Time(n)}, ok && cut && err == nil && isObjectID(id)
+}
 
 // list answers with what the caller's train has, as its upstreams describe each object now. The upstream's own list is not asked: it would tell of
 // other trains that share an account.
@@ -72,22 +83,26 @@ func (b *Broker) list(w http.ResponseWriter, r *http.Request, rid string, caller
 			out.LastID = &objects[i].ID
 			out.Data = append(out.Data, d)
 		}
-		if more && len(out.Data) > 0 && page.Before == "" {
-			next := pagePrefix + *out.LastID
+		if more && len(out.Data) > 0 && page.Before == "" && !page.Newer {
+			next := nextPage(objects[len(objects)-1])
 			out.NextPage = &next
 		}
 		if len(out.Data) > 0 || !more || len(objects) == 0 {
 			break
 		}
 		if page.Before != "" {
-			page.Before = objects[0].ID
+			page.Before, page.From = "", objects[0]
+			page.Newer = true
 		} else {
-			page.After = objects[len(objects)-1].ID
+			page.After, page.From = "", objects[len(objects)-1]
 		}
 	}
 	answer, err := json.Marshal(out)
 	if err != nil {
 		return errObject(err)
+	}
+	if r.ContentLength != 0 { // nobody has read what came with the request, and net/http does before it answers
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leftover))
 	}
 	h := w.Header()
 	h["Content-Type"] = []string{"application/json"}
@@ -101,11 +116,10 @@ func (b *Broker) list(w http.ResponseWriter, r *http.Request, rid string, caller
 func pageOf(q url.Values) (train.ObjectPage, error) {
 	p := train.ObjectPage{After: q.Get("after_id"), Before: q.Get("before_id"), Limit: listDefault}
 	if at := q.Get("page"); at != "" {
-		id, ok := strings.CutPrefix(at, pagePrefix)
-		if !ok || p.After != "" {
+		var ok bool
+		if p.From, ok = fromPage(at); !ok || p.After != "" || p.Before != "" {
 			return p, fault.New(fault.Invalid, "malformed_request", "page is not what the last answer gave as next_page. Begin the list again without it.")
 		}
-		p.After = id
 	}
 	if q.Has("scope_id") {
 		return p, fault.New(fault.Invalid, "malformed_request", "Signalbox cannot tell files apart by scope_id. Leave it out.")
@@ -225,22 +239,22 @@ func (b *Broker) one(ctx context.Context, r *http.Request, caller identity.Calle
 		lease.Done(outcome)
 	}()
 	switch {
-	case resp.StatusCode == http.StatusNotFound:
+	case resp.StatusCode == http.StatusNotFound: // it ended there, or was deleted with the account's own key
+		if err := lease.Disown(ctx, on.kind, o.ID); err != nil {
+			b.log.Error("what is gone at an upstream is still listed", "kind", string(on.kind), "cause", err)
+		}
 		return nil, nil, nil
 	case resp.StatusCode > 299:
 		return nil, keep(resp), nil
 	}
 	answer, err := readObject(resp)
-	if err == nil && !json.Valid(answer) {
-		err = errors.New("it is no JSON")
+	if err == nil && on.kind == train.Batch {
+		answer, err = withResultsAt(answer, b.base(r))
 	}
 	if err != nil {
 		outcome.Result = train.UpstreamBroke
 		return nil, nil, errObject(err)
 	}
 	outcome.Bytes = int64(len(answer))
-	if on.kind == train.Batch {
-		answer = withResultsAt(answer, b.base(r))
-	}
 	return answer, nil, nil
 }

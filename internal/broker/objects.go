@@ -61,6 +61,9 @@ func (b *Broker) objects(w http.ResponseWriter, r *http.Request, rid string, cal
 
 // pin binds a request to the account on which the files lie that it names. A file of another train is as one that does not exist.
 func (b *Broker) pin(ctx context.Context, caller identity.Caller, want *train.Want, body []byte) error {
+	if bytes.IndexByte(body, 0) >= 0 { // no JSON in UTF-8 has one, and in another encoding it would go unread
+		return fault.New(fault.Invalid, "malformed_request", "The request body holds NUL bytes, so it is no JSON in UTF-8. Send it in UTF-8.")
+	}
 	ids := fileIDs(body)
 	if len(ids) > idsMost {
 		return fault.New(fault.Invalid, "malformed_request", "The request names over "+strconv.Itoa(idsMost)+" files. Name fewer.")
@@ -84,13 +87,13 @@ func (b *Broker) pin(ctx context.Context, caller identity.Caller, want *train.Wa
 // replyObject passes on what an upstream says of one object. Of a success, what is new is recorded before anybody hears of it, and the address of a
 // batch's results is made ours.
 func (b *Broker) replyObject(w http.ResponseWriter, r *http.Request, lease *train.Lease, resp *http.Response, body *body, started time.Time, on route) error {
-	if resp.StatusCode > 299 || on.tail == "content" || on.tail == "results" {
-		return b.reply(w, r, lease, resp, body, started)
-	}
-	if r.Method == http.MethodDelete {
+	if r.Method == http.MethodDelete && (resp.StatusCode <= 299 || resp.StatusCode == http.StatusNotFound) {
 		if err := lease.Disown(r.Context(), on.kind, on.id); err != nil {
 			b.log.Error("what an upstream deleted is still listed", "request_id", w.Header().Get("X-Request-Id"), "kind", string(on.kind), "cause", err)
 		}
+		return b.reply(w, r, lease, resp, body, started)
+	}
+	if resp.StatusCode > 299 || on.tail == "content" || on.tail == "results" {
 		return b.reply(w, r, lease, resp, body, started)
 	}
 	outcome := train.Outcome{Result: train.UpstreamBroke, Status: resp.StatusCode, FirstByte: time.Since(started)}
@@ -116,7 +119,9 @@ func (b *Broker) replyObject(w http.ResponseWriter, r *http.Request, lease *trai
 		}
 	}
 	if on.kind == train.Batch {
-		answer = withResultsAt(answer, b.base(r))
+		if answer, err = withResultsAt(answer, b.base(r)); err != nil {
+			return errObject(err)
+		}
 	}
 	outcome.Result, outcome.Bytes = train.OK, int64(len(answer))
 	copyHeader(w.Header(), resp.Header)
@@ -142,6 +147,9 @@ func readObject(resp *http.Response) ([]byte, error) {
 	if len(answer) > objectMost {
 		return nil, errors.New("it is over a mebibyte")
 	}
+	if !json.Valid(answer) {
+		return nil, errors.New("it is no JSON")
+	}
 	return answer, nil
 }
 
@@ -163,33 +171,27 @@ func (b *Broker) base(r *http.Request) string {
 
 // withResultsAt returns a batch whose results_url leads to base and not to the upstream: SDKs take the caller's key to wherever it leads. All other
 // bytes stay.
-func withResultsAt(batch []byte, base string) []byte {
-	start, end := topLevelString(batch, "results_url")
-	if start < 0 {
-		return batch
+func withResultsAt(batch []byte, base string) ([]byte, error) {
+	start, end, err := topLevelString(batch, "results_url")
+	if err != nil || start < 0 {
+		return batch, err
 	}
 	var at string
-	if json.Unmarshal(batch[start:end], &at) != nil {
-		return batch
+	if err := json.Unmarshal(batch[start:end], &at); err != nil {
+		return nil, err
 	}
-	var path string
+	path := ""
 	if u, err := url.Parse(at); err == nil {
 		path = u.EscapedPath()
+		path = path[max(0, strings.LastIndex(path, "/v1/messages/batches/")):] // a base URL may have a path before
 	}
-	i := strings.LastIndex(path, "/v1/messages/batches/") // a base URL may have a path before
-	if i < 0 {
-		path = "" // leads to what is not a batch's results
-	} else {
-		path = path[i:]
+	ours := []byte("null") // where it leads to no results of a batch
+	if on, ok := routeOf(path); ok && on.kind == train.Batch && on.tail == "results" {
+		if ours, err = json.Marshal(base + path); err != nil {
+			return nil, err
+		}
 	}
-	if on, ok := routeOf(path); !ok || on.kind != train.Batch || on.tail != "results" {
-		return bytes.Join([][]byte{batch[:start], []byte("null"), batch[end:]}, nil)
-	}
-	ours, err := json.Marshal(base + path)
-	if err != nil {
-		return batch
-	}
-	return bytes.Join([][]byte{batch[:start], ours, batch[end:]}, nil)
+	return bytes.Join([][]byte{batch[:start], ours, batch[end:]}, nil), nil
 }
 
 // upload passes a file on as it comes; there is one attempt.
@@ -198,6 +200,9 @@ func (b *Broker) upload(w http.ResponseWriter, r *http.Request, caller identity.
 		return errUpload()
 	}
 	want.BodyBytes = max(0, r.ContentLength)
+	// The right to lend may end the upload; a client that goes away shows in the body. net/http takes a body that is given up for a client that is gone,
+	// and the upstream's answer to a part of it is to be read all the same.
+	r = r.WithContext(context.WithoutCancel(r.Context()))
 	lease, err := b.trains.Lend(r.Context(), caller, want)
 	if err != nil {
 		return err

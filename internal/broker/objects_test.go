@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -287,6 +288,10 @@ func TestObjectListsAreTheTrains(t *testing.T) {
 			require.NoError(t, resp.Body.Close())
 		}
 		require.Equal(t, append([]string{want[0]}, want[2:]...), listed())
+		sent := len(d.up.Requests())
+		status, text = d.ask("GET", "/v1/files/"+want[1], d.key, "")
+		require.Equal(t, 404, status, text)
+		require.Len(t, d.up.Requests(), sent, "what is gone is forgotten")
 		require.NoError(t, d.trains.Unlink(ctx, d.admin, "web", d.accounts[1].ID, ""))
 		require.Eventually(t, func() bool { return len(listed()) < 5 }, 2*time.Second, 20*time.Millisecond)
 		require.Equal(t, []string{want[0], want[2], want[4], want[6]}, listed())
@@ -299,9 +304,68 @@ func TestObjectListsAreTheTrains(t *testing.T) {
 		status, text = d.ask("GET", "/v1/files", d.key, "")
 		require.Equal(t, 500, status, text)
 		require.NotContains(t, text, want[0])
-		for path, want := range map[string]int{"/v1/files?limit=0": 400, "/v1/files?limit=x": 400, "/v1/files?after_id=a&before_id=b": 400, "/v1/files?after_id=../x": 404, "/v1/files?page=7": 400, "/v1/files?scope_id=s": 400, "/v1/files?page=page_none": 404} {
+		for path, want := range map[string]int{"/v1/files?limit=0": 400, "/v1/files?limit=x": 400, "/v1/files?after_id=a&before_id=b": 400, "/v1/files?after_id=../x": 404, "/v1/files?page=7": 400, "/v1/files?scope_id=s": 400, "/v1/files?page=page_none": 400} {
 			status, text := d.ask("GET", path, d.key, "")
 			require.Equal(t, want, status, path+text)
+		}
+	})
+}
+
+// TestDeletingWhilePaging: the next page is found although what the last one ended with is gone.
+func TestDeletingWhilePaging(t *testing.T) {
+	each(t, doorOptions{}, func(t *testing.T, d *door) {
+		ctx := t.Context()
+		c := d.sdk(d.key)
+		for i := range 5 {
+			_, err := upload(c, fmt.Sprint(i))
+			require.NoError(t, err)
+		}
+		gone := 0
+		pages := c.Beta.Files.ListAutoPaging(ctx, anthropic.BetaFileListParams{Limit: anthropic.Int(2)})
+		for pages.Next() {
+			_, err := c.Beta.Files.Delete(ctx, pages.Current().ID, anthropic.BetaFileDeleteParams{})
+			require.NoError(t, err)
+			gone++
+		}
+		require.NoError(t, pages.Err())
+		require.Equal(t, 5, gone)
+	})
+}
+
+// TestAnIDIsGivenOnce: an upstream that gives one train what it gave another is not believed.
+func TestAnIDIsGivenOnce(t *testing.T) {
+	each(t, doorOptions{}, func(t *testing.T, d *door) {
+		same := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"id":"file_same","type":"file"}`)
+		}))
+		defer same.Close()
+		a := d.account("web", "same", same.URL, 9)
+		theirs := d.neighbour("next")
+		status, text := d.ask("POST", "/v1/files", d.key, "x", "MSL-Account", a.Name)
+		require.Equal(t, 200, status, text)
+		status, text = d.ask("POST", "/v1/files", theirs, "x", "MSL-Account", a.Name)
+		require.Equal(t, 409, status, text)
+		require.NotContains(t, text, "file_same")
+		status, _ = d.ask("GET", "/v1/files/file_same", theirs, "")
+		require.Equal(t, 404, status)
+		status, _ = d.ask("GET", "/v1/files/file_same", d.key, "")
+		require.Equal(t, 200, status)
+	})
+}
+
+// TestFullStoresDoNotRestAccounts: what files run into says nothing about messages.
+func TestFullStoresDoNotRestAccounts(t *testing.T) {
+	each(t, doorOptions{}, func(t *testing.T, d *door) {
+		for _, status := range []int{403, 429} {
+			d.up.SetKeyBehaviour(d.secrets[0], demo.InTurn(demo.Behaviour{Status: status}, demo.Behaviour{Status: status}))
+			_, err := upload(d.sdk(d.key), "x")
+			requireStatus(t, err, status)
+			_, err = batchOf(d.sdk(d.key), "x")
+			requireStatus(t, err, status)
+			answer, text, _ := d.do(d.request(hello))
+			require.Equal(t, 200, answer, text)
 		}
 	})
 }
@@ -343,10 +407,10 @@ func TestUploadsStream(t *testing.T) {
 		require.EqualValues(t, 0, d.broker.BodyBytes(), "an upload holds no memory")
 
 		// A failure is passed on, lets the account rest and is not tried elsewhere: the bytes are gone.
-		d.up.SetKeyBehaviour(d.secrets[0], demo.Status(429))
+		d.up.SetKeyBehaviour(d.secrets[0], demo.Status(500))
 		before := len(d.up.Requests())
 		_, err = upload(d.sdk(d.key), "again")
-		requireStatus(t, err, 429)
+		requireStatus(t, err, 500)
 		require.Len(t, d.up.Requests(), before+1)
 		f, err := upload(d.sdk(d.key), "now the second account has its turn")
 		require.NoError(t, err)
@@ -429,10 +493,16 @@ func TestCompressedBodiesAreRefused(t *testing.T) {
 			require.Equal(t, "invalid_request_error", kind)
 			require.Contains(t, message, "Content-Encoding")
 		}
-		require.Empty(t, d.up.Requests())
-		r := d.request(hello)
-		r.Header.Set("Content-Encoding", "identity")
+		r := d.request("\x1f\x8b")
+		r.Header["Content-Encoding"] = []string{"", "identity", "identity, gzip"}
 		status, text, _ := d.do(r)
+		require.Equal(t, 415, status, text)
+		status, text = d.ask("POST", "/v1/messages", d.key, "\xff\xfe{\x00}\x00") // UTF-16, which some read
+		require.Equal(t, 400, status, text)
+		require.Empty(t, d.up.Requests())
+		r = d.request(hello)
+		r.Header.Set("Content-Encoding", "identity")
+		status, text, _ = d.do(r)
 		require.Equal(t, 200, status, text)
 	})
 }

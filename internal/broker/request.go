@@ -147,6 +147,18 @@ func clientKeys(h http.Header) []string {
 	return keys
 }
 
+// compressed reports whether a body comes in a coding that hides what it says. The header may have several lines and several codings a line.
+func compressed(h http.Header) bool {
+	for _, line := range h["Content-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func trainHeader(h http.Header) string {
 	if v := h["Msl-Train-Id"]; len(v) > 0 && v[0] != "" {
 		return v[0]

@@ -28,7 +28,7 @@ func (e ears) add(p []byte) {
 
 // listen returns what hears a request and its answer for the people of its train, where they want that. The body stays as it is until it was read, beside the request.
 func (b *Broker) listen(r *http.Request, lease *train.Lease, resp *http.Response, body *body, readable bool) *relay.Tap {
-	if b.relay == nil || !readable || r.Header.Get("Content-Encoding") != "" {
+	if b.relay == nil || !readable || compressed(r.Header) {
 		return nil
 	}
 	tap := b.relay.Listen(lease.TrainID(), isEventStream(resp.Header), func() relay.About {

@@ -160,7 +160,7 @@ func (l *Lease) Heard(status int, h http.Header) Spent {
 	if l.account.gauge.hear(l.account.Version, fresh, now) {
 		l.room.heardOf.add(l.account.id)
 	}
-	l.spent = spent(fresh, now)
+	l.spent = spent(fresh, l.trip.want.Model, now)
 	return l.spent
 }
 
@@ -177,12 +177,12 @@ func (s Spent) burst() bool { return s.Window == "" && !s.Model }
 
 // spent finds the refusal in what an answer says. Where several windows refuse, the one that does so longest counts, since each of them has to be free; what
 // refuses the whole account counts before what refuses a model.
-func spent(fresh []Window, now time.Time) (s Spent) {
+func spent(fresh []Window, model string, now time.Time) (s Spent) {
 	for _, w := range fresh {
 		switch d := w.Reset.Sub(now); {
 		case !w.Refused:
 		case w.Models() != "":
-			s.Model = true
+			s.Model = s.Model || !w.ended(now) && w.counts(model) // else nobody would remember it
 		case s.Window == "" || d > s.For:
 			s.Window, s.For = w.Name, max(d, 0)
 		}

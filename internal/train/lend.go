@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/fault"
@@ -217,6 +218,9 @@ func (l *line) choose(t *trip, talks bool, now time.Time) (*rung, error) {
 			"No account is linked to the train "+l.Slug+". An operator can link one: signalbox train link "+l.Slug+" ACCOUNT.")
 	case held > 0:
 		return nil, errHeld(l, t)
+	case t.want.Pinned != "":
+		return nil, fault.New(fault.Forbidden, "no_account",
+			"The account on which this batch or file lies cannot be used at the moment. `signalbox train explain "+l.Slug+"` says why.")
 	case named > 0:
 		return nil, fault.New(fault.Forbidden, "no_account",
 			"The account that the request names cannot be used at the moment. `signalbox train explain "+l.Slug+"` says why.")
@@ -229,6 +233,8 @@ func errCooling(l *line, t *trip, n int, wait time.Duration) *fault.Error {
 	seconds := int((wait + time.Second - 1) / time.Second)
 	which := "All usable accounts of the train " + l.Slug + " are"
 	switch {
+	case t.want.Pinned != "":
+		which = "The account on which this batch or file lies is"
 	case t.want.Account != "":
 		which = "The account that the request names is"
 	case n == 1:
@@ -247,9 +253,27 @@ func (l *Lease) Failed(ctx context.Context, f Failure) {
 	f.spent = l.spent
 	l.fail(ctx, f)
 	l.trip.hold.finish()
-	if l.cause.Load() == nil && (f.Status != 0 || ctx.Err() == nil) && l.room.cool(ctx, l.account, f) {
+	if l.cause.Load() == nil && (f.Status != 0 || ctx.Err() == nil) && l.rests(f) && l.room.cool(ctx, l.account, f) {
 		l.meter.Cooled(f)
 	}
+}
+
+// rests reports whether a failure speaks of the account and not of the request alone. Batches and files have bounds of their own, of which a full store (403) and
+// too many calls (429) say nothing about messages; and an access token that is refused where nothing can be sent again is refreshed for the next message.
+func (l *Lease) rests(f Failure) bool {
+	path := l.trip.want.Path
+	if !strings.HasPrefix(path, "/v1/files") && !strings.HasPrefix(path, batches) {
+		return true
+	}
+	switch f.Status {
+	case http.StatusForbidden:
+		return false
+	case http.StatusTooManyRequests:
+		return !f.spent.burst()
+	case http.StatusUnauthorized:
+		return !l.account.Refreshes
+	}
+	return true
 }
 
 // Next settles this lease as failed, lets its account rest if the failure is the account's, and grants a lease on the next usable one. A
@@ -277,6 +301,9 @@ func (l *Lease) advance(ctx context.Context, f Failure) (*Lease, error) {
 		if next, err := l.again(ctx); next != nil || err != nil {
 			return next, err
 		}
+	}
+	if !l.rests(f) {
+		return nil, ErrNoOther
 	}
 	if out.Result == UpstreamError || out.Result == UpstreamUnreachable {
 		if l.room.cool(ctx, l.account, f) {

@@ -32,7 +32,10 @@ func (r *Room) unstartable(l *Lease) *fault.Error {
 // errHeld is the refusal where people have paused or drained what could be lent.
 func errHeld(l *line, t *trip) *fault.Error {
 	which := "The accounts of the train " + l.Slug + " that could be used are paused or drained."
-	if t.want.Account != "" {
+	switch {
+	case t.want.Pinned != "":
+		which = "The account on which this batch or file lies is paused or drained."
+	case t.want.Account != "":
 		which = "The account that the request names is paused or drained."
 	}
 	return fault.New(fault.Forbidden, "no_account", which+" An operator can have it lent again: signalbox account resume ACCOUNT. `signalbox train explain "+l.Slug+"` says who paused what, and why.")

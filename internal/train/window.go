@@ -192,7 +192,7 @@ func readWindows(h http.Header, status int, model string, now time.Time) []Windo
 				w.Reset = resetAt(s.reset, w.Name, now)
 			}
 			w.Used = max(w.Used, whole)
-			if status == http.StatusTooManyRequests {
+			if status == http.StatusTooManyRequests && s.refusedBy(&w) {
 				w.Refused, w.Model = true, ""
 				if w.Models() != "" {
 					w.Model = strings.Clone(clip(model, modelMost))
@@ -204,6 +204,15 @@ func readWindows(h http.Header, status int, model string, now time.Time) []Windo
 		}
 	}
 	return out
+}
+
+// refusedBy reports whether a window that is used up can be why a request was refused. Accounts that pay beyond their plan have such windows and are served, so that
+// a burst there says that they are allowed; and a window of some models refuses nobody where one of the whole account does, unless the upstream names it.
+func (s *said) refusedBy(w *Window) bool {
+	if s.status != "" && s.status != rejected {
+		return false
+	}
+	return w.Models() == "" || w.Name == claimed(s.claim) || !slices.ContainsFunc(s.windows, func(o Window) bool { return o.Status == rejected && o.Models() == "" })
 }
 
 // window returns the window of that name, made where there is none; nil for a name that none has, and where there are too many.

@@ -58,7 +58,15 @@ func TestReadWindows(t *testing.T) {
 			[]Window{{Name: "7d", Used: whole, Status: "rejected", Reset: noon.Add(9 * time.Hour), Heard: noon, Refused: true}}, Spent{Window: "7d", For: 9 * time.Hour}},
 		"served beyond the plan": {200, "", headers("unified-status: rejected", "unified-5h-status: rejected", "unified-5h-utilization: 1.02", "unified-5h-reset: "+unix(time.Hour)),
 			[]Window{short(10_200, "rejected", time.Hour)}, Spent{}},
-		"a burst":                    {429, "", headers("unified-status: allowed", "unified-5h-status: allowed", "unified-5h-utilization: 0.2", "unified-5h-reset: "+unix(time.Hour)), []Window{short(2000, "allowed", time.Hour)}, Spent{}},
+		"a burst": {429, "", headers("unified-status: allowed", "unified-5h-status: allowed", "unified-5h-utilization: 0.2", "unified-5h-reset: "+unix(time.Hour)), []Window{short(2000, "allowed", time.Hour)}, Spent{}},
+		"a burst beyond the plan": {429, "", headers("unified-status: allowed", "unified-7d-status: rejected", "unified-7d-reset: "+unix(50*time.Hour)),
+			[]Window{{Name: "7d", Used: whole, Status: "rejected", Reset: noon.Add(50 * time.Hour), Heard: noon}}, Spent{}},
+		"another model's beside the account's": {429, "claude-sonnet-5", headers("unified-status: rejected", "unified-representative-claim: five_hour", "unified-5h-status: rejected", "unified-5h-reset: "+unix(time.Hour), "unified-7d_opus-status: rejected",
+			"unified-7d_opus-reset: "+unix(50*time.Hour)),
+			[]Window{{Name: "5h", Used: whole, Status: "rejected", Reset: noon.Add(time.Hour), Heard: noon, Refused: true}, {Name: "7d_opus", Used: whole, Status: "rejected", Reset: noon.Add(50 * time.Hour), Heard: noon}},
+			Spent{Window: "5h", For: time.Hour}},
+		"a model's that has begun anew": {429, "claude-sonnet-5", headers("unified-status: rejected", "unified-7d_sonnet-status: rejected", "unified-7d_sonnet-reset: "+unix(-time.Hour)),
+			[]Window{{Name: "7d_sonnet", Used: whole, Status: "rejected", Reset: noon.Add(-time.Hour), Heard: noon, Refused: true, Model: "claude-sonnet-5"}}, Spent{}},
 		"a refusal of no window":     {429, "", headers("unified-status: rejected", "unified-representative-claim: overage", "unified-reset: "+unix(29*24*time.Hour)), nil, Spent{}},
 		"a reset that has passed":    {200, "", headers("unified-5h-utilization: 0.5", "unified-5h-reset: "+unix(-time.Second)), []Window{short(5000, "", -time.Second)}, Spent{}},
 		"a reset far off":            {200, "", headers("unified-5h-utilization: 0.5", "unified-5h-reset: 99999999999"), []Window{{Name: "5h", Used: 5000, Heard: noon}}, Spent{}},
@@ -73,7 +81,7 @@ func TestReadWindows(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := readWindows(c.in, c.status, c.model, noon)
-			require.Equal(t, c.spent, spent(got, noon))
+			require.Equal(t, c.spent, spent(got, c.model, noon))
 			got = append([]Window{}, got...)
 			sortWindows(got)
 			require.Equal(t, append([]Window{}, c.want...), got)
@@ -148,7 +156,7 @@ func FuzzReadWindows(f *testing.F) {
 			at := noon.Add(time.Duration(i) * time.Hour)
 			got := readWindows(h, status, n3, at)
 			g.hear(1, got, at)
-			s := spent(got, at)
+			s := spent(got, n3, at)
 			if s.For < 0 || s.For > 2*255*24*time.Hour || s.Model && s.Window != "" || status != 429 && !s.burst() {
 				t.Fatalf("spent %+v", s)
 			}

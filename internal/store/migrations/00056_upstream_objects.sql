@@ -6,7 +6,7 @@ CREATE TABLE upstream_objects (
 	credential_id TEXT NOT NULL REFERENCES credentials (id) ON DELETE CASCADE,
 	key_id        TEXT NOT NULL,
 	created_at    BIGINT NOT NULL,
-	PRIMARY KEY (train_id, kind, id)
+	PRIMARY KEY (train_id, kind, id),
+	UNIQUE (credential_id, kind, id)
 );
 CREATE INDEX upstream_objects_newest ON upstream_objects (train_id, kind, created_at, id);
-CREATE INDEX upstream_objects_credential ON upstream_objects (credential_id);
