@@ -277,6 +277,12 @@ func wrongValues(d *document, s *schema) map[string]any {
 		out["an exponent"] = json.Number("1e0")
 		out["a number as text"] = "7"
 		delete(out, "a integer")
+	case "number": // an amount of dollars
+		delete(out, "a integer")
+		out["below nothing"] = -1
+		out["more digits than it has"] = json.Number("1.0000001")
+		out["beyond floats"] = json.Number("1e999")
+		out["a number as text"] = "7"
 	case "array":
 		items := d.resolve(s.Items)
 		out["an item of a wrong type"] = []any{7}

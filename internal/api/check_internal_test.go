@@ -35,7 +35,7 @@ func TestChecker(t *testing.T) {
 
 		`{}`: "/text is required", `{"text":null}`: "/text must not be null; leave it out where it is optional", `{"text":"a"}`: "/text must have at least 2 characters",
 		`{"text":"abcd"}`: "/text must have at most 3 characters", `{"text":"a\u0000"}`: "/text must not contain the character U+0000", `{"text":1}`: "/text must be a text",
-		`{"text":"ab","enum":"hush"}`: "/enum must be one of hash, priority", `{"text":"ab","enum":null}`: "/enum must not be null; leave it out where it is optional",
+		`{"text":"ab","enum":"hush"}`: "/enum must be one of hash, priority, least-loaded", `{"text":"ab","enum":null}`: "/enum must not be null; leave it out where it is optional",
 		`{"text":"ab","number":6}`: "/number must be at most 5", `{"text":"ab","number":-2}`: "/number must be at least -1", `{"text":"ab","number":1.0}`: "/number must be a whole number",
 		`{"text":"ab","number":"1"}`: "/number must be a whole number", `{"text":"ab","flag":0}`: "/flag must be true or false",
 		`{"text":"ab","list":["a","b","c"]}`: "/list must have at most 2 items", `{"text":"ab","list":["abcd"]}`: "/list/0 must have at most 3 characters",

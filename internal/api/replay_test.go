@@ -99,6 +99,8 @@ func TestIdempotencyKeyOnEveryPost(t *testing.T) {
 				switch {
 				case o.ID == "test-sink":
 					name, value = "id", "snk_00000000000000000000000000"
+				case strings.Contains(o.path, "/{kind}/"):
+					name, value = "kind", "webhook"
 				case o.ID == "test-channel":
 					name, value = "id", "ntc_00000000000000000000000000"
 				case strings.Contains(o.path, "/sso/"):

@@ -87,8 +87,8 @@ func TestStoryIncident(t *testing.T) {
 			heard[d.Kind]++
 			require.NotContains(t, d.Title, sensitive)
 		}
-		require.Equal(t, 2, heard["incident.opened"], "with that of the world")
-		require.Equal(t, 2, heard["incident.moved"])
+		require.Equal(t, 3, heard["incident.opened"], "with that of the world, and at the channel of its train")
+		require.Equal(t, 4, heard["incident.moved"], "each also at the channel of the train")
 		for _, ev := range h.events() {
 			b, err := ev.Details.MarshalJSON()
 			require.NoError(t, err)
@@ -197,7 +197,7 @@ func TestStoryContainNow(t *testing.T) {
 		for _, d := range told.Deliveries {
 			heard[d.Kind]++
 		}
-		require.Equal(t, 2, heard["incident.opened"], "with that of the world")
+		require.Equal(t, 3, heard["incident.opened"], "with that of the world, and at the channel of its train")
 		require.Zero(t, heard["incident.moved"], "people hear of it once")
 		_, err = h.as(h.withRole(identity.Auditor)).ContainNow(ctx, client.ContainOpening{}, client.ContainDraft{Scope: scope})
 		refused(t, err, 403, "forbidden")
@@ -258,7 +258,7 @@ func TestStoryContainRotates(t *testing.T) {
 		for _, d := range told.Deliveries {
 			heard[d.Kind]++
 		}
-		require.Equal(t, 1, heard["credential.rotation"])
+		require.Equal(t, 2, heard["credential.rotation"], "also at the channel of the train that links it")
 		rotated, err := h.client.RotateCredential(ctx, w.credential, map[string]string{"api_key": "planted-new-api-key-0123"}, "contained")
 		require.NoError(t, err)
 		require.Nil(t, rotated.RotationDueAt, "a new secret takes it back")

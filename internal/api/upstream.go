@@ -10,7 +10,7 @@ type upstreamDraft struct {
 	ConnectTimeoutSeconds  int    `json:"connect_timeout_seconds,omitempty" minimum:"0" maximum:"60" doc:"Until a connection stands; 0 is the server's own (10)."`
 	ResponseTimeoutSeconds int    `json:"response_timeout_seconds,omitempty" minimum:"0" maximum:"3600" doc:"Until the first byte of the answer; 0 is the server's own (upstream-timeout)."`
 	CABundle               string `json:"ca_bundle,omitempty" maxLength:"32768" doc:"Certificates in PEM, which alone are trusted for the upstream."`
-	ProxyURL               string `json:"proxy_url,omitempty" maxLength:"2048" doc:"A forward proxy (CONNECT), such as https://proxy.example.com:3128. Only an https upstream is reached through it."`
+	ProxyURL               string `json:"proxy_url,omitempty" maxLength:"2048" doc:"A forward proxy (CONNECT), with its scheme, host and port. Only an https upstream is reached through it."`
 	ProxyUsername          string `json:"proxy_username,omitempty" maxLength:"255" doc:"What the proxy wants; its password is the secret field proxy_password."`
 }
 

@@ -52,8 +52,8 @@ func TestNineTypes(t *testing.T) {
 		sets := func() map[vault.Type]map[string]string {
 			return map[vault.Type]map[string]string{
 				vault.Password:         {"password": text("password", " §\u00e4\u2028\U0001F511 \t\r\n\x00 ")},
-				vault.APIKey:           {"api_key": plant("api_key")},
-				vault.OAuth:            {"access_token": plant("access_token"), "refresh_token": text("refresh_token", "§\n"), "client_secret": plant("client_secret")},
+				vault.APIKey:           {"api_key": plant("api_key"), "proxy_password": plant("proxy_password")},
+				vault.OAuth:            {"access_token": plant("access_token"), "refresh_token": text("refresh_token", "§\n"), "client_secret": plant("client_secret"), "proxy_password": plant("proxy_password")},
 				vault.SSHKey:           {"private_key": pemLines("OPENSSH PRIVATE KEY"), "passphrase": text("passphrase", "  § ")},
 				vault.SharedSecret:     {"secret": plant("secret")},
 				vault.JWT:              {"token": plant("token"), "signing_key": pemLines("PRIVATE KEY")},
