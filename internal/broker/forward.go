@@ -223,7 +223,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		lease.Done(outcome)
 	}()
 	copyHeader(w.Header(), resp.Header)
-	quotaHeaders(w.Header(), lease.Quota())
+	quotaHeaders(w.Header(), resp.StatusCode, lease.Quota())
 	if resp.ContentLength >= 0 {
 		w.Header()["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}
@@ -293,7 +293,7 @@ func keep(resp *http.Response) *keptAnswer {
 
 func (k *keptAnswer) send(w http.ResponseWriter, left quota.Standing) {
 	copyHeader(w.Header(), k.header)
-	quotaHeaders(w.Header(), left)
+	quotaHeaders(w.Header(), k.status, left)
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(k.body))}
 	w.WriteHeader(k.status)
 	_, _ = w.Write(k.body) // a client that is gone needs no answer

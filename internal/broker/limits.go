@@ -12,9 +12,9 @@ import (
 )
 
 // quotaHeaders tells what is left of our own limits beside an upstream's answer. Where ours leave less than the upstream's, its own numbers would mislead: they are
-// taken out.
-func quotaHeaders(h http.Header, left quota.Standing) {
-	if left.Requests == nil && left.Tokens == nil {
+// taken out. Where the upstream itself has refused, its own limit is the one that binds, and its headers pass alone.
+func quotaHeaders(h http.Header, status int, left quota.Standing) {
+	if left.Requests == nil && left.Tokens == nil || status == http.StatusTooManyRequests {
 		return
 	}
 	drop(h, "X-Ratelimit-")
@@ -41,6 +41,9 @@ func limitHeaders(h http.Header, what string, l *quota.Left) {
 
 // binds reports whether our own limits leave less than those of the upstream that can be compared with them; what it does not tell leaves more.
 func binds(h http.Header, left quota.Standing) bool {
+	if strings.EqualFold(h.Get("Anthropic-Ratelimit-Unified-Status"), "rejected") { // an account may go on beyond it, at a price
+		return false
+	}
 	tighter := func(l *quota.Left, names ...string) bool {
 		if l == nil {
 			return false

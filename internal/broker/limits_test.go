@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anthropics/anthropic-sdk-go/option"
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/quota"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 )
 
@@ -149,5 +151,74 @@ func TestWhoseLimitBinds(t *testing.T) {
 			}
 			require.LessOrEqual(t, strings.Count(strings.Join(h.Values("X-RateLimit-Limit"), ","), ","), 0)
 		}
+	})
+}
+
+// TestTheUpstreamsRefusalPasses: where the upstream's limit is the one that binds, agents hear of that one.
+func TestTheUpstreamsRefusalPasses(t *testing.T) {
+	each(t, doorOptions{}, func(t *testing.T, d *door) {
+		for i, c := range []struct {
+			status int
+			ours   string // of our limit of requests
+			theirs map[string]string
+		}{
+			{200, "1000", map[string]string{"Anthropic-Ratelimit-Unified-Status": "rejected", "Anthropic-Ratelimit-Unified-Overage-Status": "allowed", "Anthropic-Ratelimit-Unified-Reset": "2000000000"}},
+			{429, "", map[string]string{"Anthropic-Ratelimit-Unified-Status": "rejected", "Anthropic-Ratelimit-Unified-Reset": "2000000000"}},
+			{429, "upstream", map[string]string{"X-Ratelimit-Limit": "upstream", "X-Ratelimit-Remaining": "0", "Retry-After": "7"}},
+			{429, "", map[string]string{"Anthropic-Ratelimit-Requests-Remaining": "50000", "Anthropic-Ratelimit-Tokens-Remaining": "0"}},
+		} {
+			up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				for name, value := range c.theirs {
+					w.Header().Set(name, value)
+				}
+				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte(`{"type":"message","model":"claude-x","usage":{"input_tokens":1,"output_tokens":1}}`))
+			}))
+			t.Cleanup(up.Close)
+			last := d.accounts[len(d.accounts)-1]
+			require.NoError(t, d.trains.Unlink(t.Context(), d.admin, "web", last.ID, ""))
+			d.account("web", "refusing-"+strconv.Itoa(i), up.URL, 1)
+			d.limit(quota.Patch{Set: map[quota.Kind]int64{quota.RequestsPerDay: 1000}})
+			status, body, h := d.do(d.request(hello))
+			require.Equal(t, c.status, status, body)
+			for name, value := range c.theirs {
+				require.Equal(t, value, h.Get(name), "%+v", c)
+			}
+			require.Equal(t, c.ours, h.Get("X-RateLimit-Limit"), "%+v", c)
+		}
+	})
+}
+
+// TestAListCountsOnce: however many objects it names, each of which is lent for and recorded; an empty one asks nobody, and counts nothing.
+func TestAListCountsOnce(t *testing.T) {
+	each(t, doorOptions{accounts: 2}, func(t *testing.T, d *door) {
+		for i := range 6 {
+			_, err := upload(d.sdk(d.key), "file", option.WithHeader("MSL-Account", d.accounts[i%2].Name))
+			require.NoError(t, err)
+		}
+		granted := func() (n int) {
+			for _, e := range d.events() {
+				if e.Action == store.LeaseGranted {
+					n++
+				}
+			}
+			return n
+		}
+		before := granted()
+		d.limit(quota.Patch{Set: map[quota.Kind]int64{quota.RequestsPerMinute: 3}})
+		for range 3 {
+			status, text := d.ask("GET", "/v1/files", d.key, "")
+			require.Equal(t, 200, status, text)
+			var list struct{ Data []json.RawMessage }
+			require.NoError(t, json.Unmarshal([]byte(text), &list))
+			require.Len(t, list.Data, 6)
+			status, text = d.ask("GET", "/v1/messages/batches", d.key, "")
+			require.Equal(t, 200, status, text)
+		}
+		require.Equal(t, before+3*6, granted(), "each lend is on record")
+		status, text := d.ask("GET", "/v1/files", d.key, "")
+		require.Equal(t, 429, status, text)
+		require.Contains(t, text, "3 requests a minute")
+		require.Equal(t, before+3*6, granted())
 	})
 }

@@ -64,7 +64,7 @@ func (b *Broker) list(w http.ResponseWriter, r *http.Request, rid string, caller
 		if err != nil {
 			return err
 		}
-		found, refused, err := b.describe(r, caller, want, on, objects)
+		found, refused, err := b.describe(r, caller, &want, on, objects)
 		if err != nil {
 			return err
 		}
@@ -155,8 +155,9 @@ func pageOf(q url.Values) (train.ObjectPage, error) {
 }
 
 // describe asks the upstream of each object what it is now. One that the upstream does not have any more is nil. The first answer that is neither is
-// returned to be passed on, since a list with holes would be taken for a whole one.
-func (b *Broker) describe(r *http.Request, caller identity.Caller, want train.Want, on route, objects []train.Object) ([]json.RawMessage, *keptAnswer, error) {
+// returned to be passed on, since a list with holes would be taken for a whole one. A list is one request: the first lend is held against limits, and the others go
+// once that was let through.
+func (b *Broker) describe(r *http.Request, caller identity.Caller, want *train.Want, on route, objects []train.Object) ([]json.RawMessage, *keptAnswer, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	found := make([]json.RawMessage, len(objects))
@@ -175,9 +176,17 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want train.Wa
 		if ctx.Err() != nil {
 			break
 		}
+		of := *want
+		of.Pinned, of.Path = objects[i].CredentialID, on.root()+"/"+objects[i].ID
+		lend := func() (*train.Lease, error) { return b.trains.Lend(ctx, caller, of) }
+		if !want.Counted {
+			lease, err := lend()
+			want.Counted = err == nil
+			lend = func() (*train.Lease, error) { return lease, err }
+		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			one, no, err := b.one(ctx, r, caller, want, on, objects[i])
+			one, no, err := b.one(ctx, r, on, of.Path, lend)
 			if no == nil && err == nil {
 				found[i] = one
 				return
@@ -189,6 +198,9 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want train.Wa
 			}
 			cancel()
 		})
+		if !want.Counted {
+			break // it was refused
+		}
 	}
 	wg.Wait()
 	if failed == nil && refused == nil {
@@ -198,14 +210,13 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want train.Wa
 }
 
 // one asks an upstream for one object, on the account on which it lies.
-func (b *Broker) one(ctx context.Context, r *http.Request, caller identity.Caller, want train.Want, on route, o train.Object) (json.RawMessage, *keptAnswer, error) {
+func (b *Broker) one(ctx context.Context, r *http.Request, on route, path string, lend func() (*train.Lease, error)) (json.RawMessage, *keptAnswer, error) {
 	ask := r.Clone(ctx)
-	ask.URL.Path, ask.URL.RawPath, ask.URL.RawQuery = on.root()+"/"+o.ID, "", ""
+	ask.URL.Path, ask.URL.RawPath, ask.URL.RawQuery = path, "", ""
 	if r.URL.Query().Get("beta") == "true" {
 		ask.URL.RawQuery = "beta=true"
 	}
-	want.Pinned, want.Path = o.CredentialID, ask.URL.Path
-	lease, err := b.trains.Lend(ctx, caller, want)
+	lease, err := lend()
 	if err != nil {
 		return nil, nil, err
 	}

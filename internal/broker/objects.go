@@ -125,7 +125,7 @@ func (b *Broker) replyObject(w http.ResponseWriter, r *http.Request, lease *trai
 	}
 	outcome.Result, outcome.Bytes = train.OK, int64(len(answer))
 	copyHeader(w.Header(), resp.Header)
-	quotaHeaders(w.Header(), lease.Quota())
+	quotaHeaders(w.Header(), resp.StatusCode, lease.Quota())
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(answer))}
 	body.release()
 	w.WriteHeader(resp.StatusCode)

@@ -4,8 +4,8 @@
 // when its part of the window is over: of a minute a second, of an hour a minute, of a day a quarter of an hour; so what is free again is so at most one such
 // part late, never early. Budgets count from the first of the month, in UTC.
 //
-// Limits: tokens are known when an answer ends. Until then a request stands in the count with what it may use at most (max_tokens), and another one is let
-// through while anything is left; so the last one may go over a limit of tokens by its own size.
+// Limits: tokens are known when an answer ends. Until then a request stands in the count with what it may use at most (max_tokens, and its prompt by its size), and another
+// one is let through while anything is left; so the last one may go over a limit of tokens by its own size.
 //
 // Invariants: it knows no database, no clock and no request; a limit that this version does not know denies; counts never fall below nothing; a clock that is set back
 // frees nothing that it had not freed before.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"signalbox.dev/signalbox/internal/quota"
 	"signalbox.dev/signalbox/internal/store"
@@ -116,6 +117,20 @@ func (r *Room) Used(ctx context.Context, subject string, l *quota.Limits) (used 
 	})
 	return used, err
 }
+
+// Keep is what the room does every three seconds.
+func (r *Room) Keep(ctx context.Context) error { return r.presence.keep(ctx) }
+
+// Past makes it as if requests at once had last been asked for, and the others last been told that this instance is there, so much earlier.
+func (r *Room) Past(wanted, shown time.Duration) {
+	p := r.presence
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted, p.shown = p.wanted.Add(-wanted), p.shown.Add(-shown)
+}
+
+// SweepSoon lets the next sweep of the counts begin now.
+func (r *Room) SweepSoon() { r.nears.sweep.Reset(0) }
 
 // Show says to the other instances that this one is there, and reads which they are.
 func (r *Room) Show(ctx context.Context) error { return r.presence.write(ctx) }

@@ -24,6 +24,8 @@ type Want struct {
 	MaxTokens int64
 	// BodyBytes is the size of the request's body.
 	BodyBytes int64
+	// Counted says that the request is a part of one that was held against the limits before: it counts no more. Its attempts are recorded as any.
+	Counted bool
 	// Session is the client's name for the conversation that the request belongs to; "" when it has none. It means something only beside its client key.
 	Session string
 }
@@ -112,7 +114,7 @@ func (l *Lease) intend(on *line) error {
 		if _, err := l.room.db.AppendCharged(ev, h.charge); err != nil {
 			return h.refused(&l.trip, on, err)
 		}
-		h.charged = true
+		h.took()
 		return nil
 	}
 	_, err := l.room.db.Append(context.Background(), ev)

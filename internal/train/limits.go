@@ -24,6 +24,9 @@ const (
 	// reserveUnnamed are the tokens that a request without max_tokens stands for until it is over, and reserveMost those of one with more: agents ask for far more than
 	// they use, and what stands in the counts keeps others out.
 	reserveUnnamed, reserveMost = 4096, 65_536
+	// bytesAToken is how many bytes of a body are taken for a token until its answer tells, and reserveInput the most that is taken for read: a body with pictures is far
+	// larger than what is read of it, and no model reads more.
+	bytesAToken, reserveInput = 4, 1_000_000
 	// askAgain bounds for how long a limit that requests under way may free is taken for used up without asking, askAgainOpen so for requests at once, and askSeldom any other.
 	askAgain, askAgainOpen, askSeldom = time.Second, 200 * time.Millisecond, time.Minute
 )
@@ -31,15 +34,16 @@ const (
 // taken is what one request, however many accounts it is tried at, has taken of the limits that it is held against. It goes from lease to lease; whoever ends the request,
 // or fails to go on with it, finishes it.
 type taken struct {
-	room    *Room
-	charge  *quota.Charge
-	model   string
-	charged bool
+	room   *Room
+	charge *quota.Charge
+	model  string
+	// output is how many of the reserved tokens are for the answer, and streams says that the request counts as one under way.
+	output           int64
+	streams, charged bool
 	// pending is the outcome of the last attempt. It is recorded when it is known whether it was the last: then what the request used is settled with it.
 	pending *store.Event
 	tokens  int64
 	cost    int64
-	unknown bool
 }
 
 // weigh holds a request against the limits of its train, its client key and the person who made that, as far as no count is needed, and says what it is to be charged.
@@ -59,17 +63,19 @@ func (r *Room) weigh(ctx context.Context, t *trip, l *line) error {
 			return err
 		}
 	}
-	if dues = quota.Sort(dues); len(dues) == 0 {
+	if dues = quota.Sort(dues); len(dues) == 0 || t.want.Counted {
 		return nil
 	}
 	c := &quota.Charge{Dues: dues, Costs: t.want.Path == messages, Instance: r.presence.id(), Alive: r.presence.alive, Near: r.nears.note}
+	h := &taken{room: r, charge: c, model: t.want.Model}
 	if c.Costs {
-		c.Tokens = t.want.MaxTokens
-		if c.Tokens <= 0 {
-			c.Tokens = reserveUnnamed
+		h.output = t.want.MaxTokens
+		if h.output <= 0 {
+			h.output = reserveUnnamed
 		}
-		c.Tokens = min(c.Tokens, reserveMost)
-		c.Cost = r.costs(t.want.Model, price.Tokens{Output: c.Tokens})
+		h.output = min(h.output, reserveMost)
+		reserved := price.Tokens{Input: min(t.want.BodyBytes/bytesAToken, reserveInput), Output: h.output}
+		c.Tokens, c.Cost = reserved.Sum(), r.costs(t.want.Model, reserved)
 	}
 	if f := r.full.refuse(c, r.now()); f != nil {
 		return overLimit(t, l, f)
@@ -79,12 +85,20 @@ func (r *Room) weigh(ctx context.Context, t *trip, l *line) error {
 			if err := r.presence.show(ctx); err != nil {
 				return err
 			}
-			c.Instance = r.presence.id()
+			c.Instance, h.streams = r.presence.id(), true
 			break
 		}
 	}
-	t.hold = &taken{room: r, charge: c, model: t.want.Model}
+	t.hold = h
 	return nil
+}
+
+// took notes that the charge is taken: with a request under way, this instance says that it is there until the end of it.
+func (h *taken) took() {
+	h.charged = true
+	if h.streams {
+		h.room.presence.open.Add(1)
+	}
 }
 
 // permits holds a request against what needs no count.
@@ -99,7 +113,7 @@ func (r *Room) permits(t *trip, l *line, limits *quota.Limits) error {
 	switch {
 	case limits.Unknown():
 		return fault.New(fault.Forbidden, "limits_unknown",
-			"The limits of this request were set by a newer version of Signalbox, and this one cannot hold it against them. An operator can upgrade this instance, or set the limits anew.")
+			"The limits of this request were set by a newer version of Signalbox, and this one cannot hold it against them. An operator can upgrade this instance, or clear the limits: signalbox limits set --clear")
 	case w.Path == batches && w.Method == http.MethodPost && limits.WeighsTokens():
 		return fault.New(fault.Invalid, "model_denied",
 			"A batch cannot be held against the limits on models and tokens of this train, client key or person, so none is let through. Send the messages one by one, or ask an operator for a client key whose train has no such limits.")
@@ -168,27 +182,31 @@ func (h *taken) refused(t *trip, on *line, err error) error {
 func (h *taken) note(ev store.Event, o Outcome) {
 	h.carry()
 	h.pending = &ev
-	tokens, known := spentBy(o, h.charge.Costs)
-	if !known {
-		h.unknown = true
-		return
+	tokens, cost := h.charge.Tokens, h.charge.Cost // where nobody knows, what was reserved: also when a later attempt is known
+	if spent, known := h.spentBy(o); known {
+		model := h.model
+		if usage.IsModel(o.Usage.Model) && h.room.priced(o.Usage.Model) {
+			model = o.Usage.Model
+		}
+		tokens, cost = spent.Sum(), h.room.costs(model, spent)
 	}
-	model := h.model
-	if usage.IsModel(o.Usage.Model) && h.room.priced(o.Usage.Model) {
-		model = o.Usage.Model
-	}
-	h.tokens, h.cost = min(price.Sum(h.tokens, tokens.Sum()), quota.Most), min(price.Sum(h.cost, h.room.costs(model, tokens)), quota.Most)
+	h.tokens, h.cost = min(price.Sum(h.tokens, tokens), quota.Most), min(price.Sum(h.cost, cost), quota.Most)
 }
 
-// spentBy says how many tokens an attempt cost, as far as that is known; the ledger decides alike.
-func spentBy(o Outcome, costs bool) (t price.Tokens, known bool) {
+// spentBy says how many tokens an attempt cost, as far as that is known; the ledger decides alike, but for an answer that broke off: what it cost is told at its end alone,
+// so that whoever hangs up before would pay for the input only. What came of it is taken for output then, up to what was reserved.
+func (h *taken) spentBy(o Outcome) (t price.Tokens, known bool) {
 	u := o.Usage
 	switch {
 	case u.State == usage.Complete, u.State == usage.Partial:
-		return price.Tokens{Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite5m: u.CacheWrite5m, CacheWrite1h: u.CacheWrite1h}, true
+		t = price.Tokens{Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite5m: u.CacheWrite5m, CacheWrite1h: u.CacheWrite1h}
+		if u.State == usage.Partial {
+			t.Output = max(t.Output, min(h.output, o.Bytes/bytesAToken))
+		}
+		return t, true
 	case u.State == usage.Unknown:
 		return t, false
-	case !costs, o.Unsent, o.Result == Refused, o.Result == UpstreamError, o.Status >= 400:
+	case !h.charge.Costs, o.Unsent, o.Result == Refused, o.Result == UpstreamError, o.Status >= 400:
 		return t, true
 	}
 	return t, false
@@ -214,13 +232,12 @@ func (h *taken) finish() {
 		h.room.db.AppendLater(ev)
 		return
 	}
-	tokens, cost := h.tokens, h.cost
-	if h.unknown {
-		tokens, cost = max(tokens, h.charge.Tokens), max(cost, h.charge.Cost)
-	}
-	h.charge.Close(tokens, cost, true)
+	h.charge.Close(h.tokens, h.cost, true)
 	h.room.full.freed(h.charge)
 	h.room.db.AppendSettled(ev, h.charge)
+	if h.streams {
+		h.room.presence.open.Add(-1)
+	}
 }
 
 // full remembers which limits are used up and until when, so that who is over a limit costs no question to the database.

@@ -211,7 +211,7 @@ func TestTokensAndBudgets(t *testing.T) {
 			l.Done(done(50, 10))
 			y.settled(tr.ID, tr.Limits, quota.TokensPerMinute, 60)
 			y.lend(caller(), w).Done(train.Outcome{Result: train.OK, Status: 200, Usage: usage.Count{State: usage.Unknown}})
-			y.settled(tr.ID, tr.Limits, quota.TokensPerMinute, 560)
+			y.settled(tr.ID, tr.Limits, quota.TokensPerMinute, 570) // with the size of its body
 			y.refused("limit_reached", caller(), w)
 			y.clock.Add(62 * time.Second)
 			y.lend(caller(), w).Done(train.Outcome{Result: train.UpstreamError, Status: 400})

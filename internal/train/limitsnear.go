@@ -19,18 +19,22 @@ const (
 	nearQueue, nearMost = 256, 10_000
 	// nearPatience bounds one write.
 	nearPatience = 5 * time.Second
+	// sweepFirst is when an instance first sweeps the counts after its start, sweepEvery how often it does so then, and countsFor how long counts stay in which
+	// nobody counts any more.
+	sweepFirst, sweepEvery, countsFor = time.Minute, time.Hour, 40 * 24 * time.Hour
 )
 
 // nears tells people, beside the way of requests, that limits come to 80 and to 100 percent: once for a subject, a limit and a level within its time, over all instances.
 type nears struct {
 	queue chan quota.Crossing
+	sweep *time.Timer // of the counts that nobody uses any more
 
 	mu   sync.Mutex
 	told map[string]time.Time
 }
 
 func newNears() *nears {
-	return &nears{queue: make(chan quota.Crossing, nearQueue), told: map[string]time.Time{}}
+	return &nears{queue: make(chan quota.Crossing, nearQueue), sweep: time.NewTimer(sweepFirst), told: map[string]time.Time{}}
 }
 
 // quiet is for how long the same is not told again: a budget's month, a day, and an hour for what comes and goes by the minute.
@@ -77,18 +81,20 @@ func (n *nears) forget(x quota.Crossing) {
 	delete(n.told, nearKey(x))
 }
 
-// tellNears works through the queue until the room is closed.
+// tellNears works through the queue until the room is closed, and sweeps now and then.
 func (r *Room) tellNears() {
-	tick := time.NewTicker(showEvery)
-	defer tick.Stop()
+	defer r.nears.sweep.Stop()
 	for {
 		select {
 		case <-r.quit:
 			return
-		case <-tick.C:
-			if err := r.presence.keep(context.Background()); err != nil {
-				r.log.Warn("the other instances were not told that this one is there; what it has under way may not be counted", "cause", err)
+		case <-r.nears.sweep.C:
+			r.nears.sweep.Reset(sweepEvery)
+			ctx, cancel := context.WithTimeout(context.Background(), nearPatience)
+			if err := r.sweepCounts(ctx); err != nil {
+				r.log.Warn("counts of limits that nobody uses any more were not removed", "cause", err)
 			}
+			cancel()
 		case x := <-r.nears.queue:
 			ctx, cancel := context.WithTimeout(context.Background(), nearPatience)
 			if err := r.tellNear(ctx, x); err != nil && !errors.Is(err, errToldBefore) {
@@ -98,6 +104,14 @@ func (r *Room) tellNears() {
 			cancel()
 		}
 	}
+}
+
+// sweepCounts removes the counts of what is gone, or has long used nothing: nothing of them counts any more.
+func (r *Room) sweepCounts(ctx context.Context) error {
+	return r.db.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM quota_counts WHERE at < $1`, store.TimeOf(tx.Now().Add(-countsFor)))
+		return err
+	})
 }
 
 var errToldBefore = errors.New("train: this was told before")

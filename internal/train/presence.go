@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"signalbox.dev/signalbox/internal/store"
@@ -16,14 +17,13 @@ const (
 	unheardFor = 60
 	// restAfter is after which time without such requests an instance stops saying so, and dropAfter how long its row stays.
 	restAfter, dropAfter = 10 * time.Minute, 24 * time.Hour
-	// countsFor is how long counts stay in which nobody counts any more.
-	countsFor = 40 * 24 * time.Hour
 )
 
 // presence says to the other instances that this one is there, while requests are under way that count against a limit of requests at once, and knows which others are. An instance
 // that could not say so for long takes another name: what is counted under the old one is over.
 type presence struct {
-	db *store.DB
+	db   *store.DB
+	open atomic.Int64 // how many requests are under way here that count as such
 
 	turn   chan struct{} // held while the row is written
 	mu     sync.Mutex
@@ -91,7 +91,8 @@ func (p *presence) show(ctx context.Context) error {
 // keep says that this instance is there, as long as that is wanted.
 func (p *presence) keep(ctx context.Context) error {
 	p.mu.Lock()
-	due := !p.wanted.IsZero() && time.Since(p.wanted) < restAfter && time.Since(p.shown) >= showEvery
+	wanted := p.open.Load() > 0 || !p.wanted.IsZero() && time.Since(p.wanted) < restAfter
+	due := wanted && time.Since(p.shown) >= showEvery
 	p.mu.Unlock()
 	if !due {
 		return nil
@@ -103,6 +104,22 @@ func (p *presence) keep(ctx context.Context) error {
 		return nil
 	}
 	return p.write(ctx)
+}
+
+// stayPresent keeps the instance's presence until the room is closed. It has a goroutine of its own: whoever is late here is taken for gone.
+func (r *Room) stayPresent() {
+	tick := time.NewTicker(showEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.quit:
+			return
+		case <-tick.C:
+			if err := r.presence.keep(context.Background()); err != nil {
+				r.log.Warn("the other instances were not told that this one is there; what it has under way may not be counted", "cause", err)
+			}
+		}
+	}
 }
 
 // write writes the row and reads the others'. The caller holds the turn.
@@ -128,9 +145,6 @@ func (p *presence) write(ctx context.Context) error {
 		}
 		if sweep {
 			if _, err := tx.Exec(`DELETE FROM quota_instances WHERE seen_at < $1`, store.TimeOf(now.Add(-dropAfter))); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(`DELETE FROM quota_counts WHERE at < $1`, store.TimeOf(now.Add(-countsFor))); err != nil {
 				return err
 			}
 		}

@@ -100,6 +100,7 @@ func New(cfg Config) (*Room, error) {
 	r.done.Go(r.writeUses)
 	r.done.Go(r.shareWindows)
 	r.done.Go(r.tellNears)
+	r.done.Go(r.stayPresent)
 	return r, nil
 }
 

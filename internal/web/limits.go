@@ -109,13 +109,14 @@ func limitFields(l *quota.Limits, typed func(name string) (string, bool)) (field
 		Hint: "Names with commas between them; * at the end stands for all that begin so. All models when it is left out."})
 }
 
-// limitsPosted reads the form of limits: what is left out is no limit.
+// limitsPosted reads the form of limits: what is left out is no limit. Limits that this version does not know are not in the form, and stay.
 func limitsPosted(r *http.Request) (*quota.Patch, error) {
-	p := &quota.Patch{Clear: true, Set: map[quota.Kind]int64{}}
+	p := &quota.Patch{Set: map[quota.Kind]int64{}}
 	bad := fault.New(fault.Unprocessable, "validation_failed", "A limit is not as it must be.")
 	for _, row := range quota.Rows() {
 		text := strings.TrimSpace(r.PostForm.Get(row.Name))
 		if text == "" {
+			p.Set[row.Kind] = 0
 			continue
 		}
 		n, err := strconv.ParseInt(text, 10, 64)

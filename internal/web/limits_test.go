@@ -10,6 +10,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/quota"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 )
 
@@ -91,5 +92,38 @@ func TestLimitPagesByRole(t *testing.T) {
 			require.NoError(s, err)
 			require.JSONEq(s, `{"requests_per_day":77}`, got.Limits.Text(), role)
 		}
+	})
+}
+
+// TestTheFormKeepsWhatItDoesNotKnow: a limit of a newer version goes on to deny after somebody of this one has set others, and those that were left empty are gone.
+func TestTheFormKeepsWhatItDoesNotKnow(t *testing.T) {
+	each(t, func(s *site) {
+		s.administrator()
+		made, err := s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: "web"})
+		require.NoError(s, err)
+		key, _, err := s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: "laptop"})
+		require.NoError(s, err)
+		const newer = `{"models":["claude-*"],"requests_per_day":77,"requests_per_week":5}`
+		require.NoError(s, s.db.Bookkeep(s.Context(), store.Cursor, func(tx *store.Tx) error {
+			tx.Change(store.TopicTrain, made.ID)
+			tx.Change(store.TopicKey, key.ID)
+			_, err := tx.Exec(`UPDATE trains SET limits = $1`, newer)
+			if err == nil {
+				_, err = tx.Exec(`UPDATE client_keys SET limits = $1`, newer)
+			}
+			return err
+		}))
+		cookie := s.person(identity.Operator)
+		form := s.form(cookie, "/account")
+		for _, path := range []string{"/trains/web/limits", "/trains/web/keys/" + key.ID + "/limits"} {
+			a := s.do("POST", path, url.Values{"form": form["form"], "requests_per_minute": {"9"}, "requests_per_day": {""}}, "Cookie", cookie)
+			require.Equal(s, http.StatusSeeOther, a.StatusCode, a.text)
+		}
+		got, err := s.trains.GetTrain(s.Context(), boss, "web")
+		require.NoError(s, err)
+		require.JSONEq(s, `{"requests_per_minute":9,"requests_per_week":5}`, got.Limits.Text())
+		k, err := s.trains.GetKey(s.Context(), boss, "web", key.ID)
+		require.NoError(s, err)
+		require.JSONEq(s, `{"requests_per_minute":9,"requests_per_week":5}`, k.Limits.Text())
 	})
 }
