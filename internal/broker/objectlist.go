@@ -186,7 +186,7 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want *train.W
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			one, no, err := b.one(ctx, r, on, of.Path, lend)
+			one, no, err := b.one(ctx, r, on, objects[i].ID, lend)
 			if no == nil && err == nil {
 				found[i] = one
 				return
@@ -210,9 +210,9 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want *train.W
 }
 
 // one asks an upstream for one object, on the account on which it lies.
-func (b *Broker) one(ctx context.Context, r *http.Request, on route, path string, lend func() (*train.Lease, error)) (json.RawMessage, *keptAnswer, error) {
+func (b *Broker) one(ctx context.Context, r *http.Request, on route, id string, lend func() (*train.Lease, error)) (json.RawMessage, *keptAnswer, error) {
 	ask := r.Clone(ctx)
-	ask.URL.Path, ask.URL.RawPath, ask.URL.RawQuery = path, "", ""
+	ask.URL.Path, ask.URL.RawPath, ask.URL.RawQuery = on.root()+"/"+id, "", ""
 	if r.URL.Query().Get("beta") == "true" {
 		ask.URL.RawQuery = "beta=true"
 	}
@@ -251,7 +251,7 @@ func (b *Broker) one(ctx context.Context, r *http.Request, on route, path string
 	}()
 	switch {
 	case resp.StatusCode == http.StatusNotFound: // it ended there, or was deleted with the account's own key
-		if err := lease.Disown(ctx, on.kind, o.ID); err != nil {
+		if err := lease.Disown(ctx, on.kind, id); err != nil {
 			b.log.Error("what is gone at an upstream is still listed", "kind", string(on.kind), "cause", err)
 		}
 		return nil, nil, nil
