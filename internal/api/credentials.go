@@ -71,7 +71,7 @@ func (s *service) addCredentials() {
 		description: "Never the secret.", access: string(identity.CredentialRead), moving: true}, s.getCredential)
 	for _, method := range []string{http.MethodPatch, http.MethodPut} {
 		add(s, route{method: method, path: "/api/credentials/{id}", id: strings.ToLower(method) + "-credential", summary: "Change a credential", tag: tag,
-			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host, token endpoint, CA bundle or proxy needs the right to reveal the secret too, since it would go there. Under another client or service, a train that could use it by what is granted on the one it leaves, and by nothing else, is unlinked. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},
+			description: "A merge patch (RFC 7396). Secrets make a new version. Another provider, base_url, host, token endpoint, CA bundle or proxy needs the right to reveal the secret too, since it would go there; so does mending a credential that was changed outside Signalbox. Under another client or service, a train that could use it by what is granted on the one it leaves, and by nothing else, is unlinked. PUT and PATCH do the same.", access: string(identity.CredentialWrite), maxBody: secretBody},
 			s.updateCredential)
 	}
 	add(s, route{method: http.MethodDelete, path: "/api/credentials/{id}", id: "delete-credential", summary: "Delete a credential", tag: tag,
@@ -84,7 +84,7 @@ func (s *service) addCredentials() {
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}/versions", id: "list-credential-versions", summary: "List the versions of a credential's secret", tag: tag,
 		access: string(identity.CredentialRead)}, s.listVersions)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/versions/{n}/restore", id: "restore-credential", summary: "Bring back an older version of the secret",
-		description: "As a new version.", tag: tag, access: string(identity.CredentialWrite), again: s.again(identity.CredentialWrite, "restore")}, s.restoreCredential)
+		description: "As a new version. The outbound proxy's password stays as it is now.", tag: tag, access: string(identity.CredentialWrite), again: s.again(identity.CredentialWrite, "restore")}, s.restoreCredential)
 }
 
 func (s *service) listCredentials(ctx context.Context, caller identity.Caller, in *struct {

@@ -124,7 +124,8 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 	d.trains, err = train.New(train.Config{DB: db, Vault: d.vault, Identity: d.ids, Keyless: o.keyless, Log: log})
 	require.NoError(t, err)
 	d.line = &watchedLine{next: outbound.NewTransport(policy, outbound.Options{HeaderTimeout: 20 * time.Second})}
-	d.broker, err = broker.New(broker.Config{Trains: d.trains, Identity: d.ids, Transport: d.line, Log: log, BodyLimit: o.bodyLimit, NoClientAuth: o.keyless, DefaultTrain: "web"})
+	pool := outbound.NewPool(policy, outbound.Options{HeaderTimeout: 20 * time.Second})
+	d.broker, err = broker.New(broker.Config{Trains: d.trains, Identity: d.ids, Transport: d.line, Routes: pool.Over, Log: log, BodyLimit: o.bodyLimit, NoClientAuth: o.keyless, DefaultTrain: "web"})
 	require.NoError(t, err)
 	require.NoError(t, db.Start(ctx))
 	d.up = demo.NewUpstream(demo.Options{Keep: 50, KeepBody: 1 << 20})
@@ -145,6 +146,7 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 		srv.Close()
 		up.CloseClientConnections()
 		up.Close()
+		pool.CloseIdleConnections()
 		d.trains.Close()
 		_ = d.ids.Close()
 		for _, s := range append(d.secrets, secret.FromString(d.key)) {
@@ -170,10 +172,16 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 // account adds an account at base to a train.
 func (d *door) account(trainRef, name, base string, priority int) vault.Credential {
 	d.t.Helper()
+	return d.accountVia(trainRef, name, base, priority, vault.Upstream{})
+}
+
+// accountVia adds an account that goes out by a way of its own.
+func (d *door) accountVia(trainRef, name, base string, priority int, way vault.Upstream) vault.Credential {
+	d.t.Helper()
 	ctx := context.Background()
 	s := secret.FromString("sk-upstream-" + name + "-" + store.NewID("s"))
 	d.up.AddKey(s)
-	c, err := d.vault.Create(ctx, d.admin, vault.Draft{Type: vault.APIKey, Meta: vault.Meta{Name: name, Provider: "anthropic", BaseURL: base}, Secrets: map[string]secret.Value{"api_key": s}})
+	c, err := d.vault.Create(ctx, d.admin, vault.Draft{Type: vault.APIKey, Meta: vault.Meta{Name: name, Provider: "anthropic", BaseURL: base, Upstream: way}, Secrets: map[string]secret.Value{"api_key": s}})
 	require.NoError(d.t, err)
 	_, _, err = d.trains.Link(ctx, d.admin, trainRef, train.LinkDraft{Credential: c.ID, Priority: &priority})
 	require.NoError(d.t, err)

@@ -242,6 +242,42 @@ func TestUnreachableUpstreamFailsOver(t *testing.T) {
 	})
 }
 
+// TestAProxyThatIsNotAllowed: an account whose proxy the guard refuses rests, and the next one answers; with nobody left the answer says nothing of the
+// upstream's address. A refused upstream stays final, also through a proxy that is allowed.
+func TestAProxyThatIsNotAllowed(t *testing.T) {
+	each(t, doorOptions{accounts: 1}, func(t *testing.T, d *door) {
+		d.accountVia("web", "inside", "https://llm.example.com", 0, vault.Upstream{ProxyURL: "https://10.0.0.1:3128"})
+		status, _, _ := d.do(d.request(hello))
+		require.Equal(t, 200, status)
+		require.Equal(t, []string{"upstream_unreachable 0", "ok 200"}, d.results(2))
+		require.Equal(t, []bool{true, false}, d.unsent())
+		ex, err := d.trains.Explain(context.Background(), d.admin, "web")
+		require.NoError(t, err)
+		resting := 0
+		for _, a := range ex.Accounts {
+			if a.CoolingUntil != nil {
+				resting++
+			}
+		}
+		require.Equal(t, 1, resting)
+
+		_, err = d.vault.Update(context.Background(), d.admin, d.accounts[0].ID, vault.Patch{State: vault.To(vault.Disabled)}, "")
+		require.NoError(t, err)
+		d.accountVia("web", "inside-too", "https://llm.example.com", 0, vault.Upstream{ProxyURL: "https://10.0.0.2:3128"})
+		status, body, _ := d.do(d.request(hello))
+		require.Equal(t, 503, status)
+		_, message := errorOf(t, body)
+		require.Contains(t, message, "No account of this train reached its upstream")
+		require.Contains(t, d.log.String(), "the outbound proxy is at a private")
+
+		d.accountVia("web", "refused", "https://10.0.0.1", 0, vault.Upstream{ProxyURL: "http://127.0.0.1:1"})
+		status, body, _ = d.do(d.request(hello))
+		require.Equal(t, 503, status)
+		_, message = errorOf(t, body)
+		require.Contains(t, message, "The address of this account's upstream is private")
+	})
+}
+
 // TestInvariant06SecretsStayWhereTheyAreBound: the guard refuses private addresses that are not named, a redirect is passed on and not
 // followed, and an account of another train cannot be had.
 func TestInvariant06SecretsStayWhereTheyAreBound(t *testing.T) {

@@ -50,9 +50,10 @@ const (
 	Unreachable
 	Oversized
 	CutOff
-	// ProxyLogin: the proxy wants other credentials. ProxyFailed: it opened no tunnel.
+	// ProxyLogin: the proxy wants other credentials. ProxyFailed: it opened no tunnel. ProxyRefused: the guard does not let it be called.
 	ProxyLogin
 	ProxyFailed
+	ProxyRefused
 )
 
 // ReasonOf says why a call failed, for callers that have words of their own for it.
@@ -66,6 +67,8 @@ func ReasonOf(err error) Reason {
 		return Cancelled
 	case errors.Is(err, ErrProxyLogin):
 		return ProxyLogin
+	case errors.Is(err, errProxyRefused):
+		return ProxyRefused
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return TimedOut
 	case errors.Is(err, errProxy) && !isTLS(err):
@@ -110,6 +113,8 @@ func reason(err error) string {
 		return "the outbound proxy wants another user name or password"
 	case ProxyFailed:
 		return "the outbound proxy could not be reached, or opened no connection to the upstream"
+	case ProxyRefused:
+		return "the outbound proxy is at a private or reserved address, or spoken to in plain http; if it may be called, allow it in SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS"
 	case CutOff:
 		return "the upstream closed the connection before its answer was complete"
 	}

@@ -19,6 +19,9 @@ import (
 // errProxy marks what a proxy did wrong; the call never left.
 var errProxy = errors.New("outbound: the proxy opened no tunnel")
 
+// errProxyRefused is in the chain of a call whose proxy the guard refuses. It does not match [ErrRefused]: nothing was said of the host that is meant.
+var errProxyRefused = errors.New("outbound: the guard refuses the proxy's address")
+
 // ErrProxyLogin is in the chain of a call that the proxy refused for want of its user name and password (407).
 var ErrProxyLogin = errors.New("outbound: the proxy wants other credentials")
 
@@ -44,13 +47,14 @@ func newTunneller(g guard, r *Route, timeout time.Duration) *tunneller {
 	return &tunneller{guard: g, route: r, timeout: timeout, tls: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: r.proxy.Hostname()}}
 }
 
-// dial opens a tunnel to host:port. Its errors are those of dialling: nothing of the request has left.
+// dial opens a tunnel to host:port. Its errors are those of dialling: nothing of the request has left. One that matches [ErrRefused] is about the host
+// that is meant, never about the proxy.
 func (t *tunneller) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if err := t.guard.policy.checkTarget(address); err != nil {
 		return nil, err
 	}
-	if err := t.guard.policy.CheckURL(t.route.proxy); err != nil {
-		return nil, err
+	if t.guard.policy.CheckURL(t.route.proxy) != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errProxyRefused}
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -65,7 +69,7 @@ func (t *tunneller) dial(ctx context.Context, network, address string) (net.Conn
 	conn, err := t.guard.dial(ctx, network, at)
 	switch {
 	case errors.Is(err, ErrRefused):
-		return nil, err
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errProxyRefused}
 	case err != nil:
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.Join(errProxy, err)}
 	}

@@ -227,8 +227,8 @@ func TestThroughAProxy(t *testing.T) {
 	require.EqualValues(t, 2, u.requests.Load())
 }
 
-// TestTheProxyIsGuarded: a private proxy, and one that is spoken to in the clear, must be allowed by name; through it no plain http goes, and nobody who
-// is refused by the text of the address.
+// TestTheProxyIsGuarded: a private proxy, and one that is spoken to in the clear, must be allowed by name, and that it is not is no word about the upstream;
+// through it no plain http goes, and nobody who is refused by the text of the address.
 func TestTheProxyIsGuarded(t *testing.T) {
 	u := newUpstream(t, false, hello)
 	proxy := newForwardProxy(t, nil)
@@ -240,12 +240,21 @@ func TestTheProxyIsGuarded(t *testing.T) {
 		require.Error(t, err)
 		return err
 	}
-	for _, c := range []struct{ allow, proxy, target string }{
+	type call struct{ allow, proxy, target string }
+	for _, c := range []call{
 		{"", "http://" + proxy.address, "https://llm.example.com/"},
 		{"", "https://" + proxy.address, "https://llm.example.com/"},
 		{"", "https://proxy.lan:" + port, "https://llm.example.com/"},
 		{"127.0.0.0/8", "http://proxy.lan:" + port, "https://llm.example.com/"}, // in the clear to a name
 		{"llm.example.com", "http://proxy.lan:" + port, "https://llm.example.com/"},
+	} {
+		err := ask(c.allow, c.proxy, c.target)
+		require.Equal(t, ProxyRefused, ReasonOf(err), "%v", c)
+		require.NotErrorIs(t, err, ErrRefused, "%v", c)
+		require.True(t, NotSent(err), "%v", c)
+		require.Contains(t, Clean(err).Error(), "the outbound proxy is at a private", "%v", c)
+	}
+	for _, c := range []call{
 		{"proxy.lan", "http://proxy.lan:" + port, "http://llm.example.com/"},
 		{"proxy.lan,llm.example.com", "http://proxy.lan:" + port, "http://llm.example.com/"}, // allowed without a proxy
 		{"proxy.lan", "http://proxy.lan:" + port, "https://169.254.169.254/"},
@@ -340,6 +349,21 @@ func TestRouteTimeouts(t *testing.T) {
 	require.Equal(t, TimedOut, ReasonOf(err), "%v", err)
 	require.True(t, NotSent(err))
 	require.Less(t, time.Since(began), 5*time.Second)
+}
+
+// TestTheHandshakeHasTheRoutesTime: an upstream that takes the connection and says nothing is given up in the time to connect, with a proxy and without.
+func TestTheHandshakeHasTheRoutesTime(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, silent.Close()) }()
+	proxy := newForwardProxy(t, nil)
+	proxy.dials[silent.Addr().String()] = silent.Addr().String()
+	for _, via := range []string{"", "http://" + proxy.address} {
+		began := time.Now()
+		_, err := get(t, mustPolicy(t, "127.0.0.1"), Options{Route: mustRoute(t, RouteConfig{ConnectTimeout: 200 * time.Millisecond, ProxyURL: via})}, "https://"+silent.Addr().String()+"/")
+		require.Equal(t, TimedOut, ReasonOf(err), "%v", err)
+		require.Less(t, time.Since(began), 5*time.Second, via)
+	}
 }
 
 func TestCertificates(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 
 // RouteConfig is how requests go out that do not go like all others. The zero values are the transport's own.
 type RouteConfig struct {
-	// ConnectTimeout bounds name resolution and connecting together, a proxy's part in it included; HeaderTimeout the wait for response headers.
+	// ConnectTimeout bounds name resolution and connecting together, a proxy's part in it included, and then as long again the TLS handshake; HeaderTimeout
+	// the wait for response headers.
 	ConnectTimeout, HeaderTimeout time.Duration
 	// CABundle are certificates in PEM that replace the system's authorities; see [Certificates].
 	CABundle string

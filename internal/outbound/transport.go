@@ -13,7 +13,7 @@ import (
 
 // Options tunes a transport or a client. The zero value is right for production.
 type Options struct {
-	// ConnectTimeout bounds name resolution and connect together; default 10 s.
+	// ConnectTimeout bounds name resolution and connect together; default 10 s. That of a route bounds the TLS handshake, too.
 	ConnectTimeout time.Duration
 	// HeaderTimeout bounds the wait for response headers after the request was written; default 600 s, as language models think long.
 	HeaderTimeout time.Duration
@@ -69,10 +69,14 @@ const (
 
 // NewTransport returns the transport of the proxy's hot path, guarded by p: HTTP/2 where the upstream speaks it over TLS, no
 // transparent decompression (bodies pass byte for byte), no proxy but that of the route, no overall deadline because streams last. A refused call fails with an
-// error that matches [ErrRefused]. The owner closes idle connections when done; the transport must not be cloned.
+// error that matches [ErrRefused], unless it is the route's proxy that is refused ([ProxyRefused]): that is a failure to connect. The owner closes idle connections when done; the transport must not be cloned.
 func NewTransport(p Policy, o Options) *http.Transport {
 	o = o.withDefaults()
 	g := newGuard(p, o)
+	handshake := 10 * time.Second
+	if o.Route != nil && o.Route.cfg.ConnectTimeout > 0 {
+		handshake = o.Route.cfg.ConnectTimeout
+	}
 	t := &http.Transport{
 		DialContext: g.dial,
 		TLSClientConfig: &tls.Config{
@@ -80,7 +84,7 @@ func NewTransport(p Policy, o Options) *http.Transport {
 			RootCAs:            o.RootCAs,
 			ClientSessionCache: tls.NewLRUClientSessionCache(256),
 		},
-		TLSHandshakeTimeout:    10 * time.Second,
+		TLSHandshakeTimeout:    handshake,
 		ResponseHeaderTimeout:  o.HeaderTimeout,
 		DisableCompression:     true,
 		MaxIdleConns:           idleTotal,

@@ -199,6 +199,8 @@ func failed(err error, target string) Result {
 		return out
 	}
 	switch outbound.ReasonOf(err) {
+	case outbound.ProxyRefused:
+		out.Outcome, out.Detail = Forbidden, "The outbound proxy is at a private or reserved address, or spoken to in plain http. If Signalbox may call it, allow its host, host:port or network in SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS."
 	case outbound.ProxyLogin:
 		out.Detail = "The outbound proxy wants another user name or password. Correct upstream.proxy_username, or rotate proxy_password."
 	case outbound.ProxyFailed:

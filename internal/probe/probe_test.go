@@ -500,3 +500,12 @@ func TestPasswordIsNotGivenAway(t *testing.T) {
 	require.Equal(t, probe.OK, b.outcome(dsn("require"), probe.Ask{Offline: true}))
 	require.Empty(t, got)
 }
+
+// TestAProxyThatIsNotAllowed: it is the proxy that an operator must allow, not the server.
+func TestAProxyThatIsNotAllowed(t *testing.T) {
+	b := newBench(t, 0, nil)
+	tr := trial(vault.APIKey, vault.Meta{BaseURL: "https://llm.example.com", Upstream: vault.Upstream{ProxyURL: "https://127.0.0.1:1"}}, nil, "api_key", planted)
+	got := b.test(tr, probe.Ask{})
+	require.Equal(t, probe.Forbidden, got.Outcome)
+	require.Contains(t, got.Detail, "The outbound proxy is at a private")
+}

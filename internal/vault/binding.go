@@ -15,8 +15,8 @@ import (
 
 // A sealed secret is bound to its row, but it goes where the rest of the row says. So everything that decides that is bound to the
 // credential as well, by a MAC under a subkey of the data key: whoever can write the database but lacks the root key cannot make one. A
-// credential whose MAC does not fit is neither lent nor revealed, and nothing new is stored in it, until somebody who may write credentials
-// has set its destinations anew.
+// credential whose MAC does not fit is neither lent nor revealed, and nothing new is stored in it, until somebody who may write it, and
+// reveal it, has set its destinations anew.
 //
 // What remains possible to them: to put back, whole, a state that this very credential once had, since that state's MAC fits (its version
 // is in the MAC, so the secret is that version's too). They reach destinations, and a status, that somebody with the right to do so had set.
@@ -187,7 +187,7 @@ func (r *Room) latest(tx *store.Tx, s *stored) error {
 func (r *Room) settleTampered(ctx context.Context, caller identity.Caller, action store.Action, d *damage) error {
 	r.log.Error("a credential was changed outside Signalbox; nothing of it was used", "credential", d.target.ID)
 	out := fault.New(fault.Conflict, "credential_tampered",
-		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, of type oauth the oauth block, and the upstream block if it has one, even if they stay. Or delete it.")
+		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, of type oauth the oauth block, and the upstream block if it has one, even if they stay. That needs the right to reveal it. Or delete it.")
 	for _, pointer := range d.missing {
 		out = out.With(pointer, "must be named to mend the credential, even if it stays")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -192,7 +193,7 @@ func TestAnOlderStateFitsOnlyWhole(t *testing.T) {
 	})
 }
 
-// Whoever may write credentials mends one by setting its destinations anew; nothing less vouches for what somebody else has put there.
+// Whoever may write credentials and reveal them mends one by setting its destinations anew; nothing less vouches for what somebody else has put there.
 func TestMendingATamperedCredential(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		c := f.create(t, fullOAuth("team"))
@@ -258,6 +259,37 @@ func TestMendingATamperedCredential(t *testing.T) {
 		// What cannot be believed can still be deleted.
 		f.exec(t, `UPDATE credentials SET hosts = '["evil.example"]' WHERE id = $1`, c.ID)
 		require.NoError(t, f.Delete(t.Context(), admin, c.ID, ""))
+	})
+}
+
+// TestOnlyWhoCouldRevealItMends: a change that names what lies there changes no destination, and yet decides where the secret goes from then on. So it takes
+// what a change of the destination takes, whatever the values.
+func TestOnlyWhoCouldRevealItMends(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		c, manager := f.create(t, apiKey("team")), f.somebody(t)
+		require.NoError(t, f.set(t, admin, on(c.ID), to(manager, "manage")))
+		bare, stale := fullTok, admin
+		bare.Scopes, stale.SteppedUpAt = identity.Scopes{identity.CredentialRead, identity.CredentialWrite}, today.Add(-time.Hour)
+		named := func(base string, hosts []string, way vault.UpstreamPatch) vault.Patch {
+			return vault.Patch{Provider: vault.To("anthropic"), BaseURL: vault.To(base), Hosts: vault.To(hosts), State: vault.To(vault.Active), Upstream: way}
+		}
+		for change, p := range map[string]vault.Patch{
+			`base_url = 'https://evil.example', hosts = '["evil.example"]'`: named("https://evil.example", []string{"evil.example"}, vault.UpstreamPatch{}),
+			`upstream_proxy_url = 'https://evil.example:3128'`:              named("", nil, vault.UpstreamPatch{ProxyURL: vault.To("https://evil.example:3128")}),
+			`base_url = '', hosts = '[]', binding = NULL`:                   named("", nil, vault.UpstreamPatch{}), // as it was stored
+		} {
+			f.exec(t, `UPDATE credentials SET base_url = '', hosts = '[]', upstream_proxy_url = '' WHERE id = $1`, c.ID)
+			f.exec(t, `UPDATE credentials SET `+change+` WHERE id = $1`, c.ID)
+			for code, who := range map[string]identity.Caller{"scope_missing": bare, "forbidden": manager, "step_up_required": stale} {
+				_, err := f.Update(t.Context(), who, c.ID, p, "")
+				requireCode(t, err, code)
+				require.True(t, f.materials(t, c.ID)[c.ID].Tampered, change)
+			}
+		}
+		require.NoError(t, f.set(t, admin, on(c.ID), to(manager, "manage reveal")))
+		_, err := f.Update(t.Context(), manager, c.ID, named("", nil, vault.UpstreamPatch{ProxyURL: vault.Clear[string]()}), "")
+		require.NoError(t, err)
+		require.Empty(t, f.materials(t, c.ID)[c.ID].Usable(today))
 	})
 }
 

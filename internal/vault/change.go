@@ -18,7 +18,8 @@ import (
 // stay. With ifMatch (the If-Match header's text, or empty) it changes only the state that the caller has seen; otherwise the fault is
 // etag_mismatch. What is marked as compromised is given another status only with an ifMatch that names its present state: whoever pauses or resumes many
 // must not undo the mark unseen. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and, of
-// type oauth, the oauth block, which vouches for it anew; any other is the fault credential_tampered.
+// type oauth, the oauth block, which vouches for it anew and so needs what a change of all of these needs, whatever the values; any other is the fault
+// credential_tampered.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
 	return r.UpdateWith(ctx, caller, id, p, ifMatch, nil)
 }
@@ -135,7 +136,7 @@ func (r *Room) Managed(ctx context.Context, caller identity.Caller, id, act stri
 			return err
 		}
 		return fn(tx, s.computed(tx.Now()), func(p Patch) error {
-			return asRefusal(s.target(), r.mayRedirect(caller, own, s.Meta, p.merge(cloneMeta(s.Meta))))
+			return asRefusal(s.target(), r.mayRedirect(caller, own, true, s.Meta, p.merge(cloneMeta(s.Meta))))
 		})
 	})
 	if err != nil {
@@ -176,7 +177,7 @@ func (r *Room) changeWith(ctx context.Context, caller identity.Caller, id, act s
 		if err := r.move(tx, caller, own, before, &s); err != nil {
 			return err
 		}
-		if err := r.mayRedirect(caller, own, before, s.Meta); err != nil {
+		if err := r.mayRedirect(caller, own, whole, before, s.Meta); err != nil {
 			return asRefusal(s.target(), err)
 		}
 		out = s.computed(tx.Now())
@@ -206,6 +207,7 @@ func (r *Room) patch(tx *store.Tx, caller identity.Caller, s *stored, p Patch) e
 		// Metadata that stays is not judged again: a credential whose upstream is no longer allowed must still be rotated or disabled.
 		s.Meta = before
 	}
+	p = p.followProxy(before.Upstream, s.Upstream, s.SecretFields, &bad)
 	checkNotes(p.Notes.value, &bad)
 	checkReason(p.Reason, false, &bad)
 	secrets, err := r.mergeSecrets(tx, *s, p, &bad)

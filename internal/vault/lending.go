@@ -56,7 +56,8 @@ func (s LendingState) act() (string, store.Action, bool) {
 }
 
 // SetLending pauses, drains or resumes an account, wherever it is linked. It needs the right to change the credential. An account that is disabled,
-// compromised or expired is not resumed, since it would not be lent: the fault is state_conflict, as for what is no account.
+// compromised or expired is not resumed, since it would not be lent: the fault is state_conflict, as for what is no account. Pausing or draining once more
+// without a reason is recorded, and leaves who did it first, why and since when.
 func (r *Room) SetLending(ctx context.Context, caller identity.Caller, id string, to LendingState, reason string) (Credential, error) {
 	act, action, known := to.act()
 	if !known {
@@ -108,7 +109,9 @@ func (r *Room) lend(tx *store.Tx, caller identity.Caller, s *stored, to Lending,
 	if to.State == Lent {
 		to.Reason = "" // it is in the record; an account that is lent as usual has nothing to explain
 	}
-	s.Lending = to
+	if to.State != s.Lending.State || to.State == Lent || to.Reason != "" { // repeated without a reason, it says nothing new of who, why and since when
+		s.Lending = to
+	}
 	s.Revision++
 	s.UpdatedAt = tx.Now()
 	if err := r.bind(s); err != nil {

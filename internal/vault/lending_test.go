@@ -58,6 +58,33 @@ func TestLending(t *testing.T) {
 	})
 }
 
+// TestPausedOnceMore: whoever repeats it without a reason is on record, and takes nobody's reason away; with one, it is theirs.
+func TestPausedOnceMore(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		c := f.create(t, apiKey("team"))
+		for state, action := range map[vault.LendingState]store.Action{vault.Paused: store.CredentialPause, vault.Drained: store.CredentialDrain} {
+			first, err := f.SetLending(t.Context(), admin, c.ID, state, "an invoice")
+			require.NoError(t, err)
+			_, err = f.SetLending(t.Context(), fullTok, c.ID, state, "")
+			require.NoError(t, err)
+			ev := f.lastEvent(t)
+			require.Equal(t, []any{action, fullTok.ID, ""}, []any{ev.Action, ev.Actor.ID, ev.Reason})
+			got, err := f.Get(t.Context(), admin, c.ID)
+			require.NoError(t, err)
+			require.Equal(t, first.Lending, got.Lending)
+			require.Equal(t, admin.Name, got.Lending.By)
+			again, err := f.SetLending(t.Context(), fullTok, c.ID, state, "a dispute")
+			require.NoError(t, err)
+			require.Equal(t, []any{"a dispute", fullTok.Name}, []any{again.Lending.Reason, again.Lending.By})
+			require.True(t, again.Lending.Since.After(*first.Lending.Since))
+			require.False(t, f.materials(t, c.ID)[c.ID].Tampered)
+		}
+		other, err := f.SetLending(t.Context(), fullTok, c.ID, vault.Lent, "")
+		require.NoError(t, err)
+		require.Equal(t, vault.Lending{}, other.Lending)
+	})
+}
+
 // TestLendingIsRefused: to who may not, for what is no account, of what would not be lent, and with a reason that is too long. Nothing changes.
 func TestLendingIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -13,7 +14,8 @@ import (
 
 // Restore makes the secret fields of an earlier version current again, as a new version. A refresh token that refreshes have used up is not sent
 // again, since many a provider takes the whole grant away for that: in its place, with the access token, comes what those refreshes made of it last.
-// When that is gone, the fault is state_conflict.
+// When that is gone, the fault is state_conflict. What lies beside the secret ([SecretField.Aside]) stays as it is now: it belongs to what the credential's
+// metadata say, which a restoration leaves alone.
 func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n int64) (Credential, error) {
 	return r.change(ctx, caller, id, "restore", store.CredentialRotate, func(tx *store.Tx, s *stored) error {
 		if err := r.vouched(s, Patch{}, false); err != nil {
@@ -31,10 +33,17 @@ func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n
 		if all[i].Current {
 			return fault.New(fault.Conflict, "state_conflict", "This version is the current one already. Choose an earlier one.")
 		}
-		secrets, err := r.open(tx, *s, n, all[i].SecretFields)
+		_, back := s.row.split(all[i].SecretFields)
+		secrets, err := r.open(tx, *s, n, back)
 		if err != nil {
 			return err
 		}
+		stays, _ := s.row.split(s.SecretFields)
+		beside, err := r.open(tx, *s, s.Version, stays)
+		if err != nil {
+			return err
+		}
+		maps.Copy(secrets, beside)
 		s.OAuth.ExpiresAt = all[i].TokenExpires
 		if slices.Contains(all[i].SecretFields, refreshField) {
 			kept, err := r.refreshTokens(tx, *s)
@@ -58,8 +67,8 @@ func (r *Room) Restore(ctx context.Context, caller identity.Caller, id string, n
 		if err != nil {
 			return err
 		}
-		back := version{secrets: secrets, reason: "restored version " + strconv.FormatInt(n, 10), restoredFrom: n, facts: found.facts}
-		return r.newVersion(tx, caller, s, back, false)
+		next := version{secrets: secrets, reason: "restored version " + strconv.FormatInt(n, 10), restoredFrom: n, facts: found.facts}
+		return r.newVersion(tx, caller, s, next, false)
 	})
 }
 

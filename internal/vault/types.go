@@ -87,6 +87,18 @@ func (r TypeRow) Field(name string) (SecretField, bool) {
 	return SecretField{}, false
 }
 
+// split parts the names of fields into those that lie beside the secret and those that are it.
+func (r TypeRow) split(names []string) (aside, own []string) {
+	for _, name := range names {
+		if f, _ := r.Field(name); f.Aside {
+			aside = append(aside, name)
+		} else {
+			own = append(own, name)
+		}
+	}
+	return aside, own
+}
+
 // sorted puts field names in the order of the table; names that are not in it follow by alphabet.
 func (r TypeRow) sorted(names []string) []string {
 	rank := func(name string) int {

@@ -1,7 +1,9 @@
 package vault
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,9 +108,12 @@ func (r *Room) normaliseUpstream(row TypeRow, m *Meta, p *problems) {
 	plain := base != nil && base.Scheme != "https"
 	if u.CABundle = strings.TrimSpace(u.CABundle); u.CABundle != "" {
 		bundle, err := outbound.Certificates(u.CABundle)
-		if err != nil {
+		switch {
+		case err != nil:
 			p.add("/upstream/ca_bundle", err.Error())
-		} else {
+		case len(bundle) > maxBundle: // longer in the form in which it is kept than as it came
+			p.add("/upstream/ca_bundle", "is too long; at most "+number(maxBundle)+" characters with lines of 64")
+		default:
 			u.CABundle = bundle
 		}
 		if plain {
@@ -126,6 +131,28 @@ func (r *Room) normaliseUpstream(row TypeRow, m *Meta, p *problems) {
 	if strings.Contains(u.ProxyUsername, ":") {
 		p.add("/upstream/proxy_username", "must not hold a colon")
 	}
+}
+
+// followProxy settles what becomes of the stored password when the proxy changes: it was given for one, so that another gets it only where the patch says
+// so, and it goes with the one that is taken away.
+func (p Patch) followProxy(before, after Upstream, fields []string, bad *problems) Patch {
+	_, named := p.Secrets[proxyPassword]
+	if named || before.ProxyURL == after.ProxyURL || !slices.Contains(fields, proxyPassword) {
+		return p
+	}
+	if after.ProxyURL != "" {
+		bad.add("/secrets/"+proxyPassword, "was stored for another proxy: give it anew together with proxy_url, or null for none; taking the proxy away first clears it, too")
+		return p
+	}
+	p.Secrets = maps.Clone(p.Secrets)
+	if p.Secrets == nil {
+		p.Secrets = map[string]*secret.Value{}
+	}
+	p.Secrets[proxyPassword] = nil
+	if p.Reason == "" {
+		p.Reason = "its outbound proxy was taken away"
+	}
+	return p
 }
 
 // proxy checks the URL of a forward proxy, which is called like any upstream.

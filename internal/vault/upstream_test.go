@@ -5,6 +5,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/vault"
 )
 
@@ -104,6 +108,111 @@ func TestUpstreamIsRefused(t *testing.T) {
 		_, err := f.Create(t.Context(), admin, d)
 		require.Equal(t, []string{"/upstream/connect_timeout_seconds"}, pointers(requireCode(t, err, "validation_failed")))
 		require.Zero(t, f.count(t, `SELECT COUNT(*) FROM credentials`))
+	})
+}
+
+// TestABundleIsMeasuredAsItIsKept: what comes in one line is kept in lines of 64, and so is longer than it came.
+func TestABundleIsMeasuredAsItIsKept(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Value: make([]byte, 24000)}}}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, &private.PublicKey, private)
+	require.NoError(t, err)
+	line := "-----BEGIN CERTIFICATE-----\n" + base64.StdEncoding.EncodeToString(der) + "\n-----END CERTIFICATE-----"
+	require.Less(t, len(line), 32<<10)
+	each(t, func(t *testing.T, f *fixture) {
+		c := f.create(t, apiKey("team"))
+		_, err := f.Update(t.Context(), admin, c.ID, vault.Patch{Upstream: vault.UpstreamPatch{CABundle: vault.To(line)}}, "")
+		require.Equal(t, []string{"/upstream/ca_bundle"}, pointers(requireCode(t, err, "validation_failed")))
+	})
+}
+
+// behindProxy is an account that goes out through a proxy with a password.
+func behindProxy() vault.Draft {
+	d := apiKey("team")
+	d.Upstream = vault.Upstream{ProxyURL: "https://proxy.example.com:3128", ProxyUsername: "us"}
+	d.Secrets["proxy_password"] = secret.FromString(gitPassword)
+	return d
+}
+
+// TestThePasswordIsForOneProxy: another proxy gets the stored password only where somebody says so, and it goes with the proxy that is taken away.
+func TestThePasswordIsForOneProxy(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		c := f.create(t, behindProxy())
+		change := func(p vault.UpstreamPatch, passwords map[string]*secret.Value) (vault.Credential, error) {
+			return f.Update(t.Context(), admin, c.ID, vault.Patch{Upstream: p, Secrets: passwords}, "")
+		}
+		refused := func(p vault.UpstreamPatch) {
+			t.Helper()
+			_, err := change(p, nil)
+			require.Equal(t, []string{"/secrets/proxy_password"}, pointers(requireCode(t, err, "validation_failed")))
+		}
+		for _, other := range []string{"https://proxy.example.com:3129", "https://other.example.com:3128", "http://lan.example:3128"} {
+			refused(vault.UpstreamPatch{ProxyURL: vault.To(other)})
+			refused(vault.UpstreamPatch{Clear: true, ProxyURL: vault.To(other)})
+		}
+		got, err := change(vault.UpstreamPatch{Clear: true, ProxyURL: vault.To("https://Proxy.example.com:3128/"), ConnectTimeout: vault.To(5)}, nil)
+		require.NoError(t, err, "it is the same proxy")
+		require.EqualValues(t, 1, got.Version)
+
+		next := secret.FromString("rotated-Planted-4711-value")
+		_, err = change(vault.UpstreamPatch{ProxyURL: vault.To("https://other.example.com:3128")}, map[string]*secret.Value{"proxy_password": &next})
+		require.NoError(t, err)
+		require.Equal(t, next.Reveal(), f.reveal(t, c.ID, "proxy_password"))
+		got, err = change(vault.UpstreamPatch{ProxyURL: vault.To("https://third.example.com:3128")}, map[string]*secret.Value{"proxy_password": nil})
+		require.NoError(t, err)
+		require.Equal(t, []string{"api_key"}, got.SecretFields)
+
+		for _, none := range []vault.UpstreamPatch{{Clear: true}, {ProxyURL: vault.Clear[string](), ProxyUsername: vault.Clear[string]()}} {
+			_, err = change(vault.UpstreamPatch{ProxyURL: vault.To("https://proxy.example.com:3128")}, map[string]*secret.Value{"proxy_password": &next})
+			require.NoError(t, err)
+			before, err := f.Get(t.Context(), admin, c.ID)
+			require.NoError(t, err)
+			got, err = change(none, nil)
+			require.NoError(t, err)
+			require.Equal(t, []string{"api_key"}, got.SecretFields)
+			require.Equal(t, before.LastRotatedAt, got.LastRotatedAt, "the key is the same")
+			require.Equal(t, anthropicKey, f.reveal(t, c.ID, "api_key"))
+			m := f.materials(t, c.ID)[c.ID]
+			require.False(t, m.Tampered)
+			require.NotContains(t, m.Secrets, "proxy_password")
+		}
+		_, err = f.Rotate(t.Context(), admin, c.ID, secrets("proxy_password", gitPassword), "")
+		require.NoError(t, err)
+		refused(vault.UpstreamPatch{ProxyURL: vault.To("https://proxy.example.com:3128")}) // who knows which it was for
+	})
+}
+
+// TestARestorationLeavesTheProxyAlone: an older version of the key brings back no older password of the proxy, and takes none away.
+func TestARestorationLeavesTheProxyAlone(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		c := f.create(t, behindProxy())
+		rotate := func(pairs ...string) {
+			t.Helper()
+			_, err := f.Rotate(t.Context(), admin, c.ID, secrets(pairs...), "")
+			require.NoError(t, err)
+		}
+		restore := func(n int64) vault.Credential {
+			t.Helper()
+			got, err := f.Restore(t.Context(), admin, c.ID, n)
+			require.NoError(t, err)
+			return got
+		}
+		rotate("api_key", "sk-planted-the-second-one-2")
+		rotate("proxy_password", "rotated-Planted-4711-value")
+		restore(1)
+		require.Equal(t, anthropicKey, f.reveal(t, c.ID, "api_key"))
+		require.Equal(t, "rotated-Planted-4711-value", f.reveal(t, c.ID, "proxy_password"))
+
+		_, err := f.Update(t.Context(), admin, c.ID, vault.Patch{Upstream: vault.UpstreamPatch{Clear: true}}, "") // version 5 has none
+		require.NoError(t, err)
+		require.Equal(t, []string{"api_key"}, restore(2).SecretFields)
+		require.Equal(t, "sk-planted-the-second-one-2", f.reveal(t, c.ID, "api_key"))
+
+		rotate("proxy_password", gitPassword)
+		require.Equal(t, []string{"api_key", "proxy_password"}, restore(5).SecretFields)
+		require.Equal(t, gitPassword, f.reveal(t, c.ID, "proxy_password"))
 	})
 }
 
