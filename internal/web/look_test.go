@@ -80,7 +80,7 @@ func TestOpenPagesAreReadAgain(t *testing.T) {
 		require.NoError(s, err)
 		b.until(`document.querySelectorAll("#accounts tbody tr").length === 2`)
 		require.Equal(b, "alias true half-typed", b.js(`[document.activeElement.name, document.activeElement === window.field, document.activeElement.value].join(" ")`))
-		require.Equal(b, "1", b.js(`asked.join(",") || "nothing was asked"`), "the page says that nobody sits there")
+		require.Equal(b, "1", b.js(`[...new Set(asked)].join(",") || "nothing was asked"`), "each time the page says that nobody sits there")
 		require.Equal(b, http.StatusBadRequest, s.do("GET", "/live?topics=passwords", nil, "Cookie", s.signIn("")).StatusCode)
 	})
 }

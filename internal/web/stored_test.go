@@ -137,5 +137,6 @@ func mended(n int) map[string]string {
 		"upstream/ca_bundle": "", "upstream/proxy_url": "", "upstream/proxy_username": "", // of accounts alone
 		"/settings/keys/seal typed": "seal", // the word that is asked for
 		"monthly_cost_usd":          "12.5", "models": "claude-*",
+		"channel": "#agents", "icon_emoji": ":robot_face:",
 	}
 }

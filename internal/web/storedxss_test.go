@@ -128,7 +128,7 @@ func (w *sown) secrets(f asked) {
 		case name == "signing_secret" || name == "password" || name == "shared_secret": // optional where they stand beside texts
 			f.values.Del(name)
 			continue
-		case name == "url":
+		case name == "url" || name == "webhook_url":
 			secret = "https://hooks.example.com/" + secret
 		}
 		w.secret = append(w.secret, secret)

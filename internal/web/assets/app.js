@@ -135,7 +135,12 @@
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-hide], .once")) location.reload(); });
 
   // Live parts are read again in place when the server says that they are stale; morphing keeps focus and scroll.
-  const read = ({ id, dataset }) => htmx.ajax("GET", dataset.from || location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph", headers: { "X-Signalbox-Unattended": "1" } });
+  // What had the focus and was in sight is brought back into it when a column has grown.
+  const read = async ({ id, dataset }) => {
+    const at = document.activeElement, { left, right, top } = at.getBoundingClientRect();
+    await htmx.ajax("GET", dataset.from || location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph", headers: { "X-Signalbox-Unattended": "1" } });
+    if (left >= 0 && right <= innerWidth && top >= 0 && top < innerHeight && at === document.activeElement) at.scrollIntoView({ block: "nearest", inline: "nearest" });
+  };
   const parts = [...document.querySelectorAll("[data-live][id]")];
   if (parts.length && window.EventSource && window.htmx) {
     const topics = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
