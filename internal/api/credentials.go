@@ -84,7 +84,7 @@ func (s *service) addCredentials() {
 	add(s, route{method: http.MethodGet, path: "/api/credentials/{id}/versions", id: "list-credential-versions", summary: "List the versions of a credential's secret", tag: tag,
 		access: string(identity.CredentialRead)}, s.listVersions)
 	add(s, route{method: http.MethodPost, path: "/api/credentials/{id}/versions/{n}/restore", id: "restore-credential", summary: "Bring back an older version of the secret",
-		description: "As a new version. The outbound proxy's password stays as it is now.", tag: tag, access: string(identity.CredentialWrite), again: s.again(identity.CredentialWrite, "restore")}, s.restoreCredential)
+		description: "As a new version. The password of the outbound proxy stays as it is now.", tag: tag, access: string(identity.CredentialWrite), again: s.again(identity.CredentialWrite, "restore")}, s.restoreCredential)
 }
 
 func (s *service) listCredentials(ctx context.Context, caller identity.Caller, in *struct {
