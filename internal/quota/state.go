@@ -16,8 +16,6 @@ const (
 	owedWidth, owedFor = 600, 2 * 3600
 	// early is how far a clock may be behind the last one without more being made of it: instances ask one after the other.
 	early = 5
-	// streamsFor is for how long requests under way stand for an instance of which nothing is known.
-	streamsFor = 60
 )
 
 // bucket is a count in one part of time.
