@@ -135,7 +135,7 @@
   addEventListener("pageshow", (event) => { if (event.persisted && one("[data-hide], .once")) location.reload(); });
 
   // Live parts are read again in place when the server says that they are stale; morphing keeps focus and scroll.
-  // Focus stays in sight when a column grows.
+  // Focus stays in sight as columns grow
   const read = async ({ id, dataset }) => {
     const at = document.activeElement, { left, right, top } = at.getBoundingClientRect();
     await htmx.ajax("GET", dataset.from || location.href, { target: "#" + id, select: "#" + id, swap: "outerMorph", headers: { "X-Signalbox-Unattended": "1" } });
