@@ -102,7 +102,7 @@ func TestFleetKnowsHowFull(t *testing.T) {
 	w := want()
 	w.Account = "beta"
 	l := rooms[2].lend(caller, w)
-	l.Heard(http.StatusTooManyRequests, said(one, 0.2, 0.1, "7d_sonnet-status", "rejected", "7d_sonnet-reset", fmt.Sprint(one.clock.Now().Add(time.Hour).Unix())))
+	l.Heard(http.StatusTooManyRequests, said(one, 0.2, 0.1, "status", "rejected", "7d_sonnet-status", "rejected", "7d_sonnet-reset", fmt.Sprint(one.clock.Now().Add(time.Hour).Unix())))
 	_, err := l.Next(t.Context(), train.Failure{Status: 429})
 	require.ErrorIs(t, err, train.ErrNoOther)
 	rooms = append(rooms, late)
