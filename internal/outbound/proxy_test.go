@@ -67,7 +67,7 @@ type forwardProxy struct {
 	user    string // "user:password" that it wants, "" for none
 	dials   map[string]string
 	// misbehave answers in its place, when it is set.
-	misbehave func(net.Conn)
+	misbehave atomic.Pointer[func(net.Conn)]
 
 	mu    sync.Mutex
 	asked []string
@@ -108,8 +108,8 @@ func newForwardProxy(t *testing.T, cert *tls.Certificate) *forwardProxy {
 }
 
 func (p *forwardProxy) serve(c net.Conn) {
-	if p.misbehave != nil {
-		p.misbehave(c)
+	if do := p.misbehave.Load(); do != nil {
+		(*do)(c)
 		return
 	}
 	head := ""
@@ -306,7 +306,7 @@ func TestAProxyThatMisbehaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxy := newForwardProxy(t, nil)
-			proxy.misbehave = c.do
+			proxy.misbehave.Store(&c.do)
 			began := time.Now()
 			_, err := get(t, mustPolicy(t, proxy.address), Options{Route: mustRoute(t, RouteConfig{ProxyURL: "http://" + proxy.address, ConnectTimeout: 300 * time.Millisecond})}, "https://llm.example.com/")
 			require.Error(t, err)
