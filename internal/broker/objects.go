@@ -113,6 +113,9 @@ func (b *Broker) replyObject(w http.ResponseWriter, r *http.Request, lease *trai
 		if err := json.Unmarshal(answer, &made); err != nil || !isObjectID(made.ID) {
 			return errObject(errors.New("it has no id that can be kept"))
 		}
+		if lease.Lent(made.ID) { // it would stand in the record
+			return errObject(errors.New("it gives the credential for an id"))
+		}
 		if err := lease.Own(r.Context(), on.kind, made.ID); err != nil {
 			b.log.Error("what was made at an upstream could not be recorded, so that nobody can use it", "request_id", w.Header().Get("X-Request-Id"), "kind", string(on.kind), "id", made.ID, "credential", lease.CredentialID(), "cause", err)
 			return err

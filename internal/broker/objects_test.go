@@ -363,6 +363,29 @@ func TestAnIDIsGivenOnce(t *testing.T) {
 	})
 }
 
+// TestACredentialIsNoID: an upstream that gives the very key that was lent for the id of a file writes it neither into the record nor into the log.
+func TestACredentialIsNoID(t *testing.T) {
+	each(t, doorOptions{}, func(t *testing.T, d *door) {
+		echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"id":"`+r.Header.Get("X-Api-Key")+`","type":"file"}`)
+		}))
+		defer echo.Close()
+		a := d.account("web", "echo", echo.URL, 9)
+		status, text := d.ask("POST", "/v1/files", d.key, "x", "MSL-Account", a.Name)
+		require.Equal(t, 503, status, text)
+		lent := d.secrets[len(d.secrets)-1].Reveal()
+		require.NotContains(t, text, lent)
+		for _, e := range append(d.written(), d.events()...) {
+			require.NotContains(t, fmt.Sprint(e), lent)
+		}
+		var kept int
+		require.NoError(t, d.db.Read(t.Context(), func(tx *store.Tx) error { return tx.Get(&kept, `SELECT COUNT(*) FROM upstream_objects`) }))
+		require.Zero(t, kept)
+	})
+}
+
 // TestFullStoresDoNotRestAccounts: what files run into says nothing about messages.
 func TestFullStoresDoNotRestAccounts(t *testing.T) {
 	each(t, doorOptions{}, func(t *testing.T, d *door) {

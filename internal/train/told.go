@@ -37,5 +37,8 @@ func (l *Lease) Hide(text string) string {
 	return strings.ReplaceAll(text, key, "[redacted: the credential that was lent]")
 }
 
+// Lent reports whether a text that an upstream sent back holds the credential that was lent to it. Such a text may be kept nowhere.
+func (l *Lease) Lent(text string) bool { return l.account.lentIn(text) }
+
 // TrainID returns the id of the train that the lease is of.
 func (l *Lease) TrainID() string { return l.trip.caller.TrainID }
