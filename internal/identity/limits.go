@@ -98,6 +98,20 @@ func (r *Room) BeginBudget(tx *store.Tx, subject string, was, is *quota.Limits) 
 	return err
 }
 
+// Limited names the client key or the person whose limit it is, as people are told of it, and the train of a key. One that is gone is [store.ErrNotFound].
+func (r *Room) Limited(tx *store.Tx, subject string) (target store.Target, who, trainID string, err error) {
+	var row struct {
+		Name  string `db:"name"`
+		Train string `db:"train_id"`
+	}
+	if store.ValidID("key", subject) {
+		err = tx.Get(&row, `SELECT name, train_id FROM client_keys WHERE id = $1`, subject)
+		return store.Target{Kind: "client_key", ID: subject, Name: row.Name}, "The client key " + row.Name, row.Train, err
+	}
+	err = tx.Get(&row, `SELECT name, '' AS train_id FROM users WHERE id = $1`, subject)
+	return store.Target{Kind: "user", ID: subject, Name: row.Name}, row.Name, "", err
+}
+
 func budgeted(l *quota.Limits) bool {
 	_, tokens := l.Of(quota.MonthlyTokens)
 	_, money := l.Of(quota.MonthlyCost)

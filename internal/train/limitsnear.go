@@ -130,7 +130,7 @@ func (r *Room) tellNear(ctx context.Context, x quota.Crossing) error {
 		if _, err := tx.Exec(`DELETE FROM quota_told WHERE until < $1`, store.TimeOf(now.Add(-quiet(quota.MonthlyTokens)))); err != nil {
 			return err
 		}
-		target, who, trainID, err := limited(tx, x.Subject)
+		target, who, trainID, err := r.limited(tx, x.Subject)
 		if errors.Is(err, store.ErrNotFound) {
 			return errToldBefore // it is gone
 		}
@@ -150,22 +150,14 @@ func (r *Room) tellNear(ctx context.Context, x quota.Crossing) error {
 	})
 }
 
-// limited names whose limit it is.
-func limited(tx *store.Tx, subject string) (target store.Target, who, trainID string, err error) {
-	var row struct {
-		Name  string `db:"name"`
-		Train string `db:"train_id"`
+// limited names whose limit it is. What is no train is known to identity.
+func (r *Room) limited(tx *store.Tx, subject string) (target store.Target, who, trainID string, err error) {
+	if !store.ValidID("train", subject) {
+		return r.keys.Limited(tx, subject)
 	}
-	switch {
-	case store.ValidID("train", subject):
-		err = tx.Get(&row, `SELECT slug AS name, id AS train_id FROM trains WHERE id = $1`, subject)
-		return store.Target{Kind: "train", ID: subject, Name: row.Name}, "The train " + row.Name, row.Train, err
-	case store.ValidID("key", subject):
-		err = tx.Get(&row, `SELECT name, train_id FROM client_keys WHERE id = $1`, subject)
-		return store.Target{Kind: "client_key", ID: subject, Name: row.Name}, "The client key " + row.Name, row.Train, err
-	}
-	err = tx.Get(&row, `SELECT name, '' AS train_id FROM users WHERE id = $1`, subject)
-	return store.Target{Kind: "user", ID: subject, Name: row.Name}, row.Name, "", err
+	var slug string
+	err = tx.Get(&slug, `SELECT slug FROM trains WHERE id = $1`, subject)
+	return store.Target{Kind: "train", ID: subject, Name: slug}, "The train " + slug, subject, err
 }
 
 func nearMessage(x quota.Crossing, target store.Target, who, trainID string) notify.Message {
