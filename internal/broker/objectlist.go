@@ -193,8 +193,11 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want *train.W
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if refused == nil && failed == nil {
-				refused, failed = no, err
+			if refused == nil {
+				refused = no
+			}
+			if failed == nil {
+				failed = err
 			}
 			cancel()
 		})
@@ -203,10 +206,13 @@ func (b *Broker) describe(r *http.Request, caller identity.Caller, want *train.W
 		}
 	}
 	wg.Wait()
-	if failed == nil && refused == nil {
+	switch {
+	case refused != nil: // an account that rests because of it is told to whoever asked beside, and says less
+		return found, refused, nil
+	case failed == nil:
 		failed = r.Context().Err()
 	}
-	return found, refused, failed
+	return found, nil, failed
 }
 
 // one asks an upstream for one object, on the account on which it lies.
