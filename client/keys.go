@@ -21,6 +21,8 @@ type Key struct {
 	RevokedAt  *time.Time `json:"revoked_at"`
 	ReplacedBy string     `json:"replaced_by,omitempty"`
 	Limits     *Limits    `json:"limits,omitempty" doc:"What it may use, beside what its train and the person who made it may."`
+	// WithSession says that it ends with the sign-in that issued it.
+	WithSession bool `json:"with_session,omitempty" doc:"Whether it ends with the sign-in that issued it."`
 	// ETag names this state of the settings. It travels as a header, so that lists do not have it.
 	ETag string `json:"-"`
 }
@@ -37,6 +39,8 @@ type KeyDraft struct {
 	Name      string       `json:"name"`
 	ExpiresAt *time.Time   `json:"expires_at,omitempty"`
 	Limits    *LimitsPatch `json:"limits,omitempty"`
+	// WithSession has the key end with the sign-in that issues it, in 12 hours at most. It then needs no fresh proof.
+	WithSession bool `json:"with_session,omitempty"`
 }
 
 // KeyPatch changes a client key: nil leaves a field as it is, a name in Clear empties it.

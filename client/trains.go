@@ -18,6 +18,7 @@ type Train struct {
 	KeyLimit       int       `json:"key_limit" doc:"How many active client keys it may have; 0 is the server's default."`
 	Limits         *Limits   `json:"limits,omitempty" doc:"What all its client keys may use together."`
 	DefaultAccount string    `json:"default_account,omitempty" doc:"The id of the linked account that is tried before all others, as long as it can be used."`
+	Visibility     string    `json:"visibility" doc:"Who reaches it: everybody of the organisation whose role reaches trains, or, private, its members alone."`
 	Links          int       `json:"linked_accounts" doc:"How many credentials are linked."`
 	CreatedAt      time.Time `json:"created_at"`
 	UpdatedAt      time.Time `json:"updated_at"`
@@ -34,6 +35,7 @@ type TrainDraft struct {
 	Disabled    bool         `json:"disabled,omitempty"`
 	KeyLimit    int          `json:"key_limit,omitempty"`
 	Limits      *LimitsPatch `json:"limits,omitempty"`
+	Visibility  string       `json:"visibility,omitempty"`
 }
 
 // TrainPatch changes a train: nil leaves a field as it is.
@@ -46,6 +48,7 @@ type TrainPatch struct {
 	Limits      *LimitsPatch `json:"limits,omitempty"`
 	// DefaultAccount names a linked account by id, account id or name; "" for none.
 	DefaultAccount *string `json:"default_account,omitempty"`
+	Visibility     *string `json:"visibility,omitempty"`
 	// IfMatch is the ETag of the state that the change is meant for; "" changes whatever is there.
 	IfMatch string `json:"-"`
 }

@@ -108,8 +108,24 @@ type UsageReport struct {
 	From       time.Time  `json:"from" doc:"What was asked for, taken to whole hours."`
 	To         time.Time  `json:"to" doc:"The time before which."`
 	Behind     int64      `json:"behind" doc:"How many records of the audit log are not added up yet."`
+	Anew       *UsageAnew `json:"being_made_anew,omitempty" doc:"There while all sums are being made anew: they are less than what was used."`
 	PricesOf   string     `json:"prices_of,omitempty" doc:"The day on which the prices that come with the program were read."`
 	NextCursor string     `json:"next_cursor,omitempty"`
+}
+
+// UsageAnew tells how far sums are that are being made anew.
+type UsageAnew struct {
+	Added   int64 `json:"added" doc:"How many records of the audit log are added up."`
+	Records int64 `json:"records" doc:"How many records the log has."`
+}
+
+// RebuildUsage has all sums of usage made anew from the audit log, beside the server's work, and returns how far they are. Sums that are being made anew are not begun once more.
+func (c *Client) RebuildUsage(ctx context.Context) (UsageAnew, error) {
+	var out struct {
+		Anew UsageAnew `json:"being_made_anew"`
+	}
+	_, err := c.do(ctx, call{method: http.MethodPost, path: path("usage", "rebuild")}, &out)
+	return out.Anew, err
 }
 
 // Usage returns a page of what was used.
@@ -121,7 +137,12 @@ func (c *Client) Usage(ctx context.Context, q UsageQuery) (UsageReport, error) {
 
 // UsageCSV copies a page of what was used to w as CSV, and returns the cursor of the next.
 func (c *Client) UsageCSV(ctx context.Context, q UsageQuery, w io.Writer) (next string, err error) {
-	body, header, err := c.openWith(ctx, call{method: http.MethodGet, path: path("usage.csv"), query: q.query()}, "text/csv")
+	return c.pageCSV(ctx, q.query(), w, "usage.csv")
+}
+
+// pageCSV copies a page that is a table to w, and returns the cursor of the next.
+func (c *Client) pageCSV(ctx context.Context, query url.Values, w io.Writer, segments ...string) (next string, err error) {
+	body, header, err := c.openWith(ctx, call{method: http.MethodGet, path: path(segments...), query: query}, "text/csv")
 	if err != nil {
 		return "", err
 	}

@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"internal/identity":   3,
 	"internal/audit":      3,
 	"internal/notify":     3,
+	"internal/contents":   3, // seals through keyring
 	"internal/keyring":    2,
 	"internal/backup":     2,
 	"internal/keeper":     2, // calls through outbound, keeps what it wrapped in the database
@@ -53,6 +54,7 @@ var floors = map[string]int{
 	"internal/price":      1, // reads its files strictly
 	"internal/stray":      1, // hands a value on as a secret
 	"internal/web/ui":     0,
+	"internal/connect":    0,
 	"client":              0,
 }
 
@@ -119,6 +121,7 @@ var revealers = map[string]string{
 	"internal/app":      "reads the root key and the first password",
 	"internal/audit":    "signs checkpoints",
 	"internal/notify":   "seals the secrets of a channel and uses them to send",
+	"internal/contents": "opens what was kept of a request for a person who may read it",
 	"internal/sink":     "seals the secrets of an audit sink and uses them to send",
 	"internal/provider": "sends codes, tokens, states, verifiers and client secrets to OAuth servers",
 	"internal/jwt":      "signs with a private key and verifies with a shared secret",
@@ -169,6 +172,8 @@ var bookkeeping = []bookkeeper{
 	{"internal/notify.(*Room).trim", "outbox", "drops messages after 30 days"},
 	{"internal/notify.(*Room).Tell", "outbox", "stores what agents were asked and answered for those who are told, and that requests failed; the lending is on record, and so is who switched that on"},
 	{"internal/notify.(*Room).sweep", "outbox", "drops what agents were asked and answered once nobody waits for it"},
+	{"internal/contents.(*Room).keep", "content", "stores what agents were asked and answered; the lending is on record, and so is who switched that on"},
+	{"internal/contents.(*Room).sweep", "content", "deletes it when the settings of its train say so, which are on record"},
 	{"internal/incident.(*Detectors).locate", "cursor", "makes the row that says up to where detectors have judged the audit log"},
 	{"internal/incident.(*Detectors).judge", "cursor", "moves that place on and counts; what is opened is recorded in the same transaction"},
 	{"internal/incident.(*Detectors).unverified", "cursor", "moves it over a record that cannot be read; the incident is recorded in the same transaction"},

@@ -139,7 +139,7 @@ stage() {
 
 # Packages besides the store whose code is used by many goroutines at once; the race detector costs too much to run it on everything.
 # shellcheck disable=SC2034 # read by the sourcing scripts
-CONCURRENT_ROOMS=(audit identity train broker outbound vault oauth keyring incident sink)
+CONCURRENT_ROOMS=(audit identity train broker outbound vault oauth keyring incident sink contents)
 
 # raced PACKAGE… runs the short tests of packages under the race detector.
 raced() { CGO_ENABLED=1 go test -race -short -count=1 -timeout 20m "$@"; }

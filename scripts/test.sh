@@ -28,6 +28,11 @@ tools() {
   need ssh-keygen openssh-client
   need mariadbd mariadb-server-core # a database to sign in at; this package starts no service
   need mariadb mariadb-client-core
+  need ip iproute2 # networks of its own for an instance, so that its cable can be pulled out
+  if ((EUID != 0)); then
+    say "   not root: the story of a network that is cut (TestANetworkIsCut) is left out"
+    export SIGNALBOX_TEST_NAMESPACES=off
+  fi
   need haproxy haproxy # a load balancer before a fleet; nothing is served by its own service
   need curl curl # the commands of the README
   need chromium chromium # passkeys, in a real browser

@@ -86,15 +86,24 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"account status", "acc%", nil, "", "", "usable"},
 		{"connect claude-code", "--train web --replace", nil, "", "", "ANTHROPIC_AUTH_TOKEN"},
 		{"connect sdk", "--train web --replace", nil, "", "", "ANTHROPIC_API_KEY"},
+		{"connect curl", "--train web --replace", nil, "", "", "-H @-"},
+		{"helper anthropic", "--train web", nil, "", "", "sbx_live_"},
 		{"train create", "t%", nil, "", "", "Made train t%"},
 		{"train list", "", nil, "", "", "Sample train"},
 		{"train link", "t% team-alpha", nil, "", "", "Linked team-alpha"},
 		{"train show", "t%", nil, "", "", "team-alpha"},
 		{"train explain", "t%", nil, "", "", "usable"},
+		{"train member add", "t% operator@localhost --role owner", nil, "", "", "operator@localhost is an owner of train t%"},
+		{"train member list", "t%", nil, "", "", "operator@localhost"},
+		{"train member rm", "t% operator@localhost", sure, "--yes", "", "Took operator@localhost from the members of train t%"},
 		{"train slack set", "t% --icon-emoji :robot_face:", []string{"(not shown): ", receiver.URL + "/" + typedSecret}, "--secret-stdin webhook_url", receiver.URL + "/" + typedSecret, "Train t% tells its people"},
 		{"train slack show", "t%", nil, "", "", "not told"},
 		{"train slack test", "t%", nil, "", "", "Delivered a test message to the slack channel of train t%"},
 		{"train slack rm", "t%", sure, "--yes", "", "Deleted the slack channel of train t%"},
+		{"train logging set", "t% --on --days 3", nil, "", "", "Train t% keeps what its agents are asked and answer, for 3 days"},
+		{"train logging show", "t%", nil, "", "", "deleted after"},
+		{"train logging read", "REQUEST", nil, "", "", "answered"},
+		{"train logging purge", "t%", sure, "--yes", "", "Deleted what train t% had kept"},
 		{"train edit", "t% --default-account team-alpha", nil, "", "", "Changed train t%"},
 		{"train unlink", "t% team-alpha", nil, "", "", "Unlinked team-alpha"},
 		{"train rm", "t%", sure, "--yes", "", "Deleted train t%"},
@@ -174,7 +183,10 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"incident contain", "INCIDENT% --train default", sure, "--yes", "", "Contained incident inc_"},
 		{"incident blast-radius", "--train default --since 1d", nil, "", "", "record"},
 		{"incident rm", "INCIDENT%", sure, "--yes", "", "Deleted incident inc_"},
-		{"usage", "--from 1d --by day", nil, "", "", "Nothing was used from"},
+		{"usage", "--from 2d --to 1d --by day", nil, "", "", "Nothing was used from"},
+		{"usage rebuild", "", nil, "", "", "are being made anew"},
+		{"requests list", "--from 1d", nil, "", "", "MODEL"},
+		{"requests show", "REQUEST", nil, "", "", "ATTEMPT"},
 		{"audit search", "--limit 2", nil, "", "", "ACTION"},
 		{"audit facets", "--since 1d", nil, "", "", "RECORDS"},
 		{"audit show", "EVENT", nil, "", "", "outcome"},
@@ -196,6 +208,9 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 	_, told := dev(t, "--allow-private-upstreams", strings.TrimPrefix(receiver.URL, "http://")+","+strings.TrimPrefix(consents, "http://"))
 	r := &rounds{t: t, dir: t.TempDir(), consents: consents, vault: fakeVault(t), env: []string{"VAULT_TOKEN=" + vaultToken, "SIGNALBOX_URL=" + told.BaseURL, "SIGNALBOX_DATA_DIR=" + told.DataDir}}
 	r.env = append(r.env, "XDG_CONFIG_HOME="+r.dir+"/config", "BROWSER=fakebrowser", "FAKE_EMAIL="+fakeEmail, "FAKE_PASSWORD="+typedSecret, "FAKE_LOG="+r.dir+"/browser.log")
+	out, code := r.run(t, "", "train", "logging", "set", "web", "--on") // for `train logging read`
+	require.Zero(t, code, out)
+	r.request = asked(t, told.BaseURL, told.APIKey)
 	r.prepare()
 	for _, turn := range turns {
 		t.Run(turn.path, func(t *testing.T) {
@@ -214,10 +229,25 @@ type rounds struct {
 	tokens    map[string]string
 	incidents map[string]string
 	event     string
+	request   string // that an account was lent for
 	// consents is an OAuth server that says yes.
 	consents string
 	// vault is the address of a transit engine, as a keeper of root keys.
 	vault string
+}
+
+// asked sends a request through the proxy and returns its id.
+func asked(t *testing.T, base, key string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/v1/messages", strings.NewReader(`{"model":"claude-sonnet-4-5","max_tokens":20,"messages":[{"role":"user","content":"tokens"}]}`))
+	require.NoError(t, err)
+	req.Header.Set("X-Api-Key", key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	return resp.Header.Get("X-Request-Id")
 }
 
 // prepare makes what has an id that only the server knows.
@@ -246,7 +276,7 @@ func (r *rounds) prepare() {
 }
 
 func (r *rounds) args(turn turn, letter string) []string {
-	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
+	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "REQUEST", r.request, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
 	return strings.Fields(line)
 }
 

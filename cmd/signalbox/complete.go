@@ -35,7 +35,7 @@ func (s *shell) completions(root *cobra.Command) {
 		"token-auth-method": {"client_secret_basic", "client_secret_post", "none"}, "token-request-format": {"form", "json"},
 	}
 	for _, c := range tree(root) {
-		if c.HasSubCommands() || c.Parent() == nil || c.Parent().Name() == "completion" {
+		if c.HasSubCommands() && c.Annotations[alsoAlone] == "" || c.Parent() == nil || c.Parent().Name() == "completion" {
 			continue
 		}
 		wants := strings.Fields(c.Use)[1:]

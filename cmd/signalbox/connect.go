@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/connect"
 	"signalbox.dev/signalbox/internal/identity"
 )
 
@@ -21,26 +22,35 @@ type target struct {
 	use, short string
 	// keyVariable is the variable from which the program takes its key.
 	keyVariable string
-	// unset are variables that would send another key beside ours.
-	unset []string
-	// file is where --write writes, and write how the variables are put into the file's old content.
+	// vars are the variables that it reads, and those that would send another key beside ours.
+	vars func(connect.Setup) (set []connect.Variable, unset []string)
+	// file is where --write writes, "" for nowhere, and write how the variables are put into the file's old content.
 	file  string
-	write func(old []byte, vars [][2]string) ([]byte, error)
-	// read returns a variable as the file has it, or "".
-	read func(old []byte, name string) string
+	write func(old []byte, vars []connect.Variable) ([]byte, error)
+	// settings are what the file sets a variable to, at each place that does.
+	settings func(old []byte, name string) []setting
 	// start says how the program is started afterwards.
 	start string
+	// helper says that it can ask a command of ours for its key, lang that it is written in a language of which there is an example, and account that it can
+	// be told which account to use.
+	helper, lang, account bool
+	// after is what to paste after the variables.
+	after func(connect.Setup) string
 }
 
 func targets() []target {
 	return []target{
 		{
-			use: "claude-code", short: "Connect Claude Code: a client key, and what to paste", keyVariable: "ANTHROPIC_AUTH_TOKEN", unset: []string{"ANTHROPIC_API_KEY"},
-			file: ".claude/settings.json", write: mergeClaudeSettings, read: claudeSetting, start: "Then start it in the same shell: claude",
+			use: "claude-code", short: "Connect Claude Code: a client key, and what to paste", keyVariable: connect.AuthToken, vars: connect.ClaudeCode,
+			file: ".claude/settings.json", write: mergeClaudeSettings, settings: claudeSettings, start: "Then start it in the same shell: claude", helper: true, account: true,
 		},
 		{
-			use: "sdk", short: "Connect a program that uses an official SDK (Python, TypeScript, Go)", keyVariable: "ANTHROPIC_API_KEY", unset: []string{"ANTHROPIC_AUTH_TOKEN"},
-			file: ".env", write: mergeDotenv, read: dotenvSetting, start: "Then start the program in the same shell; Anthropic() in Python, new Anthropic() in TypeScript and anthropic.NewClient() in Go read them.",
+			use: "sdk", short: "Connect a program that uses an official SDK (Python, TypeScript, Go)", keyVariable: connect.APIKey, vars: connect.SDK, lang: true,
+			file: ".env", write: mergeDotenv, settings: dotenvSettings, start: "Then start the program in the same shell; Anthropic() in Python, new Anthropic() in TypeScript and anthropic.NewClient() in Go read them.",
+		},
+		{
+			use: "curl", short: "Connect curl: a client key, and a request to paste", keyVariable: connect.APIKey, vars: connect.SDK, account: true, after: connect.Curl,
+			start: "The key goes to curl's standard input: everybody on this machine can read the arguments of a process.",
 		},
 	}
 }
@@ -62,14 +72,28 @@ type connection struct {
 	File    string `json:"file,omitempty"`
 	// Kept says that the file held a working key of the train already.
 	Kept bool `json:"kept,omitempty"`
-	// Revoked are the older keys that this one replaces.
+	// Revoked are the older keys that this one replaced, where it is written to a file. Where it is shown here, they are revoked only afterwards.
 	Revoked []string `json:"revoked,omitempty"`
 }
 
 func (s *shell) connectTo(t target) *cobra.Command {
-	var train, expires, name, file string
-	var write, replace bool
+	var train, expires, name, file, lang, account string
+	var write, replace, helper bool
 	cmd := s.remote(t.use, t.short, words(), func(cmd *cobra.Command, _ []string) error {
+		write = write || cmd.Flags().Changed("file")
+		if strings.ContainsAny(account, "\r\n") {
+			return usage("--account is no name of an account")
+		}
+		if helper {
+			if name != "" || replace {
+				return usage("with --helper keys are issued as they are needed: leave --name and --replace out")
+			}
+			return s.connectHelper(cmd, t, connect.Setup{Train: train, Account: account}, expires, write, file)
+		}
+		program, known := connect.ProgramIn(lang)
+		if lang != "" && !known {
+			return usage("there is no program in %q; there are: %s", lang, connect.Languages())
+		}
 		draft := client.KeyDraft{Name: name}
 		if name == "" {
 			draft.Name = keyName(t.use)
@@ -78,7 +102,6 @@ func (s *shell) connectTo(t target) *cobra.Command {
 		if draft.ExpiresAt, err = parseExpiry(expires); err != nil {
 			return err
 		}
-		write = write || cmd.Flags().Changed("file")
 		var old []byte
 		if write { // looked at before a key is issued, so that none is issued for a file that cannot be written
 			if file, err = resolve(file, cmd.Flags().Changed("file")); err != nil {
@@ -88,6 +111,9 @@ func (s *shell) connectTo(t target) *cobra.Command {
 				return err
 			}
 			if _, err := t.write(old, nil); err != nil {
+				return fmt.Errorf("%s: %w; nothing was done", file, err)
+			}
+			if err := t.rivals(old); err != nil {
 				return fmt.Errorf("%s: %w; nothing was done", file, err)
 			}
 		}
@@ -100,23 +126,40 @@ func (s *shell) connectTo(t target) *cobra.Command {
 		if err != nil && (replace || problem(err).exit != 4) { // a token that may issue keys need not be one that may list them
 			return trainError(err, train)
 		}
+		mine, others, err := own(ctx, c, keys)
+		if err != nil {
+			return err
+		}
 		if write && !replace && name == "" && expires == "" {
-			if held, ok := heldKey(t.read(old, t.keyVariable), keys); ok {
-				return s.keepKey(ctx, c, t, connection{BaseURL: cfg.URL, KeyID: held.ID, Train: train, File: file, Kept: true}, old)
+			if held, ok := heldKey(t.read(old, t.keyVariable).value, mine); ok {
+				if err := s.keepKey(ctx, c, t, connection{BaseURL: cfg.URL, KeyID: held.ID, Train: train, File: file, Kept: true}, old, account); err != nil {
+					return err
+				}
+				if !s.json {
+					s.sayProgram(program, load(file))
+				}
+				return nil
 			}
 		}
-		key, err := c.IssueKey(ctx, train, draft)
+		key, err := s.issueOnce(ctx, c, train, func(c *client.Client) (client.IssuedKey, error) { return c.IssueKey(ctx, train, draft) })
 		succeeds := ""
 		if err != nil && replace && problem(err).Code == "key_limit_reached" {
-			key, succeeds, err = succeed(ctx, c, train, draft, keys, err)
+			key, succeeds, err = s.succeed(ctx, c, train, draft, mine, err)
 		}
 		if err != nil {
 			return trainError(err, train)
 		}
 		out := connection{BaseURL: cfg.URL, APIKey: key.APIKey, KeyID: key.ID, Train: train}
-		vars := [][2]string{{"ANTHROPIC_BASE_URL", cfg.URL}, {t.keyVariable, key.APIKey}}
+		setup := connect.Setup{URL: cfg.URL, Train: train, Key: key.APIKey, Account: account}
+		vars, unset := t.vars(setup)
 		if write {
-			if err := rewrite(file, old, vars, t); err != nil {
+			merge := func(old []byte) ([]byte, error) {
+				if err := t.rivals(old); err != nil {
+					return nil, err
+				}
+				return t.write(old, vars)
+			}
+			if err := rewrite(file, true, merge); err != nil {
 				// Nobody has the key, so nobody shall be able to use it.
 				if rerr := c.RevokeKey(context.WithoutCancel(ctx), train, key.ID); rerr != nil {
 					return fmt.Errorf("%w; the new key %s is of no use to anybody, revoke it with: signalbox key revoke %s %s", err, key.ID, train, key.ID)
@@ -128,52 +171,90 @@ func (s *shell) connectTo(t target) *cobra.Command {
 			}
 			out.APIKey, out.File = "", file
 		}
-		if err := s.replaced(ctx, c, replace, &out, draft.Name, keys); err != nil {
-			return err
+		older := olderKeys{ofName(draft.Name, mine), ofName(draft.Name, others)}
+		var left error
+		if write { // otherwise nobody has the new key yet
+			left = s.replaced(ctx, c, replace, &out, draft.Name, older)
 		}
-		s.warnOfEmptyTrain(ctx, c, train)
-		return s.show(out, func() {
+		var shown error
+		err = s.show(out, func() {
 			if write {
 				s.say("Wrote the address and a client key of train %s (%s) to %s.", train, key.ID, file)
 				s.note("The file holds a key: keep it out of version control.")
+				s.sayProgram(program, load(file))
 				return
 			}
-			s.say("# Paste this into a shell. The client key %q of train %s%s is shown only now.", key.Name, train, until(key.ExpiresAt))
-			for _, v := range vars {
-				s.say("export %s=%s", v[0], quote(v[1]))
+			text := fmt.Sprintf("# Paste this into a shell. The client key %q of train %s%s is shown only now.\n%s\n", key.Name, train, until(key.ExpiresAt), connect.Exports(vars, unset))
+			if t.after != nil {
+				text += t.after(setup) + "\n"
 			}
-			s.say("unset %s", strings.Join(t.unset, " "))
-			s.say("# %s", t.start)
+			_, shown = io.WriteString(s.out, printable(text+"# "+t.start+"\n"))
+			s.sayProgram(program, "")
 		})
+		if err = errors.Join(err, shown); err != nil {
+			return err // and the older keys stay
+		}
+		if !write {
+			left = s.replaced(ctx, c, replace, &out, draft.Name, older)
+		}
+		s.warnOfEmptyTrain(ctx, c, train)
+		return left
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&train, "train", defaultTrain, "train whose accounts it may use")
 	flags.StringVar(&name, "name", "", "name of the client key (default "+t.use+" on this machine)")
 	flags.StringVar(&expires, "expires", "", "when the key expires: a span such as 90d, or a time (default never)")
+	if t.lang {
+		flags.StringVar(&lang, "lang", "", "add a short program to try it with: "+connect.Languages())
+	}
+	if t.account {
+		flags.StringVar(&account, "account", "", "the one account to use, by its name or id (default as the train chooses)")
+	}
+	flags.BoolVar(&replace, "replace", false, "issue a new key in any case, and then revoke your older ones of the same name")
+	if t.helper {
+		flags.BoolVar(&helper, "helper", false, "have it ask signalbox helper for its keys, so that none lies in a file; prints the settings, or with --write adds them")
+	}
+	if t.file == "" {
+		return cmd
+	}
 	flags.BoolVar(&write, "write", false, "write it to "+t.file+" in this directory instead of printing it; what else is there stays, a key that works too")
 	flags.StringVar(&file, "file", t.file, "file for --write")
-	flags.BoolVar(&replace, "replace", false, "issue a new key in any case, and revoke the older ones of the same name")
 	return cmd
 }
 
-// heldKey finds the active key of the train that a file holds, by what may be shown of it.
-func heldKey(text string, keys []client.Key) (client.Key, bool) {
-	prefix, _, _ := strings.Cut(text, "live_")
-	if prefix != "sbx_" || len(text) < 20 {
+// leastHeld is for how long a key in a file must be good to be kept there.
+const leastHeld = time.Hour
+
+// heldKey finds the active key of the train that a file holds, by what may be shown of it, among those of the caller. One that ends soon, by itself or because
+// it was replaced, does not count.
+func heldKey(text string, mine []client.Key) (client.Key, bool) {
+	if !strings.HasPrefix(text, identity.ClientKeyPrefix) || len(text) < 20 {
 		return client.Key{}, false
 	}
-	for _, k := range keys {
-		if k.Status == "active" && k.KeyPreview == "sbx_live_…"+text[len(text)-4:] {
+	for _, k := range mine {
+		if k.Status != "active" || k.ReplacedBy != "" || k.ExpiresAt != nil && time.Until(*k.ExpiresAt) < leastHeld {
+			continue
+		}
+		if k.KeyPreview == identity.ClientKeyPrefix+"…"+text[len(text)-4:] {
 			return k, true
 		}
 	}
 	return client.Key{}, false
 }
 
-// keepKey leaves the key in the file and sees to the address beside it.
-func (s *shell) keepKey(ctx context.Context, c *client.Client, t target, out connection, old []byte) error {
-	if t.read(old, "ANTHROPIC_BASE_URL") != out.BaseURL {
-		if err := rewrite(out.File, old, [][2]string{{"ANTHROPIC_BASE_URL", out.BaseURL}}, t); err != nil {
+// keepKey leaves the key in the file and sees to what stands beside it.
+func (s *shell) keepKey(ctx context.Context, c *client.Client, t target, out connection, old []byte, account string) error {
+	vars, _ := t.vars(connect.Setup{URL: out.BaseURL, Account: account})
+	vars = slices.DeleteFunc(vars, func(v connect.Variable) bool { return v.Name == t.keyVariable })
+	open, err := narrow(out.File)
+	if err != nil {
+		return err
+	}
+	if open {
+		s.note("Others on this machine could read the key in %s; now only you can. If somebody may have, issue another: --replace", out.File)
+	}
+	if t.read(old, connect.BaseURL).value != out.BaseURL || len(vars) > 1 {
+		if err := rewrite(out.File, true, func(old []byte) ([]byte, error) { return t.write(old, vars) }); err != nil {
 			return err
 		}
 	}
@@ -183,49 +264,29 @@ func (s *shell) keepKey(ctx context.Context, c *client.Client, t target, out con
 	})
 }
 
-// replaced revokes the older active keys of the same name, or says that there are some: each run without --write issues another.
-func (s *shell) replaced(ctx context.Context, c *client.Client, revoke bool, out *connection, name string, keys []client.Key) error {
-	older := slices.DeleteFunc(slices.Clone(keys), func(k client.Key) bool { return k.Name != name || k.Status != "active" })
-	if !revoke {
-		if len(older) > 1 {
-			s.note("Train %s has %d older keys named %q. Revoke them when they are not used any more: add --replace next time, or see signalbox key list %s.", out.Train, len(older), name, out.Train)
-		}
-		return nil
-	}
-	for _, k := range older {
-		if err := c.RevokeKey(ctx, out.Train, k.ID); err != nil && !isNotFound(err) {
-			return fmt.Errorf("the new key %s works, but the older one %s is not revoked: %w", out.KeyID, k.ID, err)
-		}
-		out.Revoked = append(out.Revoked, k.ID)
-	}
-	if len(out.Revoked) > 0 {
-		s.note("Revoked what it replaces: %s.", strings.Join(out.Revoked, ", "))
-	}
-	return nil
-}
-
-// succeed issues the new key as the successor of an older one of its name, where the train has as many keys as it may have: a successor takes
-// the place of what it replaces, which works on until the new key is where it belongs. Without one that can be replaced, full stands.
-func succeed(ctx context.Context, c *client.Client, train string, draft client.KeyDraft, keys []client.Key, full error) (client.IssuedKey, string, error) {
-	for _, k := range keys {
-		if k.Name != draft.Name || k.Status != "active" || k.ReplacedBy != "" {
-			continue
-		}
-		key, err := c.ReplaceKey(ctx, train, k.ID, client.KeyReplacement{Name: draft.Name, ExpiresAt: draft.ExpiresAt, OverlapSeconds: int(identity.MaxOverlap / time.Second)})
-		return key, k.ID, err
-	}
-	return client.IssuedKey{}, "", full
-}
-
 // quote makes text one word of a POSIX shell.
-func quote(text string) string {
-	if plainWord.MatchString(text) {
-		return text
+func quote(text string) string { return connect.Quote(text) }
+
+// sayProgram prints a program to try it with; load takes the variables from a file.
+func (s *shell) sayProgram(p connect.Program, load string) {
+	if p.Lang == "" {
+		return
 	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	s.say("# A program in %s, in a directory of its own:", p.Name)
+	s.say("%s", p.Paste())
+	if load != "" {
+		load += " && "
+	}
+	s.say("# To run it: %s%s", load, p.Commands())
 }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
+// load has a shell take the variables of a file. A bare name it would look for elsewhere.
+func load(file string) string {
+	if !strings.Contains(file, "/") {
+		file = "./" + file
+	}
+	return "set -a; . " + quote(file) + "; set +a"
+}
 
 // keyName says which program on which machine a key is for, so that it can be found again to be revoked.
 func keyName(program string) string {
@@ -249,76 +310,4 @@ func (s *shell) warnOfEmptyTrain(ctx context.Context, c *client.Client, train st
 		}
 	}
 	s.note("Train %s has no usable account yet; store one with: signalbox account add%s", train, trainFlag(train))
-}
-
-// resolve follows a symbolic link, so that the file behind it is written and the link stays. A file that was not named is not followed out
-// of this directory: whoever made the project would choose which file of this user is rewritten.
-func resolve(file string, named bool) (string, error) {
-	real, err := filepath.EvalSymlinks(file)
-	if os.IsNotExist(err) {
-		return file, nil
-	}
-	if err != nil || named {
-		return real, err
-	}
-	here, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	if here, err = filepath.EvalSymlinks(here); err != nil {
-		return "", err
-	}
-	if !filepath.IsAbs(real) {
-		real = filepath.Join(here, real)
-	}
-	if inside, err := filepath.Rel(here, real); err != nil || !filepath.IsLocal(inside) {
-		return "", fmt.Errorf("%s is a link to %s, outside this directory; nothing was done. If that file is meant, name it: --file %s", file, real, quote(real))
-	}
-	return file, nil
-}
-
-// maxSettings bounds the file that is read to be merged.
-const maxSettings = 1 << 20
-
-func readOld(file string) ([]byte, error) {
-	info, err := os.Stat(file)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxSettings {
-		return nil, fmt.Errorf("%s is no settings file", file)
-	}
-	return os.ReadFile(file)
-}
-
-// rewrite replaces the file in one step, readable by its owner only.
-func rewrite(file string, old []byte, vars [][2]string, t target) (err error) {
-	text, err := t.write(old, vars)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	work, err := os.CreateTemp(dir, filepath.Base(file)+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(work.Name())
-		}
-	}()
-	if _, err := work.Write(text); err != nil {
-		_ = work.Close()
-		return err
-	}
-	if err := work.Close(); err != nil {
-		return err
-	}
-	return os.Rename(work.Name(), file)
 }

@@ -160,6 +160,7 @@ func (s *shell) keepLogin(ctx context.Context, file loginFile, next savedLogin) 
 	unlock()
 	if err == nil && before != nil {
 		s.endLogin(ctx, before.server, before.refresh.Reveal())
+		s.forgetKeys(ctx, before.session)
 	}
 	return err
 }
@@ -186,10 +187,11 @@ func (s *shell) logoutCommand() *cobra.Command {
 		if !ok {
 			return usage("there is no home directory in which a sign-in could be; set HOME or XDG_CONFIG_HOME")
 		}
-		server, err := s.logout(cmd.Context(), file)
+		server, session, err := s.logout(cmd.Context(), file)
 		if err != nil {
 			return err
 		}
+		s.forgetKeys(cmd.Context(), session)
 		return s.show(map[string]any{"signed_out": server != "", "server": server}, func() {
 			if server == "" {
 				s.say("Nobody was signed in with signalbox login.")
@@ -201,30 +203,30 @@ func (s *shell) logoutCommand() *cobra.Command {
 	return cmd
 }
 
-// logout ends the sign-in at its server and then forgets it, and returns where that was, "" when there was none.
-func (s *shell) logout(ctx context.Context, file loginFile) (string, error) {
+// logout ends the sign-in at its server and then forgets it, and returns where and which that was, "" when there was none.
+func (s *shell) logout(ctx context.Context, file loginFile) (server, session string, err error) {
 	if saved, err := file.read(); err != nil || saved == nil {
-		return "", err
+		return "", "", err
 	}
 	unlock, err := file.lock(ctx) // nobody refreshes it meanwhile
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer unlock()
 	saved, err := file.read()
 	if err != nil || saved == nil {
-		return "", err
+		return "", "", err
 	}
 	limited, cancel := context.WithTimeout(ctx, lastCalls)
 	defer cancel()
 	if err := client.New(saved.server, "", client.WithUserAgent(agent())).RevokeLogin(limited, saved.refresh.Reveal()); err != nil && !over(err) {
 		s.note("The sign-in lives on, and is kept in %s. Try again; or delete that file, and end the session under %s/account.", file.path(), saved.server)
-		return "", err
+		return "", "", err
 	}
 	if err := os.Remove(file.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("the sign-in has ended, and its file could not be deleted: %w", err)
+		return "", "", fmt.Errorf("the sign-in has ended, and its file could not be deleted: %w", err)
 	}
-	return saved.server, nil
+	return saved.server, saved.session, nil
 }
 
 // shownLogin is who one is, where, and by what.

@@ -56,6 +56,15 @@ func (d *desk) run(env []string, stdin string, args ...string) (out, errs string
 	return o.String(), e.String(), cmd.ProcessState.ExitCode()
 }
 
+// into runs a command whose answer goes to a file, and returns its exit code.
+func (d *desk) into(out *os.File, env []string, args ...string) int {
+	cmd := exec.Command("signalbox", args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.TempDir(), "TMPDIR=" + d.TempDir()}, env...)
+	cmd.Stdout = out
+	_ = cmd.Run()
+	return cmd.ProcessState.ExitCode()
+}
+
 func (d *desk) login() {
 	d.Helper()
 	_, errs, code := d.run(d.env, "", "login", "--server", d.server)

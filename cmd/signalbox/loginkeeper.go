@@ -84,7 +84,7 @@ func (k *loginKeeper) renew(ctx context.Context) error {
 
 func loginOf(server string, got client.Login) savedLogin {
 	return savedLogin{
-		server: server, access: secret.FromString(got.AccessToken), refresh: secret.FromString(got.RefreshToken), expires: time.Now().Add(time.Duration(got.ExpiresIn) * time.Second),
+		server: server, session: got.SessionID, access: secret.FromString(got.AccessToken), refresh: secret.FromString(got.RefreshToken), expires: time.Now().Add(time.Duration(got.ExpiresIn) * time.Second),
 	}
 }
 

@@ -224,7 +224,8 @@ A client key has no permission here: it only borrows credentials for its train. 
 		}
 		row(b, append(cells, tick(p.System))...)
 	}
-	b.WriteString("\n\"own, granted\" reaches what the caller owns and what was granted to them, directly, through a group, or by a grant on the client or the service; nothing else is visible: [who may use what](../guide/sharing.md).\n" +
+	b.WriteString("\n\"own, granted\" reaches what the caller owns and what was granted to them, directly, through a group, or by a grant on the client or the service; nothing else is visible: [who may use what](../guide/sharing.md). " +
+		"Of trains and usage it reaches the trains that the caller is a member of; of client keys those that they made there, or as an owner of the train all of its; members are said by an owner.\n" +
 		"\nWhich operation needs which permission: [REST API](api.md#routes).\n")
 	return nil
 }

@@ -40,8 +40,11 @@ func visit(cmd *cobra.Command, f func(*cobra.Command)) {
 
 // works reports whether a command does something itself, rather than hold others.
 func works(cmd *cobra.Command) bool {
-	return isCompletion(cmd) || cmd.HasParent() && cmd.Runnable() && !cmd.HasAvailableSubCommands()
+	return isCompletion(cmd) || cmd.HasParent() && cmd.Runnable() && (!cmd.HasAvailableSubCommands() || cmd.Annotations[alsoAlone] != "")
 }
+
+// alsoAlone is the annotation of a command that does something itself and holds others.
+const alsoAlone = "signalbox:also-alone"
 
 // isCompletion reports whether cmd is cobra's own command, which has one below it for each shell.
 func isCompletion(cmd *cobra.Command) bool { return cmd.CommandPath() == "signalbox completion" }
@@ -169,7 +172,7 @@ Secret settings have no flag, because every process of the machine can read comm
 	head(b, "Variable", "What it does")
 	row(b, "`XDG_DATA_HOME`", "Where the data directory lies unless it is set: `$XDG_DATA_HOME/signalbox`.")
 	row(b, "`NO_COLOR`", "Set to anything, it switches colours off.")
-	row(b, "`GOGC`", "Go's setting for its memory collector. Unset, Signalbox chooses by what is alive; set, it is obeyed.")
+	row(b, "`GOGC`", "Go's setting for its memory collector. Unset, Signalbox chooses by what is alive and by how much memory there is (at most an eighth of it lies between two collections); set, it is obeyed.")
 	return nil
 }
 

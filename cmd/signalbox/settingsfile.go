@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+
+	"signalbox.dev/signalbox/internal/connect"
 )
 
 // member is one key of a JSON object, with its value as it was written.
@@ -98,7 +101,12 @@ func jsonText(s string) (json.RawMessage, error) {
 
 // mergeClaudeSettings sets variables in the member env of Claude Code's settings (docs.claude.com/en/docs/claude-code/settings) and leaves
 // the rest as it is.
-func mergeClaudeSettings(old []byte, vars [][2]string) ([]byte, error) {
+func mergeClaudeSettings(old []byte, vars []connect.Variable) ([]byte, error) {
+	return mergeClaude(old, vars, nil, "")
+}
+
+// mergeClaude also removes variables, and sets the helper if there is one.
+func mergeClaude(old []byte, vars []connect.Variable, unset []string, helper string) ([]byte, error) {
 	settings, err := parseObject(old)
 	if err != nil {
 		return nil, err
@@ -107,12 +115,23 @@ func mergeClaudeSettings(old []byte, vars [][2]string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("its member env is no JSON object; mend it or move the file away")
 	}
+	env = slices.DeleteFunc(env, func(m member) bool { return slices.Contains(unset, m.key) })
 	for _, v := range vars {
-		text, err := jsonText(v[1])
+		if v.Name == connect.CustomHeaders {
+			v.Value = mergeHeaders(envText(env, v.Name), v.Value)
+		}
+		text, err := jsonText(v.Value)
 		if err != nil {
 			return nil, err
 		}
-		env = env.set(v[0], text)
+		env = env.set(v.Name, text)
+	}
+	if helper != "" {
+		text, err := jsonText(helper)
+		if err != nil {
+			return nil, err
+		}
+		settings = settings.set("apiKeyHelper", text)
 	}
 	inner, err := env.encode()
 	if err != nil {
@@ -130,46 +149,56 @@ func mergeClaudeSettings(old []byte, vars [][2]string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// mergeDotenv sets variables in a .env file and leaves the other lines as they are.
-func mergeDotenv(old []byte, vars [][2]string) ([]byte, error) {
-	text := string(old)
-	if strings.ContainsRune(text, 0) {
-		return nil, errors.New("the file is no text")
+// setting is a value that a file gives a variable, and where.
+type setting struct{ value, where string }
+
+// placeEnv names the member of Claude Code's settings that sets variables.
+const placeEnv = "its member env"
+
+// claudeSettings reads a variable from the member env of Claude Code's settings. What is no text is told as it is written.
+func claudeSettings(old []byte, name string) []setting {
+	settings, err := parseObject(old)
+	if err != nil {
+		return nil
 	}
-	var lines []string
-	if text != "" {
-		lines = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	env, err := parseObject(settings.get("env"))
+	if err != nil {
+		return nil
 	}
-	for _, v := range vars {
-		line, placed := v[0]+"="+v[1], false
-		for i, l := range lines {
-			name, _, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(l), "export "), "=")
-			if ok && strings.TrimSpace(name) == v[0] {
-				if strings.HasPrefix(strings.TrimSpace(l), "export ") {
-					lines[i] = "export " + line
-				} else {
-					lines[i] = line
-				}
-				placed = true
-			}
-		}
-		if !placed {
-			lines = append(lines, line)
+	var out []setting
+	for _, m := range env {
+		if m.key == name {
+			out = append(out, setting{rawText(m.value), placeEnv})
 		}
 	}
-	return []byte(strings.Join(lines, "\n") + "\n"), nil
+	return out
 }
 
-// claudeSetting reads a variable from the member env of Claude Code's settings.
-func claudeSetting(old []byte, name string) string {
+// claudeHelper is the command that Claude Code's settings have it ask for a key, "" for none.
+func claudeHelper(old []byte) string {
 	settings, err := parseObject(old)
 	if err != nil {
 		return ""
 	}
-	env, err := parseObject(settings.get("env"))
-	if err != nil {
+	return rawText(settings.get("apiKeyHelper"))
+}
+
+// rawText is the text of a JSON string, "" for null or nothing, and anything else as it is written.
+func rawText(value json.RawMessage) string {
+	var text *string
+	if len(value) == 0 {
 		return ""
 	}
+	if err := json.Unmarshal(value, &text); err != nil {
+		return string(value)
+	}
+	if text == nil {
+		return ""
+	}
+	return *text
+}
+
+func envText(env object, name string) string {
 	var text string
 	if json.Unmarshal(env.get(name), &text) != nil {
 		return ""
@@ -177,13 +206,18 @@ func claudeSetting(old []byte, name string) string {
 	return text
 }
 
-// dotenvSetting reads a variable from a .env file; of several lines the last counts.
-func dotenvSetting(old []byte, name string) (value string) {
-	for line := range strings.Lines(string(old)) {
-		key, text, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-		if ok && strings.TrimSpace(key) == name {
-			value = strings.Trim(strings.TrimSpace(text), `"'`)
+// mergeHeaders puts headers, a line each, in the place of those of the same names, after what else is there.
+func mergeHeaders(old, more string) string {
+	name := func(line string) string {
+		n, _, _ := strings.Cut(line, ":")
+		return strings.ToLower(strings.TrimSpace(n))
+	}
+	var lines []string
+	for line := range strings.Lines(old) {
+		line = strings.TrimSpace(line)
+		if line != "" && !slices.ContainsFunc(strings.Split(more, "\n"), func(m string) bool { return name(m) == name(line) }) {
+			lines = append(lines, line)
 		}
 	}
-	return value
+	return strings.Join(append(lines, more), "\n")
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +20,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/secret"
 )
 
 // shell is what surrounds a command: its streams, its environment and what the common flags say.
@@ -27,6 +30,7 @@ type shell struct {
 	env      app.Environ
 	json     bool
 	by       string // what the command showed the server
+	holder   string // whose that is, without telling it: a session, or the hash of a token
 }
 
 // system is the shell of the process.
@@ -237,7 +241,7 @@ func (s *shell) client(cmd *cobra.Command) (*client.Client, app.Config, error) {
 			return nil, cfg, err
 		}
 		if k != nil {
-			s.by = byLogin
+			s.by, s.holder = byLogin, ofSession+k.last.session
 			s.warnPlain(cfg.URL)
 			plain := client.New(cfg.URL, "", client.WithUserAgent(agent()), client.WithTokens(k.token))
 			if !s.interactive() || !term.IsTerminal(int(s.in.Fd())) {
@@ -260,8 +264,18 @@ func (s *shell) client(cmd *cobra.Command) (*client.Client, app.Config, error) {
 		}
 		return nil, cfg, fault.New(fault.Unauthenticated, "unauthenticated", detail)
 	}
+	s.holder = holderOf(token)
 	s.warnPlain(cfg.URL)
 	return client.New(cfg.URL, token.Reveal(), client.WithUserAgent(agent())), cfg, nil
+}
+
+// ofSession begins the name of a sign-in as a holder.
+const ofSession = "session "
+
+// holderOf names a token. It has so many random bits that its hash tells nothing of it.
+func holderOf(token secret.Value) string {
+	sum := sha256.Sum256([]byte(token.Reveal()))
+	return "token " + hex.EncodeToString(sum[:8])
 }
 
 func agent() string { return "signalbox-cli/" + app.Version() }

@@ -12,11 +12,12 @@ import (
 
 func (s *shell) trainCommand() *cobra.Command {
 	return parent("train", "Trains: projects whose agents use credentials",
-		s.trainCreate(), s.trainEdit(), s.trainList(), s.trainShow(), s.trainLink(), s.trainUnlink(), s.trainExplain(), s.trainSlack(), s.trainRm())
+		s.trainCreate(), s.trainEdit(), s.trainList(), s.trainShow(), s.trainLink(), s.trainUnlink(), s.trainExplain(), s.trainMember(), s.trainSlack(), s.trainLogging(), s.trainRm())
 }
 
 func (s *shell) trainCreate() *cobra.Command {
 	var draft client.TrainDraft
+	var private bool
 	cmd := s.remote("create TRAIN", "Make a train; TRAIN is its slug, such as web", words("TRAIN"), func(cmd *cobra.Command, args []string) error {
 		c, _, err := s.client(cmd)
 		if err != nil {
@@ -24,6 +25,9 @@ func (s *shell) trainCreate() *cobra.Command {
 		}
 		if draft.TrainID = args[0]; draft.Name == "" {
 			draft.Name = args[0]
+		}
+		if private {
+			draft.Visibility = "private"
 		}
 		train, err := c.CreateTrain(cmd.Context(), draft)
 		if err != nil {
@@ -38,6 +42,7 @@ func (s *shell) trainCreate() *cobra.Command {
 	flags.StringVar(&draft.Name, "name", "", "name for people (default the slug)")
 	flags.StringVar(&draft.Description, "description", "", "what it is for")
 	flags.StringVar(&draft.Strategy, "strategy", "", "how an account is chosen: hash, priority or least-loaded (default hash)")
+	flags.BoolVar(&private, "private", false, "only its members reach it, of whom you are the first")
 	flags.IntVar(&draft.KeyLimit, "key-limit", 0, "how many active client keys it may have (default the server's)")
 	return cmd
 }
@@ -62,7 +67,7 @@ func (s *shell) trainList() *cobra.Command {
 		return s.show(map[string]any{"trains": trains}, func() {
 			t := table{head: []string{"TRAIN", "NAME", "STATE", "STRATEGY", "LINKED", "ID"}}
 			for _, train := range trains {
-				t.add(train.TrainID, train.Name, trainState(train), train.Strategy, strconv.Itoa(train.Links), train.ID)
+				t.add(train.TrainID, train.Name, listedState(train), train.Strategy, strconv.Itoa(train.Links), train.ID)
 			}
 			s.print(t, "No trains. Make one with: signalbox train create TRAIN")
 		})
@@ -83,6 +88,14 @@ func trainState(t client.Train) string {
 	return "active"
 }
 
+// listedState is the state with what else a list says of a train.
+func listedState(t client.Train) string {
+	if t.Visibility == "private" {
+		return trainState(t) + ", private"
+	}
+	return trainState(t)
+}
+
 func (s *shell) trainShow() *cobra.Command {
 	return s.remote("show TRAIN", "Show a train and what is linked to it", words("TRAIN"), func(cmd *cobra.Command, args []string) error {
 		c, _, err := s.client(cmd)
@@ -98,7 +111,7 @@ func (s *shell) trainShow() *cobra.Command {
 			return err
 		}
 		return s.show(map[string]any{"train": train, "accounts": links}, func() {
-			s.facts("train", train.TrainID, "name", train.Name, "description", train.Description, "state", trainState(train), "strategy", train.Strategy,
+			s.facts("train", train.TrainID, "name", train.Name, "description", train.Description, "state", trainState(train), "reached by", reached(train), "strategy", train.Strategy,
 				"default account", train.DefaultAccount, "client keys", keyLimit(train), "id", train.ID, "made", moment(train.CreatedAt))
 			fmt.Fprintln(s.out)
 			t := table{head: []string{"LINKED", "TYPE", "ALIAS", "PRIORITY", "ID"}}

@@ -21,7 +21,7 @@ func leaves(t *testing.T) map[string]*cobra.Command {
 	s := &shell{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: app.Environ{}}
 	out := map[string]*cobra.Command{}
 	for _, c := range tree(s.root()) {
-		if _, path, _ := strings.Cut(c.CommandPath(), " "); path != "" && !c.HasSubCommands() && !isCompletion(c) && !isCompletion(c.Parent()) {
+		if _, path, _ := strings.Cut(c.CommandPath(), " "); path != "" && (!c.HasSubCommands() || c.Annotations[alsoAlone] != "") && !isCompletion(c) && !isCompletion(c.Parent()) {
 			out[path] = c
 		}
 	}

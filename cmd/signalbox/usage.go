@@ -83,6 +83,8 @@ func (s *shell) usageCommand() *cobra.Command {
 		}
 		return s.show(report, func() { s.printUsage(report, q.GroupBy) })
 	})
+	cmd.Annotations = map[string]string{alsoAlone: "yes"}
+	cmd.AddCommand(s.usageRebuild())
 	flags := cmd.Flags()
 	flags.StringVar(&from, "from", "", "since when: a span back such as 30d or 12h, or a time; 24 hours before --to")
 	flags.StringVar(&to, "to", "", "until when: a span back, or a time; now")
@@ -132,10 +134,15 @@ func (s *shell) usageCSV(cmd *cobra.Command, c *client.Client, q client.UsageQue
 			return err
 		}
 		if next == "" {
-			return nil
+			break
 		}
 		q.Cursor = next
 	}
+	q.GroupBy, q.Cursor, q.Limit = nil, "", 1
+	if all, err := c.Usage(cmd.Context(), q); err == nil { // the table itself has no room for it
+		s.sayBehind(all)
+	}
+	return nil
 }
 
 // shownTable is a table as it may be written to where the answer goes: a terminal gets no control characters, a file every byte.
@@ -182,9 +189,34 @@ func (s *shell) printUsage(r client.UsageReport, by []string) {
 	if r.Total.UnpricedTokens > 0 {
 		s.note("%s are of models without a price: their cost is unknown. A file of prices (SIGNALBOX_PRICES) can name it.", count(r.Total.UnpricedTokens, "token", "tokens"))
 	}
-	if r.Behind > 0 {
+	s.sayBehind(r)
+}
+
+// sayBehind says what sums leave out that are not made yet.
+func (s *shell) sayBehind(r client.UsageReport) {
+	switch {
+	case r.Anew != nil:
+		s.note("The sums are being made anew: %d of %s added up, the oldest first. Until that is done they are less than what was used.", r.Anew.Added, count(r.Anew.Records, "record of the audit log is", "records of the audit log are"))
+	case r.Behind > 0:
 		s.note("%s of the audit log are not added up yet.", count(r.Behind, "record", "records"))
 	}
+}
+
+// usageRebuild has the sums made anew.
+func (s *shell) usageRebuild() *cobra.Command {
+	return s.remote("rebuild", "Have the sums of usage made anew from the audit log", words(), func(cmd *cobra.Command, _ []string) error {
+		c, _, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		at, err := c.RebuildUsage(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return s.show(at, func() {
+			s.say("The sums of usage are being made anew from the %s of the audit log; %d are added up. signalbox usage says when that is not done yet.", count(at.Records, "record", "records"), at.Added)
+		})
+	})
 }
 
 // trainTwins are the slugs that more than one train had.

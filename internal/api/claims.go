@@ -25,6 +25,7 @@ const ringPurpose = "idempotency"
 type claim struct {
 	id                  string
 	route               route
+	train               string // that the path names, "" for none
 	body, request, mac  []byte
 	instance, requestID string
 }

@@ -84,9 +84,10 @@ func hasParam(op *huma.Operation, in, name string) bool {
 // documents are the answers that are no JSON of ours; huma takes their bytes for a text in base64.
 func documents() map[string]map[string]*huma.MediaType {
 	return map[string]map[string]*huma.MediaType{
-		"get-openapi":   {"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "An OpenAPI 3.1 document."}}},
-		"get-usage-csv": {typeCSV: {Schema: &huma.Schema{Type: huma.TypeString}}},
-		"get-docs":      {"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}},
+		"get-openapi":       {"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "An OpenAPI 3.1 document."}}},
+		"get-usage-csv":     {typeCSV: {Schema: &huma.Schema{Type: huma.TypeString}}},
+		"list-requests-csv": {typeCSV: {Schema: &huma.Schema{Type: huma.TypeString}}},
+		"get-docs":          {"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}
 }
 

@@ -76,13 +76,13 @@ func (s *service) addGroups() {
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-group", summary: "Change a group's name or description", tag: tag,
 		description: "A merge patch (RFC 7396).", access: write}, s.updateGroup)
 	add(s, route{method: http.MethodDelete, path: one, id: "delete-group", summary: "Delete a group", tag: tag,
-		description: "What was granted to it goes with it.", access: write}, s.deleteGroup)
+		description: "What was granted to it goes with it, and so do the client keys that its people made on trains to which it was their only way (private ones and, with the role member, any).", access: write}, s.deleteGroup)
 	add(s, route{method: http.MethodGet, path: one + "/members", id: "list-group-members", summary: "List the members of a group", tag: tag, access: read}, s.listMembers)
 	add(s, route{method: http.MethodPost, path: one + "/members", id: "add-group-member", summary: "Put a person into a group", tag: tag,
 		description: "201 for a new member, 200 for one who was in it.", access: write, status: http.StatusCreated, also: http.StatusOK}, s.addMember)
 	add(s, route{method: http.MethodGet, path: one + "/members/{user_id}", id: "get-group-member", summary: "Read one membership", tag: tag, access: read}, s.getMember)
 	add(s, route{method: http.MethodDelete, path: one + "/members/{user_id}", id: "remove-group-member", summary: "Take a person from a group", tag: tag,
-		description: "What was granted to the group is theirs no longer. A single sign-on provider that gives the membership gives it again at their next sign-in there.", access: write}, s.removeMember)
+		description: "What was granted to the group is theirs no longer, and the client keys end that they made on trains to which it was their only way (private ones and, with the role member, any). A single sign-on provider that gives the membership gives it again at their next sign-in there.", access: write}, s.removeMember)
 }
 
 func (s *service) listGroups(ctx context.Context, caller identity.Caller, in *NamePage) (*struct{ Body client.GroupPage }, error) {

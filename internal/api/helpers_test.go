@@ -24,6 +24,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
@@ -58,6 +59,7 @@ type house struct {
 	engine   store.Engine
 	identity *identity.Room
 	audit    *audit.Log
+	contents *contents.Room
 	ledger   *ledger.Room
 	server   *httptest.Server
 	log      *buffer
@@ -131,7 +133,9 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	notices, err := notify.New(notify.Config{DB: h.db, Ring: ring, Policy: policy, Log: logger})
 	require.NoError(t, err)
-	trains, err := train.New(train.Config{DB: h.db, Vault: safe, Identity: h.identity, Log: logger, Notify: notices})
+	h.contents, err = contents.New(contents.Config{DB: h.db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	trains, err := train.New(train.Config{DB: h.db, Vault: safe, Identity: h.identity, Log: logger, Notify: notices, Contents: h.contents})
 	require.NoError(t, err)
 	sinks, err := sink.New(sink.Config{DB: h.db, Ring: ring, Audit: h.audit, Policy: policy, Log: logger})
 	require.NoError(t, err)
@@ -147,6 +151,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	probes, err := probe.New(probe.Config{Vault: safe, Policy: policy, Log: logger})
 	require.NoError(t, err)
 	require.NoError(t, h.db.Start(context.WithValue(ctx, byFeed{}, true)))
+	t.Cleanup(h.contents.Close)
 	t.Cleanup(func() {
 		logins.Close()
 		refreshes.Close()

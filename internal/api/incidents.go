@@ -181,10 +181,15 @@ func (s *service) addIncidents() {
 	const contains = "In one transaction: revokes the client keys of trains and those that are named, ends the sessions and revokes the tokens of people and service accounts, marks credentials as compromised, cuts what is open, "
 	const limits = "Grants of OAuth credentials are ended at their providers afterwards, where these offer it, or with credentials=rotate their tokens are replaced there; the timeline tells what came of it. With dry_run it answers the plan and does nothing; with the plan_tag of that plan the act does exactly that, or answers 412. " +
 		"Other parts of the scope than trains and keys also need what they need by themselves: credentials:write, users:write, service_accounts:write. The act needs a fresh proof in a session."
-	add(s, route{method: http.MethodPost, path: one + "/contain", id: "contain-incident", summary: "Contain an incident", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite),
+	add(s, route{method: http.MethodPost, path: one + "/contain", id: "contain-incident", summary: "Contain an incident", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite), again: containedAgain,
 		description: contains + "and moves the incident to contained. " + limits}, s.containIncident)
-	add(s, route{method: http.MethodPost, path: all + "/contain", id: "contain-now", summary: "Contain something, and open an incident for it", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite), maxBody: secretBody,
+	add(s, route{method: http.MethodPost, path: all + "/contain", id: "contain-now", summary: "Contain something, and open an incident for it", tag: tag, access: string(identity.IncidentWrite) + " " + string(identity.KeyWrite), maxBody: secretBody, again: containedAgain,
 		description: contains + "and opens an incident that is contained and touches what was. " + limits}, s.containNow)
+}
+
+// containedAgain asks whether the caller may still contain: to revoke what is not theirs takes keys:write of every train.
+func containedAgain(_ context.Context, caller identity.Caller, _ string, _ []byte) error {
+	return identity.Allow(caller, identity.KeyWrite)
 }
 
 type containScope struct {

@@ -10,6 +10,7 @@ import (
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/secret"
+	"signalbox.dev/signalbox/internal/store"
 )
 
 // bearerStatus is a status of client keys and tokens.
@@ -30,6 +31,8 @@ type keyDraft struct {
 	Name      string            `json:"name" minLength:"1" maxLength:"100"`
 	ExpiresAt *time.Time        `json:"expires_at,omitempty" doc:"Never when it is left out."`
 	Limits    edit[limitsPatch] `json:"limits,omitempty" doc:"What it may use, beside what its train and the person who made it may."`
+	// WithSession is for programs that hand out keys by themselves, such as signalbox helper.
+	WithSession bool `json:"with_session,omitempty" doc:"Have the key end with the sign-in that issues it. Such a key needs no fresh proof. Only the sign-in of a command line or another program can, and it must have an expires_at; 12 hours from now is the latest, and stands for what is later."`
 }
 
 type keyPatch struct {
@@ -73,6 +76,7 @@ func shownKey(k identity.Key) client.Key {
 	return client.Key{
 		ID: k.ID, TrainID: k.TrainSlug, Name: k.Name, KeyPreview: k.Preview, Status: string(k.Status), CreatedBy: k.CreatedBy, CreatedAt: k.CreatedAt,
 		LastUsedAt: k.LastUsedAt, ExpiresAt: k.ExpiresAt, RevokedAt: k.RevokedAt, ReplacedBy: k.ReplacedBy, Limits: shownLimits(k.Limits),
+		WithSession: k.SessionID != "",
 	}
 }
 
@@ -87,7 +91,7 @@ func (s *service) addKeys() {
 	const tag, all, one = "client keys", "/api/trains/{train_id}/api-keys", "/api/trains/{train_id}/api-keys/{key_id}"
 	add(s, route{method: http.MethodGet, path: all, id: "list-keys", summary: "List the train's client keys", tag: tag, access: string(identity.KeyRead)}, s.listKeys)
 	add(s, route{method: http.MethodPost, path: all, id: "issue-key", summary: "Issue a client key", tag: tag, description: "The key is in the answer and never shown again.",
-		access: string(identity.KeyWrite), status: http.StatusCreated, showsSecret: true}, s.issueKey)
+		access: string(identity.KeyWrite), status: http.StatusCreated, showsSecret: true, again: s.keyAgain(store.KeyIssue)}, s.issueKey)
 	add(s, route{method: http.MethodGet, path: one, id: "get-key", summary: "Read a client key", tag: tag, description: "Never the key itself.",
 		access: string(identity.KeyRead), moving: true}, s.getKey)
 	add(s, route{method: http.MethodPatch, path: one, id: "patch-key", summary: "Change a client key's name, expiry or limits", tag: tag, access: string(identity.KeyWrite)}, s.updateKey)
@@ -95,7 +99,14 @@ func (s *service) addKeys() {
 		description: "Open uses are cut. With purge=true a revoked key is removed from the list.", access: string(identity.KeyWrite)}, s.revokeKey)
 	add(s, route{method: http.MethodPost, path: one + "/replace", id: "replace-key", summary: "Issue a successor of a client key", tag: tag,
 		description: "The old key expires after the overlap. The new one is in the answer and never shown again.", access: string(identity.KeyWrite),
-		status: http.StatusCreated, showsSecret: true}, s.replaceKey)
+		status: http.StatusCreated, showsSecret: true, again: s.keyAgain(store.KeyReplace)}, s.replaceKey)
+}
+
+// keyAgain asks whether the caller might still do to a client key what they did.
+func (s *service) keyAgain(act store.Action) func(context.Context, identity.Caller, string, []byte) error {
+	return func(ctx context.Context, caller identity.Caller, id string, _ []byte) error {
+		return s.Trains.MayStillKey(ctx, caller, act, id)
+	}
 }
 
 func (s *service) listKeys(ctx context.Context, caller identity.Caller, in *struct {
@@ -118,7 +129,7 @@ func (s *service) issueKey(ctx context.Context, caller identity.Caller, in *stru
 	OfTrain
 	Body keyDraft
 }) (*issuedKeyAnswer, error) {
-	return issuedKey(s.Trains.IssueKey(ctx, caller, in.Train, identity.KeyDraft{Name: in.Body.Name, ExpiresAt: in.Body.ExpiresAt, Limits: limitsEdit(in.Body.Limits)}))
+	return issuedKey(s.Trains.IssueKey(ctx, caller, in.Train, identity.KeyDraft{Name: in.Body.Name, ExpiresAt: in.Body.ExpiresAt, Limits: limitsEdit(in.Body.Limits), WithSession: in.Body.WithSession}))
 }
 
 func (s *service) getKey(ctx context.Context, caller identity.Caller, in *OfKey) (*keyAnswer, error) {

@@ -20,6 +20,7 @@ func TestReadOnly(t *testing.T) {
 	d := readDocument(t)
 	each(t, func(t *testing.T, h *house) {
 		w := h.world()
+		h.told(&w)
 		require.NoError(t, h.audit.Flush(t.Context())) // so that there is a checkpoint to read
 		h.reopen(func(c *api.Config) { c.ReadOnly = true })
 		refused := 0

@@ -260,13 +260,14 @@ func shownTest(tried notify.Tried) client.ChannelTest {
 	return out
 }
 
-func (s *service) listDeliveries(ctx context.Context, _ identity.Caller, in *struct {
+func (s *service) listDeliveries(ctx context.Context, caller identity.Caller, in *struct {
 	Page
 	State   deliveryState `query:"state" doc:"Only those in this state."`
 	Channel string        `query:"channel_id" maxLength:"64" doc:"Only those of this channel."`
 }) (*struct{ Body client.DeliveryPage }, error) {
 	list, next, err := s.Notify.ListDeliveries(ctx, notify.Filter{
 		Page: notify.Page{Limit: in.Limit, Cursor: in.Cursor, Skip: in.Skip}, State: string(in.State), ChannelID: in.Channel,
+		Sees: identity.NarrowTrains(caller),
 	})
 	if err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ type route struct {
 	tag          string
 	// access says who may: [public], [signedIn], or permissions separated by spaces, all of which are needed.
 	access string
-	// byGrant is one of the permissions, in whose place a grant will do; the room sees to that.
+	// byGrant is one of the permissions, in whose place a grant will do, or that it is about the caller alone; the room sees to that.
 	byGrant identity.Permission
 	// status of success; 0 means 200, or 204 when there is no body. also is a second one with the same body, for the document.
 	status, also int

@@ -83,7 +83,7 @@ func (r *running) end(id string) {
 // once takes a request with a key to its operation, or answers it from what became of the first with that key.
 func (s *service) once(r route, key string, in *checked, w *reply, req *http.Request, next func(huma.Context)) {
 	ex := exchangeOf(req.Context())
-	c := claim{id: claimID(ex.caller.ID, key), route: r, instance: s.instance, requestID: ex.id, body: in.body, request: canonical(req, in.body)}
+	c := claim{id: claimID(ex.caller.ID, key), route: r, train: in.Param("train_id"), instance: s.instance, requestID: ex.id, body: in.body, request: canonical(req, in.body)}
 	var err error
 	if c.mac, err = s.Ring.MAC(ringPurpose, c.request); err != nil {
 		s.refuse(w, req, err)
@@ -130,6 +130,11 @@ func (s *service) replay(ctx context.Context, row claimRow, c claim, w *reply) e
 	if !same || row.Route != c.route.id {
 		return fault.New(fault.Unprocessable, "idempotency_mismatch", "This Idempotency-Key was used for another request within the last 24 hours. Nothing was done; send a new key with a new request.").
 			With("header."+headerKey, "was used for another request")
+	}
+	if c.train != "" {
+		if err := s.Trains.MayName(ctx, exchangeOf(ctx).caller, c.train); err != nil {
+			return err
+		}
 	}
 	if c.route.again != nil {
 		if err := c.route.again(ctx, exchangeOf(ctx).caller, row.TargetID, c.body); err != nil {

@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -13,6 +15,7 @@ import (
 
 	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
@@ -27,8 +30,38 @@ type world struct {
 	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
 	incident                                 string
-	passkey, code, sso                       string
+	passkey, code, sso, request              string
 	provider, state, device, connected       string // of OAuth
+}
+
+// told makes a request of the world's train that is in the log, and of which something is kept.
+func (h *house) told(w *world) {
+	h.t.Helper()
+	w.request = h.requested(*w, "claude-sonnet-4-5")
+	require.NoError(h.t, h.audit.Flush(h.t.Context()))
+	h.kept(w.trainSlug, w.request)
+}
+
+// kept has something kept of a request of the train.
+func (h *house) kept(slug, id string) {
+	h.t.Helper()
+	on := true
+	_, err := h.client.SetRequestLogging(h.t.Context(), slug, client.RequestLoggingPatch{Enabled: &on})
+	require.NoError(h.t, err)
+	train, err := h.client.GetTrain(h.t.Context(), slug)
+	require.NoError(h.t, err)
+	h.contents.Start(context.Background())
+	require.Eventually(h.t, func() bool {
+		tap := h.contents.Listen(train.ID, []byte("asked"), func() contents.About { return contents.About{Request: id} })
+		tap.Add([]byte("answered"))
+		tap.Done()
+		return tap != nil
+	}, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(h.t, func() bool {
+		var n int
+		require.NoError(h.t, h.db.Read(h.t.Context(), func(tx *store.Tx) error { return tx.Get(&n, `SELECT COUNT(*) FROM request_contents WHERE id = $1`, id) }))
+		return n == 1
+	}, 10*time.Second, 20*time.Millisecond)
 }
 
 // world makes the things. Each call makes fresh ones, since a request may use one up.
@@ -81,6 +114,8 @@ func (h *house) world() world {
 	group, err := h.client.CreateGroup(ctx, client.GroupDraft{Name: store.NewID("g")})
 	require.NoError(h.t, err)
 	_, _, err = h.client.AddGroupMember(ctx, group.ID, w.user) // a person may be in 200 groups
+	require.NoError(h.t, err)
+	_, _, err = h.client.PutTrainMember(ctx, w.trainSlug, "person", w.user, "member", "")
 	require.NoError(h.t, err)
 	account, err := h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: store.NewID("s")})
 	require.NoError(h.t, err)
@@ -142,6 +177,9 @@ func (h *house) rekeyed() {
 func (h *house) prepare(o operation, w *world, token string) {
 	h.t.Helper()
 	switch o.ID {
+	case "get-request-content":
+		w.request = store.NewID("req")
+		h.kept(w.trainSlug, w.request)
 	case "begin-rekey": // one at a time
 		h.rekeyed()
 	case "seal": // one at a time
@@ -194,6 +232,8 @@ func (h *house) prepare(o operation, w *world, token string) {
 		begun, err := h.as(token).StartDeviceLogin(h.t.Context(), client.LoginDraft{Provider: w.provider, Name: "sample"})
 		require.NoError(h.t, err)
 		w.device = begun.ID
+	case "get-request":
+		w.request = h.requested(*w, "claude-sonnet-4-5")
 	case "get-checkpoint", "prove-event":
 		require.NoError(h.t, h.audit.Flush(h.t.Context()))
 	case "add-group-member":
@@ -218,6 +258,9 @@ func (w world) target(o operation) string {
 		"{client_id}": w.client, "{train_id}": w.trainSlug, "{credential_id}": w.credential, "{key_id}": w.key, "{n}": "1",
 		"{provider}": w.provider, "{user_id}": w.member, "{service_id}": w.serviceID, "{infrastructure_id}": w.infrastructure, "{status}": "contained",
 		"{kind}": "slack",
+	}
+	if strings.Contains(o.path, "/members/{kind}/") {
+		fill["{kind}"], fill["{member_id}"] = "person", w.member
 	}
 	switch {
 	case w.connected != "" && (strings.HasSuffix(o.path, "/connection") || strings.HasSuffix(o.path, "/refresh") && strings.HasPrefix(o.path, "/api/credentials/")):
@@ -250,6 +293,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.incident
 	case strings.HasPrefix(o.path, "/api/sessions/"):
 		fill["{id}"] = w.session
+	case strings.HasPrefix(o.path, "/api/requests/"):
+		fill["{id}"] = cmp.Or(w.request, store.NewID("req"))
 	default:
 		fill["{id}"] = w.event
 	}
@@ -281,11 +326,12 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"export-credentials":     `{"passphrase":"correct horse battery staple","reason":"r"}`,
 		"reveal-credential":      `{"field":"api_key","reason":"r"}`,
 		"test-credential":        `{"offline":true}`,
-		"create-train":           `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1}`,
-		"patch-train":            `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5}`,
+		"create-train":           `{"train_id":"` + w.trainSlug + `-2","name":"n","description":"d","strategy":"hash","disabled":true,"key_limit":1,"visibility":"private"}`,
+		"patch-train":            `{"name":"n","description":"d","strategy":"hash","disabled":false,"key_limit":5,"visibility":"organisation"}`,
+		"put-train-member":       `{"role":"owner"}`,
 		"link-credential":        `{"credential_id":"` + w.credential + `","alias":"a","priority":1}`,
 		"patch-link":             `{"alias":"a","priority":1}`,
-		"issue-key":              `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
+		"issue-key":              `{"name":"n","expires_at":"2090-01-01T00:00:00Z","with_session":false}`,
 		"patch-key":              `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
 		"replace-key":            `{"name":"n","expires_at":"2090-01-01T00:00:00Z","overlap_seconds":60}`,
 		"issue-token":            `{"name":"n","expires_at":"2090-01-01T00:00:00Z"}`,
@@ -330,6 +376,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	text["create-channel"] = `{"kind":"email","name":"` + w.channel + `-2","disabled":true,"severity":"info","kinds":["test"],
 		"email":{"host":"mail.example.com","port":1,"tls":"starttls","username":"u","from":"a@example.com","to":["b@example.com"]},"secrets":{"password":"p"}}`
 	text["patch-channel"] = `{"name":"` + w.channel + `","enabled":false,"severity":"info","kinds":["test"],"secrets":{"url":"` + w.hooks + `/planted"}}`
+	text["set-request-logging"] = `{"enabled":false}`
 	text["put-train-channel"] = `{"enabled":true,"webhook_url":"` + w.hooks + `/planted","channel":"#agents","username":"n","icon_emoji":":robot_face:","content":false,"severity":"info","kinds":["test"]}`
 	text["put-channel"] = text["patch-channel"]
 	text["create-sink"] = `{"kind":"syslog","name":"` + w.sink + `-2","carries":"checkpoints","disabled":true,"every_seconds":60,

@@ -99,7 +99,7 @@ func TestStoryServiceAccounts(t *testing.T) {
 		require.Equal(t, "member", a.Role)
 		_, err = h.client.CreateServiceAccount(ctx, client.ServiceAccountDraft{Name: "CI"})
 		refused(t, err, 409, "already_exists")
-		_, err = operator.IssueToken(ctx, client.TokenDraft{ServiceAccountID: a.ID, Name: "x", Scopes: []string{"trains:read"}})
+		_, err = operator.IssueToken(ctx, client.TokenDraft{ServiceAccountID: a.ID, Name: "x", Scopes: []string{"audit:read"}})
 		refused(t, err, 422, "validation_failed") // beyond its role
 		_, err = operator.IssueToken(ctx, client.TokenDraft{ServiceAccountID: a.ID, UserID: h.user.ID, Name: "x"})
 		refused(t, err, 422, "validation_failed")

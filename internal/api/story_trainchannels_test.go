@@ -43,7 +43,7 @@ func TestTrainChannelStory(t *testing.T) {
 			refused(t, err, http.StatusForbidden, "forbidden")
 		}
 		_, err = member.TrainChannels(ctx, "web")
-		refused(t, err, http.StatusForbidden, "forbidden")
+		refused(t, err, http.StatusNotFound, "not_found") // a train that they are not on
 		_, err = operator.PutTrainChannel(ctx, "nowhere", "slack", made)
 		refused(t, err, http.StatusNotFound, "not_found")
 		_, err = operator.PutTrainChannel(ctx, "web", "slack", client.TrainChannelPatch{Channel: ptr("#agents")})

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -191,7 +192,7 @@ func TestUsageIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		refusals := h.refusals()
-		_, err := h.as(h.withRole(identity.Member)).Usage(ctx, client.UsageQuery{})
+		_, err := h.as(h.withRole(identity.Member)).Usage(ctx, client.UsageQuery{UserID: h.user.ID})
 		refused(t, err, http.StatusForbidden, "forbidden")
 		operator := h.as(h.withRole(identity.Operator))
 		_, err = operator.Usage(ctx, client.UsageQuery{GroupBy: []string{"train"}})
@@ -213,5 +214,41 @@ func TestUsageIsRefused(t *testing.T) {
 				require.NotContains(t, string(a.body), "planted")
 			}
 		}
+	})
+}
+
+// TestSumsAreMadeAnewOverTheAPI: an administrator has the sums made anew, and everybody who reads them hears that they are not all until that is done.
+func TestSumsAreMadeAnewOverTheAPI(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		w := h.world()
+		h.used(w, "claude-sonnet-4-5", store.Str("usage", "complete"), store.Str("model", "claude-sonnet-4-5-20250929"), store.Int("input_tokens", 1000), store.Int("output_tokens", 2001))
+		h.addUp()
+		before, err := h.client.Usage(ctx, client.UsageQuery{})
+		require.NoError(t, err)
+		require.Nil(t, before.Anew)
+
+		_, err = h.as(h.with(identity.UsageRead)).RebuildUsage(ctx)
+		refused(t, err, 403, "scope_missing")
+		_, err = h.as(h.session(h.person(identity.Operator))).RebuildUsage(ctx)
+		refused(t, err, 403, "forbidden")
+		at, err := h.client.RebuildUsage(ctx)
+		require.NoError(t, err)
+		require.Zero(t, at.Added)
+		require.Positive(t, at.Records)
+		during, err := h.client.Usage(ctx, client.UsageQuery{})
+		require.NoError(t, err)
+		require.NotNil(t, during.Anew)
+		require.Zero(t, during.Anew.Added)
+		require.Equal(t, during.Behind, during.Anew.Records)
+		h.addUp()
+		after, err := h.client.Usage(ctx, client.UsageQuery{From: &before.From, To: &before.To})
+		require.NoError(t, err)
+		require.Nil(t, after.Anew)
+		require.Equal(t, before.Total, after.Total)
+		found, err := h.audit.Search(ctx, audit.Query{Action: store.UsageRebuild, Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, found.Events, 1)
+		require.Equal(t, store.OutcomeOK, found.Events[0].Outcome)
 	})
 }

@@ -28,6 +28,7 @@ type trainDraft struct {
 	Disabled    bool              `json:"disabled,omitempty"`
 	KeyLimit    int               `json:"key_limit,omitempty" minimum:"0" maximum:"10000" doc:"How many active client keys it may have; 0 is the server's default."`
 	Limits      edit[limitsPatch] `json:"limits,omitempty" doc:"What all its client keys may use together."`
+	Visibility  visibility        `json:"visibility,omitempty" doc:"Who reaches it; the organisation when it is left out. Whoever makes a private train owns it."`
 }
 
 type trainPatch struct {
@@ -38,6 +39,7 @@ type trainPatch struct {
 	KeyLimit    edit[int]         `json:"key_limit,omitempty" minimum:"0" maximum:"10000"`
 	Limits      edit[limitsPatch] `json:"limits,omitempty" doc:"What all its client keys may use together; null removes a limit, or all of them."`
 	Default     edit[string]      `json:"default_account,omitempty" maxLength:"204" doc:"A linked account, by id, account id or name, that is tried before all others whatever the strategy; null for none. It goes with its link."`
+	Visibility  *visibility       `json:"visibility,omitempty" doc:"Who reaches it. Its owners change it, and administrators; where nobody owns the train, whoever makes it private owns it then."`
 }
 
 type trainBody struct {
@@ -54,6 +56,7 @@ func shownTrain(t train.Train) client.Train {
 	return client.Train{
 		ID: t.ID, TrainID: t.Slug, Name: t.Name, Description: t.Description, Strategy: string(t.Strategy), Disabled: t.Disabled, KeyLimit: t.KeyLimit,
 		DefaultAccount: t.DefaultAccount, Links: t.Links, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Limits: shownLimits(t.Limits),
+		Visibility: string(t.Visibility),
 	}
 }
 
@@ -68,7 +71,7 @@ func (s *service) addTrains() {
 	const tag = "trains"
 	add(s, route{method: http.MethodGet, path: "/api/trains", id: "list-trains", summary: "List trains", tag: tag, access: string(identity.TrainRead)}, s.listTrains)
 	add(s, route{method: http.MethodPost, path: "/api/trains", id: "create-train", summary: "Make a train", tag: tag, access: string(identity.TrainWrite),
-		status: http.StatusCreated}, s.createTrain)
+		status: http.StatusCreated, again: s.createdTrain}, s.createTrain)
 	add(s, route{method: http.MethodGet, path: "/api/trains/{train_id}", id: "get-train", summary: "Read a train", tag: tag, access: string(identity.TrainRead)}, s.getTrain)
 	for _, method := range []string{http.MethodPatch, http.MethodPut} {
 		add(s, route{method: method, path: "/api/trains/{train_id}", id: strings.ToLower(method) + "-train", summary: "Change a train", tag: tag,
@@ -99,11 +102,17 @@ func (s *service) createTrain(ctx context.Context, caller identity.Caller, in *s
 	b := in.Body
 	out, err := trainOut(s.Trains.CreateTrain(ctx, caller, train.Draft{
 		Slug: b.TrainID, Name: b.Name, Description: b.Description, Strategy: train.Strategy(b.Strategy), Disabled: b.Disabled, KeyLimit: b.KeyLimit, Limits: limitsEdit(b.Limits),
+		Visibility: identity.Visibility(b.Visibility),
 	}))
 	if err == nil {
 		out.Location = "/api/trains/" + out.Body.Train.TrainID
 	}
 	return out, err
+}
+
+// createdTrain says whether the caller may still be told of the train that they made.
+func (s *service) createdTrain(ctx context.Context, caller identity.Caller, target string, _ []byte) error {
+	return s.Trains.MayName(ctx, caller, target)
 }
 
 func (s *service) getTrain(ctx context.Context, caller identity.Caller, in *OfTrain) (*trainAnswer, error) {
@@ -120,6 +129,10 @@ func (s *service) updateTrain(ctx context.Context, caller identity.Caller, in *s
 	if b.Strategy != nil {
 		chosen := train.Strategy(*b.Strategy)
 		p.Strategy = &chosen
+	}
+	if b.Visibility != nil {
+		chosen := identity.Visibility(*b.Visibility)
+		p.Visibility = &chosen
 	}
 	return trainOut(s.Trains.UpdateTrain(ctx, caller, in.Train, p, in.IfMatch.IfMatch))
 }

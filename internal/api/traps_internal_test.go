@@ -176,6 +176,8 @@ func TestRouteThatAnswersWhoLostTheirRight(t *testing.T) {
 		{route{method: "POST", access: "credentials:write", again: nobody}, true},
 		{route{method: "POST", access: "credentials:write", keyless: true}, true},
 		{route{method: "PATCH", access: "credentials:write"}, true},
+		{route{method: "POST", access: "keys:write"}, false},
+		{route{method: "POST", access: "incidents:write keys:write"}, false},
 		{route{method: "POST", access: "trains:write"}, true},
 	} {
 		c.r.path, c.r.id, c.r.summary = "/api/x", "x", "x"

@@ -17,10 +17,29 @@ import (
 
 func (s *service) addUsage() {
 	const what = "Sums of requests and tokens, added up from the audit log within a second or two, with what the tokens cost at the prices of today. The day begins at midnight UTC. " +
-		"By the hour at most 93 days can be asked for at once, by the day 1100; an answer of more than 100,000 sums is refused. To tell people apart, or to ask for one, takes users:read as well."
+		"By the hour at most 93 days can be asked for at once, by the day 1100; an answer of more than 100,000 sums is refused. To tell people apart, or to ask for one, takes users:read as well. To whoever has usage:read only for the trains that they are on, and does not own the train, client keys that others made are one sum without client_key_id."
 	add(s, route{method: http.MethodGet, path: "/api/usage", id: "get-usage", summary: "Tell what was used: requests, tokens and cost", description: what, tag: "usage", access: string(identity.UsageRead)}, s.getUsage)
 	add(s, route{method: http.MethodGet, path: "/api/usage.csv", id: "get-usage-csv", summary: "Tell what was used, as a table for a spreadsheet", tag: "usage", access: string(identity.UsageRead),
 		description: what + " The header X-Next-Cursor leads to what follows. A cell that begins like a formula gets an apostrophe before it."}, s.getUsageCSV)
+	add(s, route{method: http.MethodPost, path: "/api/usage/rebuild", id: "rebuild-usage", summary: "Have the sums of usage made anew from the audit log", tag: "usage", access: string(identity.UsageWrite), status: http.StatusAccepted,
+		description: "Drops all sums and adds the log up from its beginning, beside the server's work and also after a restart. Until that is done usage tells less than what was used, and says so in being_made_anew. " +
+			"Sums that are being made anew are not begun once more. A person needs a fresh proof."}, s.rebuildUsage)
+}
+
+type usageAnewAnswer struct {
+	Body struct {
+		Anew client.UsageAnew `json:"being_made_anew"`
+	}
+}
+
+func (s *service) rebuildUsage(ctx context.Context, caller identity.Caller, _ *struct{}) (*usageAnewAnswer, error) {
+	at, err := s.Ledger.Rebuild(ctx, caller)
+	if err != nil {
+		return nil, err
+	}
+	out := &usageAnewAnswer{}
+	out.Body.Anew = client.UsageAnew{Added: at.Added, Records: at.Records}
+	return out, nil
 }
 
 // UsageQuestion is the query of both.
@@ -61,7 +80,10 @@ func (s *service) usage(ctx context.Context, caller identity.Caller, in *UsageQu
 	if err != nil {
 		return client.UsageReport{}, err
 	}
-	out := client.UsageReport{Usage: make([]client.UsageRow, len(got.Rows)), Total: shownUsed(got.Total), From: got.From, To: got.To, Behind: got.Behind, PricesOf: got.PricesOf, NextCursor: got.Next}
+	out := client.UsageReport{Usage: make([]client.UsageRow, len(got.Rows)), Total: shownUsed(got.Total), From: got.From, To: got.To, Behind: got.Behind(), PricesOf: got.PricesOf, NextCursor: got.Next}
+	if got.Anew {
+		out.Anew = &client.UsageAnew{Added: got.Added, Records: got.Records}
+	}
 	for i, row := range got.Rows {
 		out.Usage[i] = shownUsage(row, q.By)
 	}
@@ -119,16 +141,22 @@ func (s *service) getUsageCSV(ctx context.Context, caller identity.Caller, in *U
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	if err := writeRow(&b, usageHeader()); err != nil {
-		return nil, err
-	}
+	lines := [][]string{usageHeader()}
 	for i := range report.Usage {
-		if err := writeRow(&b, usageCells(&report.Usage[i])); err != nil {
+		lines = append(lines, usageCells(&report.Usage[i]))
+	}
+	return tableOf("usage", lines, report.NextCursor)
+}
+
+// tableOf is a page as a file.
+func tableOf(name string, lines [][]string, next string) (*csvAnswer, error) {
+	var b bytes.Buffer
+	for _, line := range lines {
+		if err := writeRow(&b, line); err != nil {
 			return nil, err
 		}
 	}
-	return &csvAnswer{ContentType: typeCSV + "; charset=utf-8; header=present", Disposition: `attachment; filename="signalbox-usage.csv"`, Next: report.NextCursor, Body: b.Bytes()}, nil
+	return &csvAnswer{ContentType: typeCSV + "; charset=utf-8; header=present", Disposition: `attachment; filename="signalbox-` + name + `.csv"`, Next: next, Body: b.Bytes()}, nil
 }
 
 // usageHeader names the columns. They are always all of them, so that a program finds each in its place.

@@ -106,7 +106,7 @@ func (s *service) addUsers() {
 		{method: http.MethodPut, id: "put-user", summary: "Change a person, as PATCH does"},
 	} {
 		r.path, r.tag, r.access = one, tag, string(identity.ProfileWrite)
-		r.description = "Everything but one's own name needs users:write. The last administrator who can sign in is neither deactivated nor demoted."
+		r.description = "Everything but one's own name needs users:write. The last administrator who can sign in is neither deactivated nor demoted. A deactivation revokes the person's tokens and the client keys that they made on private trains and, with the role member, on trains that they are a member of; they stay so."
 		add(s, r, s.updateUser)
 	}
 	add(s, route{method: http.MethodPost, path: one + "/reset-password", id: "reset-password", summary: "Void a person's password", tag: tag,

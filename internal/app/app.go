@@ -27,6 +27,7 @@ import (
 	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/broker"
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
@@ -65,6 +66,7 @@ type App struct {
 	audit     *audit.Log
 	notify    *notify.Room
 	relay     *relay.Room
+	contents  *contents.Room
 	sinks     *sink.Room
 	ledger    *ledger.Room
 	prices    *price.Table
@@ -183,6 +185,7 @@ func open(ctx context.Context, cfg Config, serving bool) (_ *App, err error) {
 	a.audit.Start(ctx)
 	a.notify.Start(ctx)
 	a.relay.Start(ctx)
+	a.contents.Start(ctx)
 	a.sinks.Start(ctx)
 	a.ledger.Start(ctx)
 	a.reminders.Start(ctx)
@@ -242,7 +245,10 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err := a.openOAuth(policy); err != nil {
 		return err
 	}
-	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth, Notify: a.notify, Prices: a.prices}); err != nil {
+	if a.contents, err = contents.New(contents.Config{DB: a.db, Ring: a.ring, Log: a.log}); err != nil {
+		return err
+	}
+	if a.trains, err = train.New(train.Config{DB: a.db, Vault: a.vault, Identity: a.identity, Log: a.log, Keyless: !a.cfg.ClientAuth, Meters: a.metrics.lendings, Refresher: a.oauth, Notify: a.notify, Contents: a.contents, Prices: a.prices}); err != nil {
 		return err
 	}
 	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {
@@ -254,7 +260,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.transport = outbound.NewPool(policy, outbound.Options{HeaderTimeout: a.cfg.UpstreamTimeout})
 	a.broker, err = broker.New(broker.Config{
 		Trains: a.trains, Identity: a.identity, Transport: a.transport.Over(nil), Routes: a.transport.Over, Log: a.log, BodyLimit: a.cfg.BodyLimit,
-		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP, Relay: a.relay,
+		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP, Relay: a.relay, Contents: a.contents,
 		Secure: a.cfg.servesTLS() || a.cfg.BehindTLSProxy,
 		Closed: a.cfg.Mode.noLending(),
 	})
@@ -290,7 +296,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.words, err = routeWords(document); err != nil {
 		return err
 	}
-	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Notify: a.notify, Probe: a.probes, Importer: transfer, Incidents: a.incidents, Keys: web.Keys{Ring: a.ring, Rekeyer: a.rekeyer, Sealed: a.rekeyer.Sealed}, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
+	a.web, err = web.New(web.Config{DB: a.db, Draining: a.ending, Styleguide: a.cfg.styleguide, Identity: a.identity, Logins: a.logins, Vault: a.vault, Trains: a.trains, OAuth: a.oauth, Audit: a.audit, Ledger: a.ledger, Notify: a.notify, Probe: a.probes, Importer: transfer, Incidents: a.incidents, Keys: web.Keys{Ring: a.ring, Rekeyer: a.rekeyer, Sealed: a.rekeyer.Sealed}, Operations: a.operations(), ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly, PublicURL: a.cfg.PublicURL,
 		Header: web.HeaderSSO{Name: a.cfg.SSOHeader, Create: identity.Role(a.cfg.SSOHeaderCreate)},
 		Admit: func(ctx context.Context, c identity.Caller) error {
 			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
@@ -343,6 +349,9 @@ func (a *App) Close() error {
 		}
 		if a.relay != nil { // what the leases that were cut have to tell
 			a.relay.Close()
+		}
+		if a.contents != nil {
+			a.contents.Close()
 		}
 		if a.notify != nil {
 			a.notify.Close()

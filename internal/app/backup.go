@@ -362,6 +362,9 @@ func load(ctx context.Context, sc store.Config, input string, root secret.RootKe
 func (a *App) recordRestore(ctx context.Context) error {
 	doubtful := 0
 	done, err := backup.Record(ctx, a.db, func(tx *store.Tx, _ time.Time) (err error) {
+		if err := a.identity.Restored(tx); err != nil {
+			return err
+		}
 		doubtful, err = a.oauth.Restored(tx)
 		return err
 	})

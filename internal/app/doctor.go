@@ -86,6 +86,7 @@ func checkups() []checkup {
 		{"root key", lookAtRootKey},
 		{"seal", lookAtSeal},
 		{"credentials", lookAtCredentials},
+		{"private trains", lookAtTrains},
 		{"audit log", lookAtAudit},
 		{"checkpoint file", lookAtCheckpoints},
 		{"audit sinks", lookAtSinks},

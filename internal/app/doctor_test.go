@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"signalbox.dev/signalbox/client"
 	"signalbox.dev/signalbox/internal/app"
 	"signalbox.dev/signalbox/internal/signalboxtest"
 	"signalbox.dev/signalbox/internal/store"
@@ -105,6 +106,61 @@ func TestDoctorFindsTamperedCredentials(t *testing.T) {
 			for _, a := range lane.Accounts {
 				require.NotContains(t, text, a.Secret.Reveal())
 			}
+		})
+	}
+}
+
+// TestDoctorFindsTrainsThatNobodyOwns: a private train whose owners were deactivated, or are a group that is empty, is named with the command that mends it; one with an owner who can sign in, and one of
+// the organisation, are not.
+func TestDoctorFindsTrainsThatNobodyOwns(t *testing.T) {
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			box := signalboxtest.Start(t, engine)
+			env := home(t, "SIGNALBOX_DATA_DIR", box.DataDir, "SIGNALBOX_LISTEN", "127.0.0.1:0", "SIGNALBOX_ROOT_KEY", base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x5b}, 32)))
+			if engine == store.Postgres {
+				env["DATABASE_URL"] = box.Store.PostgresURL.Reveal()
+			}
+			admin, ctx := box.Admin(), t.Context()
+			made, err := admin.CreateUser(ctx, client.UserDraft{Email: "bob@example.com", Name: "Bob", Role: "operator"})
+			require.NoError(t, err)
+			bob := made.User
+			ops, err := admin.CreateGroup(ctx, client.GroupDraft{Name: "ops"})
+			require.NoError(t, err)
+			_, _, err = admin.AddGroupMember(ctx, ops.ID, bob.ID)
+			require.NoError(t, err)
+			who, err := admin.WhoAmI(ctx)
+			require.NoError(t, err)
+			for slug, owner := range map[string][2]string{"kept": {"", ""}, "bobs": {"person", bob.ID}, "crews": {"group", ops.ID}, "open": {"person", bob.ID}} {
+				_, err := admin.CreateTrain(ctx, client.TrainDraft{TrainID: slug, Name: slug, Visibility: "private"})
+				require.NoError(t, err)
+				if owner[0] != "" {
+					_, _, err = admin.PutTrainMember(ctx, slug, owner[0], owner[1], "owner", "")
+					require.NoError(t, err)
+					_, err = admin.RemoveTrainMember(ctx, slug, "person", who.UserID, "")
+					require.NoError(t, err)
+				}
+			}
+			wide := "organisation"
+			_, err = admin.UpdateTrain(ctx, "open", client.TrainPatch{Visibility: &wide})
+			require.NoError(t, err)
+			_, checks, _ := diagnosed(t, env, nil)
+			require.Equal(t, app.Check{Name: "private trains", State: app.Fine, Found: "every private train has an owner who can sign in"}, checks["private trains"])
+
+			no := false
+			_, err = admin.UpdateUser(ctx, bob.ID, client.UserPatch{Active: &no})
+			require.NoError(t, err)
+			d, checks, _ := diagnosed(t, env, nil)
+			require.True(t, d.OK)
+			require.Equal(t, app.Warning, checks["private trains"].State)
+			require.Equal(t, "2 private trains have no owner who can sign in: bobs, crews", checks["private trains"].Found)
+			require.Contains(t, checks["private trains"].Do, "signalbox train member add bobs PERSON --role owner")
+
+			for _, slug := range []string{"bobs", "crews"} { // what it says helps
+				_, _, err = admin.PutTrainMember(ctx, slug, "person", who.UserID, "owner", "")
+				require.NoError(t, err)
+			}
+			_, checks, _ = diagnosed(t, env, nil)
+			require.Equal(t, app.Fine, checks["private trains"].State)
 		})
 	}
 }

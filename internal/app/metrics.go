@@ -194,6 +194,7 @@ func (s *scrape) Collect(out chan<- prometheus.Metric) {
 	}
 	put(notifyOldest, a.notifyWaitsAt(time.Now()).Seconds())
 	put(relayLost, float64(a.relay.Lost()))
+	put(contentsLost, float64(a.contents.Lost()))
 	told, last := a.vault.Reminders()
 	for at, n := range told {
 		put(remindersTold, float64(n), string(at.About), strconv.Itoa(at.Step))

@@ -67,6 +67,7 @@ const (
 	notifyAttempts
 	notifyOldest
 	relayLost
+	contentsLost
 	remindersTold
 	remindersLast
 	rekeyRemaining
@@ -172,6 +173,8 @@ var metricTable = [metricCount]Metric{
 		Help: "Age of the oldest notification that waits for an enabled channel, of all instances; 0 when none waits."},
 	relayLost: {Name: "signalbox_relay_lost_total", Type: counter, Unit: "conversations",
 		Help: "What agents of trains were asked and answered and this instance could not have told, because too much waited or the database was away; the channels of the train are told the number."},
+	contentsLost: {Name: "signalbox_contents_lost_total", Type: counter, Unit: "requests",
+		Help: "Requests of trains that keep what their agents are asked and answer, of which this instance could not, because too much waited or the database was away."},
 	remindersTold: {Name: "signalbox_credential_reminders_total", Type: counter, Unit: "reminders", Labels: []string{"about", "step"},
 		Help: "Reminders that this instance has stored, of an expiry or a rotation, by their step: days before the date, 0 on the day, -1 overdue."},
 	remindersLast: {Name: "signalbox_credential_reminders_last_timestamp_seconds", Type: gauge, Unit: "seconds",

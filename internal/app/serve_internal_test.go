@@ -78,9 +78,14 @@ func serveEnv(t *testing.T, level slog.Level, env Environ) *served {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	s.stop = cancel
-	go func() { s.done <- s.Serve(ctx, l) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.done <- s.Serve(ctx, l)
+	}()
 	t.Cleanup(func() {
 		cancel()
+		<-ended // what a server sets for its whole process must not reach into the next test
 		require.NoError(t, s.Close())
 	})
 	return s

@@ -18,8 +18,8 @@ const (
 	OutcomeUnknown = "unknown"
 	// pendingFor is how long an intent without an outcome counts as under way.
 	pendingFor = 15 * time.Minute
-	// outcomeWithin is how far after an intent its outcome is looked for.
-	outcomeWithin = 30 * time.Minute
+	// OutcomeWithin is how far after an intent its outcome is looked for when records are searched.
+	OutcomeWithin = 30 * time.Minute
 	// outcomeBudget bounds what one call reads for outcomes, beyond that of its first intent, in the measure of searchBudget.
 	outcomeBudget = 7_000
 	// outcomePage is how many batches are read at once at most.
@@ -33,6 +33,8 @@ type outcomes struct {
 	known  map[string]result // by lease
 	ranges []idRange         // what was read, the oldest range last
 	budget int
+	most   int                         // how far beyond the budget is read at any price; 0 is without end
+	hear   func(at place, line []byte) // is shown every record that is read, some twice; nil is shown nothing
 }
 
 // result is an outcome and the batch that it is in.
@@ -90,9 +92,10 @@ func (o *outcomes) settle(e *store.Event, anyway bool) (bool, error) {
 // settleLease is settle for the intent of a lease by its name and place.
 func (o *outcomes) settleLease(name string, at place, anyway bool) (outcome string, enough bool, err error) {
 	granted, _ := store.IDTime(sourcePrefix, at.source)
-	stop := store.IDFloor(sourcePrefix, granted.Add(outcomeWithin))
+	stop := store.IDFloor(sourcePrefix, granted.Add(OutcomeWithin))
 	if _, have := o.known[name]; !have {
-		if enough, err := o.read(at.source, stop, name, anyway); err != nil || !enough {
+		met := func() bool { _, have := o.known[name]; return have }
+		if enough, err := o.read(at.source, stop, met, anyway); err != nil || !enough {
 			return "", false, err
 		}
 	}
@@ -118,7 +121,7 @@ func (o *outcomes) settleClaim(e *store.Event, anyway bool) (bool, error) {
 	if o.tx.Now().Sub(called) >= pendingFor {
 		e.Outcome = OutcomeUnknown
 	}
-	stop := store.IDFloor(sourcePrefix, called.Add(outcomeWithin))
+	stop := store.IDFloor(sourcePrefix, called.Add(OutcomeWithin))
 	for pos := at.source; ; {
 		if o.budget <= 0 && !anyway {
 			return false, nil
@@ -151,8 +154,13 @@ func (o *outcomes) settleClaim(e *store.Event, anyway bool) (bool, error) {
 	}
 }
 
-// read reads batches after pos, up to stop, until it has met the lease. It skips what was read before.
-func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err error) {
+// spent reports whether no more may be read, also of what is to be read at any price.
+func (o *outcomes) spent(anyway bool) bool {
+	return o.budget <= 0 && (!anyway || o.most > 0 && o.budget <= -o.most)
+}
+
+// read reads batches after pos, up to stop, until it has met what is looked for. It skips what was read before. What is to be read at any price ends at most beyond the budget.
+func (o *outcomes) read(pos, stop string, met func() bool, anyway bool) (enough bool, err error) {
 	from, page := pos, firstPage
 	defer func() { o.ranges = append(o.ranges, idRange{from, pos}) }()
 	for pos < stop {
@@ -161,8 +169,8 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 			o.ranges = o.ranges[:n-1]
 			continue
 		}
-		if o.budget <= 0 && !anyway {
-			return false, nil
+		if o.spent(anyway) {
+			return anyway, nil
 		}
 		limit := stop
 		if n := len(o.ranges); n > 0 && o.ranges[n-1].lo < stop {
@@ -182,7 +190,7 @@ func (o *outcomes) read(pos, stop, lease string, anyway bool) (enough bool, err 
 			pos = limit
 		}
 		page = min(2*page, outcomePage)
-		if _, have := o.known[lease]; have {
+		if met() {
 			return true, nil
 		}
 	}
@@ -200,7 +208,11 @@ func (o *outcomes) have(r idRange) {
 
 // collect notes the outcomes in a batch.
 func (o *outcomes) collect(row recordRow) {
+	n := -1
 	for line := range bytes.SplitSeq(row.Body, newline) {
+		if n++; o.hear != nil {
+			o.hear(place{row.ID, n}, line)
+		}
 		if lease, outcome := outcomeIn(line); lease != "" {
 			o.known[lease] = result{row.ID, outcome}
 		}

@@ -263,7 +263,7 @@ func tells(action, outcome string) string {
 		return "used"
 	case store.CredentialReveal, store.CredentialExport:
 		return "revealed"
-	case store.CredentialList, store.CredentialView, store.CredentialCompare, store.AuditRead, store.AuditExport:
+	case store.CredentialList, store.CredentialView, store.CredentialCompare, store.ContentRead, store.AuditRead, store.AuditExport:
 		return "read"
 	case store.IdentityLogin, store.IdentityLoginBegun, store.IdentityLogout, store.IdentityStepUp, store.IdentityFailed, store.IdentitySessionEnd, store.CredentialReminder, store.CredentialCooling, store.LimitNear, store.LimitReached,
 		store.OAuthRefresh, store.OAuthRecovery, store.OAuthNeedsLogin, store.NotifyFailed, store.AdminStart, store.AdminStop:

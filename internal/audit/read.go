@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -90,13 +91,23 @@ const (
 // Tail returns up to limit events (0: 100, at most 1000) in leaf order, those after the leaf with index after; -1 starts at the beginning.
 // Events are as they were recorded: an intent stays pending here, its outcome is an event of its own.
 func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]Entry, error) {
+	entries, _, err := l.Follow(ctx, after, limit)
+	return entries, err
+}
+
+// Follow is [Log.Tail] for whoever has no use for the records of some actions: they count for the limit, and are not read. last is the leaf up to which it looked, after if there was none.
+func (l *Log) Follow(ctx context.Context, after int64, limit int, without ...store.Action) (entries []Entry, last int64, err error) {
 	if limit <= 0 {
 		limit = defaultLimit
 	}
 	limit = min(limit, maxTail)
-	var entries []Entry
-	err := l.db.Read(ctx, func(tx *store.Tx) error {
-		entries = entries[:0]
+	skip := make([][]byte, len(without))
+	for i, act := range without {
+		skip[i] = []byte(`"action":"` + string(act) + `"`) // in a text its quotes would be escaped
+	}
+	err = l.db.Read(ctx, func(tx *store.Tx) error {
+		entries, last = entries[:0], after
+		met := 0
 		rows, err := tx.Query(`SELECT x.first_leaf, `+recordBody+` FROM audit_leaves x
 			WHERE x.first_leaf >= (SELECT COALESCE(MAX(first_leaf), 0) FROM audit_leaves WHERE first_leaf <= $1) ORDER BY x.first_leaf LIMIT $2`, after+1, limit+1)
 		if err != nil {
@@ -117,8 +128,14 @@ func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]Entry, error)
 				if leaf++; leaf <= after {
 					continue
 				}
-				if len(entries) == limit {
+				if met == limit {
 					return nil
+				}
+				met, last = met+1, leaf
+				if slices.ContainsFunc(skip, func(mark []byte) bool { return bytes.Contains(line, mark) }) {
+					if g, ok := look(line); ok && slices.Contains(without, store.Action(g.action)) { // and not of a detail alone
+						continue
+					}
 				}
 				e, err := store.DecodeEvent(line)
 				if err != nil {
@@ -129,7 +146,7 @@ func (l *Log) Tail(ctx context.Context, after int64, limit int) ([]Entry, error)
 		}
 		return rows.Err()
 	})
-	return entries, err
+	return entries, last, err
 }
 
 // Size returns the number of leaves in the database.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,6 +261,28 @@ func TestGetAndTail(t *testing.T) {
 		size, err := b.log.Size(ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, len(walked), size)
+		told := 0
+		for after := int64(-1); ; {
+			page, last, err := b.log.Follow(ctx, after, 2, store.LeaseGranted, store.LeaseOutcome)
+			require.NoError(t, err)
+			if last == after {
+				require.Empty(t, page)
+				break
+			}
+			require.EqualValues(t, min(after+2, size-1), last, "what is left out counts for the limit")
+			for _, e := range page {
+				require.Greater(t, e.Leaf, after)
+				require.Equal(t, walked[e.Leaf], e)
+				require.NotEqual(t, store.LeaseGranted, e.Event.Action)
+				told++
+			}
+			after = last
+		}
+		kept := slices.DeleteFunc(slices.Clone(walked), func(e Entry) bool {
+			return e.Event.Action == store.LeaseGranted || e.Event.Action == store.LeaseOutcome
+		})
+		require.NotEmpty(t, kept)
+		require.Len(t, kept, told, "none of the others is")
 
 		batch, _, _ := strings.Cut(ids[0], "_0")
 		for _, bad := range []string{"", "x", "evt_", batch, batch + "_", batch + "_00", batch + "_-1", batch + "_999", batch + "_99999999999999999999",

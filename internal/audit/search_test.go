@@ -92,7 +92,7 @@ func (p *past) shown(e store.Event) store.Event {
 	if e.Action != store.LeaseGranted {
 		return e
 	}
-	if o, ok := p.done[detail(e, "lease")]; ok && o.At.Sub(e.At) < outcomeWithin {
+	if o, ok := p.done[detail(e, "lease")]; ok && o.At.Sub(e.At) < OutcomeWithin {
 		e.Outcome = o.Outcome
 		return e
 	}

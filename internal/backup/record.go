@@ -136,6 +136,7 @@ func Passing() map[string]string {
 		"oauth_flows":        "each is answered once",
 		"rate_counters":      "they count one minute",
 		"notify_contents":    "what agents were asked is told within the hour or not at all",
+		"request_contents":   "what was deleted since must not come back",
 		"backup_runs":        "a backup that is being taken is not taken there",
 	}
 }

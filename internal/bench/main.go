@@ -19,7 +19,7 @@ import (
 
 // defaultGrow ends at 10,000: each train takes four transactions over REST, one after the other, so that making 100,000 takes longer than all
 // that is measured. -grow 10,1000,100000 does it.
-const defaultGrow = "10,1000,10000"
+const defaultGrow = "10,1000,100000"
 
 type options struct {
 	role        string
@@ -33,6 +33,7 @@ type options struct {
 	grow        string
 	credentials int
 	log         bool
+	scale       bool
 	events      int
 	journal     string
 	postgres    string
@@ -55,6 +56,7 @@ func main() {
 	flag.StringVar(&o.grow, "grow", defaultGrow, "trains, client keys and accounts of the instances that are compared; empty leaves it out")
 	flag.IntVar(&o.credentials, "credentials", 100_000, "credentials of the largest of them; 0 leaves out how long lists of them take")
 	flag.BoolVar(&o.log, "log", true, "measure the audit log by itself")
+	flag.BoolVar(&o.scale, "scale", true, "measure three instances on one PostgreSQL against one")
 	flag.IntVar(&o.events, "events", 1_000_000, "audit events of the instance whose pages and searches are measured; 0 leaves them out")
 	flag.StringVar(&o.only, "only", "", "part of a measurement's name; others are left out")
 	flag.StringVar(&o.postgres, "postgres", "", "URL of a PostgreSQL database to use; without it one is started")

@@ -215,6 +215,15 @@ func startSignalbox(name, dir, bin, upstream, postgres string) (*proxy, error) {
 	return p, nil
 }
 
+// startPeer starts one more instance on the database of another.
+func startPeer(name, dir, bin, postgres string) (*proxy, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	return start(name, dir, addr, serveEnv(postgres), bin, "serve", "--data-dir", filepath.Join(dir, strings.ReplaceAll(name, " ", "-")), "--listen", addr)
+}
+
 func (p *proxy) furnish(token, upstream string) error {
 	var cred struct {
 		Credential struct{ ID string } `json:"credential"`

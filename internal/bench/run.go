@@ -87,6 +87,11 @@ func orchestrate(o options) error {
 				return fmt.Errorf("%s: growth: %w", engine, err)
 			}
 		}
+		if o.scale && engine == "postgres" {
+			if err := scale(o, rep, dir, bin, "http://"+upAddr); err != nil {
+				return fmt.Errorf("%s: scale: %w", engine, err)
+			}
+		}
 		if o.events > 0 {
 			if err := dashboard(o, rep, floor[0], engine, dir, bin, "http://"+upAddr); err != nil {
 				return fmt.Errorf("%s: pages: %w", engine, err)

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/outbound"
@@ -51,6 +52,8 @@ type Config struct {
 	Secure bool
 	// Relay has the people of trains told what happens there; nil tells nobody.
 	Relay *relay.Room
+	// Contents keeps what agents are asked and answer where a train wants that; nil keeps nothing.
+	Contents *contents.Room
 	// Closed is the answer to every request of an instance that lends nothing, which needs no room and no transport; nil lends.
 	Closed error
 }
@@ -68,6 +71,7 @@ type Broker struct {
 	clientIP     func(*http.Request) string
 	secure       bool
 	relay        *relay.Room
+	contents     *contents.Room
 	closed       error
 
 	draining atomic.Bool
@@ -83,7 +87,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, routes: cfg.Routes, log: cfg.Log, bodyLimit: cfg.BodyLimit,
-		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, relay: cfg.Relay, closed: cfg.Closed,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, relay: cfg.Relay, contents: cfg.Contents, closed: cfg.Closed,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)

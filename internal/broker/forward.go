@@ -68,6 +68,7 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 			return pass(w, r, lease, resp, body, started)
 		case err == nil:
 			kept = keep(resp)
+			kept.lease = lease
 			failure = train.Failure{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
 		default:
 			if refusal, final := b.settle(r, lease, err, started); final {
@@ -86,6 +87,10 @@ func (b *Broker) forwardTo(w http.ResponseWriter, r *http.Request, caller identi
 		}
 		if kept != nil {
 			b.relay.Failed(caller.TrainID, b.trains.Slug(caller.TrainID), answeredWith(kept.status))
+			if keep := b.keeps(r, kept.lease, kept.header, body); keep != nil {
+				keep.Add(kept.body)
+				keep.Done()
+			}
 			kept.send(w, lease.Quota())
 			return nil
 		}
@@ -209,10 +214,11 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		outcome.Result = train.UpstreamError
 	}
 	count, costs := counter(r, resp)
-	tap := b.listen(r, lease, resp, body, count != nil)
+	tap, keep := b.listen(r, lease, resp, body, count != nil), b.keeps(r, lease, resp.Header, body)
 	defer func() {
 		_ = resp.Body.Close()
 		defer b.tell(tap, lease, &outcome)
+		defer endKeep(keep, &outcome)
 		outcome.Duration = time.Since(started)
 		switch {
 		case count != nil:
@@ -236,7 +242,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(cutPatience))
 	})
 	var end ending
-	outcome.Bytes, end = pump(w, resp, ears{count, tap})
+	outcome.Bytes, end = pump(w, resp, ears{count, tap, keep})
 	if !stop() {
 		<-hurried
 		// The connection may serve another request.
@@ -277,6 +283,7 @@ func (b *Broker) reply(w http.ResponseWriter, r *http.Request, lease *train.Leas
 
 // keptAnswer is a failed answer of an upstream, held while other accounts are tried.
 type keptAnswer struct {
+	lease  *train.Lease // the one that it answered
 	status int
 	header http.Header
 	body   []byte

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/relay"
@@ -13,10 +14,11 @@ import (
 	"signalbox.dev/signalbox/internal/usage"
 )
 
-// ears are those who listen to an answer as it passes: what counts its cost, and what has people told. Either may be nil.
+// ears are those who listen to an answer as it passes: what counts its cost, what has people told, and what keeps it. Each may be nil.
 type ears struct {
 	count *usage.Counter
 	tap   *relay.Tap
+	keep  *contents.Tap
 }
 
 func (e ears) add(p []byte) {
@@ -24,6 +26,41 @@ func (e ears) add(p []byte) {
 		e.count.Add(p)
 	}
 	e.tap.Add(p)
+	e.keep.Add(p)
+}
+
+// keeps returns what keeps a message and its answer, where the train wants that. It has copied what it needs of the body.
+func (b *Broker) keeps(r *http.Request, lease *train.Lease, header http.Header, body *body) *contents.Tap {
+	if r.URL.Path != "/v1/messages" || !b.contents.Wants(lease.TrainID()) {
+		return nil
+	}
+	asked := body.bytes()
+	if compressed(r.Header) {
+		asked = nil
+	}
+	tap := b.contents.Listen(lease.TrainID(), asked, func() contents.About {
+		return contents.About{Request: lease.Told().Request, Keys: clientKeys(r.Header), Hide: lease.Hide}
+	})
+	if compressed(r.Header) {
+		tap.Note("The request was compressed, and is not kept.")
+	}
+	if compressed(header) {
+		tap.Mute()
+	}
+	return tap
+}
+
+// endKeep ends what keeps began.
+func endKeep(tap *contents.Tap, o *train.Outcome) {
+	switch o.Result {
+	case train.ClientCancelled:
+		tap.Note("The client went away before the answer was through.")
+	case train.Revoked:
+		tap.Note("The right to lend ended while the answer was under way.")
+	case train.UpstreamBroke:
+		tap.Note("The upstream broke off its answer.")
+	}
+	tap.Done()
 }
 
 // listen returns what hears a request and its answer for the people of its train, where they want that. The body stays as it is until it was read, beside the request.

@@ -68,6 +68,7 @@ var codes = [...]Code{
 	{"root_key_changing", Conflict, "the root key is being changed, so no data key is made now"},
 	{"idempotency_answer_lost", Conflict, "the first request with this Idempotency-Key was carried out, but its answer was not kept"},
 	{"last_administrator", Conflict, "this would leave nobody who can sign in and administer"},
+	{"last_owner", Conflict, "this would leave a private train without an owner who can sign in"},
 	{"already_set_up", Conflict, "there is an administrator already"},
 	{"key_limit_reached", Conflict, "the train has as many active client keys as it may have"},
 	{"passkeys_unavailable", Conflict, "passkeys need a host name, and this Signalbox was not told its own"},

@@ -29,6 +29,8 @@ const (
 	CredentialUse    Permission = "credentials:use"
 	TrainRead        Permission = "trains:read"
 	TrainWrite       Permission = "trains:write"
+	TrainMembers     Permission = "trains:members" // of a private train only for its owners, see [TrainPrivate]
+	TrainPrivate     Permission = "trains:private"
 	KeyRead          Permission = "keys:read"
 	KeyWrite         Permission = "keys:write"
 	AuditRead        Permission = "audit:read"
@@ -48,6 +50,8 @@ const (
 	IssuerWrite      Permission = "issuers:write"
 	MetricsRead      Permission = "metrics:read"
 	UsageRead        Permission = "usage:read"
+	UsageWrite       Permission = "usage:write"
+	ContentRead      Permission = "contents:read"
 	NotifyRead       Permission = "notifications:read"
 	NotifyWrite      Permission = "notifications:write"
 	IncidentRead     Permission = "incidents:read"
@@ -65,7 +69,7 @@ type Reach int
 // The reaches, each beyond the one before.
 const (
 	Nothing       Reach = iota
-	OwnAndGranted       // what the caller owns and what was granted to them, directly or through a group
+	OwnAndGranted       // what the caller owns and what was granted to them, directly or through a group; of trains those that they are a member of
 	Everything
 )
 
@@ -107,10 +111,12 @@ var (
 		{CredentialReveal, "see a secret field in plain text", keepers, members, false},
 		{CredentialGrant, "say who may use, reveal and manage a credential", keepers, members, false},
 		{CredentialUse, "have Signalbox use a credential where it is bound to, to test it", keepers, members, false},
-		{TrainRead, "read trains, their links and why an account is chosen", readers, nil, true},
+		{TrainRead, "read trains, their links and why an account is chosen", readers, members, true},
 		{TrainWrite, "make, change and delete trains and their links", keepers, nil, true},
-		{KeyRead, "list client keys", readers, nil, true},
-		{KeyWrite, "issue, change, replace and revoke client keys", keepers, nil, true},
+		{TrainMembers, "say who the members of a train are; of a private train only as its owner", keepers, members, true},
+		{TrainPrivate, "reach private trains without being a member of them", []Role{Administrator, Auditor}, nil, true},
+		{KeyRead, "list client keys", readers, members, true},
+		{KeyWrite, "issue, change, replace and revoke client keys", keepers, members, true},
 		{AuditRead, "search, verify and export the audit log", []Role{Administrator, Auditor}, nil, true},
 		{AuditSinks, "say where the audit log is sent", []Role{Administrator}, nil, false},
 		{TokenRead, "list one's own tokens", everyone, nil, true},
@@ -127,7 +133,9 @@ var (
 		{IssuerWrite, "add, change and delete outside issuers, and rotate the keys that sign access tokens", []Role{Administrator}, nil, true},
 		{SSOWrite, "see, add, change, test and delete the providers of single sign-on", []Role{Administrator}, nil, true},
 		{MetricsRead, "read the metrics", readers, nil, true},
-		{UsageRead, "read how many requests and tokens were used, by what, and what they cost", readers, nil, true},
+		{UsageRead, "read how many requests and tokens were used, by what, and what they cost", readers, members, true},
+		{UsageWrite, "have the sums of usage made anew from the audit log", []Role{Administrator}, nil, false},
+		{ContentRead, "read what agents were asked and answered, where a train keeps it, and say whether and how long it does", []Role{Administrator}, nil, false},
 		{NotifyRead, "list notification channels and what became of messages", readers, nil, true},
 		{NotifyWrite, "make, change, test and delete notification channels", []Role{Administrator}, nil, false},
 		{IncidentRead, "list incidents and read their timelines", readers, nil, true},
@@ -156,6 +164,12 @@ func (p Permission) Known() bool { _, ok := permission(p); return ok }
 func (p Permission) Narrow() bool {
 	row, _ := permission(p)
 	return len(row.Granted) > 0
+}
+
+// Of says how far the permission goes for a role; one that is unknown goes nowhere.
+func (p Permission) Of(r Role) Reach {
+	row, _ := permission(p)
+	return row.Reach(r)
 }
 
 // Known reports whether the role is one of [Roles].
@@ -199,7 +213,7 @@ func (r Role) covers(other Role) bool {
 func Allow(c Caller, p Permission) error {
 	reach, err := Within(c, p)
 	if err == nil && reach != Everything {
-		return fault.New(fault.Forbidden, "forbidden", "Your role includes "+quotePermission(p)+" only for what you own and what was granted to you. Ask an administrator of this Signalbox to do this.")
+		return fault.New(fault.Forbidden, "forbidden", "Your role includes "+quotePermission(p)+" only for what you own, what was granted to you and the trains that you are a member of. Ask an administrator of this Signalbox to do this.")
 	}
 	return err
 }

@@ -20,10 +20,12 @@ credentials:write       yes            yes            -              granted    
 credentials:reveal      yes            yes            -              granted        -
 credentials:grant       yes            yes            -              granted        -
 credentials:use         yes            yes            -              granted        -
-trains:read             yes            yes            yes            -              yes
+trains:read             yes            yes            yes            granted        yes
 trains:write            yes            yes            -              -              yes
-keys:read               yes            yes            yes            -              yes
-keys:write              yes            yes            -              -              yes
+trains:members          yes            yes            -              granted        yes
+trains:private          yes            -              yes            -              yes
+keys:read               yes            yes            yes            granted        yes
+keys:write              yes            yes            -              granted        yes
 audit:read              yes            -              yes            -              yes
 audit:sinks             yes            -              -              -              -
 tokens:read             yes            yes            yes            yes            yes
@@ -40,7 +42,9 @@ issuers:read            yes            -              yes            -          
 issuers:write           yes            -              -              -              yes
 sso:write               yes            -              -              -              yes
 metrics:read            yes            yes            yes            -              yes
-usage:read              yes            yes            yes            -              yes
+usage:read              yes            yes            yes            granted        yes
+usage:write             yes            -              -              -              -
+contents:read           yes            -              -              -              -
 notifications:read      yes            yes            yes            -              yes
 notifications:write     yes            -              -              -              -
 incidents:read          yes            yes            yes            -              yes

@@ -10,8 +10,8 @@ import (
 // A refusal is a fault "unauthenticated" that says what to do; it never repeats the key.
 func (r *Room) Client(bearer string) (Caller, error) {
 	switch {
-	case strings.HasPrefix(bearer, keyPrefix):
-		if !wellFormed(keyPrefix, bearer) {
+	case strings.HasPrefix(bearer, ClientKeyPrefix):
+		if !wellFormed(ClientKeyPrefix, bearer) {
 			return Caller{}, unauthenticated("This client key is damaged or was not copied whole. Copy it again, or issue a new one for the train.")
 		}
 	case bearer == "":
@@ -41,7 +41,7 @@ func (r *Room) Token(bearer string) (Caller, error) {
 	switch {
 	case bearer == "":
 		return Caller{}, unauthenticated("This needs a personal access token. Send it as Authorization: Bearer sbp_….")
-	case strings.HasPrefix(bearer, keyPrefix):
+	case strings.HasPrefix(bearer, ClientKeyPrefix):
 		return Caller{}, unauthenticated("This is a client key, which only borrows credentials for its train. Use a personal access token (sbp_…) here.")
 	case !strings.HasPrefix(bearer, tokenPrefix):
 		return Caller{}, unauthenticated("This is no personal access token (they begin with sbp_). Issue one and send it as Authorization: Bearer sbp_….")

@@ -13,8 +13,9 @@ import (
 // base 62 (190 bits), 160 bits stay unknown even to somebody who reads the four last characters in a preview.
 const (
 	tokenPrefix = "sbp_"
-	keyPrefix   = "sbx_live_"
-	setupPrefix = "sbs_"
+	// ClientKeyPrefix begins every client key that Signalbox makes; an imported one may look otherwise.
+	ClientKeyPrefix = "sbx_live_"
+	setupPrefix     = "sbs_"
 
 	randomLen   = 32
 	checksumLen = 6 // 62⁶ > 2³²

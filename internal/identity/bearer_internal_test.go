@@ -10,7 +10,7 @@ import (
 
 // TestChecksumIsCRC32 recomputes it with the library, so that secret scanners of others can check our shapes.
 func TestChecksumIsCRC32(t *testing.T) {
-	for _, s := range []string{"", "a", "sbp_", strings.Repeat("z", 41), newBearer(keyPrefix).Reveal()} {
+	for _, s := range []string{"", "a", "sbp_", strings.Repeat("z", 41), newBearer(ClientKeyPrefix).Reveal()} {
 		c := crc32.ChecksumIEEE([]byte(s))
 		var want [checksumLen]byte
 		for i := checksumLen - 1; i >= 0; i, c = i-1, c/62 {
@@ -54,12 +54,12 @@ func TestHashesThatBeginAlike(t *testing.T) {
 
 // FuzzBearer feeds anything to the recogniser: only what newBearer makes passes, and nothing makes it fail.
 func FuzzBearer(f *testing.F) {
-	real := newBearer(keyPrefix).Reveal()
-	for _, s := range []string{"", keyPrefix, real, real[1:], real + "0", tokenPrefix + strings.Repeat("0", 38)} {
+	real := newBearer(ClientKeyPrefix).Reveal()
+	for _, s := range []string{"", ClientKeyPrefix, real, real[1:], real + "0", tokenPrefix + strings.Repeat("0", 38)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, prefix := range []string{keyPrefix, tokenPrefix, setupPrefix} {
+		for _, prefix := range []string{ClientKeyPrefix, tokenPrefix, setupPrefix} {
 			if !wellFormed(prefix, s) {
 				continue
 			}

@@ -37,9 +37,10 @@ type Caller struct {
 	TrainID string
 	Limits  *quota.Limits
 	MadeBy  string
-	// SessionID is the session of a person; Proofs are what they signed in with, AuthenticatedAt when, and SteppedUpAt when they last proved
+	// SessionID is the session of a person and SessionKind what holds it; Proofs are what they signed in with, AuthenticatedAt when, and SteppedUpAt when they last proved
 	// who they are.
 	SessionID                    string
+	SessionKind                  SessionKind
 	Proofs                       []Proof
 	AuthenticatedAt, SteppedUpAt time.Time
 	// IssuerID and Subject say whom an outside issuer's token is about.

@@ -19,7 +19,7 @@ func (r *Room) Freeze(tx *store.Tx, caller Caller, by store.Actor) (took []store
 		} else if err != nil {
 			return nil, err
 		}
-		k, err := r.revoke(tx, caller, row)
+		k, err := r.revoke(tx, caller, row, "")
 		return []store.Target{k.Target()}, err
 	case KindToken, KindService:
 		var row tokenRow

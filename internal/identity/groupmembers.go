@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/etag"
@@ -100,16 +101,13 @@ func (r *Room) GroupMember(ctx context.Context, caller Caller, id, userID string
 	return m, err
 }
 
-// AddGroupMember puts a person, named by id or e-mail address, into a group; added says whether they were not in it. It needs [GroupWrite].
+// AddGroupMember puts a person, named by id or e-mail address, into a group; added says whether they were not in it. It needs [GroupWrite], and what [Room.onGroup] asks
+// for besides.
 func (r *Room) AddGroupMember(ctx context.Context, caller Caller, id, person string) (m GroupMember, added bool, err error) {
 	if err := r.allowFresh(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
 		return GroupMember{}, false, err
 	}
-	err = r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		g, err := findGroup(tx, id, tx.ForUpdate())
-		if err != nil {
-			return err
-		}
+	err = r.onGroup(ctx, caller, id, func(tx *store.Tx, g Group) error {
 		p, err := FindParty(tx, PartyPerson, person)
 		if fault.KindOf(err) == fault.NotFound {
 			return fault.New(fault.Unprocessable, "validation_failed", "There is no such person.").With("/user_id", "is neither the id nor the e-mail address of a person")
@@ -142,22 +140,22 @@ func (r *Room) AddGroupMember(ctx context.Context, caller Caller, id, person str
 	return m, added, err
 }
 
-// RemoveGroupMember takes a person from a group, whoever put them in; what was granted to the group is theirs no longer. A provider that gives
-// the membership gives it again when they sign in there the next time. It needs [GroupWrite].
+// RemoveGroupMember takes a person from a group, whoever put them in; what was granted to the group is theirs no longer, and the client keys that they made on trains to which it
+// was their only way end (lostkeys.go). A provider that gives
+// the membership gives it again when they sign in there the next time. It needs [GroupWrite], and what [Room.onGroup] asks for besides.
 func (r *Room) RemoveGroupMember(ctx context.Context, caller Caller, id, userID, ifMatch string) error {
 	if err := r.allowFresh(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
 		return err
 	}
-	return r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		g, err := findGroup(tx, id, tx.ForUpdate())
-		if err != nil {
-			return err
-		}
+	return r.onGroup(ctx, caller, id, func(tx *store.Tx, g Group) error {
 		m, err := findMember(tx, g.ID, userID)
 		if err != nil {
 			return err
 		}
 		if err := changedSince("membership", ifMatch, m.ETag()); err != nil {
+			return err
+		}
+		if err := HoldPerson(tx, m.UserID); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM group_members WHERE group_id = $1 AND user_id = $2`, g.ID, m.UserID); err != nil {
@@ -166,10 +164,64 @@ func (r *Room) RemoveGroupMember(ctx context.Context, caller Caller, id, userID,
 		if _, err := tx.Exec(`DELETE FROM sso_memberships WHERE group_id = $1 AND user_id = $2`, g.ID, m.UserID); err != nil {
 			return err
 		}
+		ended, err := r.endKeysOfGroups(tx, caller, m.UserID, []string{g.ID})
+		if err != nil {
+			return err
+		}
 		ev := caller.Event(store.GroupLeave, g.Target())
-		ev.Details = store.Details{store.Str("user", m.UserID), store.Str("name", m.Name)}
+		ev.Details = append(store.Details{store.Str("user", m.UserID), store.Str("name", m.Name)}, keysEnded(ended)...)
 		return tx.Record(ev)
 	})
+}
+
+// onGroup is the frame of every act on who is in a group, whose row is locked. People reach private trains through their groups, so of a group that is a member of some, or an owner of any
+// train, it takes an owner of all of them, or [TrainPrivate]: else whoever keeps groups would let themselves in, and throw others out.
+func (r *Room) onGroup(ctx context.Context, caller Caller, id string, fn func(*store.Tx, Group) error) error {
+	var verdict error
+	err := r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		verdict = nil
+		g, err := findGroup(tx, id, tx.ForUpdate())
+		if err != nil {
+			return err
+		}
+		may, err := ownsTrainsOf(tx, caller, g.ID)
+		if err != nil {
+			return err
+		}
+		if !may {
+			verdict = fault.New(fault.Forbidden, "forbidden", "This group is a member of a private train, or an owner of a train. An owner of every such train may do this, or an administrator of this Signalbox.")
+			return recordRefusal(tx, caller, g.Target(), verdict)
+		}
+		return fn(tx, g)
+	})
+	if err == nil {
+		err = verdict
+	}
+	return err
+}
+
+// ownsTrainsOf reports whether the caller decides who reaches the private trains that a group is a member of and those that it owns, if there are any.
+func ownsTrainsOf(tx *store.Tx, caller Caller, groupID string) (bool, error) {
+	if Allow(caller, TrainPrivate) == nil {
+		return true, nil
+	}
+	parties, err := Principals(tx, caller)
+	if err != nil {
+		return false, err
+	}
+	var w store.Where
+	w.Add(`m.group_id = ?`, groupID)
+	w.Add(`(t.visibility <> 'organisation' OR m.role = 'owner')`)
+	if len(parties) > 0 {
+		args := make([]any, len(parties))
+		for i, id := range parties {
+			args[i] = id
+		}
+		w.Add(`m.train_id NOT IN (SELECT o.train_id FROM train_members o WHERE o.role = 'owner' AND o.member_id IN (?`+strings.Repeat(`, ?`, len(args)-1)+`))`, args...)
+	}
+	n := 0
+	err = tx.Get(&n, `SELECT COUNT(*) FROM train_members m JOIN trains t ON t.id = m.train_id`+w.SQL(), w.Args()...)
+	return n == 0, err
 }
 
 func findMember(tx *store.Tx, groupID, userID string) (GroupMember, error) {

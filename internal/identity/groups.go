@@ -201,24 +201,28 @@ func (r *Room) UpdateGroup(ctx context.Context, caller Caller, id string, p Grou
 	return g, nil
 }
 
-// DeleteGroup deletes a group; what was granted to it goes with it. It needs [GroupWrite].
+// DeleteGroup deletes a group; what was granted to it goes with it, and so do the client keys that its people made on trains to which it was their only way (lostkeys.go). It needs [GroupWrite], and what [Room.onGroup] asks for besides.
 func (r *Room) DeleteGroup(ctx context.Context, caller Caller, id, ifMatch string) error {
 	if err := r.allow(ctx, caller, GroupWrite, knownTarget("group", "grp", id)); err != nil {
 		return err
 	}
-	return r.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		g, err := findGroup(tx, id, tx.ForUpdate())
-		if err != nil {
+	return r.onGroup(ctx, caller, id, func(tx *store.Tx, g Group) error {
+		if err := changedSince("group", ifMatch, g.ETag()); err != nil {
 			return err
 		}
-		if err := changedSince("group", ifMatch, g.ETag()); err != nil {
+		endKeys, err := r.endKeysOfGroup(tx, caller, g.ID)
+		if err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM user_groups WHERE id = $1`, g.ID); err != nil {
 			return err
 		}
+		ended, err := endKeys()
+		if err != nil {
+			return err
+		}
 		ev := caller.Event(store.GroupDelete, g.Target())
-		ev.Details = store.Details{store.Int("members", int64(g.Members))}
+		ev.Details = append(store.Details{store.Int("members", int64(g.Members))}, keysEnded(ended)...)
 		return tx.Record(ev)
 	})
 }

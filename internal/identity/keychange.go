@@ -43,6 +43,9 @@ func (r *Room) UpdateKey(tx *store.Tx, caller Caller, trainID, id string, p KeyP
 		if row.ReplacedBy != nil && (expires == nil || row.ExpiresAt == nil || store.TimeOf(*expires) > *row.ExpiresAt) {
 			return Key{}, fault.New(fault.Conflict, "state_conflict", "This client key was replaced; its life can be shortened but not extended. Use its successor.")
 		}
+		if row.SessionID != "" && (expires == nil || row.ExpiresAt == nil || store.TimeOf(*expires) > *row.ExpiresAt) {
+			return Key{}, fault.New(fault.Conflict, "state_conflict", "This client key ends with the sign-in that issued it; its life can be shortened but not extended. Issue another one.")
+		}
 		if row.status(now) == StatusExpired {
 			if err := r.haveRoom(tx, trainID, p.Limit, 1); err != nil {
 				return Key{}, err
@@ -85,8 +88,17 @@ func sameTime(a, b *store.Time) bool {
 // "state_conflict" for a key that was revoked or replaced before.
 func (r *Room) ReplaceKey(tx *store.Tx, caller Caller, trainID, id string, d KeyReplacement) (Key, secret.Value, error) {
 	none := secret.Value{}
-	old, err := r.keyRow(tx, trainID, id, tx.ForUpdate())
+	old, err := r.keyRow(tx, trainID, id, "")
 	if err != nil {
+		return Key{}, none, err
+	}
+	if old.Bound == 1 { // to its maker's way, as its successor will be: it is the same holder
+		d.CreatedBy = old.CreatedBy
+		if err := holdMaker(tx, trainID, old.CreatedBy); err != nil {
+			return Key{}, none, err
+		}
+	}
+	if old, err = r.keyRow(tx, trainID, id, tx.ForUpdate()); err != nil {
 		return Key{}, none, err
 	}
 	now := tx.Now()
@@ -114,8 +126,8 @@ func (r *Room) ReplaceKey(tx *store.Tx, caller Caller, trainID, id string, d Key
 		return Key{}, none, err
 	}
 
-	value := newBearer(keyPrefix)
-	next, err := r.insertKey(tx, caller, trainID, KeyDraft{Name: d.Name, ExpiresAt: d.ExpiresAt, CreatedBy: d.CreatedBy}, value, preview(keyPrefix, value.Reveal()))
+	value := newBearer(ClientKeyPrefix)
+	next, err := r.insertKey(tx, caller, trainID, KeyDraft{Name: d.Name, ExpiresAt: d.ExpiresAt, CreatedBy: d.CreatedBy, Bound: old.Bound == 1}, "", value, preview(ClientKeyPrefix, value.Reveal()))
 	if err != nil {
 		return Key{}, none, err
 	}
@@ -123,7 +135,7 @@ func (r *Room) ReplaceKey(tx *store.Tx, caller Caller, trainID, id string, d Key
 		if _, err := tx.Exec(`UPDATE client_keys SET limits = $1 WHERE id = $2`, old.Limits, next.ID); err != nil {
 			return Key{}, none, err
 		}
-		if err := inheritCounts(tx, old.ID, next.ID); err != nil {
+		if err := tx.InheritCounts(old.ID, next.ID); err != nil { // replacing it must not give it another budget
 			return Key{}, none, err
 		}
 		next.Limits = quota.Parse(old.Limits)
@@ -156,10 +168,10 @@ func (r *Room) RevokeKey(tx *store.Tx, caller Caller, trainID, id string) (Key, 
 	if row.RevokedAt != nil {
 		return Key{}, fault.New(fault.NotFound, "not_found", "This client key was revoked before. It stays in the list until it is purged.")
 	}
-	return r.revoke(tx, caller, row)
+	return r.revoke(tx, caller, row, "")
 }
 
-func (r *Room) revoke(tx *store.Tx, caller Caller, row keyRow) (Key, error) {
+func (r *Room) revoke(tx *store.Tx, caller Caller, row keyRow, why string, more ...store.Detail) (Key, error) {
 	now := store.TimeOf(tx.Now())
 	row.RevokedAt = &now
 	if _, err := tx.Exec(`UPDATE client_keys SET revoked_at = $1 WHERE id = $2`, now, row.ID); err != nil {
@@ -167,7 +179,9 @@ func (r *Room) revoke(tx *store.Tx, caller Caller, row keyRow) (Key, error) {
 	}
 	tx.Change(store.TopicKey, row.ID)
 	k := r.key(row, tx.Now())
-	return k, tx.Record(withKey(caller.Event(store.KeyRevoke, k.Target()), k))
+	ev := withKey(caller.Event(store.KeyRevoke, k.Target()), k)
+	ev.Reason, ev.Details = why, append(ev.Details, more...)
+	return k, tx.Record(ev)
 }
 
 // PurgeKey removes a revoked key from the list. Any other key is the fault "key_active": what still has a holder must be revoked knowingly.
@@ -200,7 +214,7 @@ func (r *Room) DropKeys(tx *store.Tx, caller Caller, trainID string) (int, error
 		if row.status(tx.Now()) != StatusActive {
 			continue
 		}
-		if _, err := r.revoke(tx, caller, row); err != nil {
+		if _, err := r.revoke(tx, caller, row, ""); err != nil {
 			return 0, err
 		}
 		ended++

@@ -17,8 +17,14 @@ import (
 // IssueKey makes a client key of a train and returns its secret, which is never known again. Its faults are "validation_failed" and
 // "key_limit_reached".
 func (r *Room) IssueKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft) (Key, secret.Value, error) {
-	value := newBearer(keyPrefix)
-	k, err := r.addKey(tx, caller, trainID, d, value, preview(keyPrefix, value.Reveal()))
+	value, session := newBearer(ClientKeyPrefix), ""
+	if d.WithSession {
+		var err error
+		if session, d.ExpiresAt, err = r.bindToSession(tx, caller, d.ExpiresAt); err != nil {
+			return Key{}, secret.Value{}, err
+		}
+	}
+	k, err := r.addKey(tx, caller, trainID, d, session, value, preview(ClientKeyPrefix, value.Reveal()))
 	if err != nil {
 		return Key{}, secret.Value{}, err
 	}
@@ -37,16 +43,21 @@ func (r *Room) ImportKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft
 		return Key{}, bad("it must have " + strconv.Itoa(foreignMin) + " to " + strconv.Itoa(bearerMax) + " characters")
 	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
 		return Key{}, bad("it must be printable ASCII without spaces")
-	case strings.HasPrefix(text, keyPrefix) && !wellFormed(keyPrefix, text):
+	case strings.HasPrefix(text, ClientKeyPrefix) && !wellFormed(ClientKeyPrefix, text):
 		return Key{}, bad("it begins like a Signalbox key, but its checksum is wrong")
 	case strings.HasPrefix(text, tokenPrefix), strings.HasPrefix(text, setupPrefix):
 		return Key{}, bad("it is a token and not a client key")
 	}
 	prefix := ""
-	if strings.HasPrefix(text, keyPrefix) {
-		prefix = keyPrefix
+	if strings.HasPrefix(text, ClientKeyPrefix) {
+		prefix = ClientKeyPrefix
 	}
-	return r.addKey(tx, caller, trainID, d, value, preview(prefix, text))
+	return r.addKey(tx, caller, trainID, d, "", value, preview(prefix, text))
+}
+
+// NoSuchKey is what is said of a client key that a train does not have, or not for the caller.
+func NoSuchKey() error {
+	return fault.New(fault.NotFound, "not_found", "This train has no such client key. List its keys to see their ids.")
 }
 
 // KeyOf returns the train and the id of the client key with this secret, revoked or not, or the fault "not_found".
@@ -63,7 +74,7 @@ func (r *Room) KeyOf(tx *store.Tx, value secret.Value) (trainID, id string, err 
 	return row.TrainID, row.ID, err
 }
 
-func (r *Room) addKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft, value secret.Value, shown string) (Key, error) {
+func (r *Room) addKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft, session string, value secret.Value, shown string) (Key, error) {
 	name, err := validKey(tx.Now(), d.Name, d.ExpiresAt)
 	if err != nil {
 		return Key{}, err
@@ -72,14 +83,17 @@ func (r *Room) addKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft, v
 	if err := r.haveRoom(tx, trainID, d.Limit, 1); err != nil {
 		return Key{}, err
 	}
-	k, err := r.insertKey(tx, caller, trainID, d, value, shown)
+	k, err := r.insertKey(tx, caller, trainID, d, session, value, shown)
 	if err != nil {
 		return Key{}, err
 	}
-	return k, tx.Record(withKey(caller.Event(store.KeyIssue, k.Target()), k))
+	if err := tx.Record(withKey(caller.Event(store.KeyIssue, k.Target()), k)); err != nil || !d.Bound {
+		return k, err
+	}
+	return k, r.endLongExpired(tx, caller, trainID, k.CreatedBy)
 }
 
-func (r *Room) insertKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft, value secret.Value, shown string) (Key, error) {
+func (r *Room) insertKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft, session string, value secret.Value, shown string) (Key, error) {
 	if d.CreatedBy == "" {
 		d.CreatedBy = caller.UserID
 	}
@@ -88,6 +102,10 @@ func (r *Room) insertKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft
 	}
 	row := keyRow{
 		ID: store.NewID("key"), TrainID: trainID, Name: d.Name, Preview: shown, CreatedBy: d.CreatedBy, CreatedAt: store.TimeOf(tx.Now()), ExpiresAt: store.TimePtr(d.ExpiresAt),
+		SessionID: session,
+	}
+	if d.Bound {
+		row.Bound = 1
 	}
 	limits, _, err := patchLimits("", d.Limits)
 	if err != nil {
@@ -95,8 +113,8 @@ func (r *Room) insertKey(tx *store.Tx, caller Caller, trainID string, d KeyDraft
 	}
 	row.Limits = limits
 	sum := digest(value.Reveal())
-	if _, err := tx.Exec(`INSERT INTO client_keys (id, train_id, name, preview, hash, created_by, created_at, expires_at, limits) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`,
-		row.ID, row.TrainID, row.Name, row.Preview, sum[:], row.CreatedBy, row.CreatedAt, row.ExpiresAt, row.Limits); err != nil {
+	if _, err := tx.Exec(`INSERT INTO client_keys (id, train_id, name, preview, hash, created_by, created_at, expires_at, limits, session_id, bound) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)`,
+		row.ID, row.TrainID, row.Name, row.Preview, sum[:], row.CreatedBy, row.CreatedAt, row.ExpiresAt, row.Limits, row.SessionID, row.Bound); err != nil {
 		if store.IsConflict(err) {
 			return Key{}, fault.New(fault.Conflict, "already_exists", "This client key is here already. Purge it first if it was revoked, or use another one.")
 		}
@@ -110,6 +128,9 @@ func withKey(ev store.Event, k Key) store.Event {
 	ev.Details = append(ev.Details, store.Str("train", k.TrainID), store.Str("preview", k.Preview))
 	if k.ExpiresAt != nil {
 		ev.Details = append(ev.Details, store.Str("expires_at", k.ExpiresAt.Format(store.TimeFormat)))
+	}
+	if k.SessionID != "" {
+		ev.Details = append(ev.Details, store.Str("session", k.SessionID))
 	}
 	if !k.Limits.Empty() {
 		ev.Details = append(ev.Details, store.Str("limits", k.Limits.Text()))
@@ -190,7 +211,7 @@ func (r *Room) keyRow(tx *store.Tx, trainID, id, clause string) (keyRow, error) 
 	var row keyRow
 	err := tx.Get(&row, `SELECT `+keyColumns+` FROM client_keys WHERE id = $1 AND train_id = $2`+clause, id, trainID)
 	if errors.Is(err, store.ErrNotFound) {
-		return keyRow{}, fault.New(fault.NotFound, "not_found", "This train has no such client key. List its keys to see their ids.")
+		return keyRow{}, NoSuchKey()
 	}
 	return row, err
 }
@@ -204,6 +225,9 @@ const (
 func (r *Room) ListKeys(tx *store.Tx, trainID string, f KeyFilter) (keys []Key, next string, err error) {
 	var w store.Where
 	w.Add("train_id = ?", trainID)
+	if f.Of != "" {
+		w.Add("created_by = ?", f.Of)
+	}
 	if err := narrow(&w, tx.Now(), "key", f.Status, f.Cursor); err != nil {
 		return nil, "", err
 	}

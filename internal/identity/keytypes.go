@@ -43,6 +43,7 @@ type Key struct {
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
 	ReplacedBy string // id of the successor, or empty
+	SessionID  string // of the sign-in that it ends with, or empty
 	// Limits are what it may use; nil for all that its train and its person may.
 	Limits *quota.Limits
 }
@@ -78,7 +79,14 @@ type KeyDraft struct {
 	CreatedBy string       // empty: the caller's person, or the caller itself
 	Limit     int          // active keys that the train may have; 0: Config.MaxKeysPerTrain
 	Limits    *quota.Patch // what the key may use; nil limits nothing
+	// WithSession has the key end with the session that issues it, at the latest after [BriefLife]. Only a program's session may.
+	WithSession bool
+	// Bound has the key end with its maker's way to the train (lostkeys.go), which the caller holds.
+	Bound bool
 }
+
+// BriefLife is the longest life of a client key that ends with the session that issued it.
+const BriefLife = 12 * time.Hour
 
 // KeyFilter narrows a list of keys.
 type KeyFilter struct {
@@ -86,6 +94,8 @@ type KeyFilter struct {
 	Limit  int    // 0: 100; at most 1000
 	Cursor string // what the page before gave as next; empty: the newest keys
 	Skip   int
+	// Of is the id of the person who made them; empty: whoever did.
+	Of string
 }
 
 // KeyPatch says what to change; what is nil or false stays as it is.
@@ -110,7 +120,7 @@ type KeyReplacement struct {
 // MaxOverlap is the longest time for which a replaced key may stay valid.
 const MaxOverlap = 30 * 24 * time.Hour
 
-const keyColumns = `id, train_id, name, preview, created_by, created_at, last_used_at, expires_at, revoked_at, replaced_by, limits`
+const keyColumns = `id, train_id, name, preview, created_by, created_at, last_used_at, expires_at, revoked_at, replaced_by, limits, session_id, bound`
 
 type keyRow struct {
 	ID         string      `db:"id"`
@@ -124,6 +134,8 @@ type keyRow struct {
 	RevokedAt  *store.Time `db:"revoked_at"`
 	ReplacedBy *string     `db:"replaced_by"`
 	Limits     string      `db:"limits"`
+	SessionID  string      `db:"session_id"`
+	Bound      int64       `db:"bound"`
 }
 
 func (k *keyRow) status(now time.Time) Status { return status(k.ExpiresAt, k.RevokedAt, now) }
@@ -131,7 +143,7 @@ func (k *keyRow) status(now time.Time) Status { return status(k.ExpiresAt, k.Rev
 func (r *Room) key(row keyRow, now time.Time) Key {
 	k := Key{
 		ID: row.ID, TrainID: row.TrainID, Name: row.Name, Preview: row.Preview, Status: row.status(now), CreatedBy: row.CreatedBy,
-		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.keys.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(), Limits: quota.Parse(row.Limits),
+		CreatedAt: row.CreatedAt.Time(), LastUsedAt: lastUse(row.LastUsedAt, r.keys.get(row.ID)), ExpiresAt: row.ExpiresAt.Ptr(), RevokedAt: row.RevokedAt.Ptr(), Limits: quota.Parse(row.Limits), SessionID: row.SessionID,
 	}
 	if row.ReplacedBy != nil {
 		k.ReplacedBy = *row.ReplacedBy

@@ -80,22 +80,7 @@ func (r *Room) BeginBudget(tx *store.Tx, subject string, was, is *quota.Limits) 
 	if err != nil {
 		return err
 	}
-	var row struct {
-		State []byte `db:"state"`
-	}
-	if _, err := tx.Exec(`INSERT INTO quota_counts (subject, state, at) VALUES ($1,$2,0) ON CONFLICT DO NOTHING`, subject, []byte{}); err != nil {
-		return err
-	}
-	if err := tx.Get(&row, `SELECT state FROM quota_counts WHERE subject = $1`+tx.ForUpdate(), subject); err != nil {
-		return err
-	}
-	state, err := quota.Decode(row.State)
-	if err != nil {
-		return nil // whoever is counted there is refused
-	}
-	state.Begin(tx.Now(), tokens, cost)
-	_, err = tx.Exec(`UPDATE quota_counts SET state = $1, at = $2 WHERE subject = $3`, state.Encode(), store.TimeOf(tx.Now()), subject)
-	return err
+	return tx.ChangeCounts(subject, func(s *quota.State) { s.Begin(tx.Now(), tokens, cost) })
 }
 
 // Limited names the client key or the person whose limit it is, as people are told of it, and the train of a key. One that is gone is [store.ErrNotFound].
@@ -116,24 +101,4 @@ func budgeted(l *quota.Limits) bool {
 	_, tokens := l.Of(quota.MonthlyTokens)
 	_, money := l.Of(quota.MonthlyCost)
 	return tokens || money
-}
-
-// inheritCounts lets the successor of a client key go on where the key stands: replacing it must not give it another budget.
-func inheritCounts(tx *store.Tx, from, to string) error {
-	var row struct {
-		State []byte `db:"state"`
-	}
-	switch err := tx.Get(&row, `SELECT state FROM quota_counts WHERE subject = $1`+tx.ForUpdate(), from); err {
-	case nil:
-	case store.ErrNotFound:
-		return nil
-	default:
-		return err
-	}
-	state, err := quota.Decode(row.State)
-	if err != nil {
-		return nil // the key is refused; what cannot be read is not handed on
-	}
-	_, err = tx.Exec(`INSERT INTO quota_counts (subject, state, at) VALUES ($1,$2,$3) ON CONFLICT DO NOTHING`, to, state.Heir().Encode(), store.TimeOf(tx.Now()))
-	return err
 }

@@ -165,6 +165,15 @@ func (r *Room) Permit(ctx context.Context, caller Caller, p Permission, target s
 	return r.allow(ctx, caller, p, target)
 }
 
+// PermitWithin is [Room.Permit] for an act that its room narrows to what the caller reaches, see [Within].
+func (r *Room) PermitWithin(ctx context.Context, caller Caller, p Permission, target store.Target) error {
+	_, verdict := Within(caller, p)
+	if verdict == nil {
+		return nil
+	}
+	return r.refused(ctx, caller, target, verdict)
+}
+
 // allow is [Allow] for acts on people and tokens: a refusal is recorded. Nobody's is not, since anyone can cause it as often as they like.
 func (r *Room) allow(ctx context.Context, caller Caller, p Permission, target store.Target) error {
 	verdict := Allow(caller, p)

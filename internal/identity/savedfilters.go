@@ -221,7 +221,7 @@ func findFilter(tx *store.Tx, caller Caller, id, lock string) (SavedFilter, erro
 
 // holdsSecret reports whether a text holds a bearer secret of ours, or another's of a known form: somebody may have pasted one into a search.
 func holdsSecret(text string) bool {
-	for _, prefix := range []string{tokenPrefix, keyPrefix, setupPrefix} {
+	for _, prefix := range []string{tokenPrefix, ClientKeyPrefix, setupPrefix} {
 		if at := strings.Index(text, prefix); at >= 0 && len(text)-at > len(prefix)+randomLen/2 {
 			return true
 		}

@@ -341,7 +341,10 @@ func (r *Room) endSession(tx *store.Tx, caller Caller, row sessionRow, action st
 	ev := caller.Event(action, Session{ID: row.ID}.Target())
 	ev.Reason = why
 	ev.Details = store.Details{store.Str("user", row.UserID)}
-	return tx.Record(ev)
+	if err := tx.Record(ev); err != nil {
+		return err
+	}
+	return r.endKeysOf(tx, caller, row.ID)
 }
 
 // lockUser returns the person and keeps others from changing them until the transaction ends.

@@ -177,7 +177,7 @@ func (r *Room) sessionCaller(ctx context.Context, h *holder) (Caller, error) {
 	}
 	return Caller{
 		Kind: KindPerson, ID: h.owner, Name: p.name, UserID: h.owner, Role: p.role,
-		SessionID: h.id, Proofs: h.session.proofs, AuthenticatedAt: h.session.authenticated, SteppedUpAt: h.session.steppedUp, Until: h.until(),
+		SessionID: h.id, SessionKind: h.session.kind, Proofs: h.session.proofs, AuthenticatedAt: h.session.authenticated, SteppedUpAt: h.session.steppedUp, Until: h.until(),
 	}, nil
 }
 

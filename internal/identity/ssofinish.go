@@ -170,6 +170,7 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 	if row.Active != 1 {
 		return Admission{}, ssoRefused("deactivated", "Your account here is deactivated. Ask an administrator of this Signalbox.")
 	}
+	was := row
 	if role != "" && role != row.Role {
 		if r.cfg.ReadOnly { // with the old role they would have what is theirs no longer
 			return Admission{}, ssoReadOnly()
@@ -177,8 +178,12 @@ func (r *Room) enterSSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPerso
 		if err := r.roleBySSO(tx, caller, p, row, role); err != nil {
 			return Admission{}, err
 		}
+		row.Role = role
 	}
 	if err := r.groupsBySSO(tx, caller, p, who, row); err != nil {
+		return Admission{}, err
+	}
+	if err := r.endKeysOfPerson(tx, ssoActor(caller, row.ID), was, row); err != nil { // last: a group of this sign-in may be a way as well
 		return Admission{}, err
 	}
 	return r.StartSession(tx, caller, row.ID, SessionBrowser, who.proof)

@@ -110,11 +110,17 @@ func (r *Room) groupsBySSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPe
 	if r.cfg.ReadOnly {
 		return ssoReadOnly()
 	}
+	var left []string
 	for _, id := range have {
-		if !slices.Contains(want, id) {
-			if err := r.leaveBySSO(tx, caller, p, id, person); err != nil {
-				return err
-			}
+		if slices.Contains(want, id) {
+			continue
+		}
+		gone, err := r.leaveBySSO(tx, caller, p, id, person)
+		if err != nil {
+			return err
+		}
+		if gone {
+			left = append(left, id)
 		}
 	}
 	var count int
@@ -133,7 +139,8 @@ func (r *Room) groupsBySSO(tx *store.Tx, caller Caller, p SSOProvider, who ssoPe
 			count++
 		}
 	}
-	return nil
+	_, err := r.endKeysOfGroups(tx, ssoActor(caller, person.ID), person.ID, left) // last: another group may be a way as well
+	return err
 }
 
 // joinBySSO puts somebody into a group; room says whether they may be in one more.
@@ -165,30 +172,30 @@ func (r *Room) joinBySSO(tx *store.Tx, caller Caller, p SSOProvider, id string, 
 	return in == 0, tx.Record(ev)
 }
 
-// leaveBySSO takes back what the provider gave. Who is in the group by hand or by another provider stays in it.
-func (r *Room) leaveBySSO(tx *store.Tx, caller Caller, p SSOProvider, id string, person userRow) error {
+// leaveBySSO takes back what the provider gave, and says whether they left by it: who is in the group by hand or by another provider stays in it.
+func (r *Room) leaveBySSO(tx *store.Tx, caller Caller, p SSOProvider, id string, person userRow) (left bool, err error) {
 	g, err := findGroup(tx, id, "")
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, err := tx.Exec(`DELETE FROM sso_memberships WHERE user_id = $1 AND group_id = $2 AND provider_id = $3`, person.ID, id, p.ID); err != nil {
-		return err
+		return false, err
 	}
 	gone, err := tx.Exec(`DELETE FROM group_members WHERE user_id = $1 AND group_id = $2`+givenByNobody, person.ID, id)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ev := ssoActor(caller, person.ID).Event(store.GroupLeave, g.Target())
 	ev.Details = store.Details{store.Str("user", person.ID), store.Str("name", person.Name), store.Str("provider", p.Name), store.Bool("stays", gone == 0)}
-	return tx.Record(ev)
+	return gone > 0, tx.Record(ev)
 }
 
 // givenByNobody narrows a statement on group_members to what neither a hand nor a provider gives.
 const givenByNobody = ` AND by_hand = 0 AND NOT EXISTS (SELECT 1 FROM sso_memberships s WHERE s.user_id = group_members.user_id AND s.group_id = group_members.group_id)`
 
-// endGiven takes back what a provider gave in groups other than those to keep, and returns how many memberships ended by it: nobody signs in
+// endGiven takes back what a provider gave in groups other than those to keep, and returns how many memberships ended by it, and how many client keys with those: nobody signs in
 // any more at whose sign-in they would.
-func endGiven(tx *store.Tx, providerID string, keep []string) (int64, error) {
+func (r *Room) endGiven(tx *store.Tx, caller Caller, providerID string, keep []string) (memberships int64, keys int, err error) {
 	w := store.Where{}
 	w.Add(`provider_id = ?`, providerID)
 	for _, id := range keep {
@@ -196,9 +203,17 @@ func endGiven(tx *store.Tx, providerID string, keep []string) (int64, error) {
 	}
 	n, err := tx.Exec(`DELETE FROM sso_memberships`+w.SQL(), w.Args()...)
 	if err != nil || n == 0 {
-		return 0, err
+		return 0, 0, err
 	}
-	return tx.Exec(`DELETE FROM group_members WHERE 1 = 1` + givenByNobody)
+	endKeys, err := r.endKeysGivenByNobody(tx, caller)
+	if err != nil {
+		return 0, 0, err
+	}
+	if memberships, err = tx.Exec(`DELETE FROM group_members WHERE 1 = 1` + givenByNobody); err != nil {
+		return 0, 0, err
+	}
+	keys, err = endKeys()
+	return memberships, keys, err
 }
 
 // providersOf returns by person the names of the providers that give membership in a group, for the people between two ids.

@@ -187,7 +187,7 @@ func (r *Room) writeSSO(ctx context.Context, caller Caller, act store.Action, id
 		if p.Issuer != was { // nobody of the old one signs in with it any more
 			keep = nil
 		}
-		ended, err := endGiven(tx, p.ID, keep)
+		ended, keys, err := r.endGiven(tx, caller, p.ID, keep)
 		if err != nil {
 			return err
 		}
@@ -199,6 +199,7 @@ func (r *Room) writeSSO(ctx context.Context, caller Caller, act store.Action, id
 			store.Str("default_role", string(p.DefaultRole)), store.Strs("groups", p.groupIDs()), store.Str("second_factor", string(p.SecondFactor)),
 			store.Int("memberships_ended", ended),
 		}
+		ev.Details = append(ev.Details, keysEnded(keys)...)
 		return tx.Record(ev)
 	})
 	if err != nil {
@@ -272,7 +273,7 @@ func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id, ifMatch
 		if !etag.Match(ifMatch, p.ETag()) {
 			return ssoChanged()
 		}
-		ended, err := endGiven(tx, p.ID, nil)
+		ended, keys, err := r.endGiven(tx, caller, p.ID, nil)
 		if err != nil {
 			return err
 		}
@@ -280,7 +281,7 @@ func (r *Room) DeleteSSOProvider(ctx context.Context, caller Caller, id, ifMatch
 			return err
 		}
 		ev := caller.Event(store.SSODelete, p.Target())
-		ev.Details = store.Details{store.Int("memberships_ended", ended)}
+		ev.Details = append(store.Details{store.Int("memberships_ended", ended)}, keysEnded(keys)...)
 		return tx.Record(ev)
 	})
 }

@@ -159,7 +159,7 @@ func (r *Room) User(ctx context.Context, caller Caller, id string) (User, error)
 }
 
 // UpdateUser changes a person. Everybody may change their own name; everything else needs [UserWrite], and in a session a fresh proof. A new
-// role ends the person's sessions, deactivation also their tokens. Its faults are "forbidden" (one's own role among it), "step_up_required",
+// role ends the person's sessions, deactivation also their tokens; and the client keys end that they made on trains to which that leaves them no way (lostkeys.go). Its faults are "forbidden" (one's own role among it), "step_up_required",
 // "not_found", "validation_failed", "already_exists", "etag_mismatch", "state_conflict" for the local operator, and "last_administrator".
 func (r *Room) UpdateUser(ctx context.Context, caller Caller, id string, p UserPatch) (User, error) {
 	target := store.Target{Kind: "user", ID: id}
@@ -231,7 +231,10 @@ func (r *Room) updateUser(tx *store.Tx, caller Caller, id string, p UserPatch) (
 		return User{}, err
 	}
 	tx.Change(store.TopicUser, row.ID)
-	return row.user(), r.recordChange(tx, caller, old, row, fields)
+	if err := r.recordChange(tx, caller, old, row, fields); err != nil {
+		return User{}, err
+	}
+	return row.user(), r.endKeysOfPerson(tx, caller, old, row)
 }
 
 // patched returns the person as they will be, and the names of the plain fields that change.
@@ -271,7 +274,7 @@ func patched(row userRow, p UserPatch) (userRow, []string, error) {
 	return row, append(fields, changed...), err
 }
 
-// recordChange records what became of a person, and ends what must end with it.
+// recordChange records what became of a person, and ends what must end with it, but for their keys ([Room.endKeysOfPerson]).
 func (r *Room) recordChange(tx *store.Tx, caller Caller, old, row userRow, fields []string) error {
 	user := row.user()
 	if len(fields) > 0 || old.Role == row.Role && old.Active == row.Active {

@@ -27,14 +27,29 @@ func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p 
 		if !etag.Match(ifMatch, i.ETag()) {
 			return changedMeanwhile()
 		}
-		out, err = i.patch(tx, caller, p)
+		s, err := sightOf(tx, caller)
+		if err != nil {
+			return err
+		}
+		read, names, err := s.one(tx, i)
+		if err != nil {
+			return err
+		}
+		asked := p
+		if names != nil {
+			asked = p.keep(read.Meta)
+		}
+		if out, err = i.patch(tx, caller, s, asked); err != nil {
+			return err
+		}
+		out, _, err = s.one(tx, out)
 		return err
 	})
 	return out, err
 }
 
 // patch applies a patch to an incident that is locked.
-func (i Incident) patch(tx *store.Tx, caller identity.Caller, p Patch) (Incident, error) {
+func (i Incident) patch(tx *store.Tx, caller identity.Caller, s sees, p Patch) (Incident, error) {
 	before, now := i, tx.Now()
 	var bad problems
 	bad.add("/note", text(p.Note, maxNote, true))
@@ -43,7 +58,7 @@ func (i Incident) patch(tx *store.Tx, caller identity.Caller, p Patch) (Incident
 	if p.Status != nil && !slices.Contains(Statuses(), *p.Status) {
 		bad.add("/status", "must be one of "+words(Statuses(), func(s Status) string { return string(s) }))
 	}
-	relinked, err := i.relinked(tx, p, &bad)
+	relinked, err := i.relinked(tx, s, p, &bad)
 	if err != nil {
 		return Incident{}, err
 	}
@@ -178,21 +193,29 @@ func (p Patch) merge(m Meta) Meta {
 }
 
 // relinked puts the links of a patch in the place of those that there are, and names the kinds that changed.
-func (i *Incident) relinked(tx *store.Tx, p Patch, bad *problems) (fields []string, err error) {
+func (i *Incident) relinked(tx *store.Tx, s sees, p Patch, bad *problems) (fields []string, err error) {
 	var all []Link
+	hidden, err := s.hidden(tx, i.Links)
+	if err != nil {
+		return nil, err
+	}
 	for _, row := range linkRows() {
 		var have []Link
+		refs, set := row.patched(p)
 		for _, l := range i.Links {
-			if l.Kind == row.kind {
+			switch {
+			case l.Kind != row.kind:
+			case set && hidden[l.ID]: // what the caller does not see stays
+				all = append(all, l)
+			default:
 				have = append(have, l)
 			}
 		}
-		refs, set := row.patched(p)
 		if !set {
 			all = append(all, have...)
 			continue
 		}
-		links, err := row.resolve(tx, refs, have, bad)
+		links, err := row.resolve(tx, s, refs, have, bad)
 		if err != nil {
 			return nil, err
 		}

@@ -208,7 +208,7 @@ func (r linkRow) patched(p Patch) ([]string, bool) {
 }
 
 // resolve finds what the ids name. What is linked already stays as it was, also when it is gone by now.
-func (r linkRow) resolve(tx *store.Tx, refs []string, have []Link, p *problems) ([]Link, error) {
+func (r linkRow) resolve(tx *store.Tx, s sees, refs []string, have []Link, p *problems) ([]Link, error) {
 	if len(refs) > maxLinks {
 		p.add("/"+r.field, "has too many entries; at most "+strconv.Itoa(maxLinks))
 		return nil, nil
@@ -219,7 +219,7 @@ func (r linkRow) resolve(tx *store.Tx, refs []string, have []Link, p *problems) 
 			out = append(out, have[k])
 			continue
 		}
-		found, err := r.find(tx, ref)
+		found, err := r.find(tx, s, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -233,7 +233,8 @@ func (r linkRow) resolve(tx *store.Tx, refs []string, have []Link, p *problems) 
 	return slices.CompactFunc(out, func(a, b Link) bool { return a.ID == b.ID }), nil
 }
 
-func (r linkRow) find(tx *store.Tx, ref string) (Link, error) {
+// find returns what an id or a slug names, empty for what there is not, or not to the caller.
+func (r linkRow) find(tx *store.Tx, s sees, ref string) (Link, error) {
 	if ref == "" || text(ref, maxTitle, false) != "" {
 		return Link{}, nil
 	}
@@ -248,5 +249,9 @@ func (r linkRow) find(tx *store.Tx, ref string) (Link, error) {
 	if err := tx.Select(&rows, query+` LIMIT 1`, ref); err != nil || len(rows) == 0 {
 		return Link{}, err
 	}
-	return Link{Kind: r.kind, ID: rows[0].ID, Name: rows[0].Name}, nil
+	found := Link{Kind: r.kind, ID: rows[0].ID, Name: rows[0].Name}
+	if may, err := s.may(tx, found); err != nil || !may {
+		return Link{}, err
+	}
+	return found, nil
 }

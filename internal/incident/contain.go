@@ -132,7 +132,7 @@ func begun(d Draft) which {
 }
 
 // get returns the incident, locked where that is wanted. One that is to be opened is stored nowhere yet; what is not said of it follows from what the plan touches.
-func (w which) get(tx *store.Tx, p Plan, clause string) (Incident, error) {
+func (w which) get(tx *store.Tx, caller identity.Caller, p Plan, clause string) (Incident, error) {
 	if !w.opens {
 		return load(tx, w.id, clause)
 	}
@@ -140,7 +140,7 @@ func (w which) get(tx *store.Tx, p Plan, clause string) (Incident, error) {
 	if d.Title == "" {
 		d.Title = titleOf(p.links)
 	}
-	i, err := drafted(tx, d, "", "")
+	i, err := drafted(tx, caller, d, "", "")
 	if f, ok := fault.As(err); ok {
 		named := fault.New(f.Kind, f.Code, f.Detail)
 		for _, field := range f.Fields {
@@ -200,7 +200,13 @@ func (r *Room) act(ctx context.Context, caller identity.Caller, w which, s Scope
 	var out Incident
 	var done Plan
 	err := r.db.Write(ctx, func(tx *store.Tx) (err error) {
-		out, done, err = r.contain(tx, caller, w, s, tag, note)
+		if out, done, err = r.contain(tx, caller, w, s, tag, note); err != nil {
+			return err
+		}
+		seen, err := sightOf(tx, caller)
+		if err == nil {
+			out, _, err = seen.one(tx, out)
+		}
 		return err
 	})
 	if f, ok := fault.As(err); ok && f.Code == "last_administrator" {
@@ -296,6 +302,9 @@ func (r *Room) do(tx *store.Tx, caller identity.Caller, i Incident, s Step) erro
 		return r.owe(tx, caller, i, s)
 	case RevokeKey:
 		_, err := r.identity.RevokeKey(tx, caller, s.Of, s.ID)
+		if f, ok := fault.As(err); ok && f.Kind == fault.NotFound { // it ended with the session that had issued it, or with its maker's deactivation, a step before
+			return nil
+		}
 		return err
 	}
 	return nil // leave does nothing; the incident is opened before all of them, or moved after them
@@ -333,7 +342,7 @@ func (i *Incident) bring(tx *store.Tx, p Plan) error {
 // recordContainment writes down what was done, in the timeline and in the audit.
 func (i Incident) recordContainment(tx *store.Tx, caller identity.Caller, p Plan, note string) error {
 	counts, steps := p.counts()
-	if _, err := enter(tx, i.ID, Act, caller.Actor(), note, store.Details{store.Strs("acts", counts), store.Strs("steps", steps)}); err != nil {
+	if _, err := enter(tx, i.ID, Act, caller.Actor(), note, store.Details{store.Strs("acts", counts), store.Strs(stepsDetail, steps)}); err != nil {
 		return err
 	}
 	ev := caller.Event(store.IncidentContain, i.Target())
@@ -358,6 +367,9 @@ func (p Plan) moves(now Status) Status {
 	}
 	return now
 }
+
+// stepsDetail is the detail of an entry that tells the steps one by one.
+const stepsDetail = "steps"
 
 // counts tells the steps in few words, and one by one.
 func (p Plan) counts() (counts, steps []string) {

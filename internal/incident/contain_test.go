@@ -648,3 +648,52 @@ func (s *scene) rest() {
 	}))
 	require.NoError(s.t, s.db.CatchUp(s.t.Context()))
 }
+
+// TestADeactivationTellsTheKeysThatEnd: the plan of a deactivation has the client keys that the person made on private trains, as far as the caller may be told of those; the act ends them all, and once.
+func TestADeactivationTellsTheKeysThatEnd(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		s := newScene(t, db)
+		ctx, i := t.Context(), s.open()
+		yard, err := s.trains.CreateTrain(ctx, s.admin, train.Draft{Slug: "yard", Visibility: identity.PrivateTrain})
+		require.NoError(t, err)
+		_, _, err = s.trains.PutMember(ctx, s.admin, "yard", identity.PartyPerson, s.bob.ID, train.Member, "")
+		require.NoError(t, err)
+		bob := identity.Caller{Kind: identity.KindToken, ID: "tok_b", Name: "Bob", UserID: s.bob.ID, Role: identity.Operator, Scopes: identity.RoleScopes(identity.Operator)}
+		key, _, err := s.trains.IssueKey(ctx, bob, "yard", identity.KeyDraft{Name: "his"})
+		require.NoError(t, err)
+		_, _, err = s.trains.IssueKey(ctx, bob, "web", identity.KeyDraft{Name: "of all"})
+		require.NoError(t, err)
+		step := incident.Step{Act: incident.RevokeKey, Kind: "key", ID: key.ID, Name: "his", Of: yard.ID}
+		scope := incident.Scope{People: []string{s.bob.ID}, Deactivate: true, ClientKeys: []string{key.ID}}
+		plan, err := s.Plan(ctx, s.admin, i.ID, scope)
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(fmt.Sprint(plan.Steps), key.ID))
+		scope.ClientKeys = nil
+		blind := s.admin
+		blind.Scopes = slices.DeleteFunc(slices.Clone(blind.Scopes), func(p identity.Permission) bool { return p == identity.TrainPrivate })
+		blind.UserID = s.bob.ID + "x"
+		plan, err = s.Plan(ctx, blind, i.ID, scope)
+		require.NoError(t, err)
+		require.NotContains(t, plan.Steps, step)
+		plan, err = s.Plan(ctx, s.admin, i.ID, scope)
+		require.NoError(t, err)
+		require.Contains(t, plan.Steps, step)
+		scope.Deactivate = false
+		plan, err = s.Plan(ctx, s.admin, i.ID, scope)
+		require.NoError(t, err)
+		require.NotContains(t, plan.Steps, step)
+
+		scope.Deactivate = true
+		before := len(records(t, db))
+		_, _, err = s.Contain(ctx, s.admin, i.ID, scope, "", "")
+		require.NoError(t, err)
+		ended := 0
+		for _, act := range acts(t, db, before) {
+			if strings.HasPrefix(act, "key.revoke ") {
+				require.Equal(t, "key.revoke ok "+key.ID, act)
+				ended++
+			}
+		}
+		require.Equal(t, 1, ended)
+	})
+}

@@ -336,17 +336,14 @@ type damagedLog struct {
 	behind int64
 }
 
-func (l *damagedLog) Tail(ctx context.Context, after int64, limit int) ([]audit.Entry, error) {
-	entries, err := l.Log.Tail(ctx, after, limit)
-	for n, e := range entries {
+func (l *damagedLog) Follow(ctx context.Context, after int64, limit int, without ...store.Action) ([]audit.Entry, int64, error) {
+	entries, last, err := l.Log.Follow(ctx, after, limit, without...)
+	for _, e := range entries {
 		if e.Leaf == l.at {
-			if n == 0 || limit > 1 {
-				return nil, audit.ErrDamaged
-			}
-			return entries[:n], nil
+			return nil, after, audit.ErrDamaged
 		}
 	}
-	return entries, err
+	return entries, last, err
 }
 
 func (l *damagedLog) Health() audit.Health { return audit.Health{RolledBack: l.behind} }

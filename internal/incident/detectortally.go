@@ -2,9 +2,9 @@ package incident
 
 import (
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,41 +22,79 @@ type tally struct {
 }
 
 type tallyRow struct {
-	Seen  string     `db:"seen"`
-	Hour  int64      `db:"hour"`
-	Peak  int64      `db:"peak"`
-	Mean  int64      `db:"mean_milli"`
-	Hours int64      `db:"hours"`
-	Quiet store.Time `db:"quiet_until"`
-	Last  store.Time `db:"touched_at"`
+	Subject string     `db:"subject"`
+	Seen    string     `db:"seen"`
+	Hour    int64      `db:"hour"`
+	Peak    int64      `db:"peak"`
+	Mean    int64      `db:"mean_milli"`
+	Hours   int64      `db:"hours"`
+	Quiet   store.Time `db:"quiet_until"`
+	Last    store.Time `db:"touched_at"`
 }
 
-func loadTally(tx *store.Tx, detector, subject string) (*tally, error) {
-	var row tallyRow
-	err := tx.Get(&row, `SELECT seen, hour, peak, mean_milli, hours, quiet_until, touched_at FROM detector_tallies WHERE detector = $1 AND subject = $2`, detector, subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return &tally{seen: map[string]int64{}}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
+func (row *tallyRow) tally() *tally {
 	t := &tally{hour: row.Hour, peak: row.Peak, mean: row.Mean, hours: row.Hours, quietUntil: row.Quiet.Time(), last: row.Last.Time()}
 	if err := json.Unmarshal([]byte(row.Seen), &t.seen); err != nil || t.seen == nil {
 		t.seen = map[string]int64{} // what somebody else wrote there is worth no standstill
 	}
-	return t, nil
+	return t
 }
 
-func (t *tally) store(tx *store.Tx, detector, subject string) error {
-	seen, err := json.Marshal(t.seen)
-	if err != nil {
-		return err
+// counted is a subject of a detector.
+type counted struct{ detector, subject string }
+
+// talliesMost bounds the subjects of one statement, and those that are in memory at a time: one may hold some hundred kilobytes.
+const talliesMost = 64
+
+// loadTallies reads what is remembered of subjects, that of those of which nothing is as well.
+func loadTallies(tx *store.Tx, of []counted) (map[counted]*tally, error) {
+	if len(of) == 0 {
+		return nil, nil
 	}
-	_, err = tx.Exec(`INSERT INTO detector_tallies (detector, subject, seen, hour, peak, mean_milli, hours, quiet_until, touched_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)
-		ON CONFLICT (detector, subject) DO UPDATE SET seen = excluded.seen, hour = excluded.hour, peak = excluded.peak, mean_milli = excluded.mean_milli, hours = excluded.hours,
-		quiet_until = excluded.quiet_until, touched_at = excluded.touched_at`,
-		detector, subject, string(seen), t.hour, t.peak, t.mean, t.hours, store.TimeOf(t.quietUntil), store.TimeOf(t.last))
-	return err
+	out := make(map[counted]*tally, len(of))
+	by := map[string][]string{}
+	for _, c := range of {
+		by[c.detector] = append(by[c.detector], c.subject)
+		out[c] = &tally{seen: map[string]int64{}}
+	}
+	if err := tx.Growing(); err != nil {
+		return nil, err
+	}
+	for detector, subjects := range by {
+		for part := range slices.Chunk(subjects, talliesMost) {
+			args := make([]any, 0, 1+len(part))
+			args = append(args, detector)
+			var places strings.Builder
+			for i, subject := range part {
+				args = append(args, subject)
+				places.WriteString(", $" + strconv.Itoa(i+2))
+			}
+			var rows []tallyRow
+			if err := tx.Select(&rows, `SELECT subject, seen, hour, peak, mean_milli, hours, quiet_until, touched_at FROM detector_tallies WHERE detector = $1 AND subject IN (`+places.String()[2:]+`)`, args...); err != nil {
+				return nil, err
+			}
+			for i := range rows {
+				out[counted{detector, rows[i].Subject}] = rows[i].tally()
+			}
+		}
+	}
+	return out, nil
+}
+
+// storeTallies stores what is remembered of some subjects, each of which is there once.
+func storeTallies(tx *store.Tx, of []counted, tallies map[counted]*tally) error {
+	rows := make([]any, 0, 9*len(of))
+	for _, c := range of {
+		t := tallies[c]
+		seen, err := json.Marshal(t.seen)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, c.detector, c.subject, string(seen), t.hour, t.peak, t.mean, t.hours, store.TimeOf(t.quietUntil), store.TimeOf(t.last))
+	}
+	return tx.UpsertMany(`detector_tallies (detector, subject, seen, hour, peak, mean_milli, hours, quiet_until, touched_at)`, 9, rows,
+		`ON CONFLICT (detector, subject) DO UPDATE SET seen = excluded.seen, hour = excluded.hour, peak = excluded.peak, mean_milli = excluded.mean_milli, hours = excluded.hours,
+		quiet_until = excluded.quiet_until, touched_at = excluded.touched_at`)
 }
 
 // limit is what a rule asks for of the subject at the moment.
@@ -118,7 +156,7 @@ func report(tx *store.Tx, detector, subject string, d Draft) (Incident, bool, er
 		}
 		var left []string
 		for _, id := range *ids {
-			found, err := row.find(tx, id)
+			found, err := row.find(tx, sees{}, id)
 			if err != nil {
 				return Incident{}, false, err
 			}

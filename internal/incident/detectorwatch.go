@@ -21,8 +21,8 @@ import (
 
 // Records is the audit log as detectors read it.
 type Records interface {
-	// Tail returns records in the order of the leaves, after the given one.
-	Tail(ctx context.Context, after int64, limit int) ([]audit.Entry, error)
+	// Follow returns records in the order of the leaves, after the given one, but for those of some actions, and the leaf up to which it looked.
+	Follow(ctx context.Context, after int64, limit int, without ...store.Action) (entries []audit.Entry, last int64, err error)
 	// Size returns the number of leaves.
 	Size(ctx context.Context) (int64, error)
 	// Health tells how far the log is, as this instance sees it.
@@ -162,6 +162,8 @@ type sight struct {
 	event        store.Event
 }
 
+func (s sight) of() counted { return counted{s.rule.Detector, s.subject} }
+
 func (s sight) memo() string { return s.rule.Detector + " " + s.subject + " " + s.key }
 
 // errOvertaken says that another instance has judged these records.
@@ -177,17 +179,16 @@ func (d *Detectors) Pass(ctx context.Context) error {
 			return err
 		}
 	}
-	entries, err := d.cfg.Audit.Tail(ctx, d.read, watchChunk)
-	if errors.Is(err, audit.ErrDamaged) { // it must blind nobody: it is told, and passed over
+	entries, last, err := d.cfg.Audit.Follow(ctx, d.read, watchChunk, store.LeaseOutcome) // half of all records, and no detector counts them
+	if errors.Is(err, audit.ErrDamaged) {                                                 // it must blind nobody: it is told, and passed over
 		return d.passOver(ctx)
 	}
-	if err != nil || len(entries) == 0 {
+	if err != nil || last == d.read {
 		return err
 	}
-	last := entries[len(entries)-1].Leaf
-	sights := d.sights(entries)
+	sights, more := d.sights(entries), last-d.read >= watchChunk
 	if len(sights) == 0 && last-d.saved < moveAfter && time.Since(d.moved) < moveEvery {
-		d.read, d.behind = last, len(entries) == watchChunk
+		d.read, d.behind = last, more
 		return nil
 	}
 	if err := d.judge(ctx, last, sights); err != nil {
@@ -197,7 +198,7 @@ func (d *Detectors) Pass(ctx context.Context) error {
 		}
 		return err
 	}
-	d.saved, d.read, d.moved, d.behind = last, last, time.Now(), len(entries) == watchChunk
+	d.saved, d.read, d.moved, d.behind = last, last, time.Now(), more
 	for _, s := range sights {
 		d.known[s.memo()] = true
 	}
@@ -270,16 +271,31 @@ func (d *Detectors) judge(ctx context.Context, leaf int64, sights []sight) error
 				return err
 			}
 		}
-		for len(left) > 0 {
-			n := 1
-			for n < len(left) && left[n].rule.Detector == left[0].rule.Detector && left[n].subject == left[0].subject {
-				n++
+		var of []counted
+		for i, s := range sights {
+			if c := s.of(); i == 0 || c != sights[i-1].of() {
+				of = append(of, c)
 			}
-			found, err := d.weigh(tx, left[:n])
+		}
+		for part := range slices.Chunk(of, talliesMost) {
+			tallies, err := loadTallies(tx, part)
 			if err != nil {
 				return err
 			}
-			opened, left = append(opened, found...), left[n:]
+			for _, c := range part {
+				n := 1
+				for n < len(left) && left[n].of() == c {
+					n++
+				}
+				found, err := d.weigh(tx, tallies[c], left[:n])
+				if err != nil {
+					return err
+				}
+				opened, left = append(opened, found...), left[n:]
+			}
+			if err := storeTallies(tx, part, tallies); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -307,12 +323,8 @@ func (d *Detectors) move(tx *store.Tx, leaf int64) error {
 }
 
 // weigh counts what was seen of one subject by one detector.
-func (d *Detectors) weigh(tx *store.Tx, sights []sight) (opened []Incident, err error) {
+func (d *Detectors) weigh(tx *store.Tx, t *tally, sights []sight) (opened []Incident, err error) {
 	rule, subject := sights[0].rule, sights[0].subject
-	t, err := loadTally(tx, rule.Detector, subject)
-	if err != nil {
-		return nil, err
-	}
 	var took []store.Target
 	for _, s := range sights {
 		if rule.Detector == Canary && d.cfg.Freeze != nil {
@@ -333,16 +345,16 @@ func (d *Detectors) weigh(tx *store.Tx, sights []sight) (opened []Incident, err 
 			opened = append(opened, i)
 		}
 	}
-	return opened, t.store(tx, rule.Detector, subject)
+	return opened, nil
 }
 
 // passOver reports a record that cannot be read and goes on behind it.
 func (d *Detectors) passOver(ctx context.Context) error {
 	next := d.read + 1
 	// Up to there one record at a time, so that nothing before the damaged one is missed.
-	switch entries, err := d.cfg.Audit.Tail(ctx, d.read, 1); {
+	switch entries, last, err := d.cfg.Audit.Follow(ctx, d.read, 1); {
 	case err == nil && len(entries) == 1:
-		if err := d.judge(ctx, entries[0].Leaf, d.sights(entries)); err != nil && !errors.Is(err, errOvertaken) {
+		if err := d.judge(ctx, last, d.sights(entries)); err != nil && !errors.Is(err, errOvertaken) {
 			return err
 		}
 		d.begun, d.behind = false, true
@@ -366,10 +378,12 @@ func (d *Detectors) unverified(ctx context.Context, found int, why string, also 
 		if err := also(tx); err != nil || !rule.On || found < rule.Threshold {
 			return err
 		}
-		t, err := loadTally(tx, rule.Detector, "log")
+		log := []counted{{rule.Detector, "log"}}
+		tallies, err := loadTallies(tx, log)
 		if err != nil {
 			return err
 		}
+		t := tallies[log[0]]
 		now := tx.Now()
 		if now.Before(t.quietUntil) {
 			return nil
@@ -385,7 +399,7 @@ func (d *Detectors) unverified(ctx context.Context, found int, why string, also 
 		if isNew {
 			opened = append(opened, i)
 		}
-		return t.store(tx, rule.Detector, "log")
+		return storeTallies(tx, log, tallies)
 	})
 	if err == nil {
 		d.say(opened)

@@ -77,7 +77,7 @@ func (r *Room) Report(ctx context.Context, caller identity.Caller, detector, sub
 
 // open stores a new incident that is investigating, with its first entry, its record and the message to people.
 func open(tx *store.Tx, caller identity.Caller, d Draft, detector, subject string) (Incident, error) {
-	i, err := drafted(tx, d, detector, subject)
+	i, err := drafted(tx, caller, d, detector, subject)
 	if err != nil {
 		return Incident{}, err
 	}
@@ -85,7 +85,11 @@ func open(tx *store.Tx, caller identity.Caller, d Draft, detector, subject strin
 }
 
 // drafted checks a draft and makes an incident of it, which is stored nowhere yet.
-func drafted(tx *store.Tx, d Draft, detector, subject string) (Incident, error) {
+func drafted(tx *store.Tx, caller identity.Caller, d Draft, detector, subject string) (Incident, error) {
+	s, err := sightOf(tx, caller)
+	if err != nil {
+		return Incident{}, err
+	}
 	now := tx.Now()
 	if d.IncidentDate.IsZero() {
 		d.IncidentDate = now
@@ -95,7 +99,7 @@ func drafted(tx *store.Tx, d Draft, detector, subject string) (Incident, error) 
 	d.Meta.normalise(now, &bad)
 	i := Incident{ID: store.NewID(idPrefix), Meta: d.Meta, Status: Investigating, Detector: detector, Subject: subject, Revision: 1, CreatedAt: now, UpdatedAt: now}
 	for _, row := range linkRows() {
-		links, err := row.resolve(tx, row.pick(d.Touch), nil, &bad)
+		links, err := row.resolve(tx, s, row.pick(d.Touch), nil, &bad)
 		if err != nil {
 			return Incident{}, err
 		}
@@ -155,7 +159,7 @@ func (i *Incident) touched(now time.Time) {
 func (i Incident) message(kind notify.Kind, title, words string) notify.Message {
 	urgency := map[Severity]notify.Severity{Low: notify.Info, Medium: notify.Warning}[i.Severity]
 	return notify.Message{
-		Kind: kind, Severity: cmp.Or(urgency, notify.Critical), Title: title, Text: words, Subject: i.Target(), About: i.about(),
+		Kind: kind, Severity: cmp.Or(urgency, notify.Critical), Title: title, Text: words, Subject: i.Target(), About: i.about(), Keys: i.Linked(OfKey),
 		Facts: []notify.Fact{{Name: "Incident", Value: i.ID}, {Name: "Type", Value: string(i.Type)}, {Name: "Severity", Value: string(i.Severity)}, {Name: "Status", Value: string(i.Status)}},
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// plan finds out what a containment does, and with which incident. With lock it locks what it looks at: the incident, the administrators, people, service accounts,
-// credentials, then trains, each kind in the order of the ids, which is the order that the rooms have.
+// plan finds out what a containment does, and with which incident. With lock it locks what it looks at: the incident, credentials, trains, the administrators, people, then service
+// accounts, each kind in the order of the ids, which is the order that the rooms have: whoever issues a key holds the train, then themselves.
 func (r *Room) plan(tx *store.Tx, caller identity.Caller, w which, s Scope, lock bool) (i Incident, p Plan, err error) {
 	clause := ""
 	if lock {
 		clause = tx.ForUpdate()
 	}
 	if !w.opens {
-		if i, err = w.get(tx, Plan{}, clause); err != nil {
+		if i, err = w.get(tx, caller, Plan{}, clause); err != nil {
 			return Incident{}, Plan{}, err
 		}
 		if i.Status == Resolved {
@@ -29,14 +29,19 @@ func (r *Room) plan(tx *store.Tx, caller identity.Caller, w which, s Scope, lock
 		}
 	}
 	var bad problems
-	if err := r.resolveScope(tx, s, &p, &bad); err != nil {
+	if err := r.resolveScope(tx, caller, s, &p, &bad); err != nil {
 		return Incident{}, Plan{}, err
 	}
 	if err := bad.err("This cannot be contained. Correct the parts of the scope that are named and try again; nothing was changed."); err != nil {
 		return Incident{}, Plan{}, err
 	}
 	if w.opens {
-		if i, err = w.get(tx, p, ""); err != nil {
+		if i, err = w.get(tx, caller, p, ""); err != nil {
+			return Incident{}, Plan{}, err
+		}
+	}
+	if lock {
+		if err := r.hold(tx, caller, &p); err != nil {
 			return Incident{}, Plan{}, err
 		}
 	}
@@ -73,7 +78,11 @@ func (p *Plan) warn(code, detail string) {
 }
 
 // resolveScope finds what the scope names.
-func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error {
+func (r *Room) resolveScope(tx *store.Tx, caller identity.Caller, s Scope, p *Plan, bad *problems) error {
+	seen, err := sightOf(tx, caller)
+	if err != nil {
+		return err
+	}
 	p.scope.Deactivate, p.scope.Treat = s.Deactivate, s.Treat
 	total := 0
 	for _, row := range linkRows() {
@@ -94,7 +103,7 @@ func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error
 			continue
 		}
 		var inner problems
-		links, err := row.resolve(tx, from, nil, &inner)
+		links, err := row.resolve(tx, seen, from, nil, &inner)
 		if err != nil {
 			return err
 		}
@@ -123,6 +132,36 @@ func (r *Room) resolveScope(tx *store.Tx, s Scope, p *Plan, bad *problems) error
 	return nil
 }
 
+// hold locks the credentials and the trains of a plan, since those come before people.
+func (r *Room) hold(tx *store.Tx, caller identity.Caller, p *Plan) error {
+	for _, id := range p.scope.Credentials {
+		if _, _, err := r.vault.Survey(tx, id, true); err != nil {
+			return err
+		}
+	}
+	_, err := r.trainsOf(tx, caller, p, true)
+	return err
+}
+
+// trainsOf finds the trains whose keys a plan looks at, and locks them if asked to; it returns their ids in order.
+func (r *Room) trainsOf(tx *store.Tx, caller identity.Caller, p *Plan, lock bool) ([]string, error) {
+	trains := slices.Clone(p.scope.Trains)
+	for _, id := range p.scope.ClientKeys {
+		of, err := r.identity.TrainOfKey(tx, id)
+		if err != nil {
+			return nil, err
+		}
+		trains = append(trains, of)
+	}
+	trains = unique(trains)
+	for _, id := range trains {
+		if _, err := train.Find(tx, caller, id, lock); err != nil {
+			return nil, err
+		}
+	}
+	return trains, nil
+}
+
 func (r *Room) planPeople(tx *store.Tx, caller identity.Caller, p *Plan, lock bool) error {
 	if p.scope.Deactivate && lock {
 		if err := identity.LockAdministrators(tx); err != nil {
@@ -145,6 +184,13 @@ func (r *Room) planPeople(tx *store.Tx, caller identity.Caller, p *Plan, lock bo
 			}
 			leaving++
 			p.add(Deactivate, "user", id, held.Target.Name, "")
+			keys, err := r.identity.KeysLostBy(tx, caller, id)
+			if err != nil {
+				return err
+			}
+			for _, k := range keys {
+				p.add(RevokeKey, "key", k.ID, k.Name, k.TrainID)
+			}
 		}
 	}
 	if leaving > 1 { // each may go, but perhaps not all of them
@@ -176,9 +222,9 @@ func (r *Room) planServices(tx *store.Tx, caller identity.Caller, p *Plan, lock 
 	return nil
 }
 
-func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, lock bool) error {
+func (r *Room) planCredentials(tx *store.Tx, _ identity.Caller, p *Plan, _ bool) error {
 	for _, id := range p.scope.Credentials {
-		c, known, err := r.vault.Survey(tx, id, lock)
+		c, known, err := r.vault.Survey(tx, id, false)
 		if err != nil {
 			return err
 		}
@@ -273,25 +319,19 @@ func (r *Room) planRefresh(tx *store.Tx, p *Plan, c vault.Credential) (bool, err
 }
 
 // planKeys finds the keys of the trains, and the keys that are named.
-func (r *Room) planKeys(tx *store.Tx, _ identity.Caller, p *Plan, lock bool) error {
-	trains := slices.Clone(p.scope.Trains)
-	for _, id := range p.scope.ClientKeys {
-		of, err := r.identity.TrainOfKey(tx, id)
-		if err != nil {
-			return err
-		}
-		trains = append(trains, of)
+func (r *Room) planKeys(tx *store.Tx, caller identity.Caller, p *Plan, _ bool) error {
+	trains, err := r.trainsOf(tx, caller, p, false)
+	if err != nil {
+		return err
 	}
-	for _, id := range unique(trains) {
-		if _, err := train.Find(tx, id, lock); err != nil {
-			return err
-		}
+	for _, id := range trains {
 		keys, err := r.identity.LivingKeys(tx, id)
 		if err != nil {
 			return err
 		}
 		for _, k := range keys {
-			if slices.Contains(p.scope.Trains, id) || slices.Contains(p.scope.ClientKeys, k.ID) {
+			named := slices.Contains(p.scope.Trains, id) || slices.Contains(p.scope.ClientKeys, k.ID)
+			if named && !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Act == RevokeKey && s.ID == k.ID }) {
 				p.add(RevokeKey, "key", k.ID, k.Name, id)
 			}
 		}

@@ -56,7 +56,7 @@ func (r *Room) Radius(ctx context.Context, caller identity.Caller, subject strin
 			if row.kind != cmp.Or(kind, OfTrain) {
 				continue
 			}
-			found, err := row.find(tx, subject)
+			found, err := row.find(tx, sees{}, subject)
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,13 @@ func (r *Room) Get(ctx context.Context, caller identity.Caller, id string) (Inci
 	}
 	var out Incident
 	err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
-		out, err = load(tx, id, "")
+		if out, err = load(tx, id, ""); err != nil {
+			return err
+		}
+		s, err := sightOf(tx, caller)
+		if err == nil {
+			out, _, err = s.one(tx, out)
+		}
 		return err
 	})
 	return out, err
@@ -35,22 +41,68 @@ func (r *Room) List(ctx context.Context, caller identity.Caller, f Filter) (list
 	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
 		list, next = nil, ""
-		w := f.where()
-		var rows []record
-		if err := tx.Select(&rows, `SELECT `+columns+` FROM incidents i`+w.SQL()+` ORDER BY i.id DESC LIMIT `+w.Arg(f.Limit+1)+` OFFSET `+w.Arg(f.Skip), w.Args()...); err != nil {
+		s, err := sightOf(tx, caller)
+		if err != nil {
 			return err
 		}
-		if len(rows) > f.Limit {
-			rows = rows[:f.Limit]
-			next = rows[f.Limit-1].ID
+		if may, err := s.may(tx, Link{Kind: f.Touches, ID: f.TouchesID}); err != nil {
+			return err
+		} else if f.TouchesID != "" && !may {
+			return nil
 		}
-		for _, row := range rows {
-			list = append(list, row.incident())
-		}
-		return fillLinks(tx, list)
+		list, next, err = f.page(tx, s)
+		return err
 	})
 	return list, next, err
 }
+
+// page reads the incidents of a page as the caller sees them. One that is found by a name that is not told was not found: it takes no place in a page, is not skipped, and no cursor tells
+// of it, unless there are very many of them.
+func (f Filter) page(tx *store.Tx, s sees) (list []Incident, next string, err error) {
+	size, skip, offset := f.Limit+1, 0, f.Skip
+	if s.train != nil && f.Q != "" {
+		size, skip, offset = max(size, defaultPage), f.Skip, 0
+	}
+	for looked := 0; ; {
+		w := f.where()
+		var rows []record
+		if err := tx.Select(&rows, `SELECT `+columns+` FROM incidents i`+w.SQL()+` ORDER BY i.id DESC LIMIT `+w.Arg(size)+` OFFSET `+w.Arg(offset), w.Args()...); err != nil {
+			return nil, "", err
+		}
+		part := make([]Incident, len(rows))
+		for n, row := range rows {
+			part[n] = row.incident()
+		}
+		if err := fillLinks(tx, part); err != nil {
+			return nil, "", err
+		}
+		names, err := s.narrow(tx, part)
+		if err != nil {
+			return nil, "", err
+		}
+		for n, i := range part {
+			switch {
+			case names[n] != nil && !f.finds(i):
+			case skip > 0:
+				skip--
+			case len(list) == f.Limit:
+				return list, list[f.Limit-1].ID, nil
+			default:
+				list = append(list, i)
+			}
+		}
+		if len(rows) < size {
+			return list, "", nil
+		}
+		f.Cursor = rows[len(rows)-1].ID
+		if looked += len(rows); looked >= looksAt {
+			return list, f.Cursor, nil
+		}
+	}
+}
+
+// looksAt bounds how many incidents a page of a search looks at, where some of them may not be told.
+const looksAt = 20 * maxPage
 
 func (f Filter) where() *store.Where {
 	w := &store.Where{}
@@ -125,7 +177,16 @@ func (r *Room) Timeline(ctx context.Context, caller identity.Caller, id string, 
 	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
 		entries, next = nil, ""
-		if _, err := load(tx, id, ""); err != nil {
+		i, err := load(tx, id, "")
+		if err != nil {
+			return err
+		}
+		s, err := sightOf(tx, caller)
+		if err != nil {
+			return err
+		}
+		_, names, err := s.one(tx, i)
+		if err != nil {
 			return err
 		}
 		var rows []entryRecord
@@ -141,9 +202,10 @@ func (r *Room) Timeline(ctx context.Context, caller identity.Caller, id string, 
 			if err != nil {
 				return err
 			}
+			e.Text, e.Actor.Name = without(e.Text, names), without(e.Actor.Name, names)
 			entries = append(entries, e)
 		}
-		return nil
+		return s.timeline(tx, entries, names)
 	})
 	return entries, next, err
 }

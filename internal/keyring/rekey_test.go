@@ -170,7 +170,7 @@ func TestRekeyMovesEverythingUnderLoad(t *testing.T) {
 			}
 			begun, err := members[len(members)-1].rekeyer.Begin(t.Context(), ada(), false)
 			require.NoError(t, err)
-			require.Equal(t, keyring.RekeyAnnounced, begun.State)
+			require.Contains(t, []string{keyring.RekeyAnnounced, keyring.RekeyMoving}, begun.State) // a member may have gone on already
 			_, err = first.rekeyer.Begin(t.Context(), ada(), false)
 			require.Equal(t, "rekey_running", fault.Of(err).Code)
 			for range 4 { // each holds the lease for a moment and is gone

@@ -2,43 +2,27 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/store"
-	"signalbox.dev/signalbox/internal/usage"
 )
 
 const (
 	// late is how long after its intent an outcome counts; keep is when an intent without one is added up as unknown for good.
 	late, keep = 24 * time.Hour, 26 * time.Hour
+	// keyKind is the kind of actor that a client key is.
+	keyKind = "client_key"
 	// sweepMost bounds the intents that one transaction sweeps.
 	sweepMost = 2000
 	// most bounds the rows of one statement, remembered what an instance keeps in memory of what it has seen.
 	most       = 64
 	remembered = 20_000
 )
-
-// line is who used what with which model.
-type line struct{ train, credential, key, user, model string }
-
-// memory is what an instance knows to be in the database, so that it need not ask.
-type memory struct {
-	lines  map[line]int64
-	of     map[int64]line
-	names  map[string]string
-	owners map[string]string
-}
-
-func newMemory() memory {
-	return memory{map[line]int64{}, map[int64]line{}, map[string]string{}, map[string]string{}}
-}
 
 // count is what is added up.
 type count struct {
@@ -100,6 +84,10 @@ type adding struct {
 	prices *price.Table
 	cells  map[cell]*count
 	open   map[string]*opened
+	// subjects are to be stored; models are the names under which what was asked for counts.
+	subjects map[string]subject
+	models   map[string]string
+	lost     int // intents whose line is not there
 }
 
 // opened is a row of usage_open.
@@ -118,13 +106,14 @@ func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept 
 	next.Position, next.Leaf = leaves[len(leaves)-1].Index+1, leaves[len(leaves)-1].Hash.String()
 	g := group(leaves)
 	var known memory
+	var lost int
 	err = r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
 		next.Until = store.TimeOf(tx.Now().Add(r.claim))
 		if err := one(tx.Exec(`UPDATE usage_follower SET position = $1, until = $2, leaf = $3 WHERE id = 1 AND form = $4 AND position = $5 AND holder = $6 AND epoch = $7`,
 			next.Position, next.Until, next.Leaf, form, r.place.Position, r.holder, r.place.Epoch)); err != nil {
 			return err
 		}
-		a := &adding{tx: tx, had: r.memory, prices: r.prices, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}}
+		a := &adding{tx: tx, had: r.memory, prices: r.prices, known: newMemory(), cells: map[cell]*count{}, open: map[string]*opened{}, subjects: map[string]subject{}, models: map[string]string{}}
 		if err := a.all(g); err != nil {
 			return err
 		}
@@ -133,7 +122,7 @@ func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept 
 				return err
 			}
 		}
-		known = a.known
+		known, lost = a.known, a.lost
 		return a.store()
 	})
 	if err != nil {
@@ -142,39 +131,31 @@ func (r *Room) add(ctx context.Context, leaves []audit.Leaf, sweep bool) (swept 
 	if g.bad > 0 {
 		r.log.Warn("records of the audit log could not be read; usage counts without them. See: signalbox audit verify", "records", g.bad, "before", next.Position)
 	}
+	if lost > 0 {
+		r.log.Warn("the sums of usage lack what requests were counted under, so these count for nothing; have them made anew with: signalbox usage rebuild", "requests", lost)
+	}
 	r.place = next
 	r.memory.learn(known)
 	return swept, nil
 }
 
-// learn keeps what was committed.
-func (m *memory) learn(of memory) {
-	if m.lines == nil || len(m.lines)+len(m.names)+len(m.owners) > remembered {
-		*m = newMemory()
-	}
-	maps.Copy(m.lines, of.lines)
-	maps.Copy(m.of, of.of)
-	maps.Copy(m.names, of.names)
-	maps.Copy(m.owners, of.owners)
-}
-
 // all adds the records of a chunk: who made the keys first, and outcomes last, because a clock that was set back can put them before their intents.
 func (a *adding) all(g *grouped) error {
-	for _, key := range slices.Sorted(maps.Keys(g.owners)) {
-		if err := a.subject(key, "", g.owners[key]); err != nil {
-			return err
-		}
-		a.known.owners[key] = g.owners[key]
+	if err := a.tx.Growing(); err != nil {
+		return err
 	}
-	for i := range g.intents {
-		if err := a.intent(&g.intents[i]); err != nil {
-			return err
-		}
+	if err := a.meet(g); err != nil {
+		return err
 	}
-	for _, id := range slices.Sorted(maps.Keys(g.names)) {
-		if err := a.name(id, g.names[id]); err != nil {
-			return err
-		}
+	for key, owner := range g.owners {
+		a.subject(key, "", owner)
+		a.known.owners[key] = owner
+	}
+	if err := a.intents(g.intents); err != nil {
+		return err
+	}
+	for id, name := range g.names {
+		a.name(id, name)
 	}
 	if err := a.rename(g.renames); err != nil {
 		return err
@@ -182,88 +163,40 @@ func (a *adding) all(g *grouped) error {
 	if err := a.find(g.outcomes); err != nil {
 		return err
 	}
-	for i := range g.outcomes {
-		if err := a.outcome(&g.outcomes[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.outcomes(g.outcomes)
 }
 
-// rename keeps new names of what is here. Most of what is renamed never was lent.
-func (a *adding) rename(names map[string]string) error {
-	for ids := range slices.Chunk(slices.Sorted(maps.Keys(names)), most) {
-		args := make([]any, len(ids))
-		for i, id := range ids {
-			args[i] = id
+// intents notes intents until their outcomes are met.
+func (a *adding) intents(list []use) error {
+	lines := make([]line, len(list))
+	for i := range list {
+		u := &list[i]
+		owner := ""
+		if u.Actor.Kind == keyKind {
+			owner = a.owner(u.Actor.ID)
 		}
-		var here []string
-		if err := a.tx.Select(&here, `SELECT id FROM usage_subjects WHERE id IN (`+places(len(args))+`) ORDER BY id`, args...); err != nil {
+		model, err := a.asked(u.Model)
+		if err != nil {
 			return err
 		}
-		for _, id := range here {
-			if err := a.name(id, names[id]); err != nil {
-				return err
-			}
-		}
+		lines[i] = line{train: u.OnBehalf, credential: u.Target.ID, key: u.Actor.ID, user: owner, model: model}
 	}
-	return nil
-}
-
-// intent notes an intent until its outcome is met.
-func (a *adding) intent(u *use) error {
-	owner := ""
-	if u.Actor.Kind == "client_key" {
-		var err error
-		if owner, err = a.owner(u.Actor.ID); err != nil {
-			return err
-		}
-	}
-	model, err := a.asked(u.Model)
-	if err != nil {
+	if err := a.lines(lines); err != nil {
 		return err
 	}
-	l, err := a.line(line{train: u.OnBehalf, credential: u.Target.ID, key: u.Actor.ID, user: owner, model: model})
-	if err != nil {
-		return err
-	}
-	for id, name := range map[string]string{u.OnBehalf: u.Train, u.Target.ID: u.Target.Name, u.Actor.ID: u.Actor.Name} {
-		if err := a.name(id, name); err != nil {
-			return err
+	for i := range list {
+		u := &list[i]
+		a.name(u.OnBehalf, u.Train)
+		a.name(u.Target.ID, u.Target.Name)
+		a.name(u.Actor.ID, u.Actor.Name)
+		id, _ := a.lineID(lines[i])
+		o := &opened{Lease: u.Lease, Granted: store.TimeOf(u.At), Line: id}
+		if u.Path == costly {
+			o.Costs = 1
 		}
+		a.open[u.Lease] = o
 	}
-	o := &opened{Lease: u.Lease, Granted: store.TimeOf(u.At), Line: l}
-	if u.Path == costly {
-		o.Costs = 1
-	}
-	a.open[u.Lease] = o
 	return nil
-}
-
-// asked is under which name a request counts whose answer names no model: the one that was asked for, where an answer has named it before, or as far as the table of prices knows it.
-// Else it is none: clients ask for whatever they like, and what is once in the sums stays there.
-func (a *adding) asked(model string) (string, error) {
-	if usage.IsModel(model) {
-		l := line{model: model} // that of all requests of the model
-		for _, m := range []map[line]int64{a.known.lines, a.had.lines} {
-			if _, ok := m[l]; ok {
-				return model, nil
-			}
-		}
-		var id int64
-		err := a.tx.Get(&id, `SELECT id FROM usage_lines WHERE train_id = '' AND credential_id = '' AND key_id = '' AND user_id = '' AND model = $1`, model)
-		if err == nil {
-			a.known.lines[l], a.known.of[id] = id, l
-			return model, nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return "", err
-		}
-	}
-	if name, ok := a.prices.Name(model); ok { // also one with [1m], or of an operator's own
-		return name, nil
-	}
-	return "", nil
 }
 
 // find reads the intents of outcomes that came in an earlier chunk.
@@ -287,43 +220,76 @@ func (a *adding) find(outcomes []use) error {
 	return nil
 }
 
-// outcome adds what became of an attempt to the sums of the hour in which it was lent for. One whose intent is not here has been added, or came too late.
-func (a *adding) outcome(u *use) error {
-	o := a.open[u.Lease]
-	if o == nil || o.gone || u.At.Sub(o.Granted.Time()) > late {
-		return nil
+// outcomes adds what became of attempts to the sums of the hours in which they were lent for. One whose intent is not here has been added, or came too late.
+func (a *adding) outcomes(list []use) error {
+	type ended struct {
+		of   *opened
+		lent *lent
+		how  class
 	}
-	o.gone = true
-	how := u.class(o.Costs == 1)
-	if how == none {
-		return nil
-	}
-	l := o.Line
-	if model := u.Model; model != "" || how == failed { // the one that answered, by its word; of what failed nobody knows that there is such a model
-		of, err := a.lineOf(o.Line)
-		if err != nil {
-			return err
+	var all []ended
+	for i := range list {
+		u := &list[i]
+		o := a.open[u.Lease]
+		if o == nil || o.gone || u.At.Sub(o.Granted.Time()) > late {
+			continue
 		}
-		if of.model != model {
-			of.model = model
-			if l, err = a.line(of); err != nil {
-				return err
-			}
+		o.gone = true
+		if how := u.class(o.Costs == 1); how != none {
+			all = append(all, ended{o, &u.lent, how})
 		}
 	}
-	return a.sum(o.Granted.Time(), l, &u.lent, how)
+	ids := make([]int64, len(all))
+	for i, e := range all {
+		ids[i] = e.of.Line
+	}
+	if err := a.linesOf(ids); err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(e ended) bool { return a.lacks(e.of.Line) })
+	lines := make([]line, len(all))
+	for i, e := range all {
+		l, _ := a.line(e.of.Line)
+		if e.lent.Model != "" || e.how == failed { // the one that answered, by its word; of what failed nobody knows that there is such a model
+			l.model = e.lent.Model
+		}
+		lines[i] = l
+	}
+	if err := a.lines(withModels(lines)); err != nil {
+		return err
+	}
+	for i, e := range all {
+		a.sum(e.of.Granted.Time(), lines[i], e.lent, e.how)
+	}
+	return nil
 }
 
-// sum adds an attempt to the sums of its line, and to those of its model over all lines, from which what is not told apart by anything else is read.
-func (a *adding) sum(at time.Time, id int64, l *lent, how class) error {
-	of, err := a.lineOf(id)
-	if err != nil {
-		return err
+// lacks reports, and notes, that an open intent is of a line that is not there: somebody wrote into the database. It counts for nothing, because the log goes on.
+func (a *adding) lacks(line int64) bool {
+	_, ok := a.line(line)
+	if !ok {
+		a.lost++
 	}
-	all, err := a.line(line{model: of.model})
-	if err != nil {
-		return err
+	return !ok
+}
+
+// withModels adds to lines those of their models over all lines.
+func withModels(lines []line) []line {
+	out := slices.Clone(lines)
+	models := map[string]bool{}
+	for _, l := range lines {
+		if !models[l.model] {
+			models[l.model] = true
+			out = append(out, line{model: l.model})
+		}
 	}
+	return out
+}
+
+// sum adds an attempt to the sums of its line, and to those of its model over all lines, from which what is not told apart by anything else is read. Both were met.
+func (a *adding) sum(at time.Time, of line, l *lent, how class) {
+	id, _ := a.lineID(of)
+	all, _ := a.lineID(line{model: of.model})
 	for span := hours; span < ofModels; span++ {
 		when := begins(span, at).UnixMicro()
 		for _, c := range [...]cell{{span, when, id}, {ofModels + span, when, all}} {
@@ -333,7 +299,6 @@ func (a *adding) sum(at time.Time, id int64, l *lent, how class) error {
 			a.cells[c].add(l, how)
 		}
 	}
-	return nil
 }
 
 // sweep adds up as unknown what will have no outcome any more, and tells whether that was all. It is for a log that was read to its end. What is old is so by the time of the log
@@ -346,97 +311,37 @@ func (a *adding) sweep(last time.Time) (all bool, err error) {
 	if err := a.tx.Select(&rows, `SELECT lease, granted_at, line, costs FROM usage_open WHERE granted_at < $1 ORDER BY granted_at, lease LIMIT $2`, store.TimeOf(last.Add(-keep)), sweepMost); err != nil {
 		return false, err
 	}
-	for _, row := range rows {
-		if a.open[row.Lease] != nil && a.open[row.Lease].gone {
-			continue
-		}
+	all = len(rows) < sweepMost
+	rows = slices.DeleteFunc(rows, func(row opened) bool { return a.open[row.Lease] != nil && a.open[row.Lease].gone })
+	ids := make([]int64, len(rows))
+	for i, row := range rows {
+		ids[i] = row.Line
+	}
+	if err := a.linesOf(ids); err != nil {
+		return false, err
+	}
+	lines := make([]line, len(rows))
+	for i, row := range rows {
+		lines[i], _ = a.line(row.Line)
+	}
+	if err := a.lines(withModels(lines)); err != nil {
+		return false, err
+	}
+	for i, row := range rows {
 		row.stored, row.gone = true, true
 		a.open[row.Lease] = &row
-		if err := a.sum(row.Granted.Time(), row.Line, &lent{}, unknown); err != nil {
-			return false, err
+		if !a.lacks(row.Line) {
+			a.sum(row.Granted.Time(), lines[i], &lent{}, unknown)
 		}
 	}
-	return len(rows) < sweepMost, nil
-}
-
-// line returns the number of a line, which it makes if there is none.
-func (a *adding) line(l line) (int64, error) {
-	if id, ok := a.known.lines[l]; ok {
-		return id, nil
-	}
-	if id, ok := a.had.lines[l]; ok {
-		return id, nil
-	}
-	var id int64
-	err := a.tx.Get(&id, `SELECT id FROM usage_lines WHERE train_id = $1 AND credential_id = $2 AND key_id = $3 AND user_id = $4 AND model = $5`, l.train, l.credential, l.key, l.user, l.model)
-	if errors.Is(err, store.ErrNotFound) {
-		if err = a.tx.Get(&id, `SELECT COALESCE(MAX(id), 0) + 1 FROM usage_lines`); err != nil {
-			return 0, err
-		}
-		_, err = a.tx.Exec(`INSERT INTO usage_lines (id, train_id, credential_id, key_id, user_id, model) VALUES ($1, $2, $3, $4, $5, $6)`, id, l.train, l.credential, l.key, l.user, l.model)
-	}
-	if err == nil {
-		a.known.lines[l], a.known.of[id] = id, l
-	}
-	return id, err
-}
-
-// lineOf is the line with a number.
-func (a *adding) lineOf(id int64) (line, error) {
-	for _, m := range []map[int64]line{a.known.of, a.had.of} {
-		if l, ok := m[id]; ok {
-			return l, nil
-		}
-	}
-	var row lineRow
-	err := a.tx.Get(&row, `SELECT id, train_id, credential_id, key_id, user_id, model FROM usage_lines WHERE id = $1`, id)
-	l := line{row.Train, row.Credential, row.Key, row.User, row.Model}
-	if err == nil {
-		a.known.of[id] = l
-	}
-	return l, err
-}
-
-// owner is the person who made a key.
-func (a *adding) owner(key string) (string, error) {
-	for _, m := range []map[string]string{a.known.owners, a.had.owners} {
-		if who, ok := m[key]; ok {
-			return who, nil
-		}
-	}
-	var who string
-	err := a.tx.Get(&who, `SELECT owner FROM usage_subjects WHERE id = $1`, key)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return "", err
-	}
-	a.known.owners[key] = who
-	return who, nil
-}
-
-// name keeps what something is called.
-func (a *adding) name(id, name string) error {
-	if id == "" || name == "" {
-		return nil
-	}
-	is, known := a.known.names[id]
-	if !known {
-		is = a.had.names[id]
-	}
-	if is == name {
-		return nil
-	}
-	a.known.names[id] = name
-	return a.subject(id, name, "")
-}
-
-func (a *adding) subject(id, name, owner string) error {
-	_, err := a.tx.Exec(`INSERT INTO usage_subjects (id, name, owner) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET
-		name = CASE WHEN excluded.name = '' THEN usage_subjects.name ELSE excluded.name END, owner = CASE WHEN excluded.owner = '' THEN usage_subjects.owner ELSE excluded.owner END`, id, name, owner)
-	return err
+	return all, nil
 }
 
 // store writes what was added: sums, and which intents are open.
 func (a *adding) store() error {
+	if err := a.storeSubjects(); err != nil {
+		return err
+	}
 	var fresh, ended []any
 	for _, lease := range slices.Sorted(maps.Keys(a.open)) {
 		switch o := a.open[lease]; {
@@ -451,7 +356,7 @@ func (a *adding) store() error {
 			return err
 		}
 	}
-	if err := a.insert(`INSERT INTO usage_open (lease, granted_at, line, costs) VALUES `, 4, fresh, ` ON CONFLICT DO NOTHING`); err != nil {
+	if err := a.tx.UpsertMany(`usage_open (lease, granted_at, line, costs)`, 4, fresh, `ON CONFLICT DO NOTHING`); err != nil {
 		return err
 	}
 	cells := slices.SortedFunc(maps.Keys(a.cells), func(x, y cell) int {
@@ -462,7 +367,7 @@ func (a *adding) store() error {
 		c := a.cells[at]
 		rows = append(rows, at.span, at.at, at.line, c.complete, c.partial, c.unknown, c.failed, c.input, c.output, c.cacheRead, c.cache5m, c.cache1h, c.called)
 	}
-	return a.insert(addSums, sumColumns, rows, ontoSums)
+	return a.tx.UpsertMany(addSums, sumColumns, rows, ontoSums)
 }
 
 const (
@@ -473,7 +378,7 @@ const (
 
 var (
 	sumNames = [...]string{"complete", "partial", "unknown", "failed", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_5m_tokens", "cache_creation_1h_tokens", "tool_calls"}
-	addSums  = `INSERT INTO usage_sums (span, begins, line, ` + strings.Join(sumNames[:], ", ") + `) VALUES `
+	addSums  = `usage_sums (span, begins, line, ` + strings.Join(sumNames[:], ", ") + `)`
 	ontoSums = onto()
 )
 
@@ -483,45 +388,5 @@ func onto() string {
 	for i, name := range sumNames {
 		set[i] = name + ` = CASE WHEN usage_sums.` + name + ` >= ` + ceiling + ` - excluded.` + name + ` THEN ` + ceiling + ` ELSE usage_sums.` + name + ` + excluded.` + name + ` END`
 	}
-	return ` ON CONFLICT (span, begins, line) DO UPDATE SET ` + strings.Join(set, ", ")
-}
-
-// insert inserts rows, many in a statement.
-func (a *adding) insert(into string, columns int, args []any, conflict string) error {
-	for len(args) > 0 {
-		n := most // powers of two, because the driver keeps a prepared statement of each text
-		for n*columns > len(args) {
-			n /= 2
-		}
-		var text strings.Builder
-		text.WriteString(into)
-		for i := range n * columns {
-			switch {
-			case i == 0:
-				text.WriteString("(")
-			case i%columns == 0:
-				text.WriteString("), (")
-			default:
-				text.WriteString(", ")
-			}
-			text.WriteString("$" + strconv.Itoa(i+1))
-		}
-		if _, err := a.tx.Exec(text.String()+")"+conflict, args[:n*columns]...); err != nil {
-			return err
-		}
-		args = args[n*columns:]
-	}
-	return nil
-}
-
-// places are n placeholders.
-func places(n int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("$" + strconv.Itoa(i+1))
-	}
-	return b.String()
+	return `ON CONFLICT (span, begins, line) DO UPDATE SET ` + strings.Join(set, ", ")
 }

@@ -38,12 +38,14 @@ type place struct {
 	Until    store.Time `db:"until"`
 	// Leaf is the hash of the leaf before the position, by which another log is known; "" at the begin.
 	Leaf string `db:"leaf"`
+	// Goal is how long the log was when the sums were begun anew.
+	Goal int64 `db:"goal"`
 }
 
 // dropping is the position of sums that are being dropped, slice by slice, before they are made anew.
 const dropping = -1
 
-const readPlace = `SELECT form, position, holder, epoch, until, leaf FROM usage_follower WHERE id = 1`
+const readPlace = `SELECT form, position, holder, epoch, until, leaf, goal FROM usage_follower WHERE id = 1`
 
 // errTaken says that another instance follows the log.
 var errTaken = errors.New("ledger: another instance follows the log")
@@ -219,41 +221,6 @@ func (r *Room) take(ctx context.Context) error {
 func one(n int64, err error) error {
 	if err == nil && n != 1 {
 		return errTaken
-	}
-	return err
-}
-
-// Rebuild has all sums made anew from the log, by whichever instance follows it.
-func (r *Room) Rebuild(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	err := r.db.Read(ctx, func(tx *store.Tx) error {
-		r.place = place{}
-		if err := tx.Get(&r.place, readPlace); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return r.renew(ctx)
-}
-
-// renew has all sums dropped, and the log added up from its start.
-func (r *Room) renew(ctx context.Context) error {
-	next := place{Form: form, Position: dropping, Epoch: r.place.Epoch + 1}
-	err := r.db.Bookkeep(ctx, store.Cursor, func(tx *store.Tx) error {
-		if r.place.Form == 0 {
-			if _, err := tx.Exec(`INSERT INTO usage_follower (id, form, position, holder, epoch, until, leaf) VALUES (1, 0, 0, '', 0, 0, '') ON CONFLICT DO NOTHING`); err != nil {
-				return err
-			}
-		}
-		return one(tx.Exec(`UPDATE usage_follower SET form = $1, position = $2, holder = '', epoch = $3, until = 0, leaf = '' WHERE id = 1 AND epoch = $4`, form, dropping, next.Epoch, r.place.Epoch))
-	})
-	r.memory, r.mustLook = memory{}, true
-	if err == nil {
-		r.place, r.mustLook = next, false
 	}
 	return err
 }

@@ -2,11 +2,9 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
-	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/price"
@@ -88,8 +86,10 @@ type Report struct {
 	Total Used
 	// Next leads to the page after this one; "" is the last.
 	Next string
-	// Behind is how many records of the log are not added up yet.
-	Behind int64
+	// Progress is how far the sums are with the log.
+	Progress
+	// OwnKeys says that client keys which the caller did not make, of trains that they do not own, are told as one, without id and name.
+	OwnKeys bool
 	// PricesOf is the day on which the built-in prices were read.
 	PricesOf string
 }
@@ -104,7 +104,7 @@ type lineRow struct {
 	Model      string `db:"model"`
 }
 
-// Read tells what was used. It needs usage:read, and users:read where it tells people apart or asks for one.
+// Read tells what was used by the trains that the caller reaches, and sums of no others; whoever has that only for what is theirs is told of client keys one by one as far as they made them, or own the train. It needs usage:read, and users:read where it tells people apart or asks for one.
 func (r *Room) Read(ctx context.Context, caller identity.Caller, q Query) (Report, error) {
 	if err := r.allow(ctx, caller, q); err != nil {
 		return Report{}, err
@@ -114,7 +114,7 @@ func (r *Room) Read(ctx context.Context, caller identity.Caller, q Query) (Repor
 	}
 	var out Report
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
-		s, err := newSummary(tx, q, r.prices)
+		s, err := newSummary(tx, caller, q, r.prices)
 		if err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (r *Room) Read(ctx context.Context, caller identity.Caller, q Query) (Repor
 
 func (r *Room) allow(ctx context.Context, caller identity.Caller, q Query) error {
 	target := store.Target{Kind: "usage"}
-	if err := r.identity.Permit(ctx, caller, identity.UsageRead, target); err != nil {
+	if err := r.identity.PermitWithin(ctx, caller, identity.UsageRead, target); err != nil { // newSummary narrows
 		return err
 	}
 	if q.User == "" && !slices.Contains(q.By, ByUser) {
@@ -209,17 +209,4 @@ func (q *Query) bounds(now time.Time) error {
 		return invalid("query.from", "must be no further from to than "+word)
 	}
 	return nil
-}
-
-// Behind returns how many records of the log are not added up yet.
-func behind(tx *store.Tx) (int64, error) {
-	size, _, err := audit.Extent(tx)
-	if err != nil {
-		return 0, err
-	}
-	var position int64
-	if err := tx.Get(&position, `SELECT position FROM usage_follower WHERE id = 1`); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return 0, err
-	}
-	return max(0, size-max(0, position)), nil
 }

@@ -30,6 +30,11 @@ func (k key) compare(o key) int {
 type summary struct {
 	tx     *store.Tx
 	q      Query
+	sees   identity.TrainReach
+	own    bool            // the caller may read what is theirs, and of client keys
+	maker  string          // those that this person made
+	owned  map[string]bool // or of these trains
+	hides  bool            // there is something that the caller does not reach
 	now    time.Time
 	by     map[Group]bool
 	after  *key
@@ -38,8 +43,21 @@ type summary struct {
 	prices *price.Table
 }
 
-func newSummary(tx *store.Tx, q Query, prices *price.Table) (*summary, error) {
-	s := &summary{tx: tx, q: q, prices: prices, now: tx.Now(), by: map[Group]bool{}, groups: map[key]*Used{}}
+func newSummary(tx *store.Tx, caller identity.Caller, q Query, prices *price.Table) (*summary, error) {
+	sees, err := identity.ReachOfTrains(tx, caller, identity.UsageRead)
+	if err != nil {
+		return nil, err
+	}
+	s := &summary{tx: tx, q: q, sees: sees, prices: prices, now: tx.Now(), by: map[Group]bool{}, groups: map[key]*Used{}}
+	if s.hides, err = sees.Hides(tx); err != nil {
+		return nil, err
+	}
+	if identity.Allow(caller, identity.UsageRead) != nil {
+		s.own, s.maker = true, caller.UserID
+		if s.owned, err = sees.Owned(tx); err != nil {
+			return nil, err
+		}
+	}
 	for _, g := range q.By {
 		s.by[g] = true
 	}
@@ -144,27 +162,39 @@ func (s *summary) read() error {
 
 // columns are what rows are told apart by in the database. The model is always among them.
 func (s *summary) columns() []string {
+	whose := s.own && s.ofKeys() // to say of a key whether it is the caller's
 	out := []string{"l.model"}
 	for _, g := range [...]struct {
-		by     Group
+		is     bool
 		column string
-	}{{ByTrain, "l.train_id"}, {ByCredential, "l.credential_id"}, {ByKey, "l.key_id"}, {ByUser, "l.user_id"}} {
-		if s.by[g.by] {
+	}{{s.by[ByTrain] || whose, "l.train_id"}, {s.by[ByCredential], "l.credential_id"}, {s.by[ByKey], "l.key_id"}, {s.by[ByUser] || whose, "l.user_id"}} {
+		if g.is {
 			out = append(out, g.column)
 		}
 	}
 	return out
 }
 
+// ofKeys reports whether the question tells client keys apart, or asks for one.
+func (s *summary) ofKeys() bool { return s.by[ByKey] || s.q.Key != "" }
+
+// theirs reports whether the caller may be told which client key a row is of.
+func (s *summary) theirs(r *row) bool {
+	return !s.own || r.User != "" && r.User == s.maker || s.owned[r.Train]
+}
+
 // ofModels reports whether the sums of models over all lines are enough.
 func (s *summary) ofModels() bool {
-	return !s.by[ByTrain] && !s.by[ByCredential] && !s.by[ByKey] && !s.by[ByUser] && s.q.Train == "" && s.q.Credential == "" && s.q.Key == "" && s.q.User == ""
+	return !s.hides && !s.by[ByTrain] && !s.by[ByCredential] && !s.by[ByKey] && !s.by[ByUser] && s.q.Train == "" && s.q.Credential == "" && s.q.Key == "" && s.q.User == ""
 }
 
 func (s *summary) timed() bool { return s.by[ByHour] || s.by[ByDay] || s.by[ByMonth] }
 
 // narrow adds what narrows the lines.
 func (s *summary) narrow(w *store.Where) {
+	if s.hides {
+		s.sees.Narrow(w, `l.train_id`)
+	}
 	if s.q.Train != "" {
 		if len(s.trains) == 0 {
 			w.Add(`1 = 0`)
@@ -237,6 +267,12 @@ func (s *summary) gather(query string, w *store.Where) error {
 		if err := rows.StructScan(&r); err != nil {
 			return err
 		}
+		if s.ofKeys() && !s.theirs(&r) {
+			if s.q.Key != "" {
+				continue
+			}
+			r.Key = ""
+		}
 		k := s.key(&r)
 		u := s.groups[k]
 		if u == nil {
@@ -268,7 +304,13 @@ func (u *Used) add(o *Used) {
 
 // key is the group of a row.
 func (s *summary) key(r *row) key {
-	k := key{train: r.Train, credential: r.Credential, key: r.Key, user: r.User}
+	k := key{credential: r.Credential, key: r.Key}
+	if s.by[ByTrain] {
+		k.train = r.Train
+	}
+	if s.by[ByUser] {
+		k.user = r.User
+	}
 	if s.by[ByModel] {
 		k.model = r.Model
 	}
@@ -286,9 +328,9 @@ func (s *summary) key(r *row) key {
 
 // report makes the page.
 func (s *summary) report() (Report, error) {
-	out := Report{From: s.q.From, To: s.q.To, PricesOf: s.prices.AsOf}
+	out := Report{From: s.q.From, To: s.q.To, PricesOf: s.prices.AsOf, OwnKeys: s.own}
 	var err error
-	if out.Behind, err = behind(s.tx); err != nil {
+	if out.Progress, err = progress(s.tx); err != nil {
 		return Report{}, err
 	}
 	keys := slices.SortedFunc(maps.Keys(s.groups), key.compare)

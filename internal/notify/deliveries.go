@@ -34,6 +34,8 @@ type Filter struct {
 	Page
 	State     string
 	ChannelID string
+	// Sees adds the condition that whoever asks reaches the train whose id the column gives, '' for none; nil is for who reaches every one.
+	Sees func(tx *store.Tx, w *store.Where, column string) error
 }
 
 type deliveryRow struct {
@@ -68,6 +70,14 @@ func (r *Room) ListDeliveries(ctx context.Context, f Filter) ([]Delivery, string
 	var rows []deliveryRow
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
 		rows = rows[:0]
+		w := w.Clone() // PostgreSQL may run this again
+		if f.Sees != nil {
+			for _, column := range []string{`COALESCE(c.train_id, '')`, `m.train_id`} {
+				if err := f.Sees(tx, w, column); err != nil {
+					return err
+				}
+			}
+		}
 		return tx.Select(&rows, `SELECT d.id, d.channel_id, c.name, m.kind, m.severity, m.title, d.state, d.attempts, m.repeats, m.last_at, d.created_at,
 				CASE WHEN c.hold_until > d.next_at THEN c.hold_until ELSE d.next_at END AS next_at, d.settled_at, d.detail
 			FROM notify_deliveries d JOIN notify_messages m ON m.id = d.message_id JOIN notify_channels c ON c.id = d.channel_id`+

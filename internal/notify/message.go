@@ -32,6 +32,8 @@ type Message struct {
 	Facts []Fact
 	// DedupKey makes messages of one kind alike: within the kind's window one is sent and the others are counted. "" is never alike.
 	DedupKey string
+	// Keys are client keys that the message names: it is hidden with their trains, whose own channels do not take it for them.
+	Keys []string
 	// TrainID is the train that the message is about, if it is about one: the train's own channels take it too.
 	TrainID string
 }
@@ -139,18 +141,47 @@ func Enqueue(tx *store.Tx, m Message) error {
 			return err
 		}
 	}
-	return insertMessage(tx, id, m.Kind, c, channels)
+	about, err := m.train(tx)
+	if err != nil {
+		return err
+	}
+	return insertMessage(tx, id, m.Kind, c, about, channels)
+}
+
+// train returns the train that a message tells of, itself or by a client key, a private one before others; "" for none.
+func (m Message) train(tx *store.Tx) (id string, err error) {
+	args, _ := m.about()
+	var which []string
+	if len(args) > 0 {
+		which = append(which, `id IN (?`+strings.Repeat(`, ?`, len(args)-1)+`)`)
+	}
+	if len(m.Keys) > 0 {
+		which = append(which, `id IN (SELECT train_id FROM client_keys WHERE id IN (?`+strings.Repeat(`, ?`, len(m.Keys)-1)+`))`)
+	}
+	if len(which) == 0 {
+		return "", nil
+	}
+	for _, id := range m.Keys {
+		args = append(args, id)
+	}
+	var w store.Where
+	w.Add(`(`+strings.Join(which, ` OR `)+`)`, args...)
+	err = tx.Get(&id, `SELECT id FROM trains`+w.SQL()+` ORDER BY CASE WHEN visibility = 'organisation' THEN 1 ELSE 0 END, id LIMIT 1`, w.Args()...)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	return id, err
 }
 
 // insertMessage stores a message, and a delivery for each channel.
-func insertMessage(tx *store.Tx, id string, kind Kind, c content, channels []string) error {
+func insertMessage(tx *store.Tx, id string, kind Kind, c content, train string, channels []string) error {
 	now := store.TimeOf(tx.Now())
 	body, err := json.Marshal(c)
 	if err != nil {
 		return errors.New("notify: a message cannot be encoded")
 	}
-	if _, err := tx.Exec(`INSERT INTO notify_messages (id, kind, severity, title, body, repeats, last_at, created_at) VALUES ($1,$2,$3,$4,$5,0,$6,$6)`,
-		id, string(kind), string(c.Severity), c.Title, string(body), now); err != nil {
+	if _, err := tx.Exec(`INSERT INTO notify_messages (id, kind, severity, title, body, repeats, last_at, created_at, train_id) VALUES ($1,$2,$3,$4,$5,0,$6,$6,$7)`,
+		id, string(kind), string(c.Severity), c.Title, string(body), now, train); err != nil {
 		return err
 	}
 	for _, channel := range channels {

@@ -137,7 +137,7 @@ func (r *Room) tell(tx *store.Tx, t Telling) error {
 	if err != nil {
 		return err
 	}
-	if err := insertMessage(tx, id, t.Kind, c, to); err != nil {
+	if err := insertMessage(tx, id, t.Kind, c, t.TrainID, to); err != nil {
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO notify_contents (message_id, sealed, created_at) VALUES ($1,$2,$3)`, id, sealed, now)

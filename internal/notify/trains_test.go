@@ -95,6 +95,31 @@ func TestWhoIsToldOfATrain(t *testing.T) {
 	})
 }
 
+// TestAMessageIsHiddenWithItsKeys: what names a client key is of the key's train, a private one before others, and goes to the train's channel no more for it.
+func TestAMessageIsHiddenWithItsKeys(t *testing.T) {
+	each(t, func(t *testing.T, o *office) {
+		web := o.train("train_1", "web")
+		o.train("train_2", "inner")
+		o.sql(`UPDATE trains SET visibility = 'private' WHERE id = 'train_2'`)
+		for key, train := range map[string]string{"key_1": "train_1", "key_2": "train_2"} {
+			o.sql(`INSERT INTO client_keys (id, train_id, name, preview, hash, created_by, created_at) VALUES ($1, $2, 'k', '', $3, '', 1)`, key, train, []byte(key))
+		}
+		o.slack("ops", "https://hooks.example.com")
+		o.put(web, notify.Slack, notify.TrainPatch{Secrets: secrets("url", "https://hooks.example.com/"+planted)})
+		for _, c := range []struct {
+			keys []string
+			want string
+		}{{nil, ""}, {[]string{"key_1"}, "train_1"}, {[]string{"key_2"}, "train_2"}, {[]string{"key_1", "key_2"}, "train_2"}, {[]string{"key_3"}, ""}} {
+			require.Equal(t, []string{"ops"}, o.takers(notify.Message{Kind: notify.IncidentOpened, Title: "x", Subject: store.Target{Kind: "incident", ID: "inc_1"}, Keys: c.keys}))
+			var got string
+			require.NoError(t, o.db.Read(t.Context(), func(tx *store.Tx) error {
+				return tx.Get(&got, `SELECT train_id FROM notify_messages ORDER BY id DESC LIMIT 1`)
+			}))
+			require.Equal(t, c.want, got, "%v", c.keys)
+		}
+	})
+}
+
 // TestWhoSwitchesContentOn: what decides who is told prompts is asked for; what is sealed is bound to it, so that writing the database behind our back tells nobody.
 func TestWhoSwitchesContentOn(t *testing.T) {
 	each(t, func(t *testing.T, o *office) {

@@ -56,9 +56,8 @@ func wanted(tx *store.Tx, m Message, c content) ([]string, error) {
 	return out, nil
 }
 
-// ofTrains returns the channels of the trains that a message is about, or that link a credential which it is about; each once.
-func ofTrains(tx *store.Tx, m Message) ([]taker, error) {
-	var trains, credentials []any
+// about returns the trains and the credentials that a message is about.
+func (m Message) about() (trains, credentials []any) {
 	if m.TrainID != "" {
 		trains = append(trains, m.TrainID)
 	}
@@ -70,6 +69,12 @@ func ofTrains(tx *store.Tx, m Message) ([]taker, error) {
 			credentials = append(credentials, t.ID)
 		}
 	}
+	return trains, credentials
+}
+
+// ofTrains returns the channels of the trains that a message is about, or that link a credential which it is about; each once.
+func ofTrains(tx *store.Tx, m Message) ([]taker, error) {
+	trains, credentials := m.about()
 	var which []string
 	var w store.Where
 	in := func(column string, ids []any) {

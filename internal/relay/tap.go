@@ -124,9 +124,9 @@ func (t *Tap) telling() (notify.Telling, bool) {
 		return notify.Telling{}, false
 	}
 	talk := &notify.Talk{Tools: t.plainAll(answer.Tools), Calls: answer.Calls, Note: t.end.Note}
-	talk.Reply, talk.ReplyBytes = t.plain(answer.Text, answer.Long)
+	talk.Reply, talk.ReplyBytes = t.plain(answer.Text, answer.Long, answer.CutShort())
 	if a.New {
-		talk.Prompt, talk.PromptBytes = t.plain(a.Prompt, a.Long)
+		talk.Prompt, talk.PromptBytes = t.plain(a.Prompt, a.Long, false)
 		if a.Others > 0 {
 			talk.Prompt = strings.TrimSpace(talk.Prompt + "\n[and " + strconv.Itoa(a.Others) + " pictures or documents]")
 		}
@@ -182,18 +182,27 @@ func tokens(n usage.Count) string {
 const (
 	// charsTold bounds what is told of a text.
 	charsTold = 3000
-	// wordMost is how much is dropped of a word that the end of what was kept may have cut: half a secret is not recognised.
-	wordMost = 512
+	// cutOff stands for the last word of an answer that broke off, and for a text that was cut in its first word.
+	cutOff = "[cut off]"
+	blanks = " \t\r\n"
 )
 
-// plain is what may be told of a text of which the beginning was kept, and how long all of it is where that is not all.
-func (t *Tap) plain(text string, long int64) (string, int64) {
-	if long > int64(len(text)) {
-		text = whole(text)
-	} else {
+// plain is what may be told of a text of which the beginning was kept, and how long all of it is where that is not all. Of one that was cut, by us or because the answer broke off, the last word is not
+// told: half a secret is not recognised. What looks like a secret is taken out before the text is made as short as it is told, so that no end of ours hides one.
+func (t *Tap) plain(text string, long int64, broke bool) (string, int64) {
+	all, lost := long <= int64(len(text)), false
+	if all {
 		long = 0
 	}
+	if !all || broke {
+		kept := text[:transcript.WholeWords([]byte(text))]
+		lost = (all || kept == "") && strings.TrimRight(kept, blanks) != strings.TrimRight(text, blanks)
+		text = kept
+	}
 	text = t.secret(clean(text))
+	if lost {
+		text = strings.TrimSpace(text + " " + cutOff)
+	}
 	n := 0
 	for i := range text {
 		if n == charsTold {
@@ -210,15 +219,6 @@ func (t *Tap) plainAll(texts []string) []string {
 		out = append(out, t.secret(clean(s)))
 	}
 	return out
-}
-
-// whole drops the last word.
-func whole(text string) string {
-	from := max(0, len(text)-wordMost)
-	if at := strings.LastIndexAny(text[from:], " \t\n\r"); at >= 0 {
-		return text[:from+at]
-	}
-	return text[:from]
 }
 
 // clean drops what cannot be seen, so that nothing hides in it, and control characters.

@@ -133,19 +133,39 @@ func sdkStream(c anthropic.Client, see *looking, n int, begun func()) received {
 
 func streamModel() string { return fmt.Sprintf("fake-stream-%d-slow-%d", pieces, pace) }
 
-// typescriptStreams opens streams with the official TypeScript SDK.
-func typescriptStreams(t *testing.T, url, key string, n int) (wait func() []received) {
+// typescriptStreams opens streams with the official TypeScript SDK. begun is called at the first event of each.
+func typescriptStreams(t *testing.T, url, key string, n int, begun func()) (wait func() []received) {
 	t.Helper()
-	node, out, errs := typescriptProgram(t, "streams.mjs", url, key, streamModel(), strconv.Itoa(n))
+	node, _, errs := typescriptProgram(t, "streams.mjs", url, key, streamModel(), strconv.Itoa(n))
+	node.Stdout = nil
+	out, err := node.StdoutPipe()
+	require.NoError(t, err)
 	require.NoError(t, node.Start())
-	return func() []received {
-		require.NoError(t, node.Wait(), "%s", errs.String())
-		var list []received
-		for line := range strings.Lines(out.String()) {
+	var list []received
+	var wrong error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		in := bufio.NewScanner(out)
+		for in.Scan() {
+			if in.Text() == `"begun"` {
+				begun()
+				continue
+			}
 			var r received
-			require.NoError(t, json.Unmarshal([]byte(line), &r), line)
+			if err := json.Unmarshal(in.Bytes(), &r); err != nil {
+				wrong = fmt.Errorf("%q: %w", in.Text(), err)
+			}
 			list = append(list, r)
 		}
+		if wrong == nil {
+			wrong = in.Err()
+		}
+	}()
+	return func() []received {
+		<-read
+		require.NoError(t, node.Wait(), "%s", errs.String())
+		require.NoError(t, wrong)
 		require.Len(t, list, n)
 		return list
 	}
@@ -217,8 +237,8 @@ func TestAFleetBehindALoadBalancer(t *testing.T) {
 				streams[n] = rawStream(&http.Client{Transport: lines}, url, l.key, body, count)
 			})
 		}
-		typescript := typescriptStreams(t, url, l.key, streamsOfAnSDK)
-		require.Eventually(t, func() bool { return begun.Load() == int64(len(streams)) && up.Stats().Open >= streamsAtOnce }, 25*time.Second, 20*time.Millisecond,
+		typescript := typescriptStreams(t, url, l.key, streamsOfAnSDK, func() { begun.Add(1) })
+		require.Eventually(t, func() bool { return begun.Load() == streamsAtOnce && up.Stats().Open >= streamsAtOnce }, 25*time.Second, 20*time.Millisecond,
 			"the streams do not begin")
 		t.Logf("%d streams are open after %v", up.Stats().Open, time.Since(started).Round(time.Millisecond))
 
@@ -285,41 +305,50 @@ func reckon(t *testing.T, fleet []*signalboxtest.Process, l lane, up *demo.Upstr
 			leads[r.Request] = r
 		}
 	}
-	var report client.UsageReport
-	require.Eventually(t, func() bool {
-		var err error
-		report, err = admin.Usage(t.Context(), client.UsageQuery{})
-		require.NoError(t, err)
-		return report.Behind == 0
-	}, 20*time.Second, 100*time.Millisecond)
-
-	intents, ended := map[string]bool{}, map[string]bool{}
+	var intents, ended map[string]bool
 	var complete, input, output, unjoined int64
-	stream, err := admin.AuditEvents(t.Context(), client.AuditExportFilter{})
-	require.NoError(t, err)
-	for e, err := range stream.All() {
+	read := func() {
+		intents, ended = map[string]bool{}, map[string]bool{}
+		complete, input, output, unjoined = 0, 0, 0, 0
+		stream, err := admin.AuditEvents(t.Context(), client.AuditExportFilter{})
 		require.NoError(t, err)
-		lease, _ := e.Details["lease"].(string)
-		switch e.Action {
-		case "lease.granted":
-			intents[lease] = true
-		case "lease.outcome":
-			require.False(t, ended[lease], "two outcomes of one lease")
-			ended[lease] = true
-			require.Equal(t, "complete", e.Details["usage"], "%+v", e)
-			in, out := number(t, e.Details["input_tokens"]), number(t, e.Details["output_tokens"])
-			complete, input, output = complete+1, input+in, output+out
-			lead, ok := leads[e.RequestID]
-			if !ok {
-				unjoined++
-				continue
+		for e, err := range stream.All() {
+			require.NoError(t, err)
+			lease, _ := e.Details["lease"].(string)
+			switch e.Action {
+			case "lease.granted":
+				intents[lease] = true
+			case "lease.outcome":
+				require.False(t, ended[lease], "two outcomes of one lease")
+				ended[lease] = true
+				require.Equal(t, "complete", e.Details["usage"], "%+v", e)
+				in, out := number(t, e.Details["input_tokens"]), number(t, e.Details["output_tokens"])
+				complete, input, output = complete+1, input+in, output+out
+				lead, ok := leads[e.RequestID]
+				if !ok {
+					unjoined++
+					continue
+				}
+				there := upstream[lead.Upstream]
+				require.True(t, there.Answered, "the upstream did not end this answer: %+v", e)
+				require.EqualValues(t, there.Input, in)
+				require.EqualValues(t, there.Output, out)
 			}
-			there := upstream[lead.Upstream]
-			require.True(t, there.Answered, "the upstream did not end this answer: %+v", e)
-			require.EqualValues(t, there.Input, in)
-			require.EqualValues(t, there.Output, out)
 		}
 	}
+	// The outcome of a request is stored after its client has the answer: sums that are the same before and after the log was read, and behind nothing, speak of the log that was read.
+	var report client.UsageReport
+	require.Eventually(t, func() bool {
+		before, err := admin.Usage(t.Context(), client.UsageQuery{})
+		require.NoError(t, err)
+		if before.Behind > 0 {
+			return false
+		}
+		read()
+		report, err = admin.Usage(t.Context(), client.UsageQuery{})
+		require.NoError(t, err)
+		return report.Behind == 0 && report.Total == before.Total && unjoined >= int64(others)
+	}, 30*time.Second, 100*time.Millisecond)
 	for lease := range ended {
 		require.True(t, intents[lease], "an outcome without an intent")
 	}

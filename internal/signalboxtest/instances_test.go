@@ -56,6 +56,7 @@ type answer struct {
 	begun   time.Time
 	status  int
 	retry   bool
+	after   string // when to try again
 	message string
 	body    string
 }
@@ -74,7 +75,7 @@ func lend(c *http.Client, url, key, body string) (answer, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	a.status, a.retry, a.body = resp.StatusCode, resp.Header.Get("X-Should-Retry") == "true", string(b)
+	a.status, a.retry, a.after, a.body = resp.StatusCode, resp.Header.Get("X-Should-Retry") == "true", resp.Header.Get("Retry-After"), string(b)
 	var e struct{ Error struct{ Message string } }
 	if a.status != http.StatusOK && json.Unmarshal(b, &e) == nil {
 		a.message = e.Error.Message

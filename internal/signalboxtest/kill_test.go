@@ -78,6 +78,12 @@ func TestInvariant08AcknowledgedWritesSurviveKill(t *testing.T) {
 			require.Less(t, slowest, max(2*time.Second, 10*clean), "ready within two seconds after a kill; after an orderly end it was within %v", clean)
 			require.NotEmpty(t, have.lent)
 			t.Logf("%d kills; %d answered uses, %d credentials, %d deleted, %d keys revoked; slowest start %v", rounds, len(have.lent), len(have.secrets), len(have.deleted), len(have.revoked), slowest)
+			db := p.OpenReadOnly(t)
+			require.Eventually(t, func() bool { // the claim of one that was killed has to lapse, and only who sequences signs at its end
+				report, err := audit.Verify(ctx, db, audit.VerifyOptions{})
+				return err == nil && report.Pending == 0
+			}, 30*time.Second, 100*time.Millisecond)
+			require.NoError(t, db.Close())
 			p.Signal(t, syscall.SIGTERM) // an orderly end signs what was sequenced
 			require.NoError(t, p.Wait())
 			report, err := audit.Verify(ctx, p.OpenReadOnly(t), audit.VerifyOptions{Anchors: anchors(t, p.CheckpointFile())})

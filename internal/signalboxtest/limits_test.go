@@ -1,6 +1,7 @@
 package signalboxtest_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -42,12 +43,14 @@ func TestLimitsHoldOverAFleet(t *testing.T) {
 			require.NoError(t, err)
 		}
 		busy, streaming, budget := newLane(t, admin, upURL, upKey, "busy", 1), newLane(t, admin, upURL, upKey, "streaming", 1), newLane(t, admin, upURL, upKey, "budget", 1)
+		ending := newLane(t, admin, upURL, upKey, "ending", 1) // its key is revoked under the load
 		for _, p := range fleet {
-			for _, l := range []lane{busy, streaming, budget} {
+			for _, l := range []lane{busy, streaming, budget, ending} {
 				require.Eventually(t, func() bool { return ask(t, p.URL, l.key) == 200 }, 5*time.Second, 10*time.Millisecond)
 			}
 		}
 		most, rate, during := limitSize()
+		long := strings.ReplaceAll(longStream, "fake-stream-2000-slow-20", fmt.Sprintf("fake-stream-%d-slow-200", 300+during/(200*time.Millisecond))) // outlasts the rate below
 		n, one := int64(most), int64(1)
 		set("busy", client.Limits{RequestsPerMinute: &n})
 		set("streaming", client.Limits{ConcurrentStreams: ptr(int64(3))})
@@ -56,7 +59,7 @@ func TestLimitsHoldOverAFleet(t *testing.T) {
 
 		streams := make([]*http.Response, 0, 3)
 		open := func(p *signalboxtest.Process) *http.Response {
-			req, err := http.NewRequest(http.MethodPost, p.URL+"/v1/messages", strings.NewReader(strings.ReplaceAll(longStream, "fake-stream-2000-slow-20", "fake-stream-300-slow-200")))
+			req, err := http.NewRequest(http.MethodPost, p.URL+"/v1/messages", strings.NewReader(long))
 			require.NoError(t, err)
 			req.Header.Set("X-Api-Key", streaming.key)
 			resp, err := http.DefaultClient.Do(req)
@@ -79,6 +82,34 @@ func TestLimitsHoldOverAFleet(t *testing.T) {
 		refused, begun := 0, time.Now()
 		var wg sync.WaitGroup
 		line := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 200}}
+		var revoked time.Time // when the answer to the revocation was there
+		var late time.Duration
+		seen := map[int]int{} // answers to the key that ends, by status
+		wg.Go(func() {
+			time.Sleep(during / 2)
+			if err := admin.RevokeKey(t.Context(), ending.train, ending.keyID); err != nil {
+				t.Errorf("%v", err)
+			}
+			mu.Lock()
+			revoked = time.Now()
+			mu.Unlock()
+		})
+		for i := range fleet { // each instance is asked with it all the time
+			wg.Go(func() {
+				for time.Since(begun) < during {
+					at := time.Now()
+					a, err := lend(line, fleet[i].URL, ending.key, shortPrompt)
+					mu.Lock()
+					if err != nil {
+						t.Errorf("%v", err)
+					} else if seen[a.status]++; a.status == 200 && !revoked.IsZero() {
+						late = max(late, at.Sub(revoked))
+					}
+					mu.Unlock()
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+		}
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		for i := 0; time.Since(begun) < during; i++ {
 			<-tick.C
@@ -103,6 +134,11 @@ func TestLimitsHoldOverAFleet(t *testing.T) {
 		slices.SortFunc(let, func(a, b time.Time) int { return a.Compare(b) })
 		t.Logf("%d asked, %d let through, %d refused", len(let)+refused, len(let), refused)
 		require.NotZero(t, refused)
+		t.Logf("a key revoked meanwhile: %v, let through for %s at the longest after the revocation was answered", seen, late.Round(time.Millisecond))
+		require.NotZero(t, seen[200])
+		require.NotZero(t, seen[401])
+		require.Len(t, seen, 2)
+		require.Less(t, late, time.Second)
 		for i := range let { // a request is counted a little after it began: half a second covers that
 			j := i
 			for j < len(let) && let[j].Sub(let[i]) < time.Minute-500*time.Millisecond {

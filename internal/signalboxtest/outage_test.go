@@ -70,7 +70,8 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 			}
 			streams = append(streams, longestStream(t, p.URL, gone.key))
 		}
-		cutOff(t, cut, swallowed, admin, fleet, good, gone, streams)
+		pull, mend := func() { cut.Cut(); swallowed.Swallow() }, func() { cut.Mend(); swallowed.Mend() }
+		cutOff(t, pull, mend, admin, fleet, good, gone, streams)
 		chaos(t, pg, direct, fleet, good, rng, seed)
 		for i, p := range fleet {
 			p.Signal(t, syscall.SIGTERM)
@@ -80,11 +81,10 @@ func TestAFleetOutlivesItsDatabase(t *testing.T) {
 	}
 }
 
-// cutOff takes the line of two instances away, of one so that it notices and of one so that it does not.
-func cutOff(t *testing.T, cut, swallowed *storetest.Line, admin *client.Client, fleet []*signalboxtest.Process, good, gone lane, streams []func(time.Time) time.Duration) {
+// cutOff takes the line of every instance but the first away.
+func cutOff(t *testing.T, pull, mend func(), admin *client.Client, fleet []*signalboxtest.Process, good, gone lane, streams []func(time.Time) time.Duration) {
 	t.Helper()
-	cut.Cut()
-	swallowed.Swallow()
+	pull()
 	off := time.Now()
 	require.NoError(t, admin.RevokeKey(t.Context(), "gone", gone.keyID))
 	var wg sync.WaitGroup
@@ -140,8 +140,7 @@ func cutOff(t *testing.T, cut, swallowed *storetest.Line, admin *client.Client, 
 		require.Less(t, ended(off), 10500*time.Millisecond, "the stream on instance %d", i+2)
 	}
 	require.Equal(t, 200, ask(t, fleet[0].URL, good.key), "an instance with a line goes on")
-	cut.Mend()
-	swallowed.Mend()
+	mend()
 	mended := time.Now()
 	recovered(t, mended, fleet, good.key)
 	for _, p := range fleet {

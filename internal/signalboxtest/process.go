@@ -119,6 +119,17 @@ func (p *Process) Elsewhere(t testing.TB, e store.Engine) *Process {
 	return q
 }
 
+// Within has the process run in a network namespace (ip-netns(8)), where it serves at the address. Call it before [Process.Start].
+func (p *Process) Within(t testing.TB, namespace, address string) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(p.addr)
+	require.NoError(t, err)
+	script := filepath.Join(t.TempDir(), "within")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\nexec ip netns exec "+namespace+" "+p.bin+" \"$@\"\n"), 0o700)) // exec: signals reach the process
+	p.bin, p.addr = script, net.JoinHostPort(address, port)
+	p.URL = "http://" + p.addr
+}
+
 // Command is a command of the real binary with the environment of p, such as one that opens its database.
 func (p *Process) Command(args ...string) *exec.Cmd {
 	cmd := exec.Command(p.bin, args...)

@@ -15,6 +15,7 @@ const (
 	AdminRootKeyAdd     Action = "admin.root_key_add"
 	AdminRootKeyChange  Action = "admin.root_key_change"
 	AdminRootKeyAbandon Action = "admin.root_key_abandon"
+	UsageRebuild        Action = "usage.rebuild"
 	AdminSeal           Action = "admin.seal"
 	AdminUnseal         Action = "admin.unseal"
 	AdminStart          Action = "admin.start"
@@ -86,9 +87,15 @@ const (
 	TrainCreate        Action = "train.create"
 	TrainUpdate        Action = "train.update"
 	TrainDelete        Action = "train.delete"
+	TrainLogging       Action = "train.request_logging"
+	ContentRead        Action = "content.read"
+	ContentPurge       Action = "content.purge"
 	TrainLink          Action = "train.link"
 	TrainRelink        Action = "train.relink"
 	TrainUnlink        Action = "train.unlink"
+	TrainMemberAdd     Action = "train.member.add"
+	TrainMemberChange  Action = "train.member.change"
+	TrainMemberRemove  Action = "train.member.remove"
 	TrainRefused       Action = "train.refused"
 	IdentitySetup      Action = "identity.setup"
 	IdentityLogin      Action = "identity.login"
@@ -176,6 +183,7 @@ var actionRows = [...]ActionRow{
 	{AdminRootKeyAdd, "a change of the root key was begun, from the command line: a new root key opens the keyring beside the present one; the event names both"},
 	{AdminRootKeyChange, "a change of the root key ended: the new one alone opens the keyring, and the one before (dropped) opens nothing any more"},
 	{AdminRootKeyAbandon, "a change of the root key was taken back: the present one alone opens the keyring, and the new one (dropped) opens nothing"},
+	{UsageRebuild, "the sums of usage were dropped to be made anew from the audit log, or that was under way or refused; the event says of how many records"},
 	{AdminSeal, "all servers of the database were sealed, with the reason given: they lend and open nothing and hold no key; or that was refused"},
 	{AdminUnseal, "the seal was lifted, from the command line of a machine that has the root key; the event names the machine and since when it was sealed"},
 	{AdminStart, "an instance started"},
@@ -239,14 +247,20 @@ var actionRows = [...]ActionRow{
 	{KeyIssue, "a client key was issued"},
 	{KeyUpdate, "a client key's name, expiry or limits changed"},
 	{KeyReplace, "a client key was issued to replace another, which stays valid for an overlap"},
-	{KeyRevoke, "a client key was revoked"},
+	{KeyRevoke, "a client key was revoked; the reason says why, where that was not asked for (session_ended, or what took its maker's only way to a train that is private or, with the role member, to any: left_train, left_group, group_deleted, deactivated, role_changed; made_by says who that is)"},
 	{KeyPurge, "a revoked client key was removed from the list"},
 	{TrainCreate, "a train was made"},
 	{TrainUpdate, "a train's settings changed"},
 	{TrainDelete, "a train was deleted"},
+	{TrainLogging, "it was set whether a train keeps what its agents are asked and answer, how much and for how long; the event names the fields"},
+	{ContentRead, "what an agent was asked and answered was read; the event names the request"},
+	{ContentPurge, "what a train had kept of its requests was deleted; the event says of how many"},
 	{TrainLink, "a credential was linked to a train"},
 	{TrainRelink, "a link's alias or priority changed"},
 	{TrainUnlink, "a credential was unlinked from a train"},
+	{TrainMemberAdd, "a person or a group became an owner or a member of a train"},
+	{TrainMemberChange, "the role of a train's member changed"},
+	{TrainMemberRemove, "a person or a group was taken from a train's members"},
 	{TrainRefused, "an act on a train or its keys was refused"},
 	{IdentitySetup, "a one-time set-up link was made or used"},
 	{IdentityLogin, "somebody signed in; the event names the session and what they proved themselves with"},
@@ -279,14 +293,14 @@ var actionRows = [...]ActionRow{
 	{NotifyRefused, "an act on notification channels was refused"},
 	{GroupCreate, "a group of people was made"},
 	{GroupUpdate, "a group's name or description changed"},
-	{GroupDelete, "a group was deleted, and with it what was granted to it"},
+	{GroupDelete, "a group was deleted, and with it what was granted to it; keys_ended counts the client keys that ended by it"},
 	{GroupJoin, "a person became a member of a group"},
-	{GroupLeave, "a person is no longer a member of a group"},
+	{GroupLeave, "a person is no longer a member of a group; keys_ended counts the client keys that ended by it"},
 	{ServiceCreate, "a service account was made"},
 	{ServiceUpdate, "a service account changed; deactivated, its tokens work nowhere"},
 	{UserUpdate, "a person's name or e-mail address changed; the event names the fields"},
-	{UserRole, "a person got another role; their sessions ended"},
-	{UserDeactivate, "a person was deactivated; their sessions and tokens ended"},
+	{UserRole, "a person got another role; their sessions ended, and client keys of private trains to which the role before was their only way"},
+	{UserDeactivate, "a person was deactivated; their sessions and tokens ended, and the client keys that they made on private trains and, with the role member, on trains that they are a member of"},
 	{UserActivate, "a person was activated again"},
 	{UserInvite, "a one-time link was made by which a new person sets their password"},
 	{PasswordReset, "a person's password was voided and a one-time link made by which they set a new one"},

@@ -79,6 +79,23 @@ func Bool(key string, value bool) Detail {
 // Strs is a list detail.
 func Strs(key string, values []string) Detail { return Detail{Key: key, kind: 'l', list: values} }
 
+// Each returns the detail with its text, or every text of its list, as fn returns it; a list is without those for which fn returns false.
+func (d Detail) Each(fn func(text string) (string, bool)) Detail {
+	switch d.kind {
+	case 's':
+		d.str, _ = fn(d.str)
+	case 'l':
+		list := make([]string, 0, len(d.list))
+		for _, text := range d.list {
+			if text, ok := fn(text); ok {
+				list = append(list, text)
+			}
+		}
+		d.list = list
+	}
+	return d
+}
+
 // Text returns the detail's value as text.
 func (d Detail) Text() string {
 	switch d.kind {

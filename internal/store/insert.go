@@ -12,6 +12,11 @@ const insertRows = 128
 // InsertMany inserts rows that all have the same columns: into is "table (a, b)", and args holds the values row by row. It is for many
 // rows at a time: on PostgreSQL they go in few statements, on SQLite through one prepared statement, each the cheaper way by far there.
 func (tx *Tx) InsertMany(into string, columns int, args []any) error {
+	return tx.UpsertMany(into, columns, args, "")
+}
+
+// UpsertMany is [Tx.InsertMany] with what is to be done about rows that are there: conflict is "ON CONFLICT …". On PostgreSQL no two rows may be one and the same.
+func (tx *Tx) UpsertMany(into string, columns int, args []any, conflict string) error {
 	if columns <= 0 || len(args)%columns != 0 {
 		return fmt.Errorf("store: %d values do not make rows of %d", len(args), columns)
 	}
@@ -21,7 +26,7 @@ func (tx *Tx) InsertMany(into string, columns int, args []any) error {
 	if tx.db.engine == SQLite {
 		// With a context that can end, the driver starts a goroutine for each row.
 		ctx := context.WithoutCancel(tx.ctx)
-		stmt, err := tx.tx.PrepareContext(ctx, insertText(into, columns, 1))
+		stmt, err := tx.tx.PrepareContext(ctx, insertText(into, columns, 1, conflict))
 		if err != nil {
 			return err
 		}
@@ -39,7 +44,7 @@ func (tx *Tx) InsertMany(into string, columns int, args []any) error {
 		for n*columns > len(args) {
 			n /= 2
 		}
-		if _, err := tx.tx.ExecContext(tx.ctx, insertText(into, columns, n), args[:n*columns]...); err != nil {
+		if _, err := tx.tx.ExecContext(tx.ctx, insertText(into, columns, n, conflict), args[:n*columns]...); err != nil {
 			return err
 		}
 		args = args[n*columns:]
@@ -47,7 +52,7 @@ func (tx *Tx) InsertMany(into string, columns int, args []any) error {
 	return nil
 }
 
-func insertText(into string, columns, rows int) string {
+func insertText(into string, columns, rows int, conflict string) string {
 	b := append([]byte("INSERT INTO "), into...)
 	b = append(b, " VALUES "...)
 	for i := range rows * columns {
@@ -62,5 +67,6 @@ func insertText(into string, columns, rows int) string {
 		b = append(b, '$')
 		b = strconv.AppendInt(b, int64(i+1), 10)
 	}
-	return string(append(b, ')'))
+	b = append(b, ") "...)
+	return string(append(b, conflict...))
 }

@@ -263,7 +263,7 @@ func (tx *Tx) takeRows(conn *sqlx.Conn, t Table, o LoadOptions, in Dumped) (int6
 		return rows.told, rows.verdict(err)
 	}
 	ctx := context.WithoutCancel(tx.ctx) // with a context that can end, the driver starts a goroutine for each row
-	stmt, err := tx.tx.PrepareContext(ctx, insertText(t.Name+" ("+columnList(t)+")", len(t.Columns), 1))
+	stmt, err := tx.tx.PrepareContext(ctx, insertText(t.Name+" ("+columnList(t)+")", len(t.Columns), 1, ""))
 	if err != nil {
 		return 0, err
 	}

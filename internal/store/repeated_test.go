@@ -58,3 +58,47 @@ func TestRepeatedStatements(t *testing.T) {
 		require.Equal(t, want, sum)
 	})
 }
+
+// TestRepeatedReads: a question that comes again is answered anew, what is not there is not found each time, also behind one that failed.
+func TestRepeatedReads(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		const rows = 90
+		require.NoError(t, db.Write(t.Context(), func(tx *store.Tx) error {
+			if err := tx.Growing(); err != nil {
+				return err
+			}
+			for i := range rows {
+				id := fmt.Sprint("l", i)
+				var at int64
+				require.ErrorIs(t, tx.Get(&at, `SELECT expires_at FROM setup_links WHERE id = $1`, id), store.ErrNotFound)
+				if _, err := tx.Exec(`INSERT INTO setup_links (id, hash, created_at, expires_at) VALUES ($1,$2,$3,$4)`, id, []byte(id), i, i); err != nil {
+					return err
+				}
+				require.NoError(t, tx.Get(&at, `SELECT expires_at FROM setup_links WHERE id = $1`, id))
+				require.EqualValues(t, i, at)
+				var ids []string
+				require.NoError(t, tx.Select(&ids, `SELECT id FROM setup_links WHERE created_at >= $1 ORDER BY created_at`, i-1))
+				require.Len(t, ids, min(i+1, 2))
+			}
+			return tx.Record(act("x"))
+		}))
+		require.NoError(t, db.Read(t.Context(), func(tx *store.Tx) error {
+			list, err := tx.Query(`SELECT id FROM setup_links WHERE expires_at > $1 ORDER BY expires_at`, 10)
+			require.NoError(t, err)
+			require.NoError(t, list.Close())
+			for i := range rows {
+				var row struct {
+					ID string `db:"id"`
+					At int64  `db:"expires_at"`
+				}
+				require.NoError(t, tx.Get(&row, `SELECT id, expires_at FROM setup_links WHERE id = $1`, fmt.Sprint("l", i)))
+				require.EqualValues(t, i, row.At)
+				require.Error(t, tx.Get(&row, `SELECT 'no number' AS expires_at, id FROM setup_links WHERE id = $1`, fmt.Sprint("l", i)))
+				if db.Engine() == store.Postgres {
+					break // after a statement that failed there, none is answered
+				}
+			}
+			return nil
+		}))
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -25,6 +26,7 @@ const (
 	Election Purpose = "election" // who does a chore
 	Ceremony Purpose = "ceremony" // what a sign-in needs to remember between its steps
 	Replay   Purpose = "replay"   // answers kept for requests that are repeated with an Idempotency-Key
+	Content  Purpose = "content"  // what agents are asked and answer, where a train keeps it
 	Rekey    Purpose = "rekey"    // what is sealed, sealed anew under the next data key
 )
 
@@ -85,7 +87,7 @@ func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
 // Bookkeep runs fn in a transaction that needs no event, for one of the listed purposes.
 func (db *DB) Bookkeep(ctx context.Context, purpose Purpose, fn func(*Tx) error) error {
 	switch purpose {
-	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay, Ceremony, Rekey:
+	case Sequence, Cursor, Counter, Outbox, Touch, Election, Replay, Ceremony, Content, Rekey:
 	default:
 		return fmt.Errorf("store: %q is no purpose of bookkeeping", purpose)
 	}
@@ -223,7 +225,7 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 // Get scans the first row into dest (a scalar or a struct with db tags), or returns [ErrNotFound].
 func (tx *Tx) Get(dest any, query string, args ...any) error {
 	tx.db.statements.Add(1)
-	err := tx.tx.GetContext(tx.ctx, dest, query, args...)
+	err := tx.get(dest, query, args...)
 	if isNoRows(err) {
 		return ErrNotFound
 	}
@@ -233,7 +235,7 @@ func (tx *Tx) Get(dest any, query string, args ...any) error {
 // Select scans all rows into dest, a pointer to a slice.
 func (tx *Tx) Select(dest any, query string, args ...any) error {
 	tx.db.statements.Add(1)
-	return ended(tx.ctx, tx.tx.SelectContext(tx.ctx, dest, query, args...))
+	return ended(tx.ctx, tx.selects(dest, query, args...))
 }
 
 // Query returns the rows for streaming; close them before the next statement.
@@ -249,6 +251,18 @@ func (tx *Tx) ForUpdate() string {
 		return " FOR UPDATE"
 	}
 	return ""
+}
+
+// ForShare is the clause that keeps the selected rows as they are until the end of the transaction, of the named tables or of all; others may read and share them.
+// It is empty on SQLite.
+func (tx *Tx) ForShare(of ...string) string {
+	switch {
+	case tx.db.engine != Postgres:
+		return ""
+	case len(of) == 0:
+		return " FOR SHARE"
+	}
+	return " FOR SHARE OF " + strings.Join(of, ", ")
 }
 
 // Lock holds up every other transaction that locks the same name, until this one ends: for what two transactions decide by rows that neither
@@ -286,4 +300,14 @@ func (tx *Tx) Now() time.Time {
 	}
 	tx.now = tx.now.UTC().Truncate(time.Microsecond)
 	return tx.now
+}
+
+// Growing says that the transaction looks up many rows in tables that grow, so that each of its statements is to be planned for the tables as they are. PostgreSQL else goes on
+// with the plan that it made when a table was small, which reads all of it, until it has counted its rows again. SQLite plans by the indexes alone.
+func (tx *Tx) Growing() error {
+	if tx.db.engine == SQLite {
+		return nil
+	}
+	_, err := tx.Exec(`SET LOCAL plan_cache_mode = force_custom_plan`)
+	return err
 }

@@ -1,10 +1,7 @@
 package stray
 
 import (
-	"cmp"
-	"maps"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -19,41 +16,15 @@ var (
 
 // Redact returns a text with what looks like a credential replaced by what it looks like. It takes out rather too much than too little, and is a guess all the same.
 func Redact(text string) string {
-	text = privateKey.ReplaceAllString(text, "[redacted: a private key]")
-	text = anyClientKey.ReplaceAllString(text, "[redacted: a client key]")
-	for _, k := range kinds[1:] {
-		text = k.find.ReplaceAllString(text, "[redacted: "+k.name+"]")
-	}
-	for _, find := range []*regexp.Regexp{inText, aBearer} {
-		text = group(find, text, "[redacted]")
-	}
-	// All at once: a value may be a word of what stands for another, and one after the other the text would grow without bound.
-	by := map[string]string{}
-	for _, v := range lineValues(text) {
-		if k, ok := classify(v.name, v.text); ok && k.find == nil && v.text != "" {
-			by[v.text] = "[redacted: " + k.name + "]"
-		}
-	}
-	if len(by) == 0 {
+	cuts := Cuts(text)
+	if len(cuts) == 0 {
 		return text
 	}
-	pairs := make([]string, 0, 2*len(by))
-	for _, value := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) }) {
-		pairs = append(pairs, value, by[value])
-	}
-	return strings.NewReplacer(pairs...).Replace(text)
-}
-
-// group replaces the first group of each match that is not replaced already.
-func group(find *regexp.Regexp, text, by string) string {
 	var b strings.Builder
 	last := 0
-	for _, at := range find.FindAllStringSubmatchIndex(text, -1) {
-		if strings.HasPrefix(text[at[2]:], "[redacted") {
-			continue
-		}
-		b.WriteString(text[last:at[2]] + by)
-		last = at[3]
+	for _, c := range cuts {
+		b.WriteString(text[last:c.From] + c.By)
+		last = c.To
 	}
 	b.WriteString(text[last:])
 	return b.String()

@@ -10,10 +10,10 @@ import (
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// allow checks the permissions of a change, and records the refusal of a caller who is known. Nobody's failures are counted elsewhere.
+// allow checks the permissions of a change, which [reach] holds against the train, and records the refusal of a caller who is known. Nobody's failures are counted elsewhere.
 func (r *Room) allow(ctx context.Context, caller identity.Caller, act store.Action, target store.Target, perms ...identity.Permission) error {
 	for _, p := range perms {
-		verdict := identity.Allow(caller, p)
+		_, verdict := identity.Within(caller, p) // how far it goes is reach's to ask
 		if verdict == nil {
 			continue
 		}

@@ -28,11 +28,8 @@ func (r *Room) channelled(kind notify.ChannelKind) error {
 
 // Channels returns the channels of a train. It needs trains:read.
 func (r *Room) Channels(ctx context.Context, caller identity.Caller, ref string) (out []notify.Channel, err error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
-		return nil, err
-	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, "")
+		t, err := reach(tx, caller, identity.TrainRead, ref, "")
 		if err != nil {
 			return err
 		}
@@ -44,14 +41,14 @@ func (r *Room) Channels(ctx context.Context, caller identity.Caller, ref string)
 
 // Channel returns a train's channel of a kind. It needs trains:read.
 func (r *Room) Channel(ctx context.Context, caller identity.Caller, ref string, kind notify.ChannelKind) (c notify.Channel, err error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
+	if _, err := identity.Within(caller, identity.TrainRead); err != nil {
 		return notify.Channel{}, err
 	}
 	if err := r.channelled(kind); err != nil {
 		return notify.Channel{}, err
 	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, "")
+		t, err := reach(tx, caller, identity.TrainRead, ref, "")
 		if err != nil {
 			return err
 		}
@@ -74,7 +71,7 @@ func (r *Room) PutChannel(ctx context.Context, caller identity.Caller, ref strin
 	var target store.Target
 	err = r.db.Write(ctx, func(tx *store.Tx) error {
 		refused = nil
-		t, err := find(tx, ref, tx.ForUpdate())
+		t, err := reach(tx, caller, identity.TrainWrite, ref, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
@@ -115,7 +112,7 @@ func (r *Room) DropChannel(ctx context.Context, caller identity.Caller, ref stri
 		return err
 	}
 	return r.db.Write(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, tx.ForUpdate())
+		t, err := reach(tx, caller, identity.TrainWrite, ref, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
@@ -134,7 +131,7 @@ func (r *Room) TryChannel(ctx context.Context, caller identity.Caller, ref strin
 	}
 	var t Train
 	if err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
-		t, err = find(tx, ref, "")
+		t, err = reach(tx, caller, identity.TrainWrite, ref, "")
 		return err
 	}); err != nil {
 		return notify.Tried{}, err

@@ -15,7 +15,8 @@ type Cooled struct {
 	Why                string
 }
 
-// Cooled returns the accounts in a cool-down, those that rest longest first, by what this instance goes by. It needs trains:read.
+// Cooled returns the accounts in a cool-down, those that rest longest first, by what this instance goes by. It needs trains:read of every train, since
+// accounts are of the organisation and not of a train.
 func (r *Room) Cooled(caller identity.Caller) (out []Cooled, err error) {
 	if err := identity.Allow(caller, identity.TrainRead); err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func (r *Room) Explain(ctx context.Context, caller identity.Caller, ref string) 
 
 // ExplainFor is [Room.Explain] for a request that names a model: some windows count for single models.
 func (r *Room) ExplainFor(ctx context.Context, caller identity.Caller, ref, model string) (Explanation, error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
+	if _, err := identity.Within(caller, identity.TrainRead); err != nil {
 		return Explanation{}, err
 	}
 	if err := r.db.Fresh(ctx); err != nil {
@@ -73,7 +73,7 @@ func (r *Room) ExplainFor(ctx context.Context, caller identity.Caller, ref, mode
 	// The feed may be a moment behind the database; the train itself is read, so that one just made is not denied.
 	var t Train
 	if err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
-		t, err = find(tx, ref, "")
+		t, err = reach(tx, caller, identity.TrainRead, ref, "")
 		return err
 	}); err != nil {
 		return Explanation{}, err

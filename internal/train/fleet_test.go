@@ -45,6 +45,17 @@ func TestFleetKnowsHowFull(t *testing.T) {
 	caller := one.leastLoaded("alpha", "beta", "gamma")
 	for _, y := range rooms {
 		y.eventuallyLends(caller)
+		for _, account := range []string{"alpha", "beta", "gamma"} { // each has heard of each link
+			w := want()
+			w.Account = account
+			require.Eventually(t, func() bool {
+				l, err := y.Lend(t.Context(), caller, w)
+				if err == nil {
+					l.Done(train.Outcome{Result: train.Refused})
+				}
+				return err == nil
+			}, 10*time.Second, 10*time.Millisecond)
+		}
 	}
 	one.used(caller, "alpha", said(one, 0.50, 0.10))
 	rooms[1].used(caller, "beta", said(one, 0.20, 0.10))

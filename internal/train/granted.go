@@ -12,14 +12,43 @@ import (
 	"signalbox.dev/signalbox/internal/vault"
 )
 
-// TrainRef returns the id and the slug of a train by either; an unknown one is the fault not_found. It checks no permission.
-func (r *Room) TrainRef(tx *store.Tx, ref string) (id, slug string, err error) {
-	t, err := find(tx, ref, "")
+// TrainRef returns the id and the slug of a train by either, as far as it may be named to the caller; any other is the fault not_found. It checks no permission.
+func (r *Room) TrainRef(tx *store.Tx, caller identity.Caller, ref string) (id, slug string, err error) {
+	t, err := nameable(tx, caller, ref)
 	return t.ID, t.Slug, err
 }
 
-// Slugs returns the slugs of trains by their ids; what is gone is left out.
-func (r *Room) Slugs(tx *store.Tx, ids []string) (map[string]string, error) {
+// MayName returns nil unless the train that is named, by slug or id, is private and the caller does not reach it. One that there is not may be named, but by a role that reaches no trains
+// but its own: to that all others are none. It is for an answer that is given a second time.
+func (r *Room) MayName(ctx context.Context, caller identity.Caller, ref string) error {
+	return r.db.Read(ctx, func(tx *store.Tx) error {
+		sees, err := identity.TrainsAskedOf(tx, caller)
+		if err != nil {
+			return err
+		}
+		may, err := sees.Known(tx)
+		if err != nil {
+			return err
+		}
+		t, err := lookUp(tx, identity.EveryTrain(), ref)
+		switch {
+		case fault.KindOf(err) == fault.NotFound:
+			t.ID = ref
+		case err != nil:
+			return err
+		}
+		if !may(t.ID) {
+			return errNoTrain()
+		}
+		return nil
+	})
+}
+
+// aPrivateTrain is what a train is called to whoever does not reach it, where they see that there is one.
+const aPrivateTrain = "a private train"
+
+// Slugs returns the slugs of trains by their ids, or for one that may not be named to the caller that it is private; what is gone is left out.
+func (r *Room) Slugs(tx *store.Tx, caller identity.Caller, ids []string) (map[string]string, error) {
 	out := map[string]string{}
 	if len(ids) == 0 {
 		return out, nil
@@ -35,8 +64,18 @@ func (r *Room) Slugs(tx *store.Tx, ids []string) (map[string]string, error) {
 	if err := tx.Select(&rows, `SELECT id, slug FROM trains WHERE id IN (`+strings.Join(marks, ", ")+`)`, args...); err != nil {
 		return nil, err
 	}
+	sees, err := identity.TrainsKnown(tx, caller)
+	if err != nil {
+		return nil, err
+	}
+	may, err := sees.Known(tx)
+	if err != nil {
+		return nil, err
+	}
 	for _, row := range rows {
-		out[row.ID] = row.Slug
+		if out[row.ID] = aPrivateTrain; may(row.ID) {
+			out[row.ID] = row.Slug
+		}
 	}
 	return out, nil
 }
@@ -47,7 +86,7 @@ func (r *Room) Withdraw(tx *store.Tx, caller identity.Caller, trainID string, cr
 	if len(credentials) == 0 {
 		return nil
 	}
-	t, err := find(tx, trainID, tx.ForUpdate())
+	t, err := reach(tx, identity.System("train"), identity.TrainWrite, trainID, tx.ForUpdate()) // whoever takes the right, it ends
 	if fault.KindOf(err) == fault.NotFound {
 		return nil // it was deleted at this moment, and its links with it
 	} else if err != nil {
@@ -101,7 +140,7 @@ func (r *Room) MayStillLink(ctx context.Context, caller identity.Caller, ref, cr
 		return err
 	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, "")
+		t, err := reach(tx, caller, identity.TrainWrite, ref, "")
 		if err == nil {
 			_, err = r.linkable(tx, caller, t.ID, credential, refusal)
 		}

@@ -42,16 +42,22 @@ func (r *Room) MayImport(ctx context.Context, caller identity.Caller) error {
 // error leaves the transaction as it was, unless it is the database's.
 func (r *Room) TakeKey(tx *store.Tx, caller identity.Caller, k ForeignKey) (Taken, error) {
 	if trainID, id, err := r.keys.KeyOf(tx, k.Value); err == nil {
-		slugs, err := r.Slugs(tx, []string{trainID})
+		slugs, err := r.Slugs(tx, caller, []string{trainID})
 		return Taken{Known: id, KnownTrain: slugs[trainID]}, err
 	} else if fault.KindOf(err) != fault.NotFound {
 		return Taken{}, err
 	}
 	var out Taken
-	t, err := find(tx, k.Train, tx.ForUpdate())
+	t, err := reach(tx, caller, identity.KeyWrite, k.Train, tx.ForUpdate())
 	if fault.KindOf(err) == fault.NotFound {
-		t = Train{Slug: k.Train, Name: k.Train, Strategy: Hash, Revision: 1}
+		t = Train{Slug: k.Train, Name: k.Train, Strategy: Hash, Revision: 1, Visibility: identity.OfOrganisation}
 		if err := t.check(true); err != nil {
+			return Taken{}, err
+		}
+		switch _, err := lookUp(tx, identity.EveryTrain(), k.Train); {
+		case err == nil: // it is private, and told as little of as when one is made
+			return Taken{}, fault.New(fault.Unprocessable, "validation_failed", "This train_id is taken. Choose another.").With("/train_id", "is taken")
+		case fault.KindOf(err) != fault.NotFound:
 			return Taken{}, err
 		}
 		out.MadeTrain = true
@@ -61,6 +67,9 @@ func (r *Room) TakeKey(tx *store.Tx, caller identity.Caller, k ForeignKey) (Take
 		return Taken{}, err
 	}
 	k.Draft.Limit = t.KeyLimit
+	if k.Draft.Bound, err = t.holdWay(tx, caller); err != nil {
+		return Taken{}, err
+	}
 	out.Key, err = r.keys.ImportKey(tx, caller, t.ID, k.Draft, k.Value)
 	out.Key.TrainSlug = t.Slug
 	return out, err

@@ -6,7 +6,7 @@ import (
 )
 
 // Keyless returns the caller of a request without a client key, for the train that it names by slug or id. It works only where the
-// operator has switched client keys off (Config.Keyless); else, and for an unknown train, the fault is unauthenticated. Such requests are
+// operator has switched client keys off (Config.Keyless); else, and for an unknown or a private train, the fault is unauthenticated. Such requests are
 // recorded under the name "no client key".
 func (r *Room) Keyless(ref string) (identity.Caller, error) {
 	if r.keyless {
@@ -15,7 +15,7 @@ func (r *Room) Keyless(ref string) (identity.Caller, error) {
 		if id == "" {
 			id = ref
 		}
-		if b.lines.get(id) != nil {
+		if on := b.lines.get(id); on != nil && on.Visibility == identity.OfOrganisation { // who sends no key is nobody, and no member
 			return identity.Caller{Kind: identity.KindAnonymous, ID: keylessID, Name: "no client key", TrainID: id, OnBehalf: id}, nil
 		}
 	}

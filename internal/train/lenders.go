@@ -4,14 +4,16 @@ import (
 	"context"
 	"slices"
 
+	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 )
 
-// Lender is a train that may be lent a credential.
+// Lender is a train that may be lent a credential. Of one that the caller does not reach nothing is told but that it is there: Hidden is set, the train has a name alone.
 type Lender struct {
 	CredentialID string
 	Train        Train
+	Hidden       bool
 	Alias        string // "" for none
 	Priority     int
 }
@@ -19,7 +21,7 @@ type Lender struct {
 // maxLenders is how many credentials [Room.Lenders] can be asked about at once.
 const maxLenders = 1000
 
-// Lenders returns the trains that credentials are linked to, by slug: what depends on them. It needs trains:read.
+// Lenders returns the trains that credentials are linked to, by slug: what depends on them. It needs trains:read of every train, as [Room.Standings] does.
 func (r *Room) Lenders(ctx context.Context, caller identity.Caller, credentials []string) (out []Lender, err error) {
 	if err := identity.Allow(caller, identity.TrainRead); err != nil {
 		return nil, err
@@ -43,15 +45,26 @@ func (r *Room) Lenders(ctx context.Context, caller identity.Caller, credentials 
 		if err := tx.Select(&rows, `SELECT `+linkColumns+` FROM train_links`+w.SQL(), w.Args()...); err != nil {
 			return err
 		}
+		sees, err := identity.ReachOfTrains(tx, caller, identity.TrainRead)
+		if err != nil {
+			return err
+		}
 		trains := map[string]Train{}
 		for _, row := range rows {
 			l := row.link()
 			t, known := trains[l.TrainID]
 			if !known {
-				if t, err = find(tx, l.TrainID, ""); err != nil {
+				t, err = lookUp(tx, sees, l.TrainID)
+				if fault.KindOf(err) == fault.NotFound {
+					t, err = Train{Name: aPrivateTrain}, nil
+				} else if err != nil {
 					return err
 				}
 				trains[l.TrainID] = t
+			}
+			if t.ID == "" {
+				out = append(out, Lender{CredentialID: l.CredentialID, Train: t, Hidden: true})
+				continue
 			}
 			out = append(out, Lender{CredentialID: l.CredentialID, Train: t, Alias: l.Alias, Priority: l.Priority})
 		}

@@ -348,6 +348,14 @@ func TestLimitOfAPerson(t *testing.T) {
 		n, f := y.count(first(), want(), done(1, 1))
 		require.Equal(t, 4, n)
 		require.Contains(t, f.Detail, "The person who made this client key is at their limit: 4 requests an hour. ")
+		for _, who := range []identity.Caller{y.admin, by} { // who may see the person
+			used, err := y.PersonLimitsUsed(t.Context(), who, bo.ID)
+			require.NoError(t, err)
+			require.Len(t, used, 1)
+			require.Equal(t, quota.Used{Kind: quota.RequestsPerHour, Most: 4, Used: 4, Frees: used[0].Frees}, used[0])
+		}
+		_, err = y.PersonLimitsUsed(t.Context(), by, y.admin.UserID)
+		requireFault(t, "not_found", err)
 		y.refused("limit_reached", second(), want())
 		y.lend(others(), want()).Done(done(1, 1))
 

@@ -109,8 +109,7 @@ func (r *Room) tellNears() {
 // sweepCounts removes the counts of what is gone, or has long used nothing: nothing of them counts any more.
 func (r *Room) sweepCounts(ctx context.Context) error {
 	return r.db.Bookkeep(ctx, store.Counter, func(tx *store.Tx) error {
-		_, err := tx.Exec(`DELETE FROM quota_counts WHERE at < $1`, store.TimeOf(tx.Now().Add(-countsFor)))
-		return err
+		return tx.SweepCounts(tx.Now().Add(-countsFor))
 	})
 }
 

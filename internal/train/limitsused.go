@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"signalbox.dev/signalbox/internal/identity"
@@ -12,11 +11,8 @@ import (
 
 // LimitsUsed tells how far the limits of a train are used, over all instances. It needs trains:read.
 func (r *Room) LimitsUsed(ctx context.Context, caller identity.Caller, ref string) (used []quota.Used, err error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
-		return nil, err
-	}
 	err = r.db.Read(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, "")
+		t, err := reach(tx, caller, identity.TrainRead, ref, "")
 		if err != nil {
 			return err
 		}
@@ -26,16 +22,23 @@ func (r *Room) LimitsUsed(ctx context.Context, caller identity.Caller, ref strin
 	return used, err
 }
 
-func (r *Room) used(tx *store.Tx, subject string, l *quota.Limits) ([]quota.Used, error) {
-	var row struct {
-		State []byte `db:"state"`
-	}
-	if err := tx.Get(&row, `SELECT state FROM quota_counts WHERE subject = $1`, subject); err != nil && !errors.Is(err, store.ErrNotFound) {
+// PersonLimitsUsed tells how far the limits of a person are used, by all client keys that they made, over all instances. Who may see the person may see it.
+func (r *Room) PersonLimitsUsed(ctx context.Context, caller identity.Caller, id string) (used []quota.Used, err error) {
+	u, err := r.keys.User(ctx, caller, id)
+	if err != nil {
 		return nil, err
 	}
-	state, err := quota.Decode(row.State)
-	if err != nil {
-		return nil, nil // another version counts in another way: nothing is known
+	err = r.db.Read(ctx, func(tx *store.Tx) error {
+		used, err = r.used(tx, u.ID, u.Limits)
+		return err
+	})
+	return used, err
+}
+
+func (r *Room) used(tx *store.Tx, subject string, l *quota.Limits) ([]quota.Used, error) {
+	state, known, err := tx.Counts(subject)
+	if err != nil || !known {
+		return nil, err
 	}
 	alive := r.presence.alive
 	if r.db.Engine() == store.Postgres { // this instance may have nothing under way itself, and not know the others

@@ -101,7 +101,7 @@ func (r *Room) Link(ctx context.Context, caller identity.Caller, ref string, d L
 	refused := false
 	err = r.db.Write(ctx, func(tx *store.Tx) error {
 		refused = false
-		t, err := find(tx, ref, tx.ForUpdate())
+		t, err := reach(tx, caller, identity.TrainWrite, ref, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (r *Room) Relink(ctx context.Context, caller identity.Caller, ref, credenti
 	}
 	var link Link
 	err := r.db.Write(ctx, func(tx *store.Tx) error {
-		t, cred, have, err := r.findLink(tx, ref, credential, tx.ForUpdate())
+		t, cred, have, err := r.findLink(tx, caller, identity.TrainWrite, ref, credential, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (r *Room) Unlink(ctx context.Context, caller identity.Caller, ref, credenti
 		return err
 	}
 	return r.db.Write(ctx, func(tx *store.Tx) error {
-		t, cred, link, err := r.findLink(tx, ref, credential, tx.ForUpdate())
+		t, cred, link, err := r.findLink(tx, caller, identity.TrainWrite, ref, credential, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
@@ -204,12 +204,9 @@ func (r *Room) Unlink(ctx context.Context, caller identity.Caller, ref, credenti
 
 // Links returns a train's links by priority and name of the credential. It needs trains:read.
 func (r *Room) Links(ctx context.Context, caller identity.Caller, ref string) ([]Link, error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
-		return nil, err
-	}
 	var out []Link
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, "")
+		t, err := reach(tx, caller, identity.TrainRead, ref, "")
 		if err != nil {
 			return err
 		}
@@ -237,20 +234,17 @@ func (r *Room) Links(ctx context.Context, caller identity.Caller, ref string) ([
 
 // GetLink returns one link of a train. It needs trains:read.
 func (r *Room) GetLink(ctx context.Context, caller identity.Caller, ref, credential string) (Link, error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
-		return Link{}, err
-	}
 	var link Link
 	err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
-		_, _, link, err = r.findLink(tx, ref, credential, "")
+		_, _, link, err = r.findLink(tx, caller, identity.TrainRead, ref, credential, "")
 		return err
 	})
 	return link, err
 }
 
 // findLink returns a train with a credential and the link between them; lock is the clause that locks the train's row, or "".
-func (r *Room) findLink(tx *store.Tx, ref, credential, lock string) (Train, vault.Credential, Link, error) {
-	t, err := find(tx, ref, lock)
+func (r *Room) findLink(tx *store.Tx, caller identity.Caller, p identity.Permission, ref, credential, lock string) (Train, vault.Credential, Link, error) {
+	t, err := reach(tx, caller, p, ref, lock)
 	if err != nil {
 		return Train{}, vault.Credential{}, Link{}, err
 	}

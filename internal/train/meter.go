@@ -3,6 +3,8 @@ package train
 import (
 	"cmp"
 	"slices"
+
+	"signalbox.dev/signalbox/internal/identity"
 )
 
 // Meter counts what becomes of the attempts of one train at one account. Its methods are on the way of requests and must not wait.
@@ -18,7 +20,7 @@ type Meter interface {
 // Meters hands out meters. The room calls it from one goroutine at a time, when it learns of trains, links and credentials, so that the way
 // of a request looks nothing up.
 type Meters interface {
-	// Meter returns the meter of a train (by slug) and an account (by name); the same one for the same pair while anybody uses it. Each call
+	// Meter returns the meter of a train (by slug, a private one by its id) and an account (by name); the same one for the same pair while anybody uses it. Each call
 	// is a use.
 	Meter(train, account string) Meter
 	// Drop ends one use. What was counted by a meter that nobody uses any more may be forgotten.
@@ -42,7 +44,7 @@ func (b *board) meter(t Train, a *account) Meter {
 	if !a.isAccount() {
 		return noMeter{}
 	}
-	return b.meters.Meter(t.Slug, a.name)
+	return b.meters.Meter(t.label(), a.name)
 }
 
 // unmeter ends the use that [board.meter] began.
@@ -52,10 +54,18 @@ func (g *rung) unmeter(meters Meters) {
 	}
 }
 
+// label is what the train is called in metrics, which whoever watches over Signalbox reads: a private one by its id.
+func (t Train) label() string {
+	if t.Visibility != identity.OfOrganisation {
+		return t.ID
+	}
+	return t.Slug
+}
+
 // Tally counts accounts by what can be done with them at a moment.
 type Tally struct{ Usable, Cooling, Unusable int }
 
-// TrainTally is the tally of one train, by its slug.
+// TrainTally is the tally of one train, by its slug, or its id if it is private.
 type TrainTally struct {
 	Train string
 	Tally
@@ -83,7 +93,7 @@ func (r *Room) Tallies() (trains []TrainTally, all Tally) {
 	lines := slices.SortedFunc(b.lines.all(), func(a, b *line) int { return cmp.Compare(a.ID, b.ID) }) // ids begin with the time
 	trains = make([]TrainTally, len(lines))
 	for i, l := range lines {
-		trains[i].Train = l.Slug
+		trains[i].Train = l.label()
 		for _, g := range l.rungs {
 			count(&trains[i].Tally, g.account, l.closed())
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/store"
 )
 
 // Standing is how a linked account stands, whatever train asks.
@@ -17,8 +18,9 @@ type Standing struct {
 	Why string
 	// CoolingSince and CoolingUntil tell of the cool-down in force.
 	CoolingSince, CoolingUntil *time.Time
-	// Trains are the slugs of the trains that it is linked to, Closed how many of them are lent nothing now.
+	// Trains are the slugs of the trains that it is linked to, Hidden how many others there are that the caller does not reach, and Closed how many of all are lent nothing now.
 	Trains []string
+	Hidden int
 	Closed int
 
 	// Windows is what is known of how far its limits are used, and InFlight how many requests this instance has under way with it.
@@ -29,12 +31,22 @@ type Standing struct {
 }
 
 // Standings returns how linked accounts stand, by credential, by what this instance goes by. Those that no train is linked to are left out. It needs
-// trains:read.
+// trains:read of every train: who reaches some would learn of others by how many there are.
 func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []string) (map[string]Standing, error) {
 	if err := identity.Allow(caller, identity.TrainRead); err != nil {
 		return nil, err
 	}
 	if err := r.db.Fresh(ctx); err != nil {
+		return nil, err
+	}
+	var may func(string) bool
+	if err := r.db.Read(ctx, func(tx *store.Tx) error {
+		sees, err := identity.ReachOfTrains(tx, caller, identity.TrainRead)
+		if err == nil {
+			may, err = sees.Known(tx)
+		}
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	now, b := r.now(), r.lines.Load()
@@ -51,7 +63,11 @@ func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []stri
 	for l := range b.lines.all() {
 		for _, g := range l.rungs {
 			if s, asked := out[g.account.id]; asked {
-				s.Trains = append(s.Trains, l.Slug)
+				if may(l.ID) {
+					s.Trains = append(s.Trains, l.Slug)
+				} else {
+					s.Hidden++
+				}
 				if l.closed() {
 					s.Closed++
 				}
@@ -60,7 +76,7 @@ func (r *Room) Standings(ctx context.Context, caller identity.Caller, ids []stri
 		}
 	}
 	for id, s := range out {
-		if len(s.Trains) == 0 {
+		if len(s.Trains)+s.Hidden == 0 {
 			delete(out, id)
 			continue
 		}

@@ -38,8 +38,10 @@ func (r *Room) TakeSlack(tx *store.Tx, caller identity.Caller, credential string
 		p.Username = &s.Username
 	}
 	for _, id := range ids {
-		t, err := find(tx, id, tx.ForUpdate())
-		if err != nil {
+		t, err := reach(tx, caller, identity.TrainWrite, id, tx.ForUpdate())
+		if fault.KindOf(err) == fault.NotFound { // it is others', or was deleted at this moment
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		if _, err := notify.TrainChannel(tx, t.ID, notify.Slack); fault.KindOf(err) != fault.NotFound { // made meanwhile

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/notify"
@@ -46,6 +47,8 @@ type Config struct {
 	Refresher Refresher
 	// Notify keeps the channels of trains; nil keeps none.
 	Notify *notify.Room
+	// Contents keeps what agents are asked and answer; nil keeps nothing.
+	Contents *contents.Room
 	// Prices are what budgets of money go by; nil for those that come with the program.
 	Prices *price.Table
 	// Log receives what no caller is told. Nil discards it.
@@ -68,6 +71,7 @@ type Room struct {
 	meters    Meters
 	refresher Refresher
 	notices   *notify.Room
+	contents  *contents.Room
 	lines     atomic.Pointer[board]
 	// following is held while changes are taken in. The feed brings them one after the other; the lock is for whoever else looks at what
 	// belongs to that alone.
@@ -108,7 +112,7 @@ func newRoom(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Identity == nil {
 		return nil, errors.New("train: a database, a vault and identity are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, notices: cfg.Notify, prices: cfg.Prices, quit: make(chan struct{})}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, keys: cfg.Identity, log: cfg.Log, now: cfg.Clock, age: cfg.DB.Age, keyless: cfg.Keyless, meters: cfg.Meters, refresher: cfg.Refresher, notices: cfg.Notify, contents: cfg.Contents, prices: cfg.Prices, quit: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -1,9 +1,11 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,10 +31,12 @@ type Train struct {
 	Limits      *quota.Limits // what all its client keys may use together; nil for no limits
 	// DefaultAccount is the credential that is tried before all others, as long as it can be used; "" for none.
 	DefaultAccount string
-	Links          int // how many credentials are linked
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
-	Revision       int64 // counts the changes of the settings
+	// Visibility says who reaches it, see [Members].
+	Visibility identity.Visibility
+	Links      int // how many credentials are linked
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	Revision   int64 // counts the changes of the settings
 }
 
 // ETag is the validator of this state of the train's settings and of the number of its links (RFC 9110, section 8.8.3).
@@ -63,6 +67,8 @@ type Draft struct {
 	Disabled    bool
 	KeyLimit    int
 	Limits      *quota.Patch
+	// Visibility is who reaches it; "" means the organisation. Whoever makes a private train owns it.
+	Visibility identity.Visibility
 }
 
 // Patch changes a train's settings; nil leaves a setting as it is.
@@ -75,6 +81,7 @@ type Patch struct {
 	Limits      *quota.Patch
 	// DefaultAccount names a linked account by id, account id or name; "" none.
 	DefaultAccount *string
+	Visibility     *identity.Visibility
 }
 
 // Filter narrows a list of trains. Limit 0 means 100, and more than 1000 means 1000.
@@ -90,7 +97,7 @@ const (
 	listMax     = 1000
 	keyLimitMax = 10_000
 	longestQ    = 200
-	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision, t.limits,
+	trainColumn = `t.id, t.slug, t.name, t.description, t.strategy, t.disabled, t.key_limit, t.created_at, t.updated_at, t.revision, t.limits, t.visibility,
 		COALESCE((SELECT d.credential_id FROM train_links d WHERE d.train_id = t.id AND d.is_default = 1), '') AS default_account`
 	trainCount = `, (SELECT COUNT(*) FROM train_links l WHERE l.train_id = t.id) AS links`
 )
@@ -109,11 +116,13 @@ type trainRow struct {
 	Limits      string     `db:"limits"`
 	Links       int        `db:"links"`
 	Default     string     `db:"default_account"`
+	Visibility  string     `db:"visibility"`
 }
 
 func (r trainRow) train() Train {
 	return Train{ID: r.ID, Slug: r.Slug, Name: r.Name, Description: r.Description, Strategy: unique.Make(Strategy(r.Strategy)).Value(), Disabled: r.Disabled,
-		KeyLimit: r.KeyLimit, Links: r.Links, DefaultAccount: r.Default, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision, Limits: quota.Parse(r.Limits)}
+		KeyLimit: r.KeyLimit, Links: r.Links, DefaultAccount: r.Default, CreatedAt: r.CreatedAt.Time(), UpdatedAt: r.UpdatedAt.Time(), Revision: r.Revision, Limits: quota.Parse(r.Limits),
+		Visibility: visible(r.Visibility)}
 }
 
 // CreateTrain makes a train. It needs trains:write; a taken slug is already_exists.
@@ -127,7 +136,7 @@ func (r *Room) CreateTrain(ctx context.Context, caller identity.Caller, d Draft)
 	if err := r.allow(ctx, caller, store.TrainCreate, store.Target{Kind: "train"}, identity.TrainWrite); err != nil {
 		return Train{}, err
 	}
-	t := Train{Slug: d.Slug, Name: d.Name, Description: d.Description, Strategy: d.Strategy, Disabled: d.Disabled, KeyLimit: d.KeyLimit, Revision: 1}
+	t := Train{Slug: d.Slug, Name: d.Name, Description: d.Description, Strategy: d.Strategy, Disabled: d.Disabled, KeyLimit: d.KeyLimit, Revision: 1, Visibility: cmp.Or(d.Visibility, identity.OfOrganisation)}
 	if d.Limits != nil {
 		if err := identity.BadLimits(d.Limits); err != nil {
 			return Train{}, err
@@ -137,9 +146,17 @@ func (r *Room) CreateTrain(ctx context.Context, caller identity.Caller, d Draft)
 	if err := t.check(true); err != nil {
 		return Train{}, err
 	}
-	err := r.db.Write(ctx, func(tx *store.Tx) error { return t.insert(tx, caller) })
-	if store.IsConflict(err) {
-		return Train{}, fault.New(fault.Conflict, "already_exists", "There is already a train with this train_id. Choose another, or use the train that is there.").
+	if t.Visibility == identity.PrivateTrain && caller.UserID == "" {
+		return Train{}, errNobodyOwns()
+	}
+	err := r.db.Write(ctx, func(tx *store.Tx) error {
+		if err := t.insert(tx, caller); err != nil || t.Visibility != identity.PrivateTrain {
+			return err
+		}
+		return t.own(tx, caller)
+	})
+	if store.IsConflict(err) { // also by a private train that the caller does not reach, and in the same words
+		return Train{}, fault.New(fault.Conflict, "already_exists", "This train_id is taken. Choose another, or use the train that is there.").
 			With("/train_id", "is taken")
 	}
 	if err != nil {
@@ -153,13 +170,16 @@ func (t *Train) insert(tx *store.Tx, caller identity.Caller) error {
 	t.ID = store.NewID("train")
 	t.CreatedAt, t.UpdatedAt = tx.Now(), tx.Now()
 	now := store.TimeOf(tx.Now())
-	if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision, limits)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)`, t.ID, t.Slug, t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, now, now, t.Revision, t.Limits.Text()); err != nil {
+	if _, err := tx.Exec(`INSERT INTO trains (id, slug, name, description, strategy, disabled, key_limit, created_at, updated_at, revision, limits, visibility)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)`, t.ID, t.Slug, t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, now, now, t.Revision, t.Limits.Text(), string(t.Visibility)); err != nil {
 		return err
 	}
 	tx.Change(store.TopicTrain, t.ID)
 	ev := caller.Event(store.TrainCreate, t.target())
 	ev.Details = store.Details{store.Str("strategy", string(t.Strategy))}
+	if t.Visibility != identity.OfOrganisation {
+		ev.Details = append(ev.Details, store.Str("visibility", string(t.Visibility)))
+	}
 	if !t.Limits.Empty() {
 		ev.Details = append(ev.Details, store.Str("limits", t.Limits.Text()))
 	}
@@ -168,12 +188,9 @@ func (t *Train) insert(tx *store.Tx, caller identity.Caller) error {
 
 // GetTrain returns a train by slug or id. It needs trains:read.
 func (r *Room) GetTrain(ctx context.Context, caller identity.Caller, ref string) (Train, error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
-		return Train{}, err
-	}
 	var t Train
 	err := r.db.Read(ctx, func(tx *store.Tx) (err error) {
-		t, err = find(tx, ref, "")
+		t, err = reach(tx, caller, identity.TrainRead, ref, "")
 		return err
 	})
 	return t, err
@@ -181,7 +198,7 @@ func (r *Room) GetTrain(ctx context.Context, caller identity.Caller, ref string)
 
 // ListTrains returns trains in the order of their slugs, and the cursor of the next page, "" at the end. It needs trains:read.
 func (r *Room) ListTrains(ctx context.Context, caller identity.Caller, f Filter) ([]Train, string, error) {
-	if err := identity.Allow(caller, identity.TrainRead); err != nil {
+	if _, err := identity.Within(caller, identity.TrainRead); err != nil {
 		return nil, "", err
 	}
 	limit := f.Limit
@@ -208,6 +225,12 @@ func (r *Room) ListTrains(ctx context.Context, caller identity.Caller, f Filter)
 	}
 	var rows []trainRow
 	err := r.db.Read(ctx, func(tx *store.Tx) error {
+		sees, err := identity.ReachOfTrains(tx, caller, identity.TrainRead)
+		if err != nil {
+			return err
+		}
+		w := w.Clone() // PostgreSQL may run this again
+		sees.Narrow(w, `t.id`)
 		query := `SELECT ` + trainColumn + trainCount + ` FROM trains t` + w.SQL() + ` ORDER BY t.slug LIMIT ` + w.Arg(limit+1) + ` OFFSET ` + w.Arg(max(f.Skip, 0))
 		rows = rows[:0]
 		return tx.Select(&rows, query, w.Args()...)
@@ -227,15 +250,17 @@ func (r *Room) ListTrains(ctx context.Context, caller identity.Caller, f Filter)
 	return out, next, nil
 }
 
-// UpdateTrain changes a train's settings. It needs trains:write. With ifMatch, the train must still have that ETag. Disabling a train cuts
-// its leases.
+// UpdateTrain changes a train's settings. It needs trains:write, and to change who reaches it a fresh proof in a session. With ifMatch, the train must still have that
+// ETag. Disabling a train cuts its leases.
 func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref string, p Patch, ifMatch string) (Train, error) {
 	if err := r.allow(ctx, caller, store.TrainUpdate, named(ref), identity.TrainWrite); err != nil {
 		return Train{}, err
 	}
 	var t Train
+	var verdict error
+	var target store.Target
 	err := r.db.Write(ctx, func(tx *store.Tx) (err error) {
-		if t, err = find(tx, ref, tx.ForUpdate()); err != nil {
+		if t, err = reach(tx, caller, identity.TrainWrite, ref, tx.ForUpdate()); err != nil {
 			return err
 		}
 		if err := t.unless(ifMatch); err != nil {
@@ -246,6 +271,15 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		}
 		was := t.Limits
 		changed := p.apply(&t)
+		verdict = nil
+		if opened, err := r.show(tx, caller, &t, p.Visibility); err != nil {
+			if f := fault.Of(err); f.Kind == fault.Forbidden {
+				verdict, target = err, t.target()
+			}
+			return err
+		} else if opened {
+			changed = append(changed, "visibility")
+		}
 		if err := t.check(false); err != nil {
 			return err
 		}
@@ -263,8 +297,8 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		}
 		t.UpdatedAt = tx.Now()
 		t.Revision++
-		if _, err := tx.Exec(`UPDATE trains SET name = $1, description = $2, strategy = $3, disabled = $4, key_limit = $5, updated_at = $6, revision = $7, limits = $8 WHERE id = $9`,
-			t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, store.TimeOf(t.UpdatedAt), t.Revision, t.Limits.Text(), t.ID); err != nil {
+		if _, err := tx.Exec(`UPDATE trains SET name = $1, description = $2, strategy = $3, disabled = $4, key_limit = $5, updated_at = $6, revision = $7, limits = $8, visibility = $9 WHERE id = $10`,
+			t.Name, t.Description, string(t.Strategy), flag(t.Disabled), t.KeyLimit, store.TimeOf(t.UpdatedAt), t.Revision, t.Limits.Text(), string(t.Visibility), t.ID); err != nil {
 			return err
 		}
 		tx.Change(store.TopicTrain, t.ID)
@@ -274,8 +308,14 @@ func (r *Room) UpdateTrain(ctx context.Context, caller identity.Caller, ref stri
 		if p.Limits != nil {
 			ev.Details = append(ev.Details, store.Str("limits", t.Limits.Text()))
 		}
+		if p.Visibility != nil {
+			ev.Details = append(ev.Details, store.Str("visibility", string(t.Visibility)))
+		}
 		return tx.Record(ev)
 	})
+	if verdict != nil {
+		return Train{}, errors.Join(r.recordRefusal(ctx, caller, target, verdict, store.Str("act", string(store.TrainUpdate)), store.Str("visibility", string(*p.Visibility))), verdict)
+	}
 	if err != nil {
 		return Train{}, err
 	}
@@ -312,7 +352,7 @@ func (r *Room) DeleteTrain(ctx context.Context, caller identity.Caller, ref stri
 		return err
 	}
 	return r.db.Write(ctx, func(tx *store.Tx) error {
-		t, err := find(tx, ref, tx.ForUpdate())
+		t, err := reach(tx, caller, identity.TrainWrite, ref, tx.ForUpdate())
 		if err != nil {
 			return err
 		}
@@ -326,7 +366,7 @@ func (r *Room) DeleteTrain(ctx context.Context, caller identity.Caller, ref stri
 		if !force && t.Links > 0 {
 			return errInUse()
 		}
-		if _, err := tx.Exec(`DELETE FROM trains WHERE id = $1`, t.ID); err != nil {
+		if _, err := tx.Exec(`DELETE FROM trains WHERE id = $1`, t.ID); err != nil { // a trigger remembers it if it was private
 			return err
 		}
 		tx.Change(store.TopicTrain, t.ID)
@@ -339,26 +379,6 @@ func (r *Room) DeleteTrain(ctx context.Context, caller identity.Caller, ref stri
 func errInUse() error {
 	return fault.New(fault.Conflict, "train_in_use",
 		"The train still has linked credentials or active client keys, so deleting it would stop running agents. Unlink and revoke them first, or delete with force.")
-}
-
-// find returns a train by slug or id; lock is the clause of the transaction that locks its row, or "".
-func find(tx *store.Tx, ref, lock string) (Train, error) {
-	var row trainRow
-	column := "slug"
-	switch {
-	case store.ValidID("train", ref):
-		column = "id"
-	case !validSlug(ref): // PostgreSQL takes no NUL and no broken UTF-8
-		return Train{}, errNoTrain()
-	}
-	err := tx.Get(&row, `SELECT `+trainColumn+trainCount+` FROM trains t WHERE t.`+column+` = $1`+lock, ref)
-	if errors.Is(err, store.ErrNotFound) {
-		return Train{}, errNoTrain()
-	}
-	if err != nil {
-		return Train{}, err
-	}
-	return row.train(), nil
 }
 
 func errNoTrain() error {
@@ -396,6 +416,9 @@ func (t Train) check(slug bool) error {
 	}
 	if t.KeyLimit < 0 || t.KeyLimit > keyLimitMax {
 		_ = f.With("/key_limit", "must be 0 (the server's default) to "+strconv.Itoa(keyLimitMax))
+	}
+	if !slices.Contains(identity.Visibilities(), t.Visibility) {
+		_ = f.With("/visibility", "must be organisation or private")
 	}
 	if len(f.Fields) > 0 {
 		return f

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -20,7 +21,7 @@ func TestTrainLifeCycle(t *testing.T) {
 		made, err := y.CreateTrain(ctx, y.admin, train.Draft{Slug: "Web-1.x_y", Description: "Größe\n2"})
 		require.NoError(t, err)
 		require.True(t, store.ValidID("train", made.ID))
-		require.Equal(t, train.Train{ID: made.ID, Slug: "Web-1.x_y", Name: "Web-1.x_y", Description: "Größe\n2", Strategy: train.Hash, CreatedAt: y.clock.Now(), UpdatedAt: y.clock.Now(), Revision: 1}, made)
+		require.Equal(t, train.Train{ID: made.ID, Slug: "Web-1.x_y", Name: "Web-1.x_y", Description: "Größe\n2", Strategy: train.Hash, Visibility: identity.OfOrganisation, CreatedAt: y.clock.Now(), UpdatedAt: y.clock.Now(), Revision: 1}, made)
 		for _, ref := range []string{made.ID, made.Slug} {
 			got, err := y.GetTrain(ctx, y.admin, ref)
 			require.NoError(t, err)

@@ -139,7 +139,7 @@ func (a *asking) blockEnded() {
 	case a.kind.is("tool_result"):
 		m.result = true
 	case isTool(&a.kind):
-		m.calls.add(a.name.b)
+		m.calls.add(&a.name)
 	case a.kind.is("image"), a.kind.is("document"):
 		m.others++
 	}
@@ -153,6 +153,9 @@ const (
 // say adds a text to a message, without the reminders before it that Claude Code puts there for the model.
 func (m *message) say(c *capture) {
 	text, long := bytes.TrimSpace(c.words()), c.n
+	if !c.cut() {
+		long = int64(len(text))
+	}
 	for bytes.HasPrefix(text, []byte(reminder)) {
 		end := bytes.Index(text, []byte(reminderEnd))
 		if end < 0 {
@@ -162,11 +165,12 @@ func (m *message) say(c *capture) {
 		long -= int64(len(text) - len(rest))
 		text = rest
 	}
-	if len(text) == 0 {
+	if len(text) == 0 && !c.cut() {
 		return
 	}
 	if len(m.text) > 0 {
-		m.text = append(m.text, "\n\n"...)
+		m.text = append(m.text, "\n\n"[:max(0, min(2, Kept-len(m.text)))]...)
+		m.long += 2
 	}
 	m.text = append(m.text, text[:min(len(text), max(0, Kept-len(m.text)))]...)
 	m.long += long
@@ -180,15 +184,14 @@ func (a *asking) messageEnded() {
 	}
 	switch {
 	case a.role.is("assistant"):
-		for _, name := range m.calls.names {
-			a.since.add([]byte(name))
-		}
-		a.since.calls += m.calls.calls - len(m.calls.names)
+		room := ToolsKept - len(a.since.names)
+		a.since.names = append(a.since.names, m.calls.names[:min(room, len(m.calls.names))]...)
+		a.since.calls += m.calls.calls
 		if m.calls.calls > 0 {
 			a.last = lastCall
 		}
 	case !a.role.is("user"):
-	case !m.result && (len(m.text) > 0 || m.others > 0):
+	case !m.result && (m.long > 0 || m.others > 0):
 		a.prompt, a.message = *m, message{text: a.prompt.text[:0]}
 		a.out.Place, a.last, a.since = a.out.Messages, lastPrompt, tools{}
 	default:

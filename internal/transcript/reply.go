@@ -16,6 +16,16 @@ type Answer struct {
 	Whole bool
 }
 
+// CutShort reports whether the text may end inside of a word: the answer broke off, or the model was made to stop before it was through, by a
+// sequence to stop at for instance.
+func (a Answer) CutShort() bool {
+	switch a.Stop {
+	case "", "end_turn", "tool_use", "pause_turn":
+		return !a.Whole || a.Trouble != ""
+	}
+	return true
+}
+
 // Reply reads one answer. Its methods must not be called at once.
 type Reply struct {
 	events bool
@@ -90,7 +100,7 @@ func (r *Reply) blockEnded() {
 	case r.inner.is("text"):
 		r.say()
 	case isTool(&r.inner):
-		r.calls.add(r.name.b)
+		r.calls.add(&r.name)
 	}
 }
 

@@ -10,7 +10,10 @@
 // Invariants: no input makes it fail or grow beyond its bounds; it knows no request, no account and no database.
 package transcript
 
-import "bytes"
+import (
+	"unicode"
+	"unicode/utf8"
+)
 
 const (
 	// Kept is how much of a text is kept, in bytes.
@@ -37,16 +40,36 @@ func (c *capture) add(p []byte) {
 	}
 }
 
-// wordMost is how long the last word may be that is dropped where a text was cut: half a secret is not recognised.
-const wordMost = 512
-
 // words is what was kept, without the word in which it was cut.
 func (c *capture) words() []byte {
-	if c.n <= int64(len(c.b)) {
+	if !c.cut() {
 		return c.b
 	}
-	tail := max(0, len(c.b)-wordMost)
-	return c.b[:tail+max(0, bytes.LastIndexAny(c.b[tail:], " \t\r\n"))]
+	return c.b[:WholeWords(c.b)]
+}
+
+// cut reports whether less was kept than there was.
+func (c *capture) cut() bool { return c.n > int64(len(c.b)) }
+
+// WholeWords returns how much of a text that was cut is left without its last word, however long: half a secret is not recognised. A letter of a script that is written without blanks is a word by itself.
+func WholeWords(text []byte) int {
+	for end := len(text); end > 0; {
+		r, size := utf8.DecodeLastRune(text[:end])
+		switch {
+		case r == ' ' || r == '\t' || r == '\n': // a carriage return ends no line by itself, and may be dropped later
+			return end - size
+		case r >= utf8.RuneSelf && unspaced(r):
+			return end
+		}
+		end -= size
+	}
+	return 0
+}
+
+// unspaced reports whether a character is written without blanks around it, so that none is part of a secret: the scripts of China, Japan and South-East Asia with their punctuation. Other characters beyond
+// ASCII end no word, since some are dropped later.
+func unspaced(r rune) bool {
+	return r >= 0x3001 && r <= 0x303f || r >= 0xff01 && r <= 0xff65 || unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
 }
 
 func (c *capture) is(word string) bool { return string(c.b) == word && c.n == int64(len(word)) }
@@ -57,10 +80,17 @@ type tools struct {
 	calls int
 }
 
-func (t *tools) add(name []byte) {
+// longName stands for the name of a tool that has more than [wordMax] bytes: none does, and half of whatever it is is not recognised.
+const longName = "(a very long name)"
+
+func (t *tools) add(name *capture) {
 	t.calls++
-	if len(t.names) < ToolsKept {
-		t.names = append(t.names, string(name))
+	switch {
+	case len(t.names) >= ToolsKept:
+	case name.cut():
+		t.names = append(t.names, longName)
+	default:
+		t.names = append(t.names, string(name.b))
 	}
 }
 

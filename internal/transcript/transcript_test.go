@@ -24,7 +24,7 @@ func TestAsked(t *testing.T) {
 		"a text":                  {`{"model":"m","max_tokens":1024,"messages":[{"role":"user","content":"hi \u00e9\ud83d\ude00\n\"x\""}]}`, transcript.Asked{Prompt: "hi é😀\n\"x\"", Long: 13, Place: 1, Messages: 1, New: true, MaxTokens: 1024}},
 		"content before the role": {`{"messages":[{"content":"hi","role":"user"}]}`, transcript.Asked{Prompt: "hi", Long: 2, Place: 1, Messages: 1, New: true}},
 		"blocks and a picture": {`{"messages":[{"role":"user","content":[{"text":"one","type":"text"},{"type":"image","source":{"type":"base64","data":"AAAA","text":"no"}},{"type":"text","text":"two","cache_control":{"type":"ephemeral"}}]}]}`,
-			transcript.Asked{Prompt: "one\n\ntwo", Long: 6, Others: 1, Place: 1, Messages: 1, New: true}},
+			transcript.Asked{Prompt: "one\n\ntwo", Long: 8, Others: 1, Place: 1, Messages: 1, New: true}},
 		"reminders are no prompt": {`{"tools":[{"name":"Read","input_schema":{"type":"object"}}],"messages":[{"role":"user","content":[` + remind + `,{"type":"text","text":"fix it"}]}]}`,
 			transcript.Asked{Prompt: "fix it", Long: 6, Place: 1, Messages: 1, New: true, Equipped: true}},
 		"reminder and prompt in one text": {`{"messages":[{"role":"user","content":"<system-reminder>a</system-reminder><system-reminder>b</system-reminder> do it"}]}`,
@@ -41,6 +41,7 @@ func TestAsked(t *testing.T) {
 		"no JSON":               {`hello`, transcript.Asked{}},
 		"nothing":               {``, transcript.Asked{}},
 		"cut":                   {`{"messages":[{"role":"user","content":"hi`, transcript.Asked{}},
+		"ends of lines around":  {`{"messages":[{"role":"user","content":"\n two words \r\n"}]}`, transcript.Asked{Prompt: "two words", Long: 9, Place: 1, Messages: 1, New: true}},
 		"half a pair":           {`{"messages":[{"role":"user","content":"\ud83dx\ude00\ud83d\u0041"}]}`, transcript.Asked{Prompt: "\uFFFDx\uFFFD\uFFFDA", Long: 11, Place: 1, Messages: 1, New: true}},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, transcript.Read([]byte(c.body))) })
@@ -126,6 +127,38 @@ func TestReplyThatBreaksOff(t *testing.T) {
 	half.Add([]byte(plain[:len(plain)/2]))
 	require.False(t, half.Answer().Whole)
 	require.Empty(t, transcript.NewReply(true).Answer())
+}
+
+// TestACutIsKnown: who reads a prompt can tell that it is not all, in however many texts it came, and of one that was cut no word is told in half, however long.
+func TestACutIsKnown(t *testing.T) {
+	for _, texts := range []int{1, 2, 100, 8000} {
+		block := `{"type":"text","text":"` + strings.Repeat("x", transcript.Kept/texts) + `"}` // with what stands between them, more than is kept
+		got := transcript.Read([]byte(`{"messages":[{"role":"user","content":[` + block + strings.Repeat(","+block, texts-1) + `,{"type":"text","text":"end"}]}]}`))
+		require.Greater(t, got.Long, int64(len(got.Prompt)), texts)
+		require.LessOrEqual(t, len(got.Prompt), transcript.Kept)
+	}
+	word := strings.Repeat("s", 4000)
+	got := transcript.Read([]byte(`{"messages":[{"role":"user","content":"` + strings.Repeat("y", 13000) + ` ` + word + `"}]}`))
+	require.Equal(t, strings.Repeat("y", 13000), got.Prompt)
+	require.EqualValues(t, 17001, got.Long)
+
+	r := transcript.NewReply(true)
+	for _, n := range []int{128, 129} {
+		r.Add([]byte("data: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"tool_use\",\"name\":\"" + strings.Repeat("N", n) + "\"}}\n\n"))
+	}
+	require.Equal(t, []string{strings.Repeat("N", 128), "(a very long name)"}, r.Answer().Tools)
+
+	for stop, short := range map[string]bool{"": false, "end_turn": false, "tool_use": false, "stop_sequence": true, "max_tokens": true, "refusal": true, "model_context_window_exceeded": true, "news": true} {
+		require.Equal(t, short, transcript.Answer{Stop: stop, Whole: true}.CutShort(), stop)
+		require.True(t, transcript.Answer{Stop: stop}.CutShort(), stop)
+		require.True(t, transcript.Answer{Stop: stop, Whole: true, Trouble: "overloaded_error"}.CutShort(), stop)
+	}
+	for text, want := range map[string]string{
+		"": "", "word": "", "a word": "a", "a\tword": "a", "a\nword": "a", "a\rword": "", "a " + strings.Repeat("s", 12_000): "a", strings.Repeat("s", transcript.Kept): "",
+		"鍵は秘密です。": "鍵は秘密です。", "鍵はsk-ant-1": "鍵は", "鍵は秘\xe5\xaf": "鍵は秘", "a sk\u200b-ant": "a", "a naïve": "a", "\u3164": "",
+	} {
+		require.Equal(t, want, text[:transcript.WholeWords([]byte(text))], text)
+	}
 }
 
 func TestReplyIsBounded(t *testing.T) {

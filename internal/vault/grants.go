@@ -85,10 +85,10 @@ func (g Grant) verbs() string {
 
 // Trains is what the vault must know of trains, which are on a higher floor.
 type Trains interface {
-	// TrainRef returns the id and the slug of a train by either; an unknown one is the fault not_found.
-	TrainRef(tx *store.Tx, ref string) (id, slug string, err error)
-	// Slugs returns the slugs of trains by their ids; what is gone is left out.
-	Slugs(tx *store.Tx, ids []string) (map[string]string, error)
+	// TrainRef returns the id and the slug of a train by either; one that is unknown, or may not be named to the caller, is the fault not_found.
+	TrainRef(tx *store.Tx, caller identity.Caller, ref string) (id, slug string, err error)
+	// Slugs returns the slugs of trains by their ids, of those that may not be named to the caller a word for all; what is gone is left out.
+	Slugs(tx *store.Tx, caller identity.Caller, ids []string) (map[string]string, error)
 	// Withdraw unlinks the credentials from the train, which may use them no longer, and records that.
 	Withdraw(tx *store.Tx, caller identity.Caller, trainID string, credentials []string) error
 }
@@ -110,7 +110,7 @@ const grantColumns = `scope, scope_id, grantee_id, CASE WHEN user_id IS NOT NULL
 	WHEN train_id IS NOT NULL THEN 'train' ELSE 'service_account' END AS kind, may_use, may_reveal, may_manage, owner, granted_by, granted_at`
 
 // readGrants reads what stands on a scope.
-func (r *Room) readGrants(tx *store.Tx, scope Scope) (Grants, error) {
+func (r *Room) readGrants(tx *store.Tx, caller identity.Caller, scope Scope) (Grants, error) {
 	out := Grants{Scope: scope, Grants: []Grant{}}
 	var rows []grantRow
 	if err := tx.Select(&rows, `SELECT `+grantColumns+` FROM grants WHERE scope = $1 AND scope_id = $2`, string(scope.Kind), scope.ID); err != nil {
@@ -128,7 +128,7 @@ func (r *Room) readGrants(tx *store.Tx, scope Scope) (Grants, error) {
 	if err != nil {
 		return Grants{}, err
 	}
-	slugs, err := r.trains.Slugs(tx, lines)
+	slugs, err := r.trains.Slugs(tx, caller, lines)
 	if err != nil {
 		return Grants{}, err
 	}
@@ -151,7 +151,7 @@ func (r *Room) readGrants(tx *store.Tx, scope Scope) (Grants, error) {
 func (r *Room) Grants(ctx context.Context, caller identity.Caller, scope Scope) (Grants, error) {
 	var out Grants
 	err := r.onScope(ctx, caller, identity.CredentialRead, "grants", scope, false, func(tx *store.Tx, target store.Target, s *stored, _ verbs) (err error) {
-		if out, err = r.withInherited(tx, scope, s); err != nil {
+		if out, err = r.withInherited(tx, caller, scope, s); err != nil {
 			return err
 		}
 		ev := caller.Event(store.CredentialView, target)
@@ -161,8 +161,8 @@ func (r *Room) Grants(ctx context.Context, caller identity.Caller, scope Scope) 
 	return out, err
 }
 
-func (r *Room) withInherited(tx *store.Tx, scope Scope, s *stored) (Grants, error) {
-	out, err := r.readGrants(tx, scope)
+func (r *Room) withInherited(tx *store.Tx, caller identity.Caller, scope Scope, s *stored) (Grants, error) {
+	out, err := r.readGrants(tx, caller, scope)
 	if err != nil || s == nil {
 		return out, err
 	}
@@ -170,7 +170,7 @@ func (r *Room) withInherited(tx *store.Tx, scope Scope, s *stored) (Grants, erro
 		if from.ID == "" {
 			continue
 		}
-		inherited, err := r.readGrants(tx, from)
+		inherited, err := r.readGrants(tx, caller, from)
 		if err != nil {
 			return Grants{}, err
 		}
@@ -188,7 +188,7 @@ func (r *Room) withInherited(tx *store.Tx, scope Scope, s *stored) (Grants, erro
 func (r *Room) SetGrants(ctx context.Context, caller identity.Caller, scope Scope, grants []Grant, ifMatch string) (Grants, error) {
 	var out Grants
 	err := r.onScope(ctx, caller, identity.CredentialGrant, "grant", scope, true, func(tx *store.Tx, target store.Target, s *stored, own verbs) error {
-		before, err := r.withInherited(tx, scope, s)
+		before, err := r.withInherited(tx, caller, scope, s)
 		if err != nil {
 			return err
 		}
@@ -216,7 +216,7 @@ func (r *Room) SetGrants(ctx context.Context, caller identity.Caller, scope Scop
 				return err
 			}
 		}
-		if out, err = r.withInherited(tx, scope, s); err != nil {
+		if out, err = r.withInherited(tx, caller, scope, s); err != nil {
 			return err
 		}
 		ev := caller.Event(store.CredentialGrant, target)
@@ -239,7 +239,10 @@ func (r *Room) settleGrants(tx *store.Tx, caller identity.Caller, scope Scope, b
 		if g.Owner {
 			g.Use, g.Reveal, g.Manage = true, true, true
 		}
-		party, err := r.findParty(tx, g.Party.Kind, g.Party.ID)
+		party, err := r.findParty(tx, caller, g.Party.Kind, g.Party.ID)
+		if k := slices.IndexFunc(before, func(b Grant) bool { return b.Party.Kind == g.Party.Kind && b.Party.ID == g.Party.ID }); k >= 0 && fault.KindOf(err) == fault.NotFound {
+			party, err = before[k].Party, nil // a train that the caller does not reach may keep what it has
+		}
 		switch {
 		case fault.KindOf(err) == fault.NotFound:
 			bad.add(at+"/grantee/id", "is none that there is: give the id, or a person's e-mail address, a group's or service account's name, a train's slug")
@@ -267,11 +270,11 @@ func (r *Room) settleGrants(tx *store.Tx, caller identity.Caller, scope Scope, b
 	return out, bad.err()
 }
 
-func (r *Room) findParty(tx *store.Tx, kind identity.PartyKind, ref string) (identity.Party, error) {
+func (r *Room) findParty(tx *store.Tx, caller identity.Caller, kind identity.PartyKind, ref string) (identity.Party, error) {
 	if kind != PartyTrain {
 		return identity.FindParty(tx, kind, ref)
 	}
-	id, slug, err := r.trains.TrainRef(tx, ref)
+	id, slug, err := r.trains.TrainRef(tx, caller, ref)
 	return identity.Party{Kind: PartyTrain, ID: id, Name: slug}, err
 }
 

@@ -100,12 +100,12 @@ func mayMove(tx *store.Tx, caller identity.Caller, own verbs, before, after Meta
 type noTrains struct{}
 
 // TrainRef knows no train.
-func (noTrains) TrainRef(*store.Tx, string) (id, slug string, err error) {
+func (noTrains) TrainRef(*store.Tx, identity.Caller, string) (id, slug string, err error) {
 	return "", "", fault.New(fault.NotFound, "not_found", "There is no such train.")
 }
 
 // Slugs knows no train.
-func (noTrains) Slugs(*store.Tx, []string) (map[string]string, error) {
+func (noTrains) Slugs(*store.Tx, identity.Caller, []string) (map[string]string, error) {
 	return map[string]string{}, nil
 }
 

@@ -33,14 +33,14 @@ func newCrossing(train string) *crossing {
 	return &crossing{train: train, arrived: make(chan struct{}, 100), release: make(chan struct{}), seen: map[*store.Tx]bool{}}
 }
 
-func (c *crossing) TrainRef(_ *store.Tx, ref string) (string, string, error) {
+func (c *crossing) TrainRef(_ *store.Tx, _ identity.Caller, ref string) (string, string, error) {
 	if ref == "web" {
 		return c.train, "web", nil
 	}
 	return "", "", fault.New(fault.NotFound, "not_found", "no such train")
 }
 
-func (c *crossing) Slugs(tx *store.Tx, _ []string) (map[string]string, error) {
+func (c *crossing) Slugs(tx *store.Tx, _ identity.Caller, _ []string) (map[string]string, error) {
 	c.mu.Lock()
 	first := c.stopping && !c.seen[tx] && c.last == ""
 	c.seen[tx] = true

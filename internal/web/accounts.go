@@ -114,9 +114,9 @@ func (s *site) accountsPage(r *http.Request, v visitor) (*accountsPage, error) {
 	return p, err
 }
 
-// standings are how accounts stand on the trains; nothing of it for who may not read trains.
+// standings are how accounts stand on the trains; nothing of it for who may not read all trains.
 func (s *site) standings(ctx context.Context, v visitor, list []vault.Credential) (map[string]train.Standing, error) {
-	if !v.may(identity.TrainRead) {
+	if !v.mayAll(identity.TrainRead) {
 		return nil, nil
 	}
 	ids := make([]string, len(list))
@@ -158,7 +158,7 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 		if stands == nil {
 			trains, used = ui.Faint("not shown to you"), ui.Faint("not shown to you")
 		} else if linked {
-			trains = trainLinks(stand.Trains, 3)
+			trains = trainLinks(stand.Trains, 3, hiddenTrains(reader, stand))
 		}
 		row := ui.Row{ID: c.ID, Name: c.Name, Cells: []templ.Component{
 			ui.Link(c.Name, accountPath(c.ID)), kindView(kindText(c), c.Suffix), accountState(reader, c, stand, linked), used, trains,
@@ -169,6 +169,14 @@ func (s *site) llmTable(r *http.Request, v visitor, p *accountsPage, list []vaul
 		t.Rows = append(t.Rows, row)
 	}
 	return t
+}
+
+// hiddenTrains tells of the trains that have an account and that its reader does not reach; "" when there are none.
+func hiddenTrains(reader ui.Reader, stand train.Standing) string {
+	if stand.Hidden == 0 {
+		return ""
+	}
+	return reader.Count(stand.Hidden, "private train")
 }
 
 // accountDraft is an account in its row, as it is or as somebody wants it.

@@ -59,14 +59,18 @@ func (s *site) accessPage(r *http.Request, v visitor, p *credentialPage) error {
 	} else {
 		p.Alert = "Only who manages this credential sees who else may use it."
 	}
-	if v.may(identity.TrainRead) {
+	if v.mayAll(identity.TrainRead) {
 		lenders, err := s.Trains.Lenders(r.Context(), v.Caller, []string{p.One.ID})
 		if err != nil {
 			return err
 		}
 		t := ui.Table{ID: "trains", Caption: "Trains that are lent it", Live: "train", Columns: []ui.Column{{Label: "Train"}, {Label: "Name"}, {Label: "State"}, {Label: "Alias"}, {Label: "Priority", Number: true}},
 			Empty: ui.Empty{Text: "No train is linked to this credential.", Command: "signalbox train link TRAIN " + p.One.ID}}
-		for _, l := range lenders {
+		for i, l := range lenders {
+			if l.Hidden {
+				t.Rows = append(t.Rows, ui.Row{ID: "~private-" + strconv.Itoa(i), Name: l.Train.Name, Cells: []templ.Component{ui.Text(l.Train.Name), ui.Text("you are no member of it"), ui.Text(""), ui.Text(""), ui.Text("")}})
+				continue
+			}
 			t.Rows = append(t.Rows, ui.Row{ID: l.Train.ID, Name: l.Train.Slug, Cells: []templ.Component{ui.Link(l.Train.Slug, trainPath(l.Train.Slug)), ui.Text(l.Train.Name), trainBadge(l.Train), ui.Text(l.Alias),
 				ui.Text(p.Reader.Number(int64(l.Priority)))}})
 		}

@@ -97,7 +97,7 @@ func deleteWord(reader ui.Reader, list []vault.Credential) string {
 
 // dependents says which trains are lent credentials, as far as the visitor may know.
 func (s *site) dependents(r *http.Request, v visitor, ids []string) ([]string, error) {
-	if !v.may(identity.TrainRead) {
+	if !v.mayAll(identity.TrainRead) {
 		return []string{"Every train that is lent one of them loses it at once. Your role does not see which trains those are."}, nil
 	}
 	lenders, err := s.Trains.Lenders(r.Context(), v.Caller, ids)
@@ -111,6 +111,10 @@ func (s *site) dependents(r *http.Request, v visitor, ids []string) ([]string, e
 	count := map[string]int{}
 	for _, l := range lenders {
 		count[l.Train.Slug]++
+	}
+	if n := count[""]; n > 0 {
+		out = append(out, "Private trains that you are no member of lose "+s.reader(r).Count(n, "link")+", and open uses are cut.")
+		delete(count, "")
 	}
 	for _, l := range lenders {
 		if n := count[l.Train.Slug]; n > 0 {

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"signalbox.dev/signalbox/internal/identity"
@@ -13,27 +14,31 @@ import (
 type place struct {
 	group, label, path, letter string
 	needs                      identity.Permission // "" is for everybody
+	// whole says that it takes the permission for everything; ofTrains that who has it for their own sees the place while they are on one.
+	whole, ofTrains bool
 }
 
 // places are the pages of the navigation, in its order. A new page is a line here.
 func places() []place {
 	return []place{
-		{"", "Overview", "/", "o", ""},
-		{"Lending", "Credentials", "/credentials", "c", identity.CredentialRead},
-		{"Lending", "Accounts", "/accounts", "a", identity.CredentialRead},
-		{"Lending", "Trains", "/trains", "t", identity.TrainRead},
-		{"Lending", "Connections", "/connections", "n", identity.CredentialRead},
-		{"Upkeep", "Clients", "/clients", "e", identity.CredentialRead},
-		{"Upkeep", "What is due", "/due", "d", identity.CredentialRead},
-		{"Upkeep", "Import & export", "/import", "x", identity.CredentialWrite},
-		{"People & keys", "People", "/people", "p", identity.UserRead},
-		{"People & keys", "Groups", "/groups", "g", identity.GroupRead},
-		{"People & keys", "Service accounts", services, "v", identity.ServiceRead},
-		{"People & keys", "Tokens", "/tokens", "k", identity.TokenRead},
-		{"Record", "Audit", "/audit", "l", identity.AuditRead},
-		{"Record", "Incidents", "/incidents", "i", identity.IncidentRead},
-		{"Signalbox", "Settings", "/settings", "s", identity.MetricsRead},
-		{"You", "Your account", "/account", "y", ""},
+		{label: "Overview", path: "/", letter: "o"},
+		{group: "Lending", label: "Credentials", path: "/credentials", letter: "c", needs: identity.CredentialRead},
+		{group: "Lending", label: "Accounts", path: "/accounts", letter: "a", needs: identity.CredentialRead},
+		{group: "Lending", label: "Trains", path: "/trains", letter: "t", needs: identity.TrainRead, ofTrains: true},
+		{group: "Lending", label: "Connections", path: "/connections", letter: "n", needs: identity.CredentialRead},
+		{group: "Lending", label: "Requests", path: "/requests", letter: "r", needs: identity.UsageRead, whole: true},
+		{group: "Lending", label: "Usage", path: "/usage", letter: "u", needs: identity.UsageRead, ofTrains: true},
+		{group: "Upkeep", label: "Clients", path: "/clients", letter: "e", needs: identity.CredentialRead},
+		{group: "Upkeep", label: "What is due", path: "/due", letter: "d", needs: identity.CredentialRead},
+		{group: "Upkeep", label: "Import & export", path: "/import", letter: "x", needs: identity.CredentialWrite},
+		{group: "People & keys", label: "People", path: "/people", letter: "p", needs: identity.UserRead},
+		{group: "People & keys", label: "Groups", path: "/groups", letter: "g", needs: identity.GroupRead},
+		{group: "People & keys", label: "Service accounts", path: services, letter: "v", needs: identity.ServiceRead},
+		{group: "People & keys", label: "Tokens", path: "/tokens", letter: "k", needs: identity.TokenRead},
+		{group: "Record", label: "Audit", path: "/audit", letter: "l", needs: identity.AuditRead},
+		{group: "Record", label: "Incidents", path: "/incidents", letter: "i", needs: identity.IncidentRead},
+		{group: "Signalbox", label: "Settings", path: "/settings", letter: "s", needs: identity.MetricsRead},
+		{group: "You", label: "Your account", path: "/account", letter: "y"},
 	}
 }
 
@@ -57,6 +62,26 @@ func (v visitor) may(p identity.Permission) bool {
 	return err == nil
 }
 
+// mayAll is may, for everything: what shows things across those that are the visitor's and those that are not.
+func (v visitor) mayAll(p identity.Permission) bool { return identity.Allow(v.Caller, p) == nil }
+
+// leads reports whether a place is for the visitor; onTrain says whether they are on a train, and is asked only of those whose role reaches no others.
+func (s *site) leads(v visitor, p place, onTrain func() bool) bool {
+	switch {
+	case p.needs == "":
+		return true
+	case !v.may(p.needs), p.needs == identity.UsageRead && s.Ledger == nil:
+		return false
+	case v.mayAll(p.needs):
+		return true
+	case p.whole:
+		return false
+	case p.ofTrains:
+		return onTrain()
+	}
+	return true
+}
+
 // changes is may, while something can be changed at all: a page shows a form for p only then.
 func (s *site) changes(v visitor, p identity.Permission) bool { return !s.ReadOnly && v.may(p) }
 
@@ -69,8 +94,12 @@ func (s *site) frame(r *http.Request, v visitor, title string) ui.Frame {
 	if r.Method == http.MethodGet {
 		f.Path = localPath(r.URL.RequestURI())
 	}
+	onTrain := sync.OnceValue(func() bool {
+		some, err := s.Trains.ReachesSome(r.Context(), v.Caller)
+		return err == nil && some // where that is not known, it is no place for them
+	})
 	for _, p := range places() {
-		if p.needs != "" && !v.may(p.needs) {
+		if !s.leads(v, p, onTrain) {
 			continue
 		}
 		if n := len(f.Nav); n == 0 || f.Nav[n-1].Label != p.group {

@@ -149,6 +149,9 @@ func (s *site) groupEdit(w http.ResponseWriter, r *http.Request, v visitor) {
 	})
 }
 
+// keysOfPrivate is said before somebody loses a group. Which trains those are is not for everybody who may take them from it.
+const keysOfPrivate = "Client keys that they made on trains to which this was their only way (private ones and, with the role member, any): revoked for good."
+
 func (s *site) groupDeleteForm(w http.ResponseWriter, r *http.Request, v visitor) {
 	g, err := s.Identity.Group(r.Context(), v.Caller, r.PathValue("id"))
 	if err != nil {
@@ -157,7 +160,7 @@ func (s *site) groupDeleteForm(w http.ResponseWriter, r *http.Request, v visitor
 	}
 	here := under("/groups", g.ID)
 	s.show(w, r, http.StatusOK, confirmView(s.frame(r, v, "Delete "+g.Name), g.Name, ui.Confirm{
-		Lead: "The group is deleted for good. The people in it stay.", Touches: []string{s.reader(r).Count(g.Members, "member") + ": lose what was granted to the group", "Every grant to the group ends."},
+		Lead: "The group is deleted for good. The people in it stay.", Touches: []string{s.reader(r).Count(g.Members, "member") + ": lose what was granted to the group", "Every grant to the group ends.", keysOfPrivate},
 		Action: under(here, "delete"), Submit: "Delete the group", Back: here, Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: g.ETag()}),
 	}))
 }
@@ -223,7 +226,7 @@ func (s *site) memberRemoveForm(w http.ResponseWriter, r *http.Request, v visito
 	}
 	here := under("/groups", g.ID)
 	s.show(w, r, http.StatusOK, confirmView(s.frame(r, v, "Remove "+m.Name), g.Name, ui.Confirm{
-		Lead: m.Name + " is taken from the group " + g.Name + ".", Touches: []string{"1 person: what was granted to the group is theirs no longer", s.reader(r).Count(g.Members-1, "member") + " stay."},
+		Lead: m.Name + " is taken from the group " + g.Name + ".", Touches: []string{"1 person: what was granted to the group is theirs no longer", keysOfPrivate, s.reader(r).Count(g.Members-1, "member") + " stay."},
 		Action: under(here, "members", m.UserID, "remove"), Submit: "Remove them", Back: here, Hidden: v.hidden(),
 	}))
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,40 +25,59 @@ func (p *trainPage) limitActs() []templ.Component {
 	return []templ.Component{ui.LinkButton("Change the limits", trainPath(p.Train.Slug, "limits"), ui.Plain, true)}
 }
 
+func limitColumns() []ui.Column {
+	return []ui.Column{{Label: "Limit"}, {Label: "Used"}, {Label: "Free again"}}
+}
+
 // limitTable lists what all client keys of a train may use together, and how far that is used.
 func limitTable(reader ui.Reader, p *trainPage, used []quota.Used) ui.Table {
 	t := ui.Table{
 		ID: "limit-list", Caption: "What all client keys of the train may use together", Live: "train",
-		Columns: []ui.Column{{Label: "Limit"}, {Label: "Used"}, {Label: "Free again"}},
+		Columns: limitColumns(),
 		Empty:   ui.Empty{Text: "Nothing is limited.", Command: "signalbox limits set --train " + p.Train.Slug + " requests_per_minute=60"},
 	}
 	if p.Write {
 		t.Empty.Label, t.Empty.Href, t.Empty.Dialog = "Set limits", trainPath(p.Train.Slug, "limits"), true
 	}
-	for _, u := range used {
+	t.Rows = limitRows(reader, p.Train.Limits, used)
+	return t
+}
+
+// limitRows are the limits of somebody, with how far each is used. Of one that another version counts in another way that is not known.
+func limitRows(reader ui.Reader, l *quota.Limits, used []quota.Used) (rows []ui.Row) {
+	row := func(id, name string, cells ...templ.Component) {
+		rows = append(rows, ui.Row{ID: "limit-" + id, Name: name, Cells: cells})
+	}
+	none := ui.Faint("—")
+	for _, r := range quota.Rows() {
+		most, ok := l.Of(r.Kind)
+		if !ok {
+			continue
+		}
+		if r.Kind == quota.MaxTokens {
+			row(r.Name, r.Name, ui.Text("max_tokens of at most "+reader.Number(most)), none, none)
+			continue
+		}
 		show := reader.Number
-		if u.Kind == quota.MonthlyCost {
+		if r.Kind == quota.MonthlyCost {
 			show = price.Dollars
 		}
-		free := ui.Faint("—")
-		if u.Frees > 0 {
-			free = ui.Text(reader.Ago(time.Now().Add(time.Duration(u.Frees) * time.Second)))
+		is, free := ui.Faint("not known"), none
+		if i := slices.IndexFunc(used, func(u quota.Used) bool { return u.Kind == r.Kind }); i >= 0 {
+			is = usedBadge(used[i], show(used[i].Used))
+			if used[i].Frees > 0 {
+				free = ui.Text(reader.Ago(time.Now().Add(time.Duration(used[i].Frees) * time.Second)))
+			}
 		}
-		t.Rows = append(t.Rows, ui.Row{ID: "limit-" + u.Kind.String(), Name: u.Kind.Row().Noun, Cells: []templ.Component{
-			ui.Text(show(u.Most) + " " + u.Kind.Row().Noun), usedBadge(u, show(u.Used)), free,
-		}})
+		row(r.Name, r.Noun, ui.Text(show(most)+" "+r.Noun), is, free)
 	}
-	if most, ok := p.Train.Limits.Of(quota.MaxTokens); ok {
-		t.Rows = append(t.Rows, ui.Row{ID: "limit-max_tokens", Name: "max_tokens", Cells: []templ.Component{ui.Text("max_tokens of at most " + reader.Number(most)), ui.Faint("—"), ui.Faint("—")}})
+	if models := l.Models(); len(models) > 0 {
+		row("models", "models", ui.Text("models: "+strings.Join(models, ", ")), none, none)
 	}
-	if models := p.Train.Limits.Models(); len(models) > 0 {
-		t.Rows = append(t.Rows, ui.Row{ID: "limit-models", Name: "models", Cells: []templ.Component{ui.Text("models: " + strings.Join(models, ", ")), ui.Faint("—"), ui.Faint("—")}})
+	if l.Unknown() {
+		row("unknown", "unknown", ui.Text("A limit that this version does not know: everything is refused."), ui.Badge(ui.Bad, "refuses"), none)
 	}
-	if p.Train.Limits.Unknown() {
-		t.Rows = append(t.Rows, ui.Row{ID: "limit-unknown", Name: "unknown", Cells: []templ.Component{
-			ui.Text("A limit that this version does not know: everything is refused."), ui.Badge(ui.Bad, "refuses"), ui.Faint("—")}})
-	}
-	return t
+	return rows
 }
 
 func usedBadge(u quota.Used, text string) templ.Component {
@@ -139,10 +159,11 @@ func limitsPosted(r *http.Request) (*quota.Patch, error) {
 	return p, nil
 }
 
-// typedIn tells what was posted; a form that is shown first has nothing.
-func typedIn(r *http.Request) func(string) (string, bool) {
+// typedIn tells what was posted. A form that is shown first has nothing; neither has one before which somebody else went (f, nil for none): to send it once
+// more must not undo unseen what that one did.
+func typedIn(r *http.Request, f *fault.Error) func(string) (string, bool) {
 	return func(name string) (string, bool) {
-		if r.Method != http.MethodPost || len(r.PostForm[name]) == 0 {
+		if r.Method != http.MethodPost || f != nil && f.Kind == fault.Precondition || len(r.PostForm[name]) == 0 {
 			return "", false
 		}
 		return r.PostForm.Get(name), true
@@ -157,10 +178,10 @@ func (s *site) limitsAgain(w http.ResponseWriter, r *http.Request, f *fault.Erro
 	s.again(w, r, f, p)
 }
 
-func (s *site) trainLimitsPage(r *http.Request, v visitor, t train.Train) *askedPage {
+func (s *site) trainLimitsPage(r *http.Request, v visitor, t train.Train, f *fault.Error) *askedPage {
 	return &askedPage{Frame: s.frame(r, v, "Limits of "+t.Slug), Back: trainPath(t.Slug), BackLabel: t.Name, Action: trainPath(t.Slug, "limits"), Submit: "Set the limits",
 		Lead:   "For all client keys of the train together, over all servers. They count at once, for requests that begin after the change.",
-		Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: t.ETag()}), Inputs: limitFields(t.Limits, typedIn(r))}
+		Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: t.ETag()}), Inputs: limitFields(t.Limits, typedIn(r, f))}
 }
 
 func (s *site) trainLimitsForm(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -169,7 +190,7 @@ func (s *site) trainLimitsForm(w http.ResponseWriter, r *http.Request, v visitor
 		s.refused(w, r, v, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, askedView(s.trainLimitsPage(r, v, t)))
+	s.show(w, r, http.StatusOK, askedView(s.trainLimitsPage(r, v, t, nil)))
 }
 
 // trainLimits sets the limits of a train, unless somebody else changed it since the form was made.
@@ -185,11 +206,11 @@ func (s *site) trainLimits(w http.ResponseWriter, r *http.Request, v visitor) {
 			s.refused(w, r, v, err)
 			return
 		}
-		s.limitsAgain(w, r, f, s.trainLimitsPage(r, v, now))
+		s.limitsAgain(w, r, f, s.trainLimitsPage(r, v, now, f))
 	})
 }
 
-func (s *site) keyLimitsPage(r *http.Request, v visitor) (*askedPage, error) {
+func (s *site) keyLimitsPage(r *http.Request, v visitor, f *fault.Error) (*askedPage, error) {
 	t, err := s.trainOf(r, v, identity.KeyWrite)
 	if err != nil {
 		return nil, err
@@ -199,11 +220,11 @@ func (s *site) keyLimitsPage(r *http.Request, v visitor) (*askedPage, error) {
 		return nil, err
 	}
 	return &askedPage{Frame: s.frame(r, v, "Limits of "+k.Name), Back: trainPath(t.Slug), BackLabel: t.Name, Action: trainPath(t.Slug, "keys", k.ID, "limits"), Submit: "Set the limits",
-		Lead: "For this client key, beside what its train and the person who made it may use.", Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: k.ETag()}), Inputs: limitFields(k.Limits, typedIn(r))}, nil
+		Lead: "For this client key, beside what its train and the person who made it may use.", Hidden: v.hidden(ui.Hidden{Name: "if_match", Value: k.ETag()}), Inputs: limitFields(k.Limits, typedIn(r, f))}, nil
 }
 
 func (s *site) keyLimitsForm(w http.ResponseWriter, r *http.Request, v visitor) {
-	p, err := s.keyLimitsPage(r, v)
+	p, err := s.keyLimitsPage(r, v, nil)
 	if err != nil {
 		s.refused(w, r, v, err)
 		return
@@ -218,7 +239,7 @@ func (s *site) keyLimitsSet(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 	here := trainPath(r.PathValue("train"))
 	s.settled(w, r, v, err, here+"?done=limited", here+"/keys/"+r.PathValue("key")+"/limits", func(f *fault.Error) {
-		page, err := s.keyLimitsPage(r, v)
+		page, err := s.keyLimitsPage(r, v, f)
 		if err != nil {
 			s.refused(w, r, v, err)
 			return

@@ -111,10 +111,19 @@ func liveTopics() map[string]identity.Permission {
 	}
 }
 
-// heard returns those of the topics of which a visitor may be told.
+// hears reports whether a visitor may be told that something changed which takes a permission to read; "" is nothing that one is told of.
+func (v visitor) hears(p identity.Permission) bool {
+	if p == identity.TrainRead || p == identity.KeyRead {
+		return v.mayAll(p)
+	}
+	return p != "" && v.may(p)
+}
+
+// heard returns those of the topics of which a visitor may be told. That something changed of some train or key is told to those who may read all trains: to others it would tell of trains that
+// are none to them.
 func (v visitor) heard(topics []string) []string {
 	known := liveTopics()
-	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return known[topic] == "" || !v.may(known[topic]) })
+	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return !v.hears(known[topic]) })
 }
 
 // byItself is the header of what a page asks without its reader: what it shows became stale.

@@ -102,13 +102,14 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 	if stand.CoolingUntil != nil {
 		p.Facts = slices.Insert(p.Facts, 1, ui.Fact{Term: "Cooling since", Value: ui.WhenOr(reader, stand.CoolingSince, "")}, ui.Fact{Term: "Free again", Value: ui.WhenOr(reader, stand.CoolingUntil, "")})
 	}
+	p.Facts = append(p.Facts, s.usedFact(v, "credential_id", c.ID)...)
 	if c.Description != "" {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Description", Value: ui.Text(c.Description), Wide: true})
 	}
 	if len(c.Hosts) > 0 {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Sent only to", Value: ui.Text(strings.Join(c.Hosts, ", "))})
 	}
-	p.Trains = p.trainsOf(stand, stands != nil)
+	p.Trains = p.trainsOf(stand, stands != nil, hiddenTrains(reader, stand))
 	if p.Used = linked; linked {
 		p.Windows = windowTable("Window", "How far its limits are used, as its upstream said beside answers")
 		windowRows(reader, &p.Windows, c.ID, "", stand.Windows)
@@ -125,7 +126,7 @@ func (s *site) llmPage(r *http.Request, v visitor) (*llmPage, error) {
 }
 
 // trainsOf lists the trains that have the account.
-func (p *llmPage) trainsOf(stand train.Standing, seen bool) ui.Table {
+func (p *llmPage) trainsOf(stand train.Standing, seen bool, hidden string) ui.Table {
 	t := ui.Table{ID: "account-trains", Caption: "Trains that may be lent this account", Live: "train", Columns: []ui.Column{{Label: "Train"}},
 		Empty: ui.Empty{Text: "No train has it, so nobody is lent it.", Command: "signalbox train link TRAIN " + p.Account.Name}}
 	if !seen {
@@ -135,6 +136,9 @@ func (p *llmPage) trainsOf(stand train.Standing, seen bool) ui.Table {
 	}
 	for _, slug := range stand.Trains {
 		t.Rows = append(t.Rows, ui.Row{ID: slug, Name: slug, Cells: []templ.Component{ui.Link(slug, trainPath(slug))}})
+	}
+	if hidden != "" {
+		t.Rows = append(t.Rows, ui.Row{ID: "~private", Name: hidden, Cells: []templ.Component{ui.Text(hidden + " that you are no member of")}})
 	}
 	return t
 }

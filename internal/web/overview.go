@@ -54,7 +54,7 @@ func (s *site) overviewParts(r *http.Request, v visitor, p *overviewPage) (err e
 		}
 	}
 	var cooled []train.Cooled
-	if v.may(identity.TrainRead) {
+	if v.mayAll(identity.TrainRead) {
 		if cooled, err = s.Trains.Cooled(v.Caller); err != nil {
 			return err
 		}

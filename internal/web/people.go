@@ -22,6 +22,8 @@ func (s *site) routePeople(mux *http.ServeMux) {
 	mux.HandleFunc("GET /people/{id}", s.signedIn(s.person))
 	mux.HandleFunc("GET /people/{id}/edit", s.signedIn(s.needing(identity.UserWrite, s.fresh(s.personEditForm))))
 	mux.HandleFunc("POST /people/{id}/edit", s.submitted(s.personEdit))
+	mux.HandleFunc("GET /people/{id}/limits", s.signedIn(s.needing(identity.UserWrite, s.fresh(s.personLimitsForm))))
+	mux.HandleFunc("POST /people/{id}/limits", s.submitted(s.personLimitsSet))
 	for _, act := range []string{"password", "factors", "deactivate", "activate"} {
 		mux.HandleFunc("GET /people/{id}/"+act, s.signedIn(s.needing(identity.UserWrite, s.fresh(s.personActForm(act)))))
 		mux.HandleFunc("POST /people/{id}/"+act, s.submitted(s.personAct(act)))
@@ -261,10 +263,7 @@ func (s *site) personInvite(w http.ResponseWriter, r *http.Request, v visitor) {
 
 // linkOnce shows the one-time link of a person.
 func (s *site) linkOnce(w http.ResponseWriter, r *http.Request, v visitor, u identity.User, link *identity.Link, title string) {
-	base := origin(r)
-	if s.PublicURL != nil {
-		base = s.PublicURL.String()
-	}
+	base, _ := s.ownAddress(r)
 	s.show(w, r, http.StatusOK, onceView(s.frame(r, v, title), ui.Once{
 		ID: "password-link", Label: "Link for " + u.Email, Secret: base + "/invite?token=" + link.Secret.Reveal(), Done: under("/people", u.ID),
 		Lead: "Whoever opens this link first sets the password and is signed in as " + u.Name + ". It works once, until " + s.reader(r).Clock(link.ExpiresAt) + ". Give it to them on a way that only they read.",

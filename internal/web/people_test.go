@@ -156,7 +156,7 @@ func TestPeopleAndSettingsByRole(t *testing.T) {
 		person, group, service, token, channel := s.filledPeople()
 		all, readers, keepers := "aoum", "aou", "ao" // administrator, operator, auditor, member
 		pages := map[string]string{
-			"/people": "au", "/people.csv": "au", "/people/" + person: "au", "/people/~invite": "a", "/people/" + person + "/edit": "a", "/people/" + person + "/deactivate": "a",
+			"/people": "au", "/people.csv": "au", "/people/" + person: "au", "/people/~invite": "a", "/people/" + person + "/edit": "a", "/people/" + person + "/deactivate": "a", "/people/" + person + "/limits": "a",
 			"/people/" + person + "/password": "a", "/groups": readers, "/groups/" + group: readers, "/groups/~new": keepers, "/groups/" + group + "/delete": keepers, "/groups/" + group + "/add": keepers,
 			"/service-accounts": readers, "/service-accounts/" + service: readers, "/service-accounts/~new": keepers, "/service-accounts/" + service + "/deactivate": keepers,
 			"/tokens": all, "/tokens.csv": all, "/tokens/~new": all, "/tokens/" + token + "/revoke": keepers, "/tokens/~new?service=" + service: readers,
@@ -164,7 +164,7 @@ func TestPeopleAndSettingsByRole(t *testing.T) {
 			"/settings/notifications": readers, "/settings/channels/~new": "a", "/settings/channels/" + channel + "/delete": "a",
 		}
 		forms := map[string]struct{ who, page string }{ // who may, and the page or the address that offers it
-			"/people": {"a", "/people/~invite"}, "/people/" + person + "/edit": {"a", ""}, "/people/" + person + "/deactivate": {"a", ""}, "/people/" + person + "/factors": {"a", ""},
+			"/people": {"a", "/people/~invite"}, "/people/" + person + "/edit": {"a", ""}, "/people/" + person + "/deactivate": {"a", ""}, "/people/" + person + "/factors": {"a", ""}, "/people/" + person + "/limits": {"a", ""},
 			"/groups": {keepers, "/groups/~new"}, "/groups/" + group + "/delete": {keepers, ""}, "/groups/" + group + "/members": {keepers, "/groups/" + group + "/add"},
 			"/service-accounts": {keepers, "/service-accounts/~new"}, "/service-accounts/" + service + "/deactivate": {keepers, ""}, "/tokens/" + token + "/revoke": {keepers, ""},
 			"/settings/sign-in/factors": {"a", ""}, "/settings/sso": {"a", "/settings/sso/~new"}, "/settings/issuers": {"a", "/settings/issuers/~new"}, "/settings/channels": {"a", "/settings/channels/~new"},
@@ -229,11 +229,11 @@ func TestReadOnlyRefusesEveryForm(t *testing.T) {
 			a := s.do("GET", path, nil, "Cookie", cookie)
 			require.Equal(s, http.StatusOK, a.StatusCode, path)
 			require.Contains(s, a.text, "Read-only", path)
-			require.NotRegexp(s, `action="/(people|groups|service-accounts|tokens|settings)[^"]*"[^>]*method="post"|href="[^"]*(~new|~invite|/edit|/delete|/deactivate|/revoke)`, a.text, path)
+			require.NotRegexp(s, `action="/(people|groups|service-accounts|tokens|settings)[^"]*"[^>]*method="post"|href="[^"]*(~new|~invite|/edit|/limits|/delete|/deactivate|/revoke)`, a.text, path)
 		}
 		require.Contains(s, s.do("GET", "/settings", nil, "Cookie", cookie).text, "This Signalbox is read-only: --read-only says so.")
 		form := s.form(cookie, "/account")
-		for _, path := range []string{"/people", "/people/" + person + "/edit", "/people/" + person + "/deactivate", "/groups", "/groups/" + group + "/delete", "/service-accounts", "/tokens", "/tokens/" + token + "/revoke",
+		for _, path := range []string{"/people", "/people/" + person + "/edit", "/people/" + person + "/limits", "/people/" + person + "/deactivate", "/groups", "/groups/" + group + "/delete", "/service-accounts", "/tokens", "/tokens/" + token + "/revoke",
 			"/settings/sign-in/factors", "/settings/sso", "/settings/issuers", "/settings/channels", "/settings/channels/" + channel + "/test", "/settings/channels/" + channel + "/delete"} {
 			a := s.do("POST", path, form, "Cookie", cookie)
 			require.Equal(s, http.StatusForbidden, a.StatusCode, path)

@@ -14,6 +14,7 @@ func personSaid() map[string]string {
 	return map[string]string{
 		"changed": "The person was changed.", "factors": "Their second factors were removed, and their sessions ended.", "deactivate": "The person was deactivated. Their sessions and tokens ended.",
 		"activate": "The person may sign in again.", "session": "The session was ended.", "revoked": "The token was revoked.",
+		"limited": "The limits were set. They count for requests that begin from now on.",
 	}
 }
 
@@ -45,6 +46,7 @@ func (s *site) personPage(r *http.Request, v visitor) (*onePage, error) {
 		{Term: "E-mail", Value: ui.Text(u.Email)}, {Term: "Role", Value: ui.Text(string(u.Role) + ": " + roleMeaning(u.Role))}, {Term: "State", Value: userBadge(u)},
 		{Term: "Second factors", Value: factorsFact(factors)}, {Term: "Last sign-in", Value: ui.WhenOr(reader, u.LastLoginAt, "never")}, {Term: "Added", Value: ui.When(reader, u.CreatedAt)},
 	}
+	p.Facts = append(p.Facts, s.usedFact(v, "user_id", u.ID)...)
 	p.Facts = append(p.Facts, s.radiusFact(v, u.ID)...)
 	if s.changes(v, identity.UserWrite) {
 		p.Acts = append(p.Acts, act{"Edit", under(here, "edit")})
@@ -64,6 +66,11 @@ func (s *site) personPage(r *http.Request, v visitor) (*onePage, error) {
 			p.Acts = append(p.Acts, act{"Activate…", under(here, "activate")})
 		}
 	}
+	used, err := s.Trains.PersonLimitsUsed(r.Context(), v.Caller, u.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.Parts = append(p.Parts, personLimits(reader, u, used, s.changes(v, identity.UserWrite)))
 	sessions, err := s.Identity.ListSessions(r.Context(), v.Caller, u.ID)
 	if err != nil {
 		return nil, err
@@ -221,12 +228,36 @@ func (s *site) personActPage(r *http.Request, v visitor, what string) (ui.Frame,
 	case "deactivate":
 		title, c.Submit = "Deactivate "+u.Name, "Deactivate"
 		c.Lead = u.Name + " cannot sign in any more. What they own stays, and what the audit log says of them too."
-		c.Touches = []string{ended, reader.Count(len(tokens), "active token") + " of theirs: revoked for good", "An open invitation or reset link does not work any more."}
+		lost, err := s.keysLostBy(r, v, u)
+		if err != nil {
+			return ui.Frame{}, c, u, err
+		}
+		c.Touches = append([]string{ended, reader.Count(len(tokens), "active token") + " of theirs: revoked for good", "An open invitation or reset link does not work any more."}, lost...)
 	case "activate":
 		title, c.Submit = "Activate "+u.Name, "Activate"
-		c.Lead = u.Name + " may sign in again, as " + string(u.Role) + ". Tokens that were revoked stay revoked."
+		c.Lead = u.Name + " may sign in again, as " + string(u.Role) + ". Tokens and client keys that were revoked stay revoked."
 	}
 	return s.frame(r, v, title), c, u, nil
+}
+
+// keysLostBy says which client keys a deactivation ends, as far as the visitor may be told of their trains, and which it leaves.
+func (s *site) keysLostBy(r *http.Request, v visitor, u identity.User) ([]string, error) {
+	where := "private trains"
+	if identity.TrainRead.Of(u.Role) != identity.Everything {
+		where += " and on trains that they are a member of"
+	}
+	var ends []identity.Key
+	if u.Active {
+		var err error
+		if ends, err = s.Trains.KeysLostBy(r.Context(), v.Caller, u.ID); err != nil {
+			return nil, err
+		}
+	}
+	if len(ends) == 0 {
+		return []string{"Client keys that they made stay, but for any that they made on " + where + "."}, nil
+	}
+	out := append([]string{s.reader(r).Count(len(ends), "client key") + " that they made on " + where + ": revoked for good, and every agent that has one is cut off at once"}, s.keysNamed(r, ends)...)
+	return append(out, "Other client keys that they made stay: revoke those that they know."), nil
 }
 
 func (s *site) personActForm(what string) func(http.ResponseWriter, *http.Request, visitor) {

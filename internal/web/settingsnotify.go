@@ -64,7 +64,7 @@ func (s *site) notificationsPage(r *http.Request, v visitor) (*settingsPage, err
 		return nil, err
 	}
 	query := r.URL.Query()
-	sent, next, err := s.Notify.ListDeliveries(r.Context(), notify.Filter{Page: notify.Page{Limit: pageSize, Cursor: query.Get("deliveries")}, State: query.Get("state")})
+	sent, next, err := s.Notify.ListDeliveries(r.Context(), notify.Filter{Page: notify.Page{Limit: pageSize, Cursor: query.Get("deliveries")}, State: query.Get("state"), Sees: identity.NarrowTrains(v.Caller)})
 	if err != nil {
 		return nil, err
 	}

@@ -126,13 +126,16 @@ func (s *site) base(r *http.Request) (string, error) {
 	if s.PublicURL != nil {
 		return s.PublicURL.String(), nil
 	}
-	u := url.URL{Scheme: "http", Host: r.Host}
-	host := u.Hostname()
-	a, err := netip.ParseAddr(host)
-	if host == "localhost" || err == nil && a.IsLoopback() {
+	if u := (url.URL{Scheme: "http", Host: r.Host}); thisMachine(u.Hostname()) {
 		return u.String(), nil
 	}
 	return "", fault.New(fault.Unavailable, "sso_unreachable", "Single sign-on needs to know where browsers reach this Signalbox. An administrator sets SIGNALBOX_PUBLIC_URL, such as https://signalbox.example.com.")
+}
+
+// thisMachine reports whether a host is the one that asks: nothing between here and there is on a network.
+func thisMachine(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // HeaderSSO is single sign-on by a proxy that has already found out who it is.

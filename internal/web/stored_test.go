@@ -130,7 +130,7 @@ func mended(n int) map[string]string {
 	return map[string]string{
 		"credential_ids": "", "user_ids": "", "train_ids": "", "path": "/v1/models", "header": "", "host_key": "", "recipients": "", "url": web, "email": word + "@example.com", "train_id": word, "alias": word, "account_id": "acc_" + word, "base_url": web, "external_url": web, "internal_url": web, "hosts": fmt.Sprintf("h%d.example.com", n), "tags": "tag",
 		"oauth/token_endpoint": web, "oauth/resource": web, "oauth/scopes": "read", "oauth/client_id": "client", "issuer": web, "jwks_url": web, "authorize_url": web, "token_urls": web, "device_url": web, "redirect_url": web,
-		"grantee": "mia@example.com", "user_id": "mia@example.com", "allowed_domains": "example.com", "link_domains": "", "roles": "", "subjects": "", "audience": "signalbox", "scopes": "read", "resource": "",
+		"grantee": "mia@example.com", "who": "mia@example.com", "user_id": "mia@example.com", "allowed_domains": "example.com", "link_domains": "", "roles": "", "subjects": "", "audience": "signalbox", "scopes": "read", "resource": "",
 		"host": "mail.example.com", "from": "box@example.com", "to": "you@example.com", "username": "box", "field": "pin", "name": word, "client_id": "client", "provider": "anthropic", "acr_values": "",
 		"email_claim": "", "verified_claim": "", "name_claim": "", "groups_claim": "", "subject_claim": "", "terms_url": web, "revoke_url": web, "userinfo_url": web, "plugin_name": "plugin", "service_id": "", "infrastructure_id": "", // which there must be
 		"/connections/providers issuer": "", "/connections/providers/work/settings issuer": "", // one that is given is asked at once

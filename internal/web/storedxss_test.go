@@ -18,6 +18,7 @@ import (
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -248,9 +249,12 @@ func (s *site) seeded(w *sown) {
 	}
 	_, err = s.incidents.Open(s.Context(), boss, incident.Draft{Meta: incident.Meta{Title: evil + "incident", Description: evil, Findings: evil, Remediation: evil}, Touch: incident.Touch{ClientID: client.ID}})
 	require.NoError(s, err)
-	s.account("team-alpha")
-	_, _, err = s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: evil})
+	account := s.account("team-alpha")
+	key, _, err := s.trains.IssueKey(s.Context(), boss, "web", identity.KeyDraft{Name: evil})
 	require.NoError(s, err)
+	account.Name = evil
+	s.lent(tries{"web", key.ID, evil, evil, []vault.Credential{account, account}, []store.Details{overloaded(), answered()}})
+	s.addUp()
 	_, _, err = s.rooms.CreateUser(s.Context(), boss, identity.UserDraft{Email: "mia@example.com", Name: evil, Role: identity.Member})
 	require.NoError(s, err)
 	s.filledPeople()

@@ -204,7 +204,8 @@ func (s *site) tokenIssue(w http.ResponseWriter, r *http.Request, v visitor) {
 	if err == nil {
 		t, value, issued := s.Identity.IssueToken(r.Context(), v.Caller, draft)
 		if err = issued; err == nil {
-			text, base, done := value.Reveal(), origin(r), "/tokens"
+			text, done := value.Reveal(), "/tokens"
+			base, _ := s.ownAddress(r)
 			if t.ServiceID != "" {
 				done = under("/service-accounts", t.ServiceID)
 			} else if t.UserID != v.UserID {

@@ -28,8 +28,15 @@ type trainPage struct {
 	Keys    ui.Table
 	// Told is where the train's people are told, and Alert what became of a test.
 	Told   ui.Table
+	Kept   ui.Table // whether prompts and answers are kept
 	Alert  string
 	Limits ui.Table
+	// Members are those of the train, MemberActs what can be done beside them; Unowned says that nobody owns a private train who can sign in.
+	Members    ui.Table
+	MemberActs []templ.Component
+	Unowned    bool
+	// Connect is how programs are set up to use it.
+	Connect connectPart
 	// Wrong is what was wrong with the change of a link, and Of whose.
 	Wrong, Of string
 	// Write, Link, Issue, SeeKeys and Radius say what the visitor may do and see.
@@ -59,6 +66,9 @@ func trainSaid() map[string]string {
 		"made": "The train was made. Link an account and issue a client key.", "changed": "The settings were changed.", "linked": "The accounts were linked.",
 		"limited": "The limits were set. They count for requests that begin from now on.", "relinked": "The link was changed.", "unlinked": "The account was taken from the train. Open uses of it were cut.", "revoked": "The client key was revoked. Open uses of it were cut.",
 		"told": "It was saved. A test message shows whether it arrives.", "delivered": "The test message was delivered.", "untold": "It was deleted. What waited for it is not sent.",
+		"kept": "The settings of request logging were saved. They count for requests that end from now on.", "purged": "What was kept of the train's requests was deleted.",
+		"joined": "They are among the members of the train now.", "role": "The role was changed.", "left": "The member was removed. No client key was revoked.", "lost": "The member was removed. The client keys that they made were revoked, and open uses of them cut.",
+		"private": "The train is private: only its members reach it.", "opened": "The train is open to everybody whose role reaches trains.",
 	}
 }
 
@@ -75,13 +85,13 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 	p := &trainPage{Frame: s.frame(r, v, e.Train.Name), Train: e.Train, Summary: e.Summary, Write: s.changes(v, identity.TrainWrite), Issue: s.changes(v, identity.KeyWrite), SeeKeys: v.may(identity.KeyRead)}
 	p.Link = p.Write && v.may(identity.CredentialRead)
 	p.Facts = []ui.Fact{
-		{Term: "Slug", Value: ui.Code(e.Train.Slug)}, {Term: "State", Value: trainBadge(e.Train)}, {Term: "How an account is chosen", Value: ui.Text(strategyText(e.Train.Strategy))},
+		{Term: "Slug", Value: ui.Code(e.Train.Slug)}, {Term: "State", Value: trainBadge(e.Train)}, {Term: "Reached by", Value: reachedBy(e.Train)}, {Term: "How an account is chosen", Value: ui.Text(strategyText(e.Train.Strategy))},
 		{Term: "Made", Value: ui.When(reader, e.Train.CreatedAt)}, {Term: "Changed", Value: ui.When(reader, e.Train.UpdatedAt)},
 	}
 	if e.Train.Description != "" {
 		p.Facts = append(p.Facts, ui.Fact{Term: "Description", Value: ui.Text(e.Train.Description)})
 	}
-	p.Facts, p.Radius = append(p.Facts, s.radiusFact(v, e.Train.ID)...), s.seesRadius(v)
+	p.Facts, p.Radius = append(append(p.Facts, s.usedFact(v, "train_id", e.Train.ID)...), s.radiusFact(v, e.Train.ID)...), s.seesRadius(v)
 	p.Accounts = accountTable(reader, v, p, e.Accounts, links)
 	used, err := s.Trains.LimitsUsed(r.Context(), v.Caller, e.Train.ID)
 	if err != nil {
@@ -97,6 +107,18 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 		return nil, err
 	}
 	p.Told = toldTable(v, p, channels)
+	logging, err := s.Trains.Logging(r.Context(), v.Caller, e.Train.ID)
+	if err != nil {
+		return nil, err
+	}
+	p.Kept = keptTable(reader, v, p, logging)
+	if err := s.withMembers(r, v, p); err != nil {
+		return nil, err
+	}
+	p.Connect = s.connectOf(r, e.Train.Slug, "")
+	if p.Issue {
+		p.Connect.Issue = trainPath(e.Train.Slug, "keys", "new")
+	}
 	if p.SeeKeys {
 		keys, next, err := s.Trains.ListKeys(r.Context(), v.Caller, e.Train.ID, identity.KeyFilter{Limit: pageSize, Cursor: r.URL.Query().Get("keys")})
 		if err != nil {
@@ -105,6 +127,11 @@ func (s *site) trainPage(r *http.Request, v visitor) (*trainPage, error) {
 		p.Keys = keyTable(reader, p, keys)
 		if next != "" {
 			p.Keys.Next = trainPath(e.Train.Slug) + "?keys=" + next + "#keys"
+		}
+	}
+	if !v.hears(identity.TrainRead) {
+		for _, t := range []*ui.Table{&p.Accounts, &p.Limits, &p.Windows, &p.Told, &p.Kept, &p.Members, &p.Keys} {
+			t.Live = ""
 		}
 	}
 	return p, nil
@@ -196,7 +223,7 @@ func (s *site) train(w http.ResponseWriter, r *http.Request, v visitor) {
 
 // trainOf reads the train of an address for a form about it, which needs the permission.
 func (s *site) trainOf(r *http.Request, v visitor, p identity.Permission) (train.Train, error) {
-	if err := identity.Allow(v.Caller, p); err != nil {
+	if _, err := identity.Within(v.Caller, p); err != nil {
 		return train.Train{}, err
 	}
 	return s.Trains.GetTrain(r.Context(), v.Caller, r.PathValue("train"))

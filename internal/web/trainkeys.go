@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -27,7 +28,7 @@ func keyTable(reader ui.Reader, p *trainPage, keys []identity.Key) ui.Table {
 	}
 	for _, k := range keys {
 		row := ui.Row{ID: k.ID, Name: k.Name, Cells: []templ.Component{
-			ui.Text(k.Name), ui.Code(k.Preview), keyBadge(k.Status), ui.WhenOr(reader, k.LastUsedAt, "never"), ui.When(reader, k.CreatedAt), ui.WhenOr(reader, k.ExpiresAt, "never"), keyLimits(p, k),
+			ui.Text(k.Name), ui.Code(k.Preview), keyBadge(k.Status), ui.WhenOr(reader, k.LastUsedAt, "never"), ui.When(reader, k.CreatedAt), keyEnds(reader, k), keyLimits(p, k),
 		}}
 		if p.Issue {
 			revoke := ui.Text("")
@@ -92,14 +93,10 @@ func (s *site) keyIssue(w http.ResponseWriter, r *http.Request, v visitor) {
 	if err == nil {
 		key, value, issued := s.Trains.IssueKey(r.Context(), v.Caller, slug, draft)
 		if err = issued; err == nil {
-			text, base := value.Reveal(), origin(r)
-			s.show(w, r, http.StatusOK, onceView(s.frame(r, v, "A client key of "+slug), ui.Once{
-				ID: "client-key", Label: key.Name, Secret: text, Lead: "Agents send this key in place of a provider's.", Done: trainPath(slug),
-				Ready: []ui.Ready{
-					{ID: "client-key-claude", Label: "For Claude Code and other Anthropic clients", Text: "export ANTHROPIC_BASE_URL=" + base + "\nexport ANTHROPIC_AUTH_TOKEN=" + text},
-					{ID: "client-key-curl", Label: "To try it", Text: "curl " + base + "/v1/messages -H 'authorization: Bearer " + text + "' -H 'content-type: application/json' \\\n  -d '{\"model\":\"claude-haiku-4-5\",\"max_tokens\":20,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'"},
-				},
-			}))
+			text := value.Reveal()
+			s.show(w, r, http.StatusOK, keyOnceView(keyOnce{Frame: s.frame(r, v, "A client key of "+slug), Connect: s.connectOf(r, cmp.Or(key.TrainSlug, slug), text), Once: ui.Once{
+				ID: "client-key", Label: key.Name, Secret: text, Lead: "Programs send this key in place of a provider's.", Done: trainPath(slug),
+			}}))
 			return
 		}
 	}

@@ -45,6 +45,8 @@ func (s *site) routeTrains(mux *http.ServeMux) {
 	mux.HandleFunc("GET /trains/{train}/keys/{key}/revoke", s.signedIn(s.keyRevokeForm))
 	mux.HandleFunc("POST /trains/{train}/keys/{key}/revoke", s.submitted(s.keyRevoke))
 	s.routeTrainTold(mux)
+	s.routeKept(mux)
+	s.routeMembers(mux)
 }
 
 // trainsPage is the list of trains.
@@ -75,8 +77,11 @@ func (s *site) trains(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	p := &trainsPage{Frame: s.frame(r, v, "Trains"), Q: q, Make: s.changes(v, identity.TrainWrite)}
-	announce(&p.Frame, r, map[string]string{"deleted": "The train was deleted, with its links and its client keys."})
+	announce(&p.Frame, r, map[string]string{"deleted": "The train was deleted, with its links and its client keys.", "left": "The member was removed, and you do not reach that train any more."})
 	p.Table = s.trainTable(r, list, p.Make)
+	if !v.hears(identity.TrainRead) {
+		p.Table.Live, p.Table.Empty = "", ui.Empty{Text: "You are a member of no train. An owner of one can make you a member, or an administrator of this Signalbox."}
+	}
 	query := url.Values{"q": {q}}
 	if cursor != "" {
 		p.Table.First = "/trains?" + query.Encode()
@@ -114,7 +119,7 @@ func (s *site) trainTable(r *http.Request, list []train.Train, mayMake bool) ui.
 	}
 	for _, one := range list {
 		t.Rows = append(t.Rows, ui.Row{ID: one.ID, Name: one.Slug, Cells: []templ.Component{
-			ui.Link(one.Slug, trainPath(one.Slug)), ui.Text(one.Name), trainBadge(one), ui.Text(reader.Number(int64(one.Links))), ui.Text(strategyText(one.Strategy)),
+			ui.Link(one.Slug, trainPath(one.Slug)), ui.Text(one.Name), trainState(one), ui.Text(reader.Number(int64(one.Links))), ui.Text(strategyText(one.Strategy)),
 			ui.When(reader, one.UpdatedAt),
 		}})
 	}
@@ -145,12 +150,12 @@ func strategyText(s train.Strategy) string {
 func (s *site) trainsFile(w http.ResponseWriter, r *http.Request, v visitor) {
 	filter := train.Filter{Q: r.URL.Query().Get("q"), Limit: sheetRows}
 	s.sendSheet(w, r, v, sheet{
-		name: "trains", head: []string{"train_id", "name", "description", "disabled", "links", "strategy", "created_at", "updated_at"},
+		name: "trains", head: []string{"train_id", "name", "description", "disabled", "links", "strategy", "created_at", "updated_at", "visibility"},
 		page: func(ctx context.Context, v visitor, cursor string) (rows [][]string, next string, err error) {
 			filter.Cursor = cursor
 			list, next, err := s.Trains.ListTrains(ctx, v.Caller, filter)
 			for _, t := range list {
-				rows = append(rows, []string{t.Slug, t.Name, t.Description, strconv.FormatBool(t.Disabled), strconv.Itoa(t.Links), string(t.Strategy), fileTime(t.CreatedAt), fileTime(t.UpdatedAt)})
+				rows = append(rows, []string{t.Slug, t.Name, t.Description, strconv.FormatBool(t.Disabled), strconv.Itoa(t.Links), string(t.Strategy), fileTime(t.CreatedAt), fileTime(t.UpdatedAt), string(t.Visibility)})
 			}
 			return rows, next, err
 		},
@@ -187,6 +192,7 @@ func trainPosted(r *http.Request) (train.Train, error) {
 	t := train.Train{
 		Slug: r.PostForm.Get("train_id"), Name: r.PostForm.Get("name"), Description: r.PostForm.Get("description"), Strategy: train.Strategy(r.PostForm.Get("strategy")),
 		Disabled: r.PostForm.Get("state") == "disabled", DefaultAccount: r.PostForm.Get("default_account"),
+		Visibility: identity.Visibility(r.PostForm.Get("visibility")),
 	}
 	if text := r.PostForm.Get("key_limit"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -200,7 +206,15 @@ func trainPosted(r *http.Request) (train.Train, error) {
 
 func (s *site) newTrainPage(r *http.Request, v visitor, t train.Train) *askedPage {
 	return &askedPage{Frame: s.frame(r, v, "Make a train"), Back: "/trains", BackLabel: "Trains", Action: "/trains", Submit: "Make the train", Hidden: v.hidden(),
-		Inputs: trainFields(t, true), Choices: trainChoices(t)}
+		Inputs: trainFields(t, true), Choices: append(trainChoices(t), visibilityChoice(t))}
+}
+
+// visibilityChoice says who is to reach a new train. Of one that is there it is an act of its own.
+func visibilityChoice(t train.Train) ui.Choice {
+	return ui.Choice{Name: "visibility", Label: "Reached by", Options: []ui.Option{
+		{Value: string(identity.OfOrganisation), Label: "The organisation: everybody whose role reaches trains", Chosen: t.Visibility != identity.PrivateTrain},
+		{Value: string(identity.PrivateTrain), Label: "Its members alone (private); you own it, and say who they are", Chosen: t.Visibility == identity.PrivateTrain},
+	}}
 }
 
 func (s *site) trainForm(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -214,7 +228,7 @@ func (s *site) trainForm(w http.ResponseWriter, r *http.Request, v visitor) {
 func (s *site) trainMake(w http.ResponseWriter, r *http.Request, v visitor) {
 	t, err := trainPosted(r)
 	if err == nil {
-		_, err = s.Trains.CreateTrain(r.Context(), v.Caller, train.Draft{Slug: t.Slug, Name: t.Name, Description: t.Description, Strategy: t.Strategy, KeyLimit: t.KeyLimit})
+		_, err = s.Trains.CreateTrain(r.Context(), v.Caller, train.Draft{Slug: t.Slug, Name: t.Name, Description: t.Description, Strategy: t.Strategy, KeyLimit: t.KeyLimit, Visibility: t.Visibility})
 	}
 	s.settled(w, r, v, err, trainPath(t.Slug)+"?done=made", newTrain, func(f *fault.Error) {
 		p := s.newTrainPage(r, v, t)

@@ -36,6 +36,7 @@ import (
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/probe"
@@ -56,6 +57,8 @@ type Config struct {
 	// OAuth refreshes tokens; nil on an instance that does not. Audit is read.
 	OAuth *oauth.Room
 	Audit *audit.Log
+	// Ledger tells what was used; nil has none of the pages of usage and of requests.
+	Ledger *ledger.Room
 	// ClientIP says where a request came from, for the record; nil leaves that out.
 	ClientIP func(*http.Request) string
 	Log      *slog.Logger
@@ -192,6 +195,9 @@ func New(cfg Config) (http.Handler, error) {
 	s.routeAccounts(mux)
 	s.routeConnections(mux)
 	s.routeAudit(mux)
+	if s.Ledger != nil {
+		s.routeLent(mux)
+	}
 	s.routePeople(mux)
 	s.routeGroups(mux)
 	s.routeServices(mux)
@@ -409,7 +415,7 @@ func (s *site) home(w http.ResponseWriter, r *http.Request) {
 func (s *site) elsewhere(w http.ResponseWriter, r *http.Request) {
 	allow := map[string]string{
 		"/": "GET, HEAD", "/account": "GET, HEAD", "/account/factors": "GET, HEAD", "/sign-in/second": "GET, HEAD, POST", "/setup": "GET, HEAD, POST", "/sign-in": "GET, HEAD, POST", "/sign-out": "GET, HEAD, POST",
-		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/incidents": "GET, HEAD, POST", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/settings/keys": "GET, HEAD, POST", "/settings/backups": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
+		"/step-up": "GET, HEAD, POST", "/invite": "GET, HEAD, POST", "/connect": "GET, HEAD, POST", "/connections": "GET, HEAD", "/accounts": "GET, HEAD, POST", "/trains": "GET, HEAD, POST", "/credentials": "GET, HEAD, POST", "/clients": "GET, HEAD, POST", "/services": "GET, HEAD, POST", "/infrastructure": "GET, HEAD, POST", "/due": "GET, HEAD", "/requests": "GET, HEAD", "/usage": "GET, HEAD", "/incidents": "GET, HEAD, POST", "/import": "GET, HEAD, POST", "/export": "GET, HEAD, POST", "/search": "GET, HEAD", "/people": "GET, HEAD, POST", "/groups": "GET, HEAD, POST", "/service-accounts": "GET, HEAD, POST", "/tokens": "GET, HEAD, POST", "/settings": "GET, HEAD", "/settings/keys": "GET, HEAD, POST", "/settings/backups": "GET, HEAD", "/audit": "GET, HEAD", "/cli": "GET, HEAD, POST",
 	}[r.URL.Path]
 	if allow != "" && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", allow)

@@ -22,14 +22,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/internal/audit"
+	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/ledger"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
+	"signalbox.dev/signalbox/internal/price"
 	"signalbox.dev/signalbox/internal/probe"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
@@ -53,15 +56,17 @@ type site struct {
 	reveals     atomic.Int64 // how many reveals are left
 	most, asked atomic.Int64 // with most above 0, so many requests are admitted
 
-	vault  *vault.Room
-	trains *train.Room
-	audit  *audit.Log
-	notify *notify.Room
+	vault    *vault.Room
+	trains   *train.Room
+	audit    *audit.Log
+	notify   *notify.Room
+	contents *contents.Room
 
 	ring    *keyring.Ring
 	rekeyer *keyring.Rekeyer            // a test starts it
 	backups atomic.Pointer[web.Backups] // see setBackups
 
+	ledger    *ledger.Room // a test has it add up
 	incidents *incident.Room
 	logins    *oauth.Logins
 	consents  *consents
@@ -141,12 +146,19 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	s.notify, err = notify.New(notify.Config{DB: db, Ring: ring, Policy: local, Log: logger})
 	require.NoError(t, err)
 	t.Cleanup(s.notify.Close)
-	s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger, Notify: s.notify})
+	s.contents, err = contents.New(contents.Config{DB: db, Ring: ring, Log: logger})
+	require.NoError(t, err)
+	t.Cleanup(s.contents.Close)
+	s.trains, err = train.New(train.Config{DB: db, Vault: s.vault, Identity: s.rooms, Log: logger, Notify: s.notify, Contents: s.contents})
 	require.NoError(t, err)
 	t.Cleanup(s.trains.Close)
 	s.audit, err = audit.New(t.Context(), audit.Config{DB: db, Ring: ring, Log: logger})
 	require.NoError(t, err)
 	probes, err := probe.New(probe.Config{Vault: s.vault, Policy: local, Log: logger})
+	require.NoError(t, err)
+	prices, err := price.BuiltIn()
+	require.NoError(t, err)
+	s.ledger, err = ledger.New(ledger.Config{DB: db, Audit: s.audit, Identity: s.rooms, Prices: prices, Log: logger})
 	require.NoError(t, err)
 	transfer, err := importer.New(importer.Config{DB: db, Vault: s.vault, Trains: s.trains, Log: logger})
 	require.NoError(t, err)
@@ -154,13 +166,13 @@ func serve(t *testing.T, db *store.DB, cfg identity.Config) *site {
 	require.NoError(t, err)
 	s.ring = ring
 	s.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{DB: db, Ring: ring, Instance: "web-test", Log: logger, Pace: keyring.Pace{Tick: 10 * time.Millisecond, Known: 10 * time.Millisecond, Settle: 10 * time.Millisecond, Term: 5 * time.Second, Batch: 8},
-		Places: slices.Concat(identity.Sealed(), audit.Sealed(), notify.Sealed(ring), s.vault.Sealed(), oauth.Sealed(s.vault), s.logins.Sealed())})
+		Places: slices.Concat(identity.Sealed(), audit.Sealed(), notify.Sealed(ring), contents.Sealed(), s.vault.Sealed(), oauth.Sealed(s.vault), s.logins.Sealed())})
 	require.NoError(t, err)
 	t.Cleanup(s.rekeyer.Close)
 	ops := operations()
 	s.backups.Store(&web.Backups{})
 	ops.Backups = func(context.Context) (web.Backups, error) { return *s.backups.Load(), nil }
-	handler, err := web.New(web.Config{Keys: web.Keys{Ring: ring, Rekeyer: s.rekeyer, Sealed: func(context.Context) (int64, error) { return 4321, nil }}, Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Notify: s.notify, Operations: ops, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
+	handler, err := web.New(web.Config{Keys: web.Keys{Ring: ring, Rekeyer: s.rekeyer, Sealed: func(context.Context) (int64, error) { return 4321, nil }}, Incidents: s.incidents, Probe: probes, Importer: transfer, Identity: s.rooms, Logins: s.logins, Vault: s.vault, Trains: s.trains, OAuth: s.oauth, Audit: s.audit, Ledger: s.ledger, Notify: s.notify, Operations: ops, DB: db, Styleguide: true, Log: logger, ClientIP: func(*http.Request) string { return "192.0.2.9" },
 		Admit: func(_ context.Context, c identity.Caller) error {
 			if c.UserID == "" || s.busy.Load() || s.most.Load() > 0 && s.asked.Add(1) > s.most.Load() {
 				return fault.New(fault.TooMany, "rate_limited", "too often").After(7)

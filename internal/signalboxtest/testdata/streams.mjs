@@ -1,5 +1,5 @@
 // streams.mjs opens many streams at once with the official TypeScript SDK and prints one line of JSON for each when it has ended: what it was told, and
-// how it ended. balancer_test.go runs it and judges.
+// how it ended. Before that, one line that says "begun" for each of which the first event has come. balancer_test.go runs it and judges.
 //
 // Usage: node streams.mjs BASE_URL KEY MODEL COUNT
 import Anthropic from '@anthropic-ai/sdk';
@@ -16,7 +16,10 @@ async function one(n) {
     told.request = response.headers.get('x-request-id') ?? '';
     told.upstream = response.headers.get('request-id') ?? '';
     told.served = response.headers.get('x-served-by') ?? '';
+    let first = true;
     for await (const event of data) {
+      if (first) console.log('"begun"');
+      first = false;
       if (event.type === 'content_block_delta') told.pieces++;
       if (event.type === 'message_stop') told.whole = true;
     }

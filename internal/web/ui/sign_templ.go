@@ -83,6 +83,10 @@ func signPath(letter string) string {
 		return "M3.5 2.5h9v11h-9zM5.5 5.5h5M5.5 8h5M5.5 10.5h3"
 	case "s": // sliders
 		return "M2.5 4.5h11M2.5 8h11M2.5 11.5h11M5 3v3M10.5 6.5v3M6.5 10v3"
+	case "r": // arrows there and back
+		return "M2.5 5.5h10M9.5 2.5l3 3-3 3M13.5 10.5h-10M6.5 7.5l-3 3 3 3"
+	case "u": // bars
+		return "M2.5 13.5h11M4 13.5V9h2v4.5M7 13.5V5.5h2v8M10 13.5v-11h2v11"
 	case "y": // a badge of oneself
 		return "M2.5 3.5h11v9h-11zM6 8.2a1.5 1.5 0 1 0 0-3 1.5 1.5 0 0 0 0 3zM3.8 11a2.4 2.4 0 0 1 4.4 0M10 6.5h2M10 9h2"
 	}
