@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"signalbox.dev/signalbox/client"
+	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/demo"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/signalboxtest"
@@ -248,6 +249,7 @@ func (c *crash) until(within time.Duration, want func(client.Credential) bool) c
 		require.True(c.t, a.status == http.StatusOK || a.message != "", "%d %s", a.status, a.body)
 		got, err := c.admin.GetCredential(c.t.Context(), c.id)
 		if err == nil && want(got) {
+			c.numbered()
 			return got
 		}
 		require.True(c.t, time.Now().Before(end), "after %v: %+v %v, and a caller is told %d %s", within, got, err, a.status, a.body)
@@ -260,6 +262,18 @@ func (c *crash) events(action string) int {
 	page, err := c.admin.AuditByCredential(c.t.Context(), c.id, client.AuditFilter{Action: action, Limit: 1000})
 	require.NoError(c.t, err)
 	return len(page.Events)
+}
+
+// numbered waits until every record has its number, before which no list tells of it: whoever was killed may have been the one who gives them, and
+// the next one does so when that claim has lapsed.
+func (c *crash) numbered() {
+	c.t.Helper()
+	db := c.second.OpenReadOnly(c.t)
+	require.Eventually(c.t, func() bool {
+		report, err := audit.Verify(c.t.Context(), db, audit.VerifyOptions{})
+		return err == nil && report.Pending == 0
+	}, time.Minute, 100*time.Millisecond)
+	require.NoError(c.t, db.Close())
 }
 
 // TestARefreshOutlivesItsProcess: what becomes of a connection whose process is killed, or stands still, or loses its database, while it

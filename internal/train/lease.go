@@ -188,7 +188,7 @@ func (l *Lease) settle(o Outcome) {
 	}
 	l.facts = [15]store.Detail{
 		store.Str("lease", l.id), store.Int("attempt", int64(l.trip.attempt)), store.Str("result", string(o.Result)), store.Int("status", int64(o.Status)),
-		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", o.FirstByte.Milliseconds()), store.Int("duration_ms", o.Duration.Milliseconds()),
+		store.Int("bytes", o.Bytes), store.Int("first_byte_ms", millis(o.FirstByte)), store.Int("duration_ms", millis(o.Duration)),
 	}
 	ev.Details = l.facts[:7+copy(l.facts[7:], l.account.cost(o.Usage))]
 	if o.Unsent {
@@ -200,6 +200,11 @@ func (l *Lease) settle(o Outcome) {
 		return
 	}
 	l.room.db.AppendLater(ev)
+}
+
+// millis is a time in whole milliseconds, rounded up: 0 says that there was none, and an answer of half a millisecond was one.
+func millis(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 // cost is what the audit log tells of the tokens that an answer cost. Of what is seldom there, nothing is said where it is 0.

@@ -54,6 +54,21 @@ func TestInvariant01IntentBeforeBytes(t *testing.T) {
 	})
 }
 
+// TestAQuickAnswerHadItsFirstByte: a record tells 0 for a time that there was not, so the shortest time that there was is 1.
+func TestAQuickAnswerHadItsFirstByte(t *testing.T) {
+	each(t, func(t *testing.T, y *yard) {
+		caller, _, _ := y.line()
+		y.lend(caller, want()).Done(train.Outcome{Result: train.OK, Status: 200, FirstByte: 300 * time.Microsecond, Duration: 1100 * time.Microsecond})
+		out := y.outcomes(1)[0]
+		require.Equal(t, "1", detail(t, out, "first_byte_ms"))
+		require.Equal(t, "2", detail(t, out, "duration_ms"))
+		y.lend(caller, want()).Done(train.Outcome{Result: train.UpstreamUnreachable, Duration: time.Millisecond})
+		out = y.outcomes(2)[1]
+		require.Equal(t, "0", detail(t, out, "first_byte_ms"))
+		require.Equal(t, "1", detail(t, out, "duration_ms"))
+	})
+}
+
 // TestOneOutcomeALease: whoever settles first, and however many try, there is one outcome.
 func TestOneOutcomeALease(t *testing.T) {
 	each(t, func(t *testing.T, y *yard) {
