@@ -42,6 +42,11 @@ func (t turn) exit() int {
 	return 0
 }
 
+// reveals says that the command prints a secret, as it is asked to.
+func (t turn) reveals() bool {
+	return t.path == "cred reveal" || t.path == "helper git" || t.path == "helper docker"
+}
+
 const typedSecret = "planted-typed-8f3k2"
 
 // TestEveryCommandOnATerminal runs each command twice: typed at, and piped with --json.
@@ -121,6 +126,10 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"cred rotate", "c%", password, "--secret-stdin password", typedSecret + "-2", "version 2 is in use now"},
 		{"cred history", "c%", nil, "", "", "IN USE"},
 		{"cred reveal", "c% --reason test", nil, "", "", typedSecret},
+		{"cred edit", "c% --username ada --host git.example.com", nil, "", "", "Changed password c%"},
+		{"helper git", "get --credential c%", []string{"", "protocol=https\nhost=git.example.com\n"}, "", "protocol=https\nhost=git.example.com\n\n", "password=" + typedSecret},
+		{"helper docker", "get --credential c%", []string{"", "git.example.com"}, "", "git.example.com", `"Username":"ada"`},
+		{"inject", "-i DIR/i%.tmpl -o DIR/i%.out", nil, "", "", "filled in 1 reference"},
 		{"cred add", "k% --type ssh_key --generate", nil, "", "", "ssh-ed25519 AAAA"},
 		{"cred test", "k%", nil, "", "", "can be read and opened"},
 		{"cred grant", "c% --to person:operator@localhost --allow owner", nil, "", "", "owner, use, reveal, manage"},
@@ -264,6 +273,7 @@ func (r *rounds) prepare() {
 		r.tokens[letter] = regexp.MustCompile(`tok_[0-9a-z]+`).FindString(out)
 	}
 	for _, letter := range []string{"t", "p"} {
+		require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "i"+letter+".tmpl"), []byte("password={{ signalbox://c"+letter+"/password }}\n"), 0o600))
 		require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "i"+letter+".csv"), []byte("Title,Password\nimported "+letter+","+typedSecret+letter+"\n"), 0o600))
 	}
 	out, _ := r.run(r.t, "", "audit", "search", "--json", "--limit", "1")
@@ -310,7 +320,7 @@ func (r *rounds) typed(t *testing.T, turn turn) {
 	}
 	require.Equal(t, turn.exit(), x.wait(20*time.Second), x.screen.String())
 	require.NotContains(t, x.screen.String(), "\x1b[3", "no colours with NO_COLOR")
-	if turn.path != "cred reveal" {
+	if !turn.reveals() {
 		require.NotContains(t, x.screen.String(), typedSecret)
 	}
 }
@@ -360,7 +370,7 @@ func (r *rounds) pipe(t *testing.T, turn turn) {
 	} else {
 		require.Equal(t, 1, objects, out)
 	}
-	if turn.path != "cred reveal" {
+	if !turn.reveals() {
 		require.NotContains(t, out, typedSecret)
 	}
 	require.NotContains(t, out, "\x1b")

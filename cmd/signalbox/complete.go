@@ -69,6 +69,11 @@ func (s *shell) completions(root *cobra.Command) {
 				})
 			}
 		}
+		if c.Flags().Lookup("credential") != nil {
+			_ = c.RegisterFlagCompletionFunc("credential", func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+				return s.complete(cmd, credentialNames, nil)
+			})
+		}
 		if c.Flags().Lookup("train") != nil {
 			_ = c.RegisterFlagCompletionFunc("train", func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 				return s.complete(cmd, trainSlugs, nil)

@@ -31,7 +31,7 @@ const (
 )
 
 func (s *shell) helperCommand() *cobra.Command {
-	return parent("helper", "Hand a client key to another program, in the way in which that asks for it", s.helperAnthropic())
+	return parent("helper", "Hand a client key or a credential to another program, in the way in which that asks for it", s.helperAnthropic(), s.helperGit(), s.helperDocker())
 }
 
 // handed is what a helper hands out.

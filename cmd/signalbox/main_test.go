@@ -70,6 +70,7 @@ func TestScripts(t *testing.T) {
 	upstream := fake(t)
 	consents := consentServer(t).URL
 	vault := fakeVault(t)
+	git := gitHost(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -80,7 +81,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SIGNALBOX_DATA_DIR", env.WorkDir+"/data")
 			env.Setenv("SIGNALBOX_LISTEN", address)
 			env.Setenv("SIGNALBOX_URL", "http://"+address)
-			env.Setenv("SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS", upstream+","+strings.TrimPrefix(consents, "http://"))
+			env.Setenv("SIGNALBOX_ALLOW_PRIVATE_UPSTREAMS", upstream+","+strings.TrimPrefix(consents, "http://")+","+strings.TrimPrefix(git, "http://"))
+			env.Setenv("GIT_HOST", strings.TrimPrefix(git, "http://"))
 			env.Setenv("CONSENTS", consents)
 			env.Setenv("KEEPER", vault)
 			env.Setenv("VAULT_TOKEN", vaultToken)

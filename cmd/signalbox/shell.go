@@ -79,13 +79,7 @@ func (s *shell) fail(cmd *cobra.Command, err error) int {
 	if errors.Is(err, errVerdict) || errors.Is(err, errUnwell) || errors.Is(err, errLost) {
 		return 1
 	}
-	p := problem(err)
-	switch {
-	case p.Code == "unauthenticated" && s.by == byLogin:
-		p.Detail += " On the command line: signalbox login."
-	case p.Code == "step_up_required":
-		p.Detail += " On the command line: signalbox login, and repeat it within five minutes."
-	}
+	p := s.told(err)
 	if s.json {
 		_ = s.writeJSON(s.err, p)
 		return p.exit
@@ -103,6 +97,18 @@ func (s *shell) fail(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(s.err, "Run '%s --help' for how to use it.\n", cmd.CommandPath())
 	}
 	return p.exit
+}
+
+// told is the problem with what somebody at a command line does about it.
+func (s *shell) told(err error) failure {
+	p := problem(err)
+	switch {
+	case p.Code == "unauthenticated" && s.by == byLogin:
+		p.Detail += " On the command line: signalbox login."
+	case p.Code == "step_up_required":
+		p.Detail += " On the command line: signalbox login, and repeat it within five minutes."
+	}
+	return p
 }
 
 // failure is how a command fails, in the shape of the API's problems.
