@@ -25,6 +25,7 @@ func docPages() map[string]int {
 	return map[string]int{
 		"guide/getting-started.md":     1, // npm fetches from the network
 		"guide/connect.md":             1, // needs a browser
+		"guide/run.md":                 1, // needs Claude Code
 		"guide/dashboard.md":           0,
 		"guide/credentials.md":         0,
 		"guide/import-export.md":       0,

@@ -80,6 +80,9 @@ func (s *shell) fail(cmd *cobra.Command, err error) int {
 		return 1
 	}
 	p := problem(err)
+	if p.Code == "" { // a command of the user's has ended, and has said itself what there was to say
+		return p.exit
+	}
 	switch {
 	case p.Code == "unauthenticated" && s.by == byLogin:
 		p.Detail += " On the command line: signalbox login."
@@ -118,7 +121,10 @@ func problem(err error) failure {
 	var wrong *usageError
 	var refused *client.Error
 	var net *url.Error
+	var over *ended
 	switch f, isFault := fault.As(err); {
+	case errors.As(err, &over):
+		return failure{Code: over.code, Detail: over.text, exit: over.exit}
 	case errors.As(err, &wrong):
 		return failure{Code: "usage", Detail: wrong.text, exit: 2}
 	case errors.As(err, &refused):
