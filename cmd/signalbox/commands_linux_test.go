@@ -93,6 +93,7 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"connect sdk", "--train web --replace", nil, "", "", "ANTHROPIC_API_KEY"},
 		{"connect curl", "--train web --replace", nil, "", "", "-H @-"},
 		{"helper anthropic", "--train web", nil, "", "", "sbx_live_"},
+		{"run", "--train web -- signalbox whoami", nil, "", "", "local operator"},
 		{"train create", "t%", nil, "", "", "Made train t%"},
 		{"train list", "", nil, "", "", "Sample train"},
 		{"train link", "t% team-alpha", nil, "", "", "Linked team-alpha"},

@@ -39,7 +39,7 @@ func (s *shell) completions(root *cobra.Command) {
 			continue
 		}
 		wants := strings.Fields(c.Use)[1:]
-		if c.Name() != "man" {
+		if c.Name() != "man" && c.Name() != "run" {
 			c.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 				if len(args) >= len(wants) {
 					return nil, cobra.ShellCompDirectiveNoFileComp

@@ -26,6 +26,7 @@ func docPages() map[string]int {
 		"guide/getting-started.md":     1, // npm fetches from the network
 		"guide/connect.md":             1, // needs a browser
 		"guide/other-programs.md":      0,
+		"guide/run.md":                 1, // needs Claude Code
 		"guide/dashboard.md":           0,
 		"guide/credentials.md":         0,
 		"guide/import-export.md":       0,

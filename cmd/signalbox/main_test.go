@@ -23,7 +23,7 @@ import (
 
 // TestMain lets scripts and tests run this very program as the command signalbox.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"signalbox": main, "fakebrowser": fakeBrowser})
+	testscript.Main(m, map[string]func(){"signalbox": main, "fakebrowser": fakeBrowser, "sdkask": sdkAsk})
 }
 
 // plantedKey is the upstream key of the tests; it may appear nowhere but at the fake upstream and in a reveal.

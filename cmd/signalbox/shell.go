@@ -80,6 +80,9 @@ func (s *shell) fail(cmd *cobra.Command, err error) int {
 		return 1
 	}
 	p := s.told(err)
+	if p.Code == "" { // a command of the user's has ended, and has said itself what there was to say
+		return p.exit
+	}
 	if s.json {
 		_ = s.writeJSON(s.err, p)
 		return p.exit
@@ -124,7 +127,10 @@ func problem(err error) failure {
 	var wrong *usageError
 	var refused *client.Error
 	var net *url.Error
+	var over *ended
 	switch f, isFault := fault.As(err); {
+	case errors.As(err, &over):
+		return failure{Code: over.code, Detail: over.text, exit: over.exit}
 	case errors.As(err, &wrong):
 		return failure{Code: "usage", Detail: wrong.text, exit: 2}
 	case errors.As(err, &refused):

@@ -71,3 +71,17 @@ func TestCards(t *testing.T) {
 	require.Equal(t, "typescript, python, go", connect.Languages())
 	require.NotContains(t, connect.Curl(odd()), "sbx_live_")
 }
+
+// TestWithoutCredentials: what a user has sent besides stays, unless it would be a credential beside the client key.
+func TestWithoutCredentials(t *testing.T) {
+	require.Equal(t, "MSL-Account: team\nX-Team: a:b", connect.WithoutCredentials("MSL-Account: team\n AUTHORIZATION : Bearer planted\nX-Team: a:b\nx-api-key:planted"))
+	require.Empty(t, connect.WithoutCredentials("Cookie: planted"))
+	for _, name := range connect.Rivals() {
+		for _, of := range []func(connect.Setup) ([]connect.Variable, []string){connect.ClaudeCode, connect.SDK, connect.Helper} {
+			set, _ := of(odd())
+			for _, v := range set {
+				require.NotEqual(t, v.Name, name, "it would take out what it sets")
+			}
+		}
+	}
+}
