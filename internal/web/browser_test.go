@@ -41,6 +41,7 @@ func (s *site) browse() *browser {
 		}
 		got, err := cdp.Call(ctx, t, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
 			Protocol: "ctap2", Transport: "internal", HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+			HasCmtgKey: true, // this library's credentials always speak of such a key, and Chromium takes none back without it
 		}})
 		b.key = got.AuthenticatorID
 		return err

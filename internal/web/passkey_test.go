@@ -112,6 +112,7 @@ func TestPasskeysInABrowser(t *testing.T) {
 			// A copy that was made before: some versions of Chromium do not set the count of a credential that is there.
 			copied := all.Credentials[0]
 			copied.SignCount = 1
+			copied.ActiveCmtgKeyIndex = nil // some versions tell the place of a key that there is not, and take none back at it
 			if _, err := cdp.Call(ctx, t, webauthn.RemoveCredential, webauthn.RemoveCredentialParams{AuthenticatorID: b.key, CredentialID: copied.CredentialID}); err != nil {
 				return err
 			}
