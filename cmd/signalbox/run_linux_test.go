@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,6 +41,9 @@ func (x *trailing) start(script string, env ...string) *process {
 	p.cmd.Dir = x.dir
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	taken := make(chan os.Signal, 1) // whoever runs the tests in the background of a script has SIGINT ignored, which a command would inherit
+	signal.Notify(taken, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP)
+	defer signal.Stop(taken)
 	require.NoError(x, p.cmd.Start())
 	go func() { p.done <- p.cmd.Wait() }()
 	x.Cleanup(func() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) })

@@ -79,10 +79,11 @@ func (s *shell) fail(cmd *cobra.Command, err error) int {
 	if errors.Is(err, errVerdict) || errors.Is(err, errUnwell) || errors.Is(err, errLost) {
 		return 1
 	}
-	p := s.told(err)
-	if p.Code == "" { // a command of the user's has ended, and has said itself what there was to say
-		return p.exit
+	var done *ended
+	if errors.As(err, &done) && done.text == "" { // a command of the user's has ended, and has said itself what there was to say
+		return done.exit
 	}
+	p := s.told(err)
 	if s.json {
 		_ = s.writeJSON(s.err, p)
 		return p.exit

@@ -19,7 +19,7 @@ import (
 // TestNoFlagTakesASecret walks the whole tree: the command line of a process is readable by others on its machine.
 func TestNoFlagTakesASecret(t *testing.T) {
 	harmless := map[string]string{
-		"secret-stdin": "a field's name", "secret-file": "a field's name and a path", "secret-from": "a field's name, a path and a variable's name", "api-key-stdin": "a switch", "private": "a switch", "client-secret-stdin": "a switch", "no-client-secret": "a switch", "password-stdin": "a switch", "breached-passwords": "a path",
+		"secret-stdin": "a field's name", "secret-file": "a field's name and a path", "secret-from": "a field's name, a path and a variable's name", "api-key-stdin": "a switch", "keep-token": "a switch", "private": "a switch", "client-secret-stdin": "a switch", "no-client-secret": "a switch", "password-stdin": "a switch", "breached-passwords": "a path",
 		"token-endpoint": "a URL", "token-url": "a URL", "tokens-file": "a path", "token-header": "a header that the provider wants of everybody", "token-auth-method": "a method", "token-request-format": "a format", "token-expires": "a time", "token-life": "a span",
 		"root-key-keeper": "an address", "key": "the id of a client key", "token": "the id of an API token", "new-key": "a path", "key-limit": "a number", "max-keys": "a number", "max-keys-per-train": "a number", "notes-file": "a path", "tls-key-file": "a path", "allow-private-upstreams": "hosts", "host-key": "a fingerprint", "passphrase-stdin": "a switch",
 	}
