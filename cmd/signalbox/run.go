@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -137,10 +138,6 @@ func (r *running) do(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if cmd.Context().Err() != nil { // a signal came while the key was issued
-		r.revoke(cmd.Context(), c, key)
-		return &ended{exit: bySignal + signals.first()}
-	}
 	env, told := r.environment(connect.Setup{URL: cfg.URL, Train: r.train, Key: key.APIKey})
 	if !r.quietly {
 		if told != "" {
@@ -150,6 +147,13 @@ func (r *running) do(cmd *cobra.Command) error {
 		limited, cancel := context.WithTimeout(cmd.Context(), checkTime)
 		r.warnOfEmptyTrain(limited, c, r.train)
 		cancel()
+	}
+	if number, came := signals.before(); came || cmd.Context().Err() != nil {
+		r.revoke(cmd.Context(), c, key)
+		if !came { // what ends a command's context is one of them
+			number = int(syscall.SIGINT)
+		}
+		return &ended{exit: bySignal + number}
 	}
 	exit, err := r.start(env, signals)
 	r.revoke(cmd.Context(), c, key)
@@ -191,7 +195,7 @@ func (r *running) revoke(ctx context.Context, c *client.Client, key client.Issue
 		if try > 0 {
 			time.Sleep(retryRevoke)
 		}
-		if err = c.RevokeKey(ctx, r.train, key.ID); err == nil || isNotFound(err) {
+		if err = c.RevokeKey(ctx, r.train, key.ID); err == nil {
 			return
 		}
 		if !away(ctx, err) {
@@ -201,6 +205,10 @@ func (r *running) revoke(ctx context.Context, c *client.Client, key client.Issue
 	p := problem(err)
 	if key.WithSession && p.Code == "unauthenticated" {
 		r.note("The sign-in has ended, and the client key of this run (%s) with it.", key.ID)
+		return
+	}
+	if isNotFound(err) { // somebody has deleted it or its train; or the answer is of something that stands between
+		r.note("The client key of this run (%s) was not found, so this command has not revoked it. If it is still there, it lives%s.", key.ID, until(key.ExpiresAt))
 		return
 	}
 	r.note("The client key of this run is NOT revoked (%s): it lives%s. Revoke it with: signalbox key revoke %s %s", p.Code, until(key.ExpiresAt), r.train, key.ID)

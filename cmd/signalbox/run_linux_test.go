@@ -141,6 +141,24 @@ func TestARunEndsWithItsCommand(t *testing.T) {
 	}
 }
 
+// TestARunWithoutStandardError: a word to a standard error that nobody reads any more neither ends the run nor leaves its key behind.
+func TestARunWithoutStandardError(t *testing.T) {
+	_, x := newTrailing(t)
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, read.Close())
+	cmd := exec.Command("signalbox", "run", "--train", "web", "--", "sh", "-c", "echo $ANTHROPIC_API_KEY >key; exit 7")
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "ANTHROPIC_AUTH_TOKEN=another"}, x.env...)
+	cmd.Dir, cmd.Stderr = x.dir, write
+	err = cmd.Run()
+	require.NoError(t, write.Close())
+	var ended *exec.ExitError
+	require.ErrorAs(t, err, &ended)
+	require.Equal(t, 7, ended.ExitCode(), ended.String())
+	require.Equal(t, http.StatusUnauthorized, x.status(x.file("key")))
+	require.Equal(t, []string{"revoked"}, x.keys())
+}
+
 // TestARunWithoutAServerAtItsEnd: the command's exit code is passed on, and it is said until when the key lives.
 func TestARunWithoutAServerAtItsEnd(t *testing.T) {
 	server, x := newTrailing(t)

@@ -15,12 +15,13 @@ const settle = 50 * time.Millisecond
 
 // signals are those that came since a command was to be run. They end that command, never this one.
 type signals struct {
-	come chan os.Signal
+	come, pipe chan os.Signal
 }
 
 // listen begins to take signals. What whoever started us wants ignored (nohup) stays ignored, here and in the command.
 func listen() *signals {
-	s := &signals{come: make(chan os.Signal, 16)}
+	s := &signals{come: make(chan os.Signal, 16), pipe: make(chan os.Signal, 1)}
+	signal.Notify(s.pipe, syscall.SIGPIPE) // nobody reads it: a word to a standard error that is gone must not end us and leave the key
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2} {
 		if !signal.Ignored(sig) {
 			signal.Notify(s.come, sig)
@@ -29,18 +30,24 @@ func listen() *signals {
 	return s
 }
 
-func (s *signals) stop() { signal.Stop(s.come) }
+func (s *signals) stop() {
+	signal.Stop(s.come)
+	signal.Stop(s.pipe)
+}
 
-// first is the number of a signal that came, or of SIGINT.
-func (s *signals) first() int {
-	select {
-	case sig := <-s.come:
-		if number, ok := sig.(syscall.Signal); ok {
-			return int(number)
+// before takes a signal that came before there was a command and that would have ended it.
+func (s *signals) before() (number int, came bool) {
+	for {
+		select {
+		case sig := <-s.come:
+			switch sig {
+			case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+				return int(sig.(syscall.Signal)), true
+			}
+		default:
+			return 0, false
 		}
-	default:
 	}
-	return int(syscall.SIGINT)
 }
 
 // attend hands signals on to a process until it has ended, and returns how it did, as a shell would: its exit code, or 128 and the number of the signal.
