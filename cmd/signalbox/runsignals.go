@@ -18,7 +18,7 @@ type signals struct {
 	come, pipe chan os.Signal
 }
 
-// listen begins to take signals. What whoever started us wants ignored (nohup) stays ignored, here and in the command.
+// listen begins to take signals. SIGHUP that whoever started us wants ignored (nohup) stays ignored, here and in the command.
 func listen() *signals {
 	s := &signals{come: make(chan os.Signal, 16), pipe: make(chan os.Signal, 1)}
 	signal.Notify(s.pipe, syscall.SIGPIPE) // nobody reads it: a word to a standard error that is gone must not end us and leave the key
