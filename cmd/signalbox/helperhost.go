@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,10 @@ type origin struct {
 // newOrigin reads a protocol and a host. Anything in the host but a name and a port is refused: it might be compared as one host and used as another.
 func newOrigin(scheme, host string) (origin, error) {
 	scheme = strings.ToLower(scheme)
+	// Some letters beyond ASCII become ASCII in lower case; a name in another script has a form in ASCII (RFC 5891).
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return origin{}, usage("the host that was asked for is not in ASCII; name it in its xn-- form")
+	}
 	u, err := url.Parse(scheme + "://" + host)
 	if err != nil || scheme == "" || u.Host != host || u.User != nil || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
 		return origin{}, usage("what was asked for names no protocol and host; it needs both, the host with its port at most")

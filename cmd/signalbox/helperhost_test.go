@@ -51,7 +51,7 @@ func TestUnbound(t *testing.T) {
 		why := unbound(c.cred, at)
 		require.Equal(t, c.bound, why == "", "%s %v: %s", at, c.cred, why)
 	}
-	for _, wrong := range []string{"", "a@b", "a/b", "a?b", "a#b", "a b", ":443", "a\nb", "%67it.example.com", "a:b"} {
+	for _, wrong := range []string{"", "a@b", "a/b", "a?b", "a#b", "a b", ":443", "a\nb", "%67it.example.com", "a:b", "g\u0130thub.com", "\u212aernel.org", "m\u00fcller.example"} {
 		_, err := newOrigin("https", wrong)
 		require.Error(t, err, wrong)
 	}
