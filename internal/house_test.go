@@ -44,6 +44,7 @@ var floors = map[string]int{
 	"internal/jwt":        1, // takes keys as secrets
 	"internal/facts":      1, // reads secrets
 	"internal/generate":   1, // makes secrets
+	"internal/scrub":      1, // looks for secrets
 	"internal/secret":     0,
 	"internal/fault":      0,
 	"internal/etag":       0,
@@ -110,6 +111,7 @@ var revealers = map[string]string{
 	"internal/importer": "writes archives, and opens encrypted files with their passphrase",
 	"internal/probe":    "sends a secret to the server that it is for",
 	"internal/facts":    "reads what may be told of a secret: whose a certificate is, the fingerprint of a key, where a connection string leads",
+	"internal/scrub":    "looks for a lent secret in an answer",
 	"internal/generate": "encrypts a key that it made with its passphrase; its test reads what was made",
 	"internal/oidc":     "sends state, nonce, verifier, code and client secret to a provider",
 	"internal/oauth":    "seals what a refresh brought, for the disk",
