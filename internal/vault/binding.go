@@ -37,7 +37,7 @@ type claim struct {
 //
 // In are: the id, so that no MAC fits another row; the type (it says which field goes into which header), provider, base_url, hosts and
 // account_id (where agents' requests go, and who may be asked for), the CA bundle, the proxy and its user name (who is believed to be the upstream, and who
-// carries the way there), the oauth block (where a refresh sends its token and client secret, how,
+// carries the way there), the injection rule, the methods and the paths (how the secret goes, and into which requests), the oauth block (where a refresh sends its token and client secret, how,
 // and for what scopes); name, username, port, external_url and internal_url (they tell a person where to type what they reveal); client_id,
 // service_id, infrastructure_id, owner and plugin_name (whose it is, and what it was made for); state, expires_at and lending (a credential that was
 // disabled or paused stays so); version (an older secret does not come back by its number) and revision.
@@ -54,13 +54,19 @@ func (s stored) claims() []claim {
 		{"version", []string{strconv.FormatInt(s.Version, 10)}}, {"revision", []string{strconv.FormatInt(s.Revision, 10)}},
 		{"port", []string{strconv.Itoa(s.Port)}}, {"hosts", s.Hosts}, {"oauth_scopes", s.OAuth.Scopes}, {"expires_at", instantOf(s.ExpiresAt)},
 	}
-	if s.Lending.State != Lent { // it came later, like the two below
+	if s.Lending.State != Lent { // it came later, like those below
 		out = append(out, claim{"lending", []string{string(s.Lending.State)}})
+	}
+	if len(s.Methods) > 0 {
+		out = append(out, claim{"methods", s.Methods})
+	}
+	if len(s.Paths) > 0 {
+		out = append(out, claim{"paths", s.Paths})
 	}
 	for _, t := range s.texts() {
 		switch {
 		case t.column == "description":
-		case *t.value == "" && (t.column == "oauth_resource" || t.column == "oauth_grant" || strings.HasPrefix(t.column, "upstream_")):
+		case *t.value == "" && (t.column == "oauth_resource" || t.column == "oauth_grant" || strings.HasPrefix(t.column, "upstream_") || strings.HasPrefix(t.column, "inject_")):
 			// They came later: the MACs of credentials without them are those of before.
 		default:
 			out = append(out, claim{t.column, []string{*t.value}})
@@ -128,6 +134,9 @@ func (p Patch) destinations(row TypeRow, led bool) (missing []string) {
 	if led {
 		parts = append(parts, part{"/upstream", p.Upstream.named()})
 	}
+	if row.lends() { // also where nothing lies there: empty methods and paths admit all, so that to empty them is to widen them
+		parts = append(parts, part{"/inject", p.Inject.named()}, part{"/methods", p.Methods.IsSet()}, part{"/paths", p.Paths.IsSet()})
+	}
 	for _, d := range parts {
 		if !d.named {
 			missing = append(missing, d.pointer)
@@ -187,7 +196,7 @@ func (r *Room) latest(tx *store.Tx, s *stored) error {
 func (r *Room) settleTampered(ctx context.Context, caller identity.Caller, action store.Action, d *damage) error {
 	r.log.Error("a credential was changed outside Signalbox; nothing of it was used", "credential", d.target.ID)
 	out := fault.New(fault.Conflict, "credential_tampered",
-		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, of type oauth the oauth block, and the upstream block if it has one, even if they stay. That needs the right to reveal it. Or delete it.")
+		"This credential was changed outside Signalbox, so it is neither lent nor revealed, and nothing was changed now. Read it, compare it with what the audit log says of it, then set its destinations anew: a change that names status, provider, base_url and hosts, of type oauth the oauth block, the upstream block if it has one, and, of types that go into requests, inject, methods and paths, even if they stay. That needs the right to reveal it. Or delete it.")
 	for _, pointer := range d.missing {
 		out = out.With(pointer, "must be named to mend the credential, even if it stays")
 	}

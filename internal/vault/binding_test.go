@@ -23,6 +23,7 @@ func boundColumns() map[string]string {
 		"plugin_name": `'p2'`, "oauth_scopes": `'["everything"]'`, "oauth_client_id": `'theirs'`, "oauth_token_endpoint": `'https://evil.example/token'`,
 		"oauth_auth_method": `'client_secret_post'`, "oauth_format": `'form'`, "oauth_resource": `'https://evil.example'`, "oauth_grant": `'client_credentials'`,
 		"binding": `NULL`, "lending": `'drained'`, "upstream_ca_bundle": `'theirs'`, "upstream_proxy_url": `'https://evil.example:3128'`, "upstream_proxy_username": `'eve'`,
+		"inject_kind": `'query'`, "inject_name": `'X-Evil'`, "methods": `'["GET","DELETE"]'`, "paths": `'[]'`,
 	}
 }
 
@@ -41,6 +42,7 @@ func fullOAuth(name string) vault.Draft {
 	d.BaseURL, d.Hosts = "https://llm.example.com", []string{"llm.example.com"}
 	d.Username, d.ExternalURL, d.InternalURL, d.Port = "bot", "https://console.example.com", "https://lan.example", 22
 	d.Owner, d.ClientID, d.ServiceID, d.InfrastructureID, d.PluginName = "ops", "c1", "s1", "i1", "p1"
+	d.Inject, d.Methods, d.Paths = vault.Inject{Kind: vault.InjectHeader, Name: "X-Key"}, []string{"GET"}, []string{"/v1/**"}
 	return d
 }
 
@@ -48,7 +50,8 @@ func fullOAuth(name string) vault.Draft {
 func mend() vault.Patch {
 	return vault.Patch{Provider: vault.To("anthropic"), BaseURL: vault.To("https://llm.example.com"), Hosts: vault.To([]string{"llm.example.com"}), State: vault.To(vault.Active),
 		OAuth: vault.OAuthPatch{Scopes: vault.To([]string{"user:inference", "user:profile"}), TokenEndpoint: vault.To("https://console.example.com/v1/oauth/token"), ClientID: vault.To("client"), AuthMethod: vault.To("none"),
-			RequestFormat: vault.To("json")}}
+			RequestFormat: vault.To("json")},
+		Inject: vault.InjectPatch{Kind: vault.To(vault.InjectHeader), Name: vault.To("X-Key")}, Methods: vault.To([]string{"GET"}), Paths: vault.To([]string{"/v1/**"})}
 }
 
 // TestInvariant15WhereASecretGoesIsBound: whatever somebody without the root key changes of what decides where, how and whether a secret goes,
@@ -271,7 +274,8 @@ func TestOnlyWhoCouldRevealItMends(t *testing.T) {
 		bare, stale := fullTok, admin
 		bare.Scopes, stale.SteppedUpAt = identity.Scopes{identity.CredentialRead, identity.CredentialWrite}, today.Add(-time.Hour)
 		named := func(base string, hosts []string, way vault.UpstreamPatch) vault.Patch {
-			return vault.Patch{Provider: vault.To("anthropic"), BaseURL: vault.To(base), Hosts: vault.To(hosts), State: vault.To(vault.Active), Upstream: way}
+			return vault.Patch{Provider: vault.To("anthropic"), BaseURL: vault.To(base), Hosts: vault.To(hosts), State: vault.To(vault.Active), Upstream: way,
+				Inject: vault.InjectPatch{Clear: true}, Methods: vault.Clear[[]string](), Paths: vault.Clear[[]string]()}
 		}
 		for change, p := range map[string]vault.Patch{
 			`base_url = 'https://evil.example', hosts = '["evil.example"]'`: named("https://evil.example", []string{"evil.example"}, vault.UpstreamPatch{}),

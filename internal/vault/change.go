@@ -18,7 +18,7 @@ import (
 // stay. With ifMatch (the If-Match header's text, or empty) it changes only the state that the caller has seen; otherwise the fault is
 // etag_mismatch. What is marked as compromised is given another status only with an ifMatch that names its present state: whoever pauses or resumes many
 // must not undo the mark unseen. A credential that was changed outside Signalbox is changed only by a patch that names status, provider, base_url, hosts and, of
-// type oauth, the oauth block, which vouches for it anew and so needs what a change of all of these needs, whatever the values; any other is the fault
+// type oauth, the oauth block, and of types that go into requests inject, methods and paths, which vouches for it anew and so needs what a change of all of these needs, whatever the values; any other is the fault
 // credential_tampered.
 func (r *Room) Update(ctx context.Context, caller identity.Caller, id string, p Patch, ifMatch string) (Credential, error) {
 	return r.UpdateWith(ctx, caller, id, p, ifMatch, nil)
@@ -44,6 +44,7 @@ func (r *Room) UpdateWith(ctx context.Context, caller identity.Caller, id string
 				p.OAuth.wholly()
 			}
 			p.Upstream.wholly()
+			p.Inject.wholly()
 		}
 		return r.patch(tx, caller, s, p)
 	})
@@ -415,6 +416,8 @@ func (p Patch) merge(m Meta) Meta {
 	p.Requires2FA.apply(&m.Requires2FA)
 	p.Tags.apply(&m.Tags)
 	p.Hosts.apply(&m.Hosts)
+	p.Methods.apply(&m.Methods)
+	p.Paths.apply(&m.Paths)
 	p.ExpiresAt.apply(&m.ExpiresAt)
 	p.Owner.apply(&m.Owner)
 	p.ClientID.apply(&m.ClientID)
@@ -433,6 +436,7 @@ func (p Patch) merge(m Meta) Meta {
 	p.OAuth.Resource.apply(&m.OAuth.Resource)
 	p.OAuth.GrantType.apply(&m.OAuth.GrantType)
 	m.Upstream = p.Upstream.merge(m.Upstream)
+	m.Inject = p.Inject.merge(m.Inject)
 	return m
 }
 
@@ -451,6 +455,7 @@ func changedFields(a, b Meta) []string {
 	}{
 		{"port", a.Port == b.Port}, {"rotate_every_days", a.RotateEvery == b.RotateEvery}, {"requires_vpn", a.RequiresVPN == b.RequiresVPN},
 		{"requires_2fa", a.Requires2FA == b.Requires2FA}, {"tags", slices.Equal(a.Tags, b.Tags)}, {"hosts", slices.Equal(a.Hosts, b.Hosts)},
+		{"methods", slices.Equal(a.Methods, b.Methods)}, {"paths", slices.Equal(a.Paths, b.Paths)},
 		{"expires_at", sameTime(a.ExpiresAt, b.ExpiresAt)}, {tokenExpiry, sameTime(a.OAuth.ExpiresAt, b.OAuth.ExpiresAt)},
 		{"oauth.scopes", slices.Equal(a.OAuth.Scopes, b.OAuth.Scopes)},
 		{"upstream.connect_timeout_seconds", a.Upstream.ConnectTimeout == b.Upstream.ConnectTimeout},

@@ -299,7 +299,7 @@ func (r *Room) insertVersion(tx *store.Tx, caller identity.Caller, s *stored, v 
 
 // cloneMeta copies the metadata, so that bringing it into form never changes what the caller holds.
 func cloneMeta(m Meta) Meta {
-	m.Tags, m.Hosts, m.OAuth.Scopes = slices.Clone(m.Tags), slices.Clone(m.Hosts), slices.Clone(m.OAuth.Scopes)
+	m.Tags, m.Hosts, m.OAuth.Scopes, m.Methods, m.Paths = slices.Clone(m.Tags), slices.Clone(m.Hosts), slices.Clone(m.OAuth.Scopes), slices.Clone(m.Methods), slices.Clone(m.Paths)
 	return m
 }
 

@@ -34,6 +34,9 @@ type Meta struct {
 	PluginName                            string
 	OAuth                                 OAuthMeta // type oauth only
 	Upstream                              Upstream  // accounts only
+	Inject                                Inject    // how the secret goes into a request; the zero rule is the type's
+	Methods                               []string  // that a request with it may have; empty means all
+	Paths                                 []string  // patterns of paths below BaseURL that a request with it may have ([PathAllowed]); empty means all
 }
 
 // OAuthMeta is the oauth block: what is needed to refresh, and when the access token ends.
@@ -159,13 +162,14 @@ type Patch struct {
 	BaseURL, ExternalURL, InternalURL                Edit[string]
 	Port, RotateEvery                                Edit[int]
 	RequiresVPN, Requires2FA                         Edit[bool]
-	Tags, Hosts                                      Edit[[]string]
+	Tags, Hosts, Methods, Paths                      Edit[[]string]
 	Notes                                            Edit[secret.Value]
 	ExpiresAt                                        Edit[*time.Time]
 	Owner, ClientID, ServiceID, InfrastructureID     Edit[string]
 	PluginName                                       Edit[string]
 	OAuth                                            OAuthPatch
 	Upstream                                         UpstreamPatch
+	Inject                                           InjectPatch
 	State                                            Edit[Status]             // active, disabled or compromised
 	Secrets                                          map[string]*secret.Value // a new version: nil removes a field, fields that are not named stay
 	Generate                                         Generates                // fields of a new version that are made here
@@ -224,6 +228,9 @@ type Material struct {
 	BaseURL             *url.URL // nil: none is known
 	Hosts               []string // in the form that [Material.Bound] compares
 	Upstream            Upstream
+	Inject              Inject // the rule that is used: the credential's own, or its type's; see [Material.Injected]
+	Username            string
+	Methods, Paths      []string // what [MethodAllowed] and [PathAllowed] compare with
 	Version             int64
 	// Secrets are the fields of the type that are lent, and what the outbound proxy wants; not those that only refresh or sign.
 	Secrets      map[string]secret.Value

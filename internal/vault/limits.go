@@ -60,6 +60,8 @@ func (m *Meta) texts() []text {
 		{"/upstream/ca_bundle", "upstream_ca_bundle", &m.Upstream.CABundle, maxBundle, true},
 		{"/upstream/proxy_url", "upstream_proxy_url", &m.Upstream.ProxyURL, 2048, false},
 		{"/upstream/proxy_username", "upstream_proxy_username", &m.Upstream.ProxyUsername, 255, false},
+		{"/inject/type", "inject_kind", (*string)(&m.Inject.Kind), 32, false},
+		{"/inject/name", "inject_name", &m.Inject.Name, maxInjectName, false},
 	}
 }
 

@@ -78,7 +78,7 @@ func (r *Room) material(tx *store.Tx, rows []materialRow) Material {
 			Damaged: true, Tampered: true}
 	}
 	m := Material{ID: s.ID, Name: s.Name, AccountID: s.AccountID, Type: s.Type, Provider: s.Provider, BaseURL: baseURL(s.row, s.Meta),
-		Hosts: boundHosts(s.row, s.Meta), Upstream: s.Upstream, Version: s.Version, Secrets: map[string]secret.Value{}, State: s.state, Lending: s.Lending, ExpiresAt: s.ExpiresAt,
+		Hosts: boundHosts(s.row, s.Meta), Upstream: s.Upstream, Inject: injectRule(s.row, s.Meta), Username: s.Username, Methods: s.Methods, Paths: s.Paths, Version: s.Version, Secrets: map[string]secret.Value{}, State: s.state, Lending: s.Lending, ExpiresAt: s.ExpiresAt,
 		TokenExpires: s.OAuth.ExpiresAt, Issued: s.Issued, Refreshes: s.refreshes(), Health: s.Health}
 	for _, name := range s.SecretFields {
 		field, ok := s.row.Field(name)

@@ -357,7 +357,8 @@ func noScope(kind ScopeKind) error {
 // gets to see it. Before says where it went only if the credential was whole; in any other case somebody else may have put there what after names.
 func (r *Room) mayRedirect(caller identity.Caller, own verbs, whole bool, before, after Meta) error {
 	if whole && before.Provider == after.Provider && before.BaseURL == after.BaseURL && slices.Equal(before.Hosts, after.Hosts) &&
-		before.OAuth.TokenEndpoint == after.OAuth.TokenEndpoint && before.OAuth.ClientID == after.OAuth.ClientID && before.OAuth.AuthMethod == after.OAuth.AuthMethod && before.Upstream.sameWay(after.Upstream) {
+		before.OAuth.TokenEndpoint == after.OAuth.TokenEndpoint && before.OAuth.ClientID == after.OAuth.ClientID && before.OAuth.AuthMethod == after.OAuth.AuthMethod && before.Upstream.sameWay(after.Upstream) &&
+		before.Inject == after.Inject && slices.Equal(before.Methods, after.Methods) && slices.Equal(before.Paths, after.Paths) {
 		return nil
 	}
 	if err := identity.RequireFresh(caller, r.now()); err != nil {
@@ -367,14 +368,14 @@ func (r *Room) mayRedirect(caller identity.Caller, own verbs, whole bool, before
 		if !whole {
 			return fault.New(fault.Forbidden, fault.Of(err).Code, "This credential was changed outside Signalbox. Mending it vouches for where its secret is sent, so this needs the right to reveal it (credentials:reveal). Ask somebody who has it.")
 		}
-		return fault.New(fault.Forbidden, fault.Of(err).Code, "Another provider, base_url, host, token endpoint, CA bundle or proxy would have the secret sent there, so this needs the right to reveal it (credentials:reveal). "+
+		return fault.New(fault.Forbidden, fault.Of(err).Code, "Another provider, base_url, host, token endpoint, CA bundle, proxy, injection rule, method or path would have the secret sent there, or in another way, so this needs the right to reveal it (credentials:reveal). "+
 			"Ask somebody who has it, or store a new credential.")
 	}
 	if !own.reveal {
 		if !whole {
 			return fault.New(fault.Forbidden, "forbidden", "This credential was changed outside Signalbox. You may manage it but not reveal it, so you cannot vouch for where its secret is sent: ask its owner, or an operator of this Signalbox.")
 		}
-		return fault.New(fault.Forbidden, "forbidden", "You may manage this credential but not reveal it, so you cannot have it sent elsewhere: leave provider, base_url, hosts, the token endpoint, the CA bundle and the proxy as they are, or ask its owner.")
+		return fault.New(fault.Forbidden, "forbidden", "You may manage this credential but not reveal it, so you cannot have it sent elsewhere: leave provider, base_url, hosts, the token endpoint, the CA bundle, the proxy, inject, methods and paths as they are, or ask its owner.")
 	}
 	return nil
 }

@@ -70,6 +70,10 @@ type row struct {
 	LendingReason  string      `db:"lending_reason"`
 	LendingBy      string      `db:"lending_by"`
 	LendingSince   *store.Time `db:"lending_since"`
+	InjectKind     string      `db:"inject_kind"`
+	InjectName     string      `db:"inject_name"`
+	Methods        string      `db:"methods"`
+	Paths          string      `db:"paths"`
 }
 
 const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.version, c.revision, c.description, c.username, c.base_url,
@@ -77,7 +81,7 @@ const rowColumns = `c.id, c.type, c.account_id, c.name, c.provider, c.state, c.v
 	c.notes_version, c.expires_at, c.rotate_every_days, c.owner, c.client_id, c.service_id, c.infrastructure_id, c.plugin_name, c.oauth_scopes,
 	c.oauth_client_id, c.oauth_token_endpoint, c.oauth_auth_method, c.oauth_format, c.oauth_resource, c.oauth_grant, c.created_at, c.updated_at, c.last_rotated_at, c.rotate_at,
 	c.upstream_connect_timeout, c.upstream_response_timeout, c.upstream_ca_bundle, c.upstream_proxy_url, c.upstream_proxy_username,
-	c.lending, c.lending_reason, c.lending_by, c.lending_since, v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
+	c.lending, c.lending_reason, c.lending_by, c.lending_since, c.inject_kind, c.inject_name, c.methods, c.paths, v.fields, v.suffix, v.token_expires_at, c.binding, v.created_at AS issued_at, o.health, o.generation AS health_of, u.last_used_at`
 
 const rowJoins = ` JOIN credential_versions v ON v.credential_id = c.id AND v.version = c.version LEFT JOIN oauth_connections o ON o.credential_id = c.id
 	LEFT JOIN credential_uses u ON u.credential_id = c.id`
@@ -130,6 +134,7 @@ func (w row) decode(now time.Time) (stored, error) {
 		OAuth: OAuthMeta{ExpiresAt: w.TokenExpiresAt.Ptr(), ClientID: w.OAuthClientID, TokenEndpoint: w.TokenEndpoint, AuthMethod: w.AuthMethod,
 			RequestFormat: w.RequestFormat, Resource: w.Resource, GrantType: w.GrantType},
 		Upstream: Upstream{ConnectTimeout: w.ConnectTime, ResponseTimeout: w.ResponseTime, CABundle: w.CABundle, ProxyURL: w.ProxyURL, ProxyUsername: w.ProxyUsername},
+		Inject:   Inject{Kind: InjectKind(w.InjectKind), Name: w.InjectName},
 	}
 	if w.AccountID != nil {
 		c.AccountID = *w.AccountID
@@ -137,7 +142,7 @@ func (w row) decode(now time.Time) (stored, error) {
 	for _, list := range []struct {
 		text string
 		dst  *[]string
-	}{{w.Tags, &c.Tags}, {w.Hosts, &c.Hosts}, {w.Scopes, &c.OAuth.Scopes}, {w.Fields, &c.SecretFields}} {
+	}{{w.Tags, &c.Tags}, {w.Hosts, &c.Hosts}, {w.Scopes, &c.OAuth.Scopes}, {w.Fields, &c.SecretFields}, {w.Methods, &c.Methods}, {w.Paths, &c.Paths}} {
 		if err := decodeList(list.text, list.dst); err != nil {
 			return stored{}, fmt.Errorf("credential %s: %w", w.ID, err)
 		}
@@ -161,26 +166,25 @@ type column struct {
 
 // columns is everything of a credential that an act may change, but for the notes.
 func (s stored) columns() ([]column, error) {
-	tags, err := encodeList(s.Tags)
-	if err != nil {
-		return nil, err
+	var lists []column
+	for _, l := range []struct {
+		name  string
+		items []string
+	}{{"tags", s.Tags}, {"hosts", s.Hosts}, {"oauth_scopes", s.OAuth.Scopes}, {"methods", s.Methods}, {"paths", s.Paths}} {
+		text, err := encodeList(l.items)
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, column{l.name, text})
 	}
-	hosts, err := encodeList(s.Hosts)
-	if err != nil {
-		return nil, err
-	}
-	scopes, err := encodeList(s.OAuth.Scopes)
-	if err != nil {
-		return nil, err
-	}
-	out := []column{
+	out := append(lists, []column{
 		{"state", string(s.state)}, {"version", s.Version}, {"revision", s.Revision}, {"port", s.Port}, {"requires_vpn", number01(s.RequiresVPN)},
-		{"requires_2fa", number01(s.Requires2FA)}, {"tags", tags}, {"hosts", hosts}, {"expires_at", store.TimePtr(s.ExpiresAt)},
-		{"rotate_every_days", s.RotateEvery}, {"oauth_scopes", scopes}, {"search", s.searchText()}, {"updated_at", store.TimeOf(s.UpdatedAt)},
+		{"requires_2fa", number01(s.Requires2FA)}, {"expires_at", store.TimePtr(s.ExpiresAt)},
+		{"rotate_every_days", s.RotateEvery}, {"search", s.searchText()}, {"updated_at", store.TimeOf(s.UpdatedAt)},
 		{"last_rotated_at", store.TimePtr(s.LastRotatedAt)}, {"rotate_at", store.TimePtr(s.RotateAt)}, {"binding", nullable(s.binding)},
 		{"upstream_connect_timeout", s.Upstream.ConnectTimeout}, {"upstream_response_timeout", s.Upstream.ResponseTimeout},
 		{"lending", string(s.Lending.State)}, {"lending_reason", s.Lending.Reason}, {"lending_by", s.Lending.By}, {"lending_since", store.TimePtr(s.Lending.Since)},
-	}
+	}...)
 	for _, t := range s.texts() {
 		if t.column == "account_id" && *t.value == "" {
 			out = append(out, column{t.column, nil}) // NULL: no account, outside the unique index

@@ -46,18 +46,20 @@ type TypeRow struct {
 	OAuth bool
 	// Account types can serve an LLM provider, when their provider is one.
 	Account bool
+	// Inject is how the secret goes into a request when the credential says nothing; empty: the credential must say it.
+	Inject InjectKind
 }
 
 // Types returns the table of types in the order of the reference.
 func Types() []TypeRow {
 	return []TypeRow{
-		{Type: Password, Meaning: "a user name and password", Secrets: []SecretField{{Name: "password", Required: true, Lent: true, Makes: MadeAsText}}},
-		{Type: APIKey, Meaning: "a key that a service accepts by itself", Account: true, Secrets: []SecretField{{Name: "api_key", Required: true, Lent: true, Header: true, Suffix: true, Makes: MadeAsText}, {Name: proxyPassword, Aside: true}}},
-		{Type: OAuth, Meaning: "OAuth tokens with what refreshes them", OAuth: true, Account: true, Secrets: []SecretField{
+		{Type: Password, Meaning: "a user name and password", Inject: InjectBasic, Secrets: []SecretField{{Name: "password", Required: true, Lent: true, Makes: MadeAsText}}},
+		{Type: APIKey, Meaning: "a key that a service accepts by itself", Account: true, Inject: InjectBearer, Secrets: []SecretField{{Name: "api_key", Required: true, Lent: true, Header: true, Suffix: true, Makes: MadeAsText}, {Name: proxyPassword, Aside: true}}},
+		{Type: OAuth, Meaning: "OAuth tokens with what refreshes them", OAuth: true, Account: true, Inject: InjectBearer, Secrets: []SecretField{
 			{Name: "access_token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "refresh_token"}, {Name: "client_secret"}, {Name: proxyPassword, Aside: true}}},
 		{Type: SSHKey, Meaning: "an SSH private key", Secrets: []SecretField{{Name: "private_key", Required: true, Makes: MadeAsKeyPair}, {Name: "passphrase", Makes: MadeAsText}}},
 		{Type: SharedSecret, Meaning: "a secret that two sides share, such as a webhook's", Secrets: []SecretField{{Name: "secret", Required: true, Lent: true, Suffix: true, Makes: MadeAsText}}},
-		{Type: JWT, Meaning: "a signed token, with the key that signs new ones", Secrets: []SecretField{{Name: "token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "signing_key", Makes: MadeAsText}}},
+		{Type: JWT, Meaning: "a signed token, with the key that signs new ones", Inject: InjectBearer, Secrets: []SecretField{{Name: "token", Required: true, Lent: true, Header: true, Suffix: true}, {Name: "signing_key", Makes: MadeAsText}}},
 		{Type: ConnectionString, Meaning: "a connection string with its password", Secrets: []SecretField{{Name: "connection_string", Required: true}}},
 		{Type: Certificate, Meaning: "a certificate with its private key", Secrets: []SecretField{{Name: "certificate", Required: true}, {Name: "private_key"}, {Name: "passphrase"}}},
 		{Type: Custom, Meaning: "any secret fields", AnyNames: true},

@@ -39,6 +39,8 @@ func (r *Room) normalise(row TypeRow, m *Meta, p *problems) {
 	m.ExpiresAt = micro(m.ExpiresAt)
 	r.normaliseOAuth(row, &m.OAuth, p)
 	r.normaliseUpstream(row, m, p)
+	normaliseInject(row, m.Inject, p)
+	normaliseBounds(row, m, p)
 }
 
 func (r *Room) normaliseAccount(row TypeRow, m *Meta, p *problems) {
