@@ -35,6 +35,8 @@ func (a *App) handler() http.Handler {
 				return
 			}
 			a.broker.ServeHTTP(w, r)
+		case "use":
+			a.logged(slog.LevelDebug, http.HandlerFunc(a.broker.ServeUse)).ServeHTTP(w, r)
 		default:
 			if a.certificate != nil || a.cfg.BehindTLSProxy {
 				// RFC 6797; browsers ignore it over plain http. Without includeSubDomains: other hosts are not ours to decide about.
@@ -176,7 +178,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models", "use"} {
 		words[s] = true
 	}
 	return words, nil

@@ -17,7 +17,7 @@ func (a *App) keepSSOHeader(r *http.Request) {
 	if name == "" || r.Header[name] == nil {
 		return
 	}
-	if door := doorOf(r.URL.Path); door == "api" || door == "v1" || !a.speaksForPeople(r.RemoteAddr) {
+	if door := doorOf(r.URL.Path); door == "api" || door == "v1" || door == "use" || !a.speaksForPeople(r.RemoteAddr) {
 		delete(r.Header, name)
 	}
 }

@@ -450,6 +450,8 @@ func (b *sealedDoor) handler() (http.Handler, error) {
 		switch door := doorOf(r.URL.Path); {
 		case door == "v1":
 			lending.ServeHTTP(w, r)
+		case door == "use":
+			lending.ServeUse(w, r)
 		case r.URL.Path == "/healthz":
 			answerHealth(w, r, http.StatusOK, readiness{Status: "ok"})
 		case r.URL.Path == "/readyz":

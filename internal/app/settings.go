@@ -126,7 +126,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "mode", Env: []string{"SIGNALBOX_MODE"}, Default: string(ModeFull), Kind: "mode", Use: UseServe,
-			Doc: "what this instance serves: full, proxy (only /v1) or api (only /api and the pages); health checks always",
+			Doc: "what this instance serves: full, proxy (only /v1 and /use) or api (only /api and the pages); health checks always",
 			set: func(c *Config, s string) error {
 				c.Mode = Mode(strings.ToLower(s))
 				return oneOf(string(c.Mode), string(ModeFull), string(ModeProxy), string(ModeAPI))

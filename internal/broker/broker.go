@@ -191,8 +191,12 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request, rid string) error
 
 // caller finds out who asks, from memory.
 func (b *Broker) caller(r *http.Request, rid string) (identity.Caller, error) {
+	return b.callerWith(r, rid, b.authenticate)
+}
+
+func (b *Broker) callerWith(r *http.Request, rid string, authenticate func(*http.Request) (identity.Caller, error)) (identity.Caller, error) {
 	ip := b.clientIP(r)
-	caller, err := b.authenticate(r)
+	caller, err := authenticate(r)
 	if err != nil {
 		if fault.KindOf(err) == fault.Unauthenticated {
 			err = b.identity.Refuse(r.Context(), ip, identity.FailedKey, err)
@@ -215,6 +219,11 @@ func (b *Broker) authenticate(r *http.Request) (identity.Caller, error) {
 		}
 		return identity.Caller{}, unauthenticated("No Signalbox client key came with the request. Send one as \"Authorization: Bearer sbx_live_…\" or as x-api-key; signalbox connect claude-code prints the settings, signalbox key issue makes a key.")
 	}
+	return b.known(keys)
+}
+
+// known is the caller by the first of the keys that is one.
+func (b *Broker) known(keys []string) (identity.Caller, error) {
 	var first error
 	for _, key := range keys {
 		caller, err := b.identity.Client(key)

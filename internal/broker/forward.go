@@ -185,6 +185,15 @@ func (b *Broker) attempt(r *http.Request, lease *train.Lease, body *body) (*http
 
 // send sends a request in the way that its account asks for, and hears what the answer says of the account's limits.
 func (b *Broker) send(lease *train.Lease, out *http.Request) (*http.Response, error) {
+	resp, err := b.carry(lease, out)
+	if err == nil {
+		lease.Heard(resp.StatusCode, resp.Header)
+	}
+	return resp, err
+}
+
+// carry sends a request in the way that its credential asks for.
+func (b *Broker) carry(lease *train.Lease, out *http.Request) (*http.Response, error) {
 	line := b.transport
 	if route := lease.Route(); route != nil {
 		if b.routes == nil {
@@ -195,11 +204,7 @@ func (b *Broker) send(lease *train.Lease, out *http.Request) (*http.Response, er
 		}
 		line = b.routes(route)
 	}
-	resp, err := line.RoundTrip(out)
-	if err == nil {
-		lease.Heard(resp.StatusCode, resp.Header)
-	}
-	return resp, err
+	return line.RoundTrip(out)
 }
 
 // failover reports whether another account may do better. What the client did wrong no account can mend.

@@ -250,6 +250,8 @@ func peerIP(r *http.Request) string {
 // logPath is the path where it is one of ours; any other, and a model's name, may be what a user pasted there.
 func logPath(r *http.Request) string {
 	switch path := r.URL.EscapedPath(); {
+	case strings.HasPrefix(path, usePrefix):
+		return "/use/…"
 	case strings.HasPrefix(path, "/v1/models/"):
 		return "/v1/models/…"
 	case strings.HasPrefix(path, "/v1/files/"):

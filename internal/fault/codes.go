@@ -57,6 +57,8 @@ var codes = [...]Code{
 	{"limits_unknown", Forbidden, "the limits, or the counts of them, were written by another version, so that nothing can be held against them"},
 	{"train_disabled", Unauthenticated, "the train is disabled"},
 	{"host_not_bound", Forbidden, "the credential may not be sent to that host"},
+	{"not_lendable", Forbidden, "the linked credential cannot be lent under /use as it is stored"},
+	{"path_denied", Forbidden, "the credential may not be used with that method or that path"},
 	{"provider_off", Forbidden, "logging in at this OAuth provider is switched off"},
 	{"not_found", NotFound, "there is no such thing, or the caller may not see it"},
 	{"not_served_here", NotFound, "this instance runs in another mode; another instance serves this"},
@@ -104,5 +106,6 @@ var codes = [...]Code{
 	{"issuer_unreachable", Unavailable, "the keys of the outside issuer of a token could not be fetched"},
 	{"refresh_failed", Unavailable, "the access token of the account could not be refreshed; another try follows"},
 	{"refresh_pending", Unavailable, "the access token of the account is being refreshed, and that takes long"},
+	{"upstream_answer", Unavailable, "the upstream's answer cannot be looked into, or is none, so it is not passed on; under /use the status is 502"},
 	{"upstream_unreachable", Unavailable, "no linked account's upstream could be reached"},
 }

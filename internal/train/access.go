@@ -71,7 +71,7 @@ func (l *lendRefusals) first(now time.Time, key, code string) bool {
 func (r *Room) refuseLend(ctx context.Context, t *trip, verdict error) {
 	f := fault.Of(verdict)
 	switch f.Code {
-	case "train_mismatch", "account_not_linked", "train_disabled",
+	case "train_mismatch", "account_not_linked", "train_disabled", "path_denied",
 		"limit_reached", "budget_spent", "model_denied", "model_unpriced", "max_tokens_denied", "limits_unknown":
 	default:
 		return

@@ -22,6 +22,9 @@ type account struct {
 	route *outbound.Route
 	// obstacle says why the credential can never be lent as it is; "" when nothing stands in the way.
 	obstacle string
+	// loan is what requests under /use are lent; nil where there is nothing, and then unlent says why.
+	loan   *loan
+	unlent string
 	// baseBound says that the host of the base URL is among the hosts that the secret may go to.
 	baseBound bool
 	// cooling is shared by all versions of the credential; a cool-down says to which version it belongs.
@@ -68,6 +71,10 @@ func newAccount(m vault.Material, cooling *atomic.Pointer[coolDown], used *vault
 		a.obstacle = "its secret holds characters that no HTTP header can carry"
 	}
 	a.baseBound = m.BaseURL != nil && m.Bound(m.BaseURL)
+	a.loan, a.unlent = newLoan(&m)
+	if err != nil && a.unlent == "" {
+		a.unlent = "its CA bundle or its proxy cannot be read; set its upstream anew"
+	}
 	// The parts are not needed any more; a refresh or a reveal opens them anew.
 	a.Secrets = nil
 	return a

@@ -38,6 +38,13 @@ func (l *Lease) Apply(req *http.Request) error {
 		h = http.Header{}
 		req.Header = h
 	}
+	if l.trip.want.Use != "" {
+		if l.account.loan == nil || !within(l.account.BaseURL, req.URL) {
+			return fault.New(fault.Forbidden, "host_not_bound", "The credential may not be sent outside of its base_url.")
+		}
+		l.account.loan.put(req)
+		return nil
+	}
 	delete(h, headerAuthorization)
 	delete(h, headerKey)
 	if l.account.bearer {

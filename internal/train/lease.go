@@ -28,6 +28,9 @@ type Want struct {
 	Counted bool
 	// Session is the client's name for the conversation that the request belongs to; "" when it has none. It means something only beside its client key.
 	Session string
+	// Use is the linked credential that a request under /use names, by alias, id, account id or name; "" for requests to an LLM provider. Below is its path below the
+	// credential's base URL, decoded once ([vault.RequestPath]). Nothing of it is recorded but what cannot hold a secret.
+	Use, Below string
 }
 
 // Failure says why an attempt failed before the first byte of its answer went to the client.
@@ -72,6 +75,7 @@ type Lease struct {
 	account *account
 	meter   Meter
 	id      string
+	alias   string // what the credential is called under /use
 	granted time.Time
 
 	ctx     context.Context
@@ -90,6 +94,9 @@ type Lease struct {
 func (r *Room) open(ctx context.Context, t *trip, g *rung) *Lease {
 	l := &Lease{room: r, trip: *t, account: g.account, meter: g.meter, id: store.NewID("lease"), granted: time.Now()}
 	l.trip.attempt++
+	if t.want.Use != "" {
+		l.alias, l.meter = g.called(), noMeter{} // those are of LLM accounts
+	}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	r.leases.add(l)
 	l.account.gauge.flying.Add(1)
@@ -107,6 +114,11 @@ func (l *Lease) intend(on *line) error {
 		store.Str("host", l.account.BaseURL.Host), store.Int("body_bytes", w.BodyBytes),
 	}
 	ev.Details = l.facts[:9]
+	if w.Use != "" {
+		use := l.useFacts()
+		l.facts[5] = use[0]
+		ev.Details = l.facts[:9+copy(l.facts[9:], use[1:])]
+	}
 	// Not the request's context: a client that hangs up during the commit would leave an intent of which nobody knows whether it was
 	// used. The wait is bounded by the store.
 	if h := l.trip.hold; h != nil && !h.charged {

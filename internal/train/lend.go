@@ -42,6 +42,9 @@ type trip struct {
 	spread uint64
 	// weighed says that the request was held against limits, and hold is what it has taken of them: nil where nothing is counted.
 	weighed bool
+	// llm says that a request under /use is lent an LLM account, and pattern which of the credential's paths let it through.
+	llm     bool
+	pattern string
 	hold    *taken
 }
 
@@ -150,6 +153,10 @@ func (r *Room) choose(t *trip) (*line, *rung, error) {
 			"The request names another train than the one that its client key belongs to. Leave the train header out, or use that train's key.")
 	case l.closed():
 		return nil, nil, errTrainDisabled(l)
+	}
+	if t.want.Use != "" {
+		g, err := l.named(t, r.now())
+		return l, g, err
 	}
 	g, err := r.pick(l, t, r.now())
 	return l, g, err

@@ -114,6 +114,9 @@ func (r *Room) permits(t *trip, l *line, limits *quota.Limits) error {
 	case limits.Unknown():
 		return fault.New(fault.Forbidden, "limits_unknown",
 			"The limits of this request were set by a newer version of Signalbox, and this one cannot hold it against them. An operator can upgrade this instance, or clear the limits: signalbox limits set --clear")
+	case t.llm && limits.WeighsTokens():
+		return fault.New(fault.Invalid, "model_denied",
+			"A request through /use to an LLM account cannot be held against the limits on models and tokens of this train, client key or person, so none is let through. Send requests for models to /v1.")
 	case w.Path == batches && w.Method == http.MethodPost && limits.WeighsTokens():
 		return fault.New(fault.Invalid, "model_denied",
 			"A batch cannot be held against the limits on models and tokens of this train, client key or person, so none is let through. Send the messages one by one, or ask an operator for a client key whose train has no such limits.")

@@ -145,7 +145,7 @@ func (r *Room) ahead() {
 	}
 	now, since := r.now(), time.Now().Add(-inUseFor)
 	for a := range r.lines.Load().accounts.all() {
-		if a.refreshAt.IsZero() || now.Before(a.refreshAt) || a.used.At().Before(since) && a.held() == "" || a.barred(now) != "" {
+		if a.refreshAt.IsZero() || now.Before(a.refreshAt) || a.used.At().Before(since) && a.held() == "" || a.barred(now) != "" && a.barredHere(now) != "" {
 			continue
 		}
 		_, _ = r.refresher.Fresh(context.Background(), a.id, a.Version, oauth.Ahead)
