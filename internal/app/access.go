@@ -27,16 +27,17 @@ func (a *App) handler() http.Handler {
 			return
 		}
 		a.keepSSOHeader(r)
-		switch doorOf(r.URL.Path) {
-		case "v1":
+		switch door := doorOf(r.URL.Path); door {
+		case "v1", "use":
+			lends := http.Handler(a.broker)
+			if door == "use" {
+				lends = http.HandlerFunc(a.broker.ServeUse)
+			}
 			// The broker logs what fails. A line for each success is for debugging only, and the hot path does not pay for it.
 			if a.log.Enabled(r.Context(), slog.LevelDebug) {
-				a.logged(slog.LevelDebug, a.broker).ServeHTTP(w, r)
-				return
+				lends = a.logged(slog.LevelDebug, lends)
 			}
-			a.broker.ServeHTTP(w, r)
-		case "use":
-			a.logged(slog.LevelDebug, http.HandlerFunc(a.broker.ServeUse)).ServeHTTP(w, r)
+			lends.ServeHTTP(w, r)
 		default:
 			if a.certificate != nil || a.cfg.BehindTLSProxy {
 				// RFC 6797; browsers ignore it over plain http. Without includeSubDomains: other hosts are not ours to decide about.

@@ -131,7 +131,13 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 	d.up = demo.NewUpstream(demo.Options{Keep: 50, KeepBody: 1 << 20})
 	up := httptest.NewServer(d.up)
 	d.upURL = up.URL
-	srv := httptest.NewUnstartedServer(d.broker)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1") {
+			d.broker.ServeHTTP(w, r)
+			return
+		}
+		d.broker.ServeUse(w, r)
+	}))
 	d.client = http.DefaultClient
 	if o.http2 {
 		srv.EnableHTTP2 = true

@@ -280,7 +280,7 @@ func (p *payload) Read(b []byte) (int, error) {
 	f := p.of
 	for f.left == 0 && !f.final {
 		if _, err := f.next(true); err != nil {
-			return 0, err
+			return 0, noEnd(err) // what was begun is no message yet
 		}
 		if f.closed {
 			return 0, io.ErrUnexpectedEOF
