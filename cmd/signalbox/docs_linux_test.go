@@ -25,6 +25,7 @@ func docPages() map[string]int {
 	return map[string]int{
 		"guide/getting-started.md":     1, // npm fetches from the network
 		"guide/connect.md":             1, // needs a browser
+		"guide/any-api.md":             1, // WebSockets need a server of yours
 		"guide/other-programs.md":      0,
 		"guide/run.md":                 1, // needs Claude Code
 		"guide/dashboard.md":           0,
@@ -110,7 +111,7 @@ func script(fences []fence, fresh bool) string {
 	b.WriteString(`set -euo pipefail
 signalbox() {
   case "$*" in
-  "account add"*|"cred add"*"--provider anthropic"*) command signalbox "$@" --base-url "$FAKE_UPSTREAM" ;;
+  "account add"*|"cred add"*"--provider anthropic"*|"cred add"*"--base-url https://api.example.com"*) command signalbox "$@" --base-url "$FAKE_UPSTREAM" ;;
   *) command signalbox "$@" ;;
   esac
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -144,7 +145,7 @@ func (a *useAnswer) greet(conn net.Conn) error {
 	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	delete(h, "Content-Length")
 	out := bufio.NewWriter(conn)
-	_, _ = out.WriteString("HTTP/1.1 101 Switching Protocols\r\n") // Flush tells
+	_, _ = fmt.Fprintf(out, "HTTP/1.1 %d %s\r\n", http.StatusSwitchingProtocols, http.StatusText(http.StatusSwitchingProtocols)) // Flush tells
 	_ = h.Write(out)
 	_, _ = out.WriteString("\r\n")
 	return out.Flush()
