@@ -80,6 +80,18 @@ func (s *served) checkLending(t *testing.T, lends bool) {
 		require.Contains(t, got.Error.Message, "--mode api", route)
 		require.Equal(t, "false", resp.Header.Get("X-Should-Retry"), "an SDK that tries again only hides the text")
 	}
+	for path, want := range map[string]int{"/use/tool/x": 401, "/use": 400, "//use/tool/x": 400} {
+		status, h, body := s.get(t, path)
+		require.Equal(t, "application/problem+json", h.Get("Content-Type"), path)
+		require.NotEmpty(t, h.Get("X-Request-Id"))
+		if lends {
+			require.Equal(t, want, status, path)
+			continue
+		}
+		require.Equal(t, http.StatusNotFound, status, path)
+		require.Contains(t, body, `"code":"not_served_here"`, path)
+		require.Contains(t, body, "--mode api", path)
+	}
 }
 
 func (s *served) checkManaging(t *testing.T, manages bool) {
