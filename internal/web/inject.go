@@ -32,7 +32,11 @@ func injectChoices(row vault.TypeRow, m vault.Meta) []ui.Choice {
 	}
 	c := ui.Choice{Name: "inject/type", Label: "How the secret goes into requests", Options: []ui.Option{{Label: own, Chosen: m.Inject.Kind == ""}}}
 	for _, kind := range vault.Injections() {
-		c.Options = append(c.Options, ui.Option{Value: string(kind.Kind), Label: injectWords(vault.Inject{Kind: kind.Kind}), Chosen: m.Inject.Kind == kind.Kind})
+		label := injectWords(vault.Inject{Kind: kind.Kind})
+		if kind.Named {
+			label += " of the name above"
+		}
+		c.Options = append(c.Options, ui.Option{Value: string(kind.Kind), Label: label, Chosen: m.Inject.Kind == kind.Kind})
 	}
 	return []ui.Choice{c}
 }
