@@ -32,6 +32,10 @@ type Credential struct {
 	Username         string     `json:"username,omitempty"`
 	BaseURL          string     `json:"base_url,omitempty"`
 	Hosts            []string   `json:"hosts" nullable:"false" doc:"The hosts that the secret may be sent to; none means that of base_url."`
+	Inject           *Inject    `json:"inject,omitempty" doc:"How the secret goes into a request; absent where the type's own way is used."`
+	InjectProblem    string     `json:"inject_problem,omitempty" doc:"Why the credential could not go into a request as it is stored, although it has a base_url or an inject."`
+	Methods          []string   `json:"methods" nullable:"false" doc:"The HTTP methods that a request with it may have; none means all."`
+	Paths            []string   `json:"paths" nullable:"false" doc:"Patterns of the paths below base_url that a request with it may have; none means all."`
 	ExternalURL      string     `json:"external_url,omitempty"`
 	InternalURL      string     `json:"internal_url,omitempty"`
 	Port             int        `json:"port,omitempty"`
@@ -76,6 +80,9 @@ type CredentialDraft struct {
 	Username         string            `json:"username,omitempty"`
 	BaseURL          string            `json:"base_url,omitempty"`
 	Hosts            []string          `json:"hosts,omitempty"`
+	Inject           *Inject           `json:"inject,omitempty"`
+	Methods          []string          `json:"methods,omitempty"`
+	Paths            []string          `json:"paths,omitempty"`
 	ExternalURL      string            `json:"external_url,omitempty"`
 	InternalURL      string            `json:"internal_url,omitempty"`
 	Port             int               `json:"port,omitempty"`
@@ -99,13 +106,17 @@ type CredentialDraft struct {
 
 // CredentialPatch changes a credential (RFC 7396): nil leaves a field as it is, a name in Clear empties it. Secrets make a new version.
 type CredentialPatch struct {
-	Name             *string   `json:"name,omitempty"`
-	AccountID        *string   `json:"account_id,omitempty"`
-	Provider         *string   `json:"provider,omitempty"`
-	Description      *string   `json:"description,omitempty"`
-	Username         *string   `json:"username,omitempty"`
-	BaseURL          *string   `json:"base_url,omitempty"`
-	Hosts            *[]string `json:"hosts,omitempty"`
+	Name        *string   `json:"name,omitempty"`
+	AccountID   *string   `json:"account_id,omitempty"`
+	Provider    *string   `json:"provider,omitempty"`
+	Description *string   `json:"description,omitempty"`
+	Username    *string   `json:"username,omitempty"`
+	BaseURL     *string   `json:"base_url,omitempty"`
+	Hosts       *[]string `json:"hosts,omitempty"`
+	// Inject replaces what it names; a type without a name lets go of the one that was there, and the name in Clear brings the type's own way back.
+	Inject           *Inject   `json:"inject,omitempty"`
+	Methods          *[]string `json:"methods,omitempty"`
+	Paths            *[]string `json:"paths,omitempty"`
 	ExternalURL      *string   `json:"external_url,omitempty"`
 	InternalURL      *string   `json:"internal_url,omitempty"`
 	Port             *int      `json:"port,omitempty"`

@@ -65,6 +65,7 @@ func (s *shell) credAdd() *cobra.Command {
 		}
 		return s.show(cred, func() {
 			s.say("Stored %s %s as %s.", cred.Type, cred.Name, cred.ID)
+			s.warnInject(cred)
 			s.sayPublic(cred, draft.Generate)
 		})
 	})
@@ -140,6 +141,7 @@ func (s *shell) describe(c client.Credential) {
 	if o := c.OAuth; o != nil {
 		pairs = append(pairs, "token expires", momentOf(o.ExpiresAt), "scopes", strings.Join(o.Scopes, " "), "token endpoint", o.TokenEndpoint, "OAuth client", o.ClientID)
 	}
+	pairs = append(pairs, injectFacts(c)...)
 	pairs = append(pairs, upstreamFacts(c.Upstream)...)
 	if l := c.Lending; l != nil {
 		pairs = append(pairs, "lending", l.State, l.State+" by", l.By, l.State+" because", l.Reason, l.State+" since", momentOf(l.Since))
@@ -319,7 +321,10 @@ func (s *shell) credEdit() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.show(cred, func() { s.say("Changed %s %s.", cred.Type, cred.Name) })
+		return s.show(cred, func() {
+			s.say("Changed %s %s.", cred.Type, cred.Name)
+			s.warnInject(cred)
+		})
 	})
 	meta.register(cmd, true)
 	return cmd

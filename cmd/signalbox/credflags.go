@@ -48,6 +48,7 @@ type metaFlags struct {
 	expires, name, notesFile string
 	oauth                    oauthFlags
 	upstream                 upstreamFlags
+	inject                   injectFlags
 }
 
 // oauthFlags are the flags for the readable part of an OAuth credential.
@@ -79,6 +80,7 @@ func (m *metaFlags) register(cmd *cobra.Command, edit bool) {
 	flags.StringVar(&m.oauth.method, "token-auth-method", "", "of type oauth: client_secret_basic, client_secret_post or none")
 	flags.StringVar(&m.oauth.format, "token-request-format", "", "of type oauth: form or json")
 	m.upstream.register(cmd)
+	m.inject.register(cmd)
 	if edit {
 		flags.StringVar(&m.name, "name", "", "new name")
 		flags.StringVar(&m.status, "status", "", "active, disabled (not lent for now) or compromised (somebody else may know the secret)")
@@ -101,6 +103,9 @@ func (m *metaFlags) draft(cmd *cobra.Command, d *client.CredentialDraft) (err er
 		}
 	}
 	if d.Upstream, err = m.upstream.draft(); err != nil {
+		return err
+	}
+	if err = m.inject.draft(d); err != nil {
 		return err
 	}
 	d.OAuth, err = m.oauth.block(cmd)
@@ -191,5 +196,6 @@ func (m *metaFlags) patch(cmd *cobra.Command, p *client.CredentialPatch) (change
 	if p.Upstream, err = m.upstream.patch(cmd); err != nil {
 		return false, err
 	}
-	return changed || p.OAuth != nil || p.Upstream != nil, nil
+	injects, err := m.inject.patch(cmd, p)
+	return changed || p.OAuth != nil || p.Upstream != nil || injects, err
 }

@@ -237,7 +237,7 @@ Each type has its secret fields. They are sealed and never in an answer, a list 
 How to store each: [guide](../guide/credentials.md).
 
 `)
-	head(b, "Type", "Meaning", "Secret fields", "Can serve an LLM provider")
+	head(b, "Type", "Meaning", "Secret fields", "Goes into requests as", "Can serve an LLM provider")
 	for _, t := range vault.Types() {
 		var names []string
 		for _, f := range t.Secrets {
@@ -250,7 +250,7 @@ How to store each: [guide](../guide/credentials.md).
 		if t.AnyNames {
 			names = append(names, "any names, at least one")
 		}
-		row(b, code(string(t.Type)), sentence(t.Meaning), strings.Join(names, ", "), tick(t.Account))
+		row(b, code(string(t.Type)), sentence(t.Meaning), strings.Join(names, ", "), dash(injectWord(t)), tick(t.Account))
 	}
 	b.WriteString("\n## Secret fields\n\n")
 	head(b, "Type", "Field", "Required", "May be lent into a request", "Must be visible ASCII, as for a header", "Last four characters shown if 16 or longer", "Can be generated")
@@ -264,12 +264,28 @@ How to store each: [guide](../guide/credentials.md).
 	for _, k := range generate.Kinds() {
 		row(b, code(string(k.Kind)), sentence(k.Meaning), strings.Join(k.Parameters, ", "))
 	}
+	b.WriteString("\n## How a secret goes into requests\n\nThe `inject` of a credential says how, in place of its type's own way.\n\n")
+	head(b, "Type of inject", "What it sends", "Takes a name", "Needs a username")
+	for _, k := range vault.Injections() {
+		row(b, code(string(k.Kind)), sentence(k.Meaning), tick(k.Named), tick(k.Username))
+	}
 	b.WriteString("\n## LLM providers\n\n")
 	head(b, "Provider", "Base URL unless the account sets one")
 	for _, p := range vault.Providers() {
 		row(b, code(p.Name), code(p.BaseURL))
 	}
 	return nil
+}
+
+// injectWord says how a type goes into requests when the credential does not say it.
+func injectWord(t vault.TypeRow) string {
+	switch {
+	case t.Inject != "":
+		return code(string(t.Inject))
+	case t.Lends():
+		return "what its `inject` says"
+	}
+	return ""
 }
 
 // makingWord says what may be generated for a field.

@@ -29,6 +29,9 @@ type credentialDraft struct {
 	Username         string         `json:"username,omitempty" maxLength:"320"`
 	BaseURL          string         `json:"base_url,omitempty" maxLength:"2048" doc:"Where the credential is used."`
 	Hosts            texts          `json:"hosts,omitempty" maxItems:"50" doc:"The hosts that the secret may be sent to; that of base_url when it is left out."`
+	Inject           *injectDraft   `json:"inject,omitempty" doc:"How the secret goes into a request; the type's own way when it is left out."`
+	Methods          texts          `json:"methods,omitempty" maxItems:"32" doc:"The HTTP methods that a request with it may have; all when it is left out."`
+	Paths            patterns       `json:"paths,omitempty" doc:"Patterns of the paths below base_url that a request with it may have; all when it is left out. A star is one whole segment, /** at the end everything below."`
 	ExternalURL      string         `json:"external_url,omitempty" maxLength:"2048"`
 	InternalURL      string         `json:"internal_url,omitempty" maxLength:"2048"`
 	Port             int            `json:"port,omitempty" minimum:"0" maximum:"65535"`
@@ -56,7 +59,7 @@ func (d credentialDraft) vault() vault.Draft {
 			Name: d.Name, AccountID: d.AccountID, Provider: d.Provider, Description: d.Description, Username: d.Username, BaseURL: d.BaseURL,
 			ExternalURL: d.ExternalURL, InternalURL: d.InternalURL, Port: d.Port, RequiresVPN: d.RequiresVPN, Requires2FA: d.Requires2FA,
 			Tags: d.Tags, Hosts: d.Hosts, ExpiresAt: d.ExpiresAt, RotateEvery: d.RotateEveryDays, Owner: d.Owner, ClientID: d.ClientID,
-			ServiceID: d.ServiceID, InfrastructureID: d.InfrastructureID, PluginName: d.PluginName, Upstream: d.Upstream.vault(),
+			ServiceID: d.ServiceID, InfrastructureID: d.InfrastructureID, PluginName: d.PluginName, Upstream: d.Upstream.vault(), Inject: d.Inject.vault(), Methods: d.Methods, Paths: d.Paths,
 		},
 		Notes: d.Notes.Value, Secrets: d.Secrets.values(), Generate: d.Generate.vault(),
 	}
@@ -90,6 +93,9 @@ type credentialPatch struct {
 	Username         edit[string]        `json:"username,omitempty" maxLength:"320"`
 	BaseURL          edit[string]        `json:"base_url,omitempty" maxLength:"2048"`
 	Hosts            edit[texts]         `json:"hosts,omitempty" maxItems:"50"`
+	Inject           edit[injectPatch]   `json:"inject,omitempty" doc:"How the secret goes into a request; null brings the type's own way back. A type that takes no name lets go of the one that was there."`
+	Methods          edit[texts]         `json:"methods,omitempty" maxItems:"32"`
+	Paths            edit[patterns]      `json:"paths,omitempty"`
 	ExternalURL      edit[string]        `json:"external_url,omitempty" maxLength:"2048"`
 	InternalURL      edit[string]        `json:"internal_url,omitempty" maxLength:"2048"`
 	Port             edit[int]           `json:"port,omitempty" minimum:"0" maximum:"65535"`
@@ -119,6 +125,7 @@ func (p credentialPatch) vault() vault.Patch {
 		Tags: listEdit(p.Tags), Hosts: listEdit(p.Hosts), Notes: secretEdit(p.Notes), ExpiresAt: timeEdit(p.ExpiresAt), Owner: p.Owner.vault(),
 		ClientID: p.ClientID.vault(), ServiceID: p.ServiceID.vault(), InfrastructureID: p.InfrastructureID.vault(), PluginName: p.PluginName.vault(),
 		Secrets: p.Secrets.values(), Reason: p.Reason, Upstream: upstreamEdit(p.Upstream),
+		Inject: injectEdit(p.Inject), Methods: listEdit(p.Methods), Paths: mapped(p.Paths, func(v patterns) []string { return v }),
 	}
 	if p.Name != nil {
 		out.Name = vault.To(*p.Name)
@@ -144,7 +151,7 @@ func shownCredential(c vault.Credential) client.Credential {
 		ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID, PluginName: c.PluginName, Status: string(c.Status), Health: string(c.Health), Tampered: c.Tampered,
 		Version: c.Version, SecretFields: listed(c.SecretFields), Suffix: c.Suffix, Facts: shownFacts(c.Facts), ExpiresAt: c.ExpiresAt, RotateEveryDays: c.RotateEvery,
 		LastRotatedAt: c.LastRotatedAt, LastUsedAt: c.LastUsedAt, RotationDueAt: c.RotationDue(), CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, Lending: shownLending(c.Lending),
-		Upstream: shownUpstream(c.Upstream),
+		Upstream: shownUpstream(c.Upstream), Inject: shownInject(c.Inject), Methods: listed(c.Methods), Paths: listed(c.Paths), InjectProblem: c.InjectWarning(),
 	}
 	if c.Type == vault.OAuth {
 		o := c.OAuth

@@ -313,7 +313,7 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 	t.Helper()
 	text := map[string]string{
 		"create-credential": `{"type":"oauth","name":"n","provider":"p","description":"d","username":"u","base_url":"https://a.example.com","hosts":["a.example.com"],
-			"external_url":"https://b.example.com","internal_url":"https://c.example.com","port":1,"requires_vpn":true,"requires_2fa":true,"tags":["t"],"notes":"n","owner":"o",
+			"inject":{"type":"header","name":"X-Key"},"methods":["GET"],"paths":["/a/**"],"external_url":"https://b.example.com","internal_url":"https://c.example.com","port":1,"requires_vpn":true,"requires_2fa":true,"tags":["t"],"notes":"n","owner":"o",
 			"client_id":"` + w.client + `","service_id":"` + w.serviceID + `","infrastructure_id":"` + w.infrastructure + `","plugin_name":"p","expires_at":"2090-01-01T00:00:00Z","rotate_every_days":1,
 			"oauth":{"expires_at":"2090-01-01T00:00:00Z","scopes":["s"],"client_id":"c","token_endpoint":"https://t.example.com","token_endpoint_auth_method":"none","token_request_format":"json"},
 			"secrets":{"access_token":"a"}}`,

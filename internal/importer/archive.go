@@ -71,6 +71,9 @@ type archiveCredential struct {
 	Status           vault.Status      `json:"status,omitempty"`
 	OAuth            *archiveOAuth     `json:"oauth,omitempty"`
 	Upstream         *archiveUpstream  `json:"upstream,omitempty"`
+	Inject           *archiveInject    `json:"inject,omitempty"`
+	Methods          []string          `json:"methods,omitempty"`
+	Paths            []string          `json:"paths,omitempty"`
 	Notes            string            `json:"notes,omitempty"`
 	Secrets          map[string]string `json:"secrets"`
 	Binary           map[string][]byte `json:"secrets_base64,omitempty"` // those that are no text
@@ -95,13 +98,18 @@ type archiveUpstream struct {
 	ProxyUsername   string `json:"proxy_username,omitempty"`
 }
 
+type archiveInject struct {
+	Kind vault.InjectKind `json:"type"`
+	Name string           `json:"name,omitempty"`
+}
+
 // archived is a credential as it stands in an archive.
 func archived(e vault.Exported) archiveCredential {
 	out := archiveCredential{
 		Type: e.Type, Name: e.Name, AccountID: e.AccountID, Provider: e.Provider, Description: e.Description, Username: e.Username, BaseURL: e.BaseURL,
 		ExternalURL: e.ExternalURL, InternalURL: e.InternalURL, Port: e.Port, RequiresVPN: e.RequiresVPN, Requires2FA: e.Requires2FA, Tags: e.Tags, Hosts: e.Hosts,
 		ExpiresAt: e.ExpiresAt, RotateEvery: e.RotateEvery, Owner: e.Owner, ClientID: e.ClientID, ServiceID: e.ServiceID, InfrastructureID: e.InfrastructureID,
-		PluginName: e.PluginName, Notes: e.Notes.Reveal(), Secrets: map[string]string{},
+		PluginName: e.PluginName, Notes: e.Notes.Reveal(), Methods: e.Methods, Paths: e.Paths, Secrets: map[string]string{},
 	}
 	if e.State != vault.Active {
 		out.Status = e.State
@@ -114,6 +122,10 @@ func archived(e vault.Exported) archiveCredential {
 	if e.Upstream != (vault.Upstream{}) {
 		u := archiveUpstream(e.Upstream)
 		out.Upstream = &u
+	}
+	if e.Inject != (vault.Inject{}) {
+		in := archiveInject(e.Inject)
+		out.Inject = &in
 	}
 	for name, v := range e.Secrets {
 		if text := v.Reveal(); utf8.ValidString(text) {
@@ -136,7 +148,7 @@ func (c archiveCredential) draft() *vault.Draft {
 			Name: c.Name, AccountID: c.AccountID, Provider: c.Provider, Description: c.Description, Username: c.Username, BaseURL: c.BaseURL,
 			ExternalURL: c.ExternalURL, InternalURL: c.InternalURL, Port: c.Port, RequiresVPN: c.RequiresVPN, Requires2FA: c.Requires2FA, Tags: c.Tags, Hosts: c.Hosts,
 			ExpiresAt: c.ExpiresAt, RotateEvery: c.RotateEvery, Owner: c.Owner, ClientID: c.ClientID, ServiceID: c.ServiceID, InfrastructureID: c.InfrastructureID,
-			PluginName: c.PluginName,
+			PluginName: c.PluginName, Methods: c.Methods, Paths: c.Paths,
 		},
 		Notes: secret.FromString(c.Notes), State: c.Status, Secrets: map[string]secret.Value{},
 	}
@@ -146,6 +158,9 @@ func (c archiveCredential) draft() *vault.Draft {
 	}
 	if c.Upstream != nil {
 		d.Upstream = vault.Upstream(*c.Upstream)
+	}
+	if c.Inject != nil {
+		d.Inject = vault.Inject(*c.Inject)
 	}
 	for name, text := range c.Secrets {
 		d.Secrets[name] = secret.FromString(text)

@@ -56,6 +56,9 @@ func everyType() []vault.Draft {
 			d.Provider, d.Hosts, d.BaseURL = "anthropic", nil, ""
 			d.OAuth = vault.OAuthMeta{ExpiresAt: &at, Scopes: []string{"x", "y"}, ClientID: "oc", TokenEndpoint: "https://t.example.com/token", AuthMethod: "none", RequestFormat: "json", Resource: "https://r.example.com"}
 		}
+		if row.Inject != "" {
+			d.Inject, d.Methods, d.Paths = vault.Inject{Kind: vault.InjectHeader, Name: "X-Key"}, []string{"GET"}, []string{"/a/*", "/b/**"}
+		}
 		out = append(out, d)
 	}
 	return out

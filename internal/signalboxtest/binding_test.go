@@ -73,7 +73,7 @@ func TestNoSecretGoesWhereTheDatabaseAlonePointsIt(t *testing.T) {
 		// A change of something else does not vouch for the address.
 		_, err = admin.UpdateCredential(t.Context(), account, client.CredentialPatch{Owner: ptr("ops")})
 		requireRefused(t, err, http.StatusConflict, "credential_tampered")
-		_, err = admin.UpdateCredential(t.Context(), account, client.CredentialPatch{Status: ptr("active"), Provider: ptr("anthropic"), BaseURL: &stored.BaseURL, Clear: []string{"hosts"}})
+		_, err = admin.UpdateCredential(t.Context(), account, client.CredentialPatch{Status: ptr("active"), Provider: ptr("anthropic"), BaseURL: &stored.BaseURL, Clear: []string{"hosts", "inject", "methods", "paths"}})
 		require.NoError(t, err)
 		status, body = lend()
 		require.Equal(t, http.StatusOK, status, body)

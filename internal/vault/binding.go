@@ -134,7 +134,7 @@ func (p Patch) destinations(row TypeRow, led bool) (missing []string) {
 	if led {
 		parts = append(parts, part{"/upstream", p.Upstream.named()})
 	}
-	if row.lends() { // also where nothing lies there: empty methods and paths admit all, so that to empty them is to widen them
+	if row.Lends() { // also where nothing lies there: empty methods and paths admit all, so that to empty them is to widen them
 		parts = append(parts, part{"/inject", p.Inject.named()}, part{"/methods", p.Methods.IsSet()}, part{"/paths", p.Paths.IsSet()})
 	}
 	for _, d := range parts {

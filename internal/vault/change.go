@@ -45,6 +45,9 @@ func (r *Room) UpdateWith(ctx context.Context, caller identity.Caller, id string
 			}
 			p.Upstream.wholly()
 			p.Inject.wholly()
+			if !s.row.Lends() { // somebody may have put there what the type does not have
+				p.Methods, p.Paths = Clear[[]string](), Clear[[]string]()
+			}
 		}
 		return r.patch(tx, caller, s, p)
 	})

@@ -117,12 +117,14 @@ func normaliseInject(row TypeRow, in Inject, p *problems) {
 	if in == (Inject{}) {
 		return
 	}
-	if !row.lends() {
+	if !row.Lends() {
 		p.add("/inject", "is only for types whose secret goes into a request; that of type "+string(row.Type)+" goes into none")
 		return
 	}
 	kind, ok := LookupInjection(in.Kind)
 	switch {
+	case in.Kind == "":
+		p.add("/inject/name", "belongs to a type that takes one, header or query; choose it, or leave the name out")
 	case !ok:
 		p.add("/inject/type", "must be "+injectKinds())
 	case !kind.Named && in.Name != "":
@@ -142,8 +144,8 @@ func injectKinds() string {
 	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }
 
-// lends reports whether the type has a secret field that may go into a request.
-func (r TypeRow) lends() bool {
+// Lends reports whether the type has a secret field that may go into a request.
+func (r TypeRow) Lends() bool {
 	return r.AnyNames || slices.ContainsFunc(r.Secrets, func(f SecretField) bool { return f.Lent })
 }
 
@@ -177,11 +179,20 @@ func injectRule(row TypeRow, m Meta) Inject {
 // InjectProblem says why the credential could not be put into a request as it is stored, in words for a person, or nothing.
 func (c Credential) InjectProblem() string {
 	row, ok := Lookup(c.Type)
-	if !ok || !row.lends() {
+	if !ok || !row.Lends() {
 		return "a credential of its type goes into no request"
 	}
 	_, why := c.InjectRule().fits(row, c.Username, c.SecretFields)
 	return why
+}
+
+// InjectWarning is [Credential.InjectProblem] of what is meant to go into requests: it has a base URL or a rule. What is used nowhere lacks nothing.
+func (c Credential) InjectWarning() string {
+	row, ok := Lookup(c.Type)
+	if !ok || !row.Lends() || c.BaseURL == "" && c.Inject == (Inject{}) {
+		return ""
+	}
+	return c.InjectProblem()
 }
 
 // fits returns the secret field that the rule puts into a request, or why it cannot.

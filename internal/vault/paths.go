@@ -38,7 +38,7 @@ func badMethod(method string) string {
 
 // normaliseBounds brings methods and path patterns into the form in which they are stored and compared.
 func normaliseBounds(row TypeRow, m *Meta, p *problems) {
-	if !row.lends() {
+	if !row.Lends() {
 		const only = "is only for types whose secret goes into a request"
 		if len(m.Methods) > 0 {
 			p.add("/methods", only)

@@ -205,7 +205,7 @@ func targetFacts(one vault.Credential) (out []ui.Fact) {
 	fact("Token endpoint", one.OAuth.TokenEndpoint)
 	fact("Scopes", strings.Join(one.OAuth.Scopes, " "))
 	fact("Resource", one.OAuth.Resource)
-	return append(out, upstreamFacts(one.Upstream)...)
+	return append(append(out, injectFacts(one)...), upstreamFacts(one.Upstream)...)
 }
 
 // fieldTable lists the secret fields, each masked.
@@ -336,6 +336,9 @@ func (s *site) destination(w http.ResponseWriter, r *http.Request, v visitor) {
 		if row, _ := vault.Lookup(now.Type); row.OAuth {
 			p.OAuth = vault.OAuthPatch{Scopes: vault.To(m.OAuth.Scopes), ClientID: vault.To(m.OAuth.ClientID), TokenEndpoint: vault.To(m.OAuth.TokenEndpoint), AuthMethod: vault.To(m.OAuth.AuthMethod),
 				RequestFormat: vault.To(m.OAuth.RequestFormat), Resource: vault.To(m.OAuth.Resource), GrantType: vault.To(m.OAuth.GrantType)}
+		}
+		if row, _ := vault.Lookup(now.Type); row.Lends() {
+			injectEdit(&p, m)
 		}
 		if row, _ := vault.Lookup(now.Type); row.Account || now.Tampered { // somebody may have put there what the type does not have
 			p.Upstream = upstreamEdit(m.Upstream)

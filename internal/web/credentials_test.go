@@ -159,6 +159,17 @@ func TestCredentialsInABrowser(t *testing.T) {
 		b.submitIn(`#about form`, "name", "Team key 2", "internal_url", "https://git.internal.example.com")
 		b.until(`location.search === "?done=changed"`)
 		require.Contains(b, b.text(), "Team key 2")
+		b.open("/credentials/" + id + "/destination")
+		b.until(`document.querySelector('form[action$="/destination"]')`)
+		b.submitIn(`form[action$="/destination"]`, "base_url", "https://git.example.com/api", "inject/type", "header", "inject/name", "X Key", "methods", "GET, POST", "paths", "/repos/*/issues\n/user/**")
+		b.until(`document.getElementById("inject/name-error")`)
+		b.js(`scrollTo(0, 0); ""`)
+		b.inspect("credential-destination")
+		b.submitIn(`form[action$="/destination"]`, "inject/name", "X-Api-Key")
+		b.until(`location.search === "?done=sent"`)
+		require.Contains(b, b.text(), "header X-Api-Key")
+		require.Contains(b, b.text(), "/repos/*/issues, /user/**")
+		b.inspect("credential-sent")
 		b.click(`a[href$="/delete"]`)
 		b.until(`document.querySelector('form[action$="/delete"]')`)
 		b.inspect("credential-delete")
@@ -272,6 +283,30 @@ func TestCredentialFormsMendInPlace(t *testing.T) {
 
 		sent := s.do("POST", page+"/destination", s.form(cookie, page+"/destination", "if_match", got.ETag(), "base_url", "https://other.example.com", "hosts", "other.example.com"), "Cookie", cookie)
 		require.Equal(s, page+"?done=sent", sent.Header.Get("Location"), sent.text)
+		shown := s.do("GET", page, nil, "Cookie", cookie).text
+		require.Contains(s, shown, "Authorization: Basic, with the user name", "its type's own way")
+		require.Contains(s, shown, "needs a username")
+		inject := func(fill ...string) answer {
+			return s.do("POST", page+"/destination", s.form(cookie, page+"/destination", append([]string{"if_match", s.tag(cookie, page+"/destination"), "base_url", "https://other.example.com"}, fill...)...), "Cookie", cookie)
+		}
+		odd := inject("inject/type", "header", "inject/name", "Host", "methods", "GET, TRACE", "paths", "/a/**\r\n/b/../c")
+		require.Equal(s, http.StatusUnprocessableEntity, odd.StatusCode)
+		for _, id := range []string{"inject/name-error", "methods-error", "paths-error"} {
+			require.Contains(s, odd.text, `id="`+id+`"`)
+		}
+		require.Contains(s, odd.text, "/b/../c", "what was typed is there still")
+		ruled := inject("inject/type", "header", "inject/name", "X-Api-Key", "methods", "get, POST", "paths", "/a/**\r\n\r\n/b,c/*\r\n")
+		require.Equal(s, page+"?done=sent", ruled.Header.Get("Location"), ruled.text)
+		got, err = s.vault.Get(s.Context(), boss, c.ID)
+		require.NoError(s, err)
+		require.Equal(s, vault.Inject{Kind: vault.InjectHeader, Name: "X-Api-Key"}, got.Inject)
+		require.Equal(s, []string{"GET", "POST"}, got.Methods)
+		require.Equal(s, []string{"/a/**", "/b,c/*"}, got.Paths)
+		shown = s.do("GET", page, nil, "Cookie", cookie).text
+		for _, text := range []string{"header X-Api-Key", "GET, POST", "/a/**, /b,c/*"} {
+			require.Contains(s, shown, text)
+		}
+		require.NotContains(s, shown, "needs a username")
 
 		_, err = s.trains.CreateTrain(s.Context(), boss, train.Draft{Slug: "web"})
 		require.NoError(s, err)

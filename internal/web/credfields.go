@@ -153,13 +153,14 @@ func targetInputs(row vault.TypeRow, m vault.Meta) []ui.Field {
 	if row.Account {
 		out = append(out, upstreamInputs(m.Upstream)...)
 	}
-	return out
+	return append(out, injectInputs(row, m)...)
 }
 
-// targetChoices are those of an OAuth credential's token endpoint.
+// targetChoices are how the secret goes into requests and, of an OAuth credential, what its token endpoint wants.
 func targetChoices(row vault.TypeRow, m vault.Meta) []ui.Choice {
+	out := injectChoices(row, m)
 	if !row.OAuth {
-		return nil
+		return out
 	}
 	choice := func(name, label, now string, values ...string) ui.Choice {
 		c := ui.Choice{Name: name, Label: label}
@@ -172,11 +173,11 @@ func targetChoices(row vault.TypeRow, m vault.Meta) []ui.Choice {
 		}
 		return c
 	}
-	return []ui.Choice{
+	return append(out, []ui.Choice{
 		choice("oauth/token_endpoint_auth_method", "How the client proves itself", m.OAuth.AuthMethod, "", "client_secret_basic", "client_secret_post", "none"),
 		choice("oauth/token_request_format", "Form of requests", m.OAuth.RequestFormat, "", "form", "json"),
 		choice("oauth/grant_type", "How tokens come", m.OAuth.GrantType, "", vault.GrantClientCredentials),
-	}
+	}...)
 }
 
 // needs are the two ticks of a credential.
@@ -235,6 +236,7 @@ func targetPosted(r *http.Request, m *vault.Meta) {
 	o.AuthMethod, o.RequestFormat, o.GrantType = form.Get("oauth/token_endpoint_auth_method"), form.Get("oauth/token_request_format"), form.Get("oauth/grant_type")
 	o.Scopes = strings.Fields(form.Get("oauth/scopes"))
 	m.Upstream = upstreamPosted(form)
+	injectPosted(form, m)
 }
 
 // aimed is a fault whose pointers are the names of fields in forms: an entry of a list is the list, and a secret field without one of its own is the

@@ -134,6 +134,7 @@ func mended(n int) map[string]string {
 		"host": "mail.example.com", "from": "box@example.com", "to": "you@example.com", "username": "box", "field": "pin", "name": word, "client_id": "client", "provider": "anthropic", "acr_values": "",
 		"email_claim": "", "verified_claim": "", "name_claim": "", "groups_claim": "", "subject_claim": "", "terms_url": web, "revoke_url": web, "userinfo_url": web, "plugin_name": "plugin", "service_id": "", "infrastructure_id": "", // which there must be
 		"/connections/providers issuer": "", "/connections/providers/work/settings issuer": "", // one that is given is asked at once
+		"inject/name": "", "methods": "", "paths": "",
 		"upstream/ca_bundle": "", "upstream/proxy_url": "", "upstream/proxy_username": "", // of accounts alone
 		"/settings/keys/seal typed": "seal", // the word that is asked for
 		"monthly_cost_usd":          "12.5", "models": "claude-*",
