@@ -507,24 +507,38 @@ func FuzzStream(f *testing.F) {
 	for i, s := range usable() {
 		f.Add([]byte(s), []byte("x"+s+s), uint64(i))
 	}
-	f.Fuzz(func(t *testing.T, planted, body []byte, seed uint64) {
-		if len(planted) > 100 || len(body) > 1000 {
-			return
-		}
-		box, err := scrub.New(secret.New(planted))
-		if err != nil {
-			return
-		}
-		r := rand.New(rand.NewPCG(seed, 1))
-		if seed%2 == 0 {
-			body = append(body, text(r, []string{string(planted)})...)
-		}
-		whole := box.String(string(body))
-		got, err := io.ReadAll(box.Reader(cut(r, body)))
-		require.NoError(t, err)
-		require.Equal(t, whole, string(got))
-		if bytes.IndexByte(planted, '*') < 0 {
-			require.Equal(t, string(referenceOf(string(bytes.TrimSpace(planted))).scrub(body, '*')), whole)
-		}
-	})
+	f.Fuzz(streamed)
+}
+
+// streamed is what FuzzStream asks of one input. The engine lends both slices and may keep them in the same memory, so that appending to one
+// would write over the other: both are copied first.
+func streamed(t *testing.T, planted, body []byte, seed uint64) {
+	if len(planted) > 100 || len(body) > 1000 {
+		return
+	}
+	planted, body = bytes.Clone(planted), bytes.Clone(body)
+	box, err := scrub.New(secret.New(planted))
+	if err != nil {
+		return
+	}
+	r := rand.New(rand.NewPCG(seed, 1))
+	if seed%2 == 0 {
+		body = append(body, text(r, []string{string(planted)})...)
+	}
+	whole := box.String(string(body))
+	got, err := io.ReadAll(box.Reader(cut(r, body)))
+	require.NoError(t, err)
+	require.Equal(t, whole, string(got))
+	require.Equal(t, whole, box.String(whole), "what was masked once has nothing left to mask")
+	if bytes.IndexByte(planted, '*') < 0 {
+		require.Equal(t, string(referenceOf(string(bytes.TrimSpace(planted))).scrub(body, '*')), whole)
+	}
+}
+
+// TestInputsOfTheEngineMayShareMemory: chained mutations of the fuzzing engine hand over two slices with one array behind them; the target
+// once wrote its text over the secret so, and blamed the Scrubber for not finding another. The bytes are those of that finding.
+func TestInputsOfTheEngineMayShareMemory(t *testing.T) {
+	shared := append(make([]byte, 0, 4096), "0000000000001"...)
+	streamed(t, shared, shared[:1], 4)
+	require.Equal(t, "0000000000001", string(shared))
 }
