@@ -44,7 +44,9 @@ func ownership() map[string]reachRow {
 		"delete-credential":          {0, 403, 403, 0, 404},
 		"get-credential-grants":      {0, 403, 403, 0, 404},
 		"put-credential-grants":      {0, 403, 403, 0, 404},
-		"get-client-grants":          {404, 404, 404, 0, 404}, // the relation is to the client
+		"list-mcp-connections":       {0, 0, 0, 0, 0},           // with those of one's own, or none
+		"delete-mcp-connection":      {404, 404, 404, 404, 404}, // the sample is the administrator's; the story shows one's own
+		"get-client-grants":          {404, 404, 404, 0, 404},   // the relation is to the client
 		"put-client-grants":          {404, 404, 404, 0, 404},
 		"get-service-grants":         {404, 404, 404, 0, 404},
 		"put-service-grants":         {404, 404, 404, 0, 404},

@@ -26,7 +26,7 @@ type world struct {
 	credential, trainSlug, key, token, event string
 	setup, user, session, invitation         string
 	channel, hooks, sink                     string
-	group, member, service                   string
+	group, member, service, mcp              string
 	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
 	incident                                 string
@@ -177,6 +177,13 @@ func (h *house) rekeyed() {
 func (h *house) prepare(o operation, w *world, token string) {
 	h.t.Helper()
 	switch o.ID {
+	case "get-mcp-server", "patch-mcp-server", "delete-mcp-server":
+		made, err := h.client.CreateMCPServer(h.t.Context(), client.MCPServerDraft{Slug: store.NewID("m"), URL: "https://mcp.example.com/mcp"})
+		require.NoError(h.t, err)
+		w.mcp = made.ID
+		h.t.Cleanup(func() { _ = h.client.DeleteMCPServer(context.Background(), made.ID) }) // there may be only so many
+	case "delete-mcp-connection":
+		w.mcp = h.mcpConnection(h.token)
 	case "get-request-content":
 		w.request = store.NewID("req")
 		h.kept(w.trainSlug, w.request)
@@ -277,6 +284,8 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.token
 	case strings.HasPrefix(o.path, "/api/oauth/device/"):
 		fill["{id}"] = w.device
+	case strings.HasPrefix(o.path, "/api/mcp/"):
+		fill["{id}"] = w.mcp
 	case strings.HasPrefix(o.path, "/api/groups/"):
 		fill["{id}"] = w.group
 	case strings.HasPrefix(o.path, "/api/service-accounts/"):
@@ -344,6 +353,8 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"patch-service":          `{"name":"` + store.NewID("n") + `","description":"d","client_id":null,"url":"https://a.example.com"}`,
 		"create-infrastructure":  `{"name":"` + store.NewID("n") + `","description":"d","client_id":"` + w.client + `","kind":"network","address":"a"}`,
 		"patch-infrastructure":   `{"name":"` + store.NewID("n") + `","description":"d","client_id":null,"kind":"device","address":"a"}`,
+		"create-mcp-server":      `{"slug":"` + store.NewID("m") + `","name":"Files","url":"https://mcp.example.com/mcp","auth":"oauth","active":true}`,
+		"patch-mcp-server":       `{"name":"Files","url":"https://mcp.example.com/mcp","auth":"none","active":false}`,
 		"create-group":           `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"patch-group":            `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"add-group-member":       `{"user_id":"` + w.member + `"}`,
