@@ -26,7 +26,8 @@ type world struct {
 	credential, trainSlug, key, token, event string
 	setup, user, session, invitation         string
 	channel, hooks, sink                     string
-	group, member, service, mcp              string
+	group, member, service                   string
+	mcp, tied                                string // an MCP server, and a connection to one
 	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
 	incident                                 string
@@ -101,6 +102,7 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.sink = made.ID
 	w.token = store.NewID("tok")
+	w.mcp, w.tied = h.mcpServer(), h.mcpConnection(h.token)
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
 	w.passkey, w.code = store.NewID("psk"), "000000"
@@ -177,13 +179,6 @@ func (h *house) rekeyed() {
 func (h *house) prepare(o operation, w *world, token string) {
 	h.t.Helper()
 	switch o.ID {
-	case "get-mcp-server", "patch-mcp-server", "delete-mcp-server":
-		made, err := h.client.CreateMCPServer(h.t.Context(), client.MCPServerDraft{Slug: store.NewID("m"), URL: "https://mcp.example.com/mcp"})
-		require.NoError(h.t, err)
-		w.mcp = made.ID
-		h.t.Cleanup(func() { _ = h.client.DeleteMCPServer(context.Background(), made.ID) }) // there may be only so many
-	case "delete-mcp-connection":
-		w.mcp = h.mcpConnection(h.token)
 	case "get-request-content":
 		w.request = store.NewID("req")
 		h.kept(w.trainSlug, w.request)
@@ -284,7 +279,9 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.token
 	case strings.HasPrefix(o.path, "/api/oauth/device/"):
 		fill["{id}"] = w.device
-	case strings.HasPrefix(o.path, "/api/mcp/"):
+	case strings.HasPrefix(o.path, "/api/mcp/connections/"):
+		fill["{id}"] = w.tied
+	case strings.HasPrefix(o.path, "/api/mcp/servers/"):
 		fill["{id}"] = w.mcp
 	case strings.HasPrefix(o.path, "/api/groups/"):
 		fill["{id}"] = w.group

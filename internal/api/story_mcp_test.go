@@ -27,6 +27,22 @@ func (h *house) mcpConnection(token string) string {
 	return id
 }
 
+// mcpServer registers a server; there may be only so many, and those of earlier worlds are used up.
+func (h *house) mcpServer() string {
+	h.t.Helper()
+	ctx := h.t.Context()
+	list, err := h.client.ListMCPServers(ctx)
+	require.NoError(h.t, err)
+	if len(list) > 100 {
+		for _, m := range list {
+			require.NoError(h.t, h.client.DeleteMCPServer(ctx, m.ID))
+		}
+	}
+	made, err := h.client.CreateMCPServer(ctx, client.MCPServerDraft{Slug: store.NewID("m"), URL: "https://mcp.example.com/mcp"})
+	require.NoError(h.t, err)
+	return made.ID
+}
+
 // TestMCPStory: an operator registers servers, nobody else does; everybody sees and ends their own connections, and who may all of them.
 func TestMCPStory(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {

@@ -63,7 +63,7 @@ func (r *Room) Connections(ctx context.Context, caller identity.Caller, limit in
 		limit = connectionsPage
 	}
 	if cursor != "" && !store.ValidID(connectionPrefix, cursor) {
-		return nil, "", fault.New(fault.Unprocessable, "validation_failed", "The cursor is not one of this list. Begin with the first page.").With("query.cursor", "is not a cursor of this list")
+		return nil, "", fault.New(fault.Unprocessable, "validation_failed", "The cursor is not one that this list returned. Begin the list again without a cursor.").With("query.cursor", "is not a cursor of this list")
 	}
 	subject, err := r.within(ctx, caller, store.Target{Kind: "mcp_connection"})
 	if err != nil {
