@@ -158,6 +158,12 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 		{"infra edit", "n% --kind device", nil, "", "", "Changed infrastructure n%"},
 		{"infra delete", "n%", sure, "--yes", "", "Deleted infrastructure n%"},
 		{"client delete", "k%", sure, "--yes", "", "Deleted client k%"},
+		{"mcp add", "m% https://mcp.example.com/mcp", nil, "", "", "Registered MCP server m%"},
+		{"mcp list", "", nil, "", "", "https://mcp.example.com/mcp"},
+		{"mcp edit", "m% --name Files", nil, "", "", "Changed MCP server m%"},
+		{"mcp connections", "", nil, "", "", "files%"},
+		{"mcp disconnect", "CONNECTED%", sure, "--yes", "", "Deleted connection mcn_"},
+		{"mcp rm", "m%", sure, "--yes", "", "Deleted MCP server m%"},
 		{"group create", "g%", nil, "", "", "Made group g%"},
 		{"group list", "", nil, "", "", "g%"},
 		{"group add", "g% operator@localhost", nil, "", "", "Put operator@localhost into group g%"},
@@ -224,6 +230,9 @@ func TestEveryCommandOnATerminal(t *testing.T) {
 	r.prepare()
 	for _, turn := range turns {
 		t.Run(turn.path, func(t *testing.T) {
+			if turn.path == "mcp add" { // not sooner: what was deposited is an OAuth credential like others
+				r.deposit(told.BaseURL)
+			}
 			r.typed(t, turn)
 			r.unseal(t, turn, told.BaseURL)
 			r.pipe(t, turn)
@@ -238,6 +247,7 @@ type rounds struct {
 	env       []string
 	tokens    map[string]string
 	incidents map[string]string
+	connected map[string]string // to MCP servers
 	event     string
 	request   string // that an account was lent for
 	// consents is an OAuth server that says yes.
@@ -286,8 +296,29 @@ func (r *rounds) prepare() {
 	}, 15*time.Second, 100*time.Millisecond)
 }
 
+// deposit connects whoever works on the server's machine to two MCP servers.
+func (r *rounds) deposit(base string) {
+	r.connected = map[string]string{}
+	issued, _ := r.run(r.t, "", "token", "issue", "depositing", "--json")
+	token := regexp.MustCompile(`sbp_[0-9A-Za-z]+`).FindString(issued)
+	for _, letter := range []string{"t", "p"} {
+		req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, base+"/mcp-oauth-credentials",
+			strings.NewReader(`{"mcpServerId":"files`+letter+`","refreshToken":"`+typedSecret+`","tokenEndpoint":"https://auth.example.com/token"}`))
+		require.NoError(r.t, err)
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(r.t, err)
+		require.NoError(r.t, resp.Body.Close())
+		require.Equal(r.t, http.StatusOK, resp.StatusCode)
+		out, _ := r.run(r.t, "", "mcp", "connections", "--json")
+		found := regexp.MustCompile(`mcn_[0-9a-z]+`).FindAllString(out, -1)
+		require.NotEmpty(r.t, found)
+		r.connected[letter] = found[len(found)-1]
+	}
+}
+
 func (r *rounds) args(turn turn, letter string) []string {
-	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "EVENT", r.event, "REQUEST", r.request, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
+	line := strings.NewReplacer("DIR", r.dir, "TOKEN%", r.tokens[letter], "INCIDENT%", r.incidents[letter], "CONNECTED%", r.connected[letter], "EVENT", r.event, "REQUEST", r.request, "CONSENTS", r.consents, "KEEPER", r.vault, "%", letter).Replace(turn.path + " " + turn.args)
 	return strings.Fields(line)
 }
 

@@ -34,6 +34,7 @@ func docPages() map[string]int {
 		"guide/trains-and-accounts.md": 0,
 		"guide/sharing.md":             0,
 		"guide/limits.md":              0,
+		"guide/mcp.md":                 0,
 		"guide/refresh-drill.md":       3, // takes a minute; loses on purpose; needs a PostgreSQL
 		"guide/oauth.md":               4, // a person at a provider
 		"guide/people.md":              2, // needs a browser; needs a second factor of the one who asks

@@ -111,6 +111,12 @@ func manual() []chapter {
 		{"oauth provider edit", "Changes an OAuth provider; of one that Signalbox knows only the client, the scopes and whether it is on. Logins that have begun there are void. With another client or other addresses the client secret must be given again. A provider of consumer subscriptions is off until an administrator has read why and switches it on with --enable; that is recorded.", "signalbox oauth provider edit github --client-id ID --client-secret-stdin < secret\nsignalbox oauth provider edit anthropic --enable\nsignalbox oauth provider edit work --disable"},
 		{"oauth provider rm", "Deletes an OAuth provider that was added, if no credential belongs to it, or what was set on one that Signalbox knows.", "signalbox oauth provider rm work\nsignalbox oauth provider rm github --yes"},
 
+		{"mcp add", "Registers an MCP server under the name by which programs name it (mcpServerId). With --auth oauth, the default, each caller's own token goes there; with none, nothing does.", "signalbox mcp add files https://mcp.example.com/mcp\nsignalbox mcp add docs https://docs.example.com/mcp --auth none"},
+		{"mcp list", "Lists the MCP servers.", "signalbox mcp list\nsignalbox mcp list --json"},
+		{"mcp edit", "Changes an MCP server, which is named by its slug or id; the slug stays. With --active=false nothing is lent for it.", "signalbox mcp edit files --address https://mcp.example.com/v2/mcp\nsignalbox mcp edit files --active=false"},
+		{"mcp rm", "Deletes an MCP server. Connections to it stay, and lead nowhere until it is registered again.", "signalbox mcp rm files\nsignalbox mcp rm files --yes"},
+		{"mcp connections", "Lists who is connected to which MCP server: one's own connections, or everybody's for administrators and operators. A connection that was disabled or contained stays so, whatever is deposited.", "signalbox mcp connections"},
+		{"mcp disconnect", "Deletes a connection with its tokens. Whose it is must connect again.", "signalbox mcp disconnect mcn_01j9z3k8v4x5y6q7r8s9t0w1e2"},
 		{"group create", "Makes a group of people. What is granted to the group is granted to whoever is in it, for as long as they are.", "signalbox group create ops --description 'on call'"},
 		{"group list", "Lists the groups, with how many people are in each.", "signalbox group list\nsignalbox group list --json"},
 		{"group show", "Shows a group and who is in it.", "signalbox group show ops"},

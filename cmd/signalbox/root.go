@@ -33,7 +33,7 @@ func (s *shell) root() *cobra.Command {
 		}
 	}
 	grouped("server", s.serveCommand(), s.devCommand(), s.initCommand(), s.doctorCommand(), s.migrateCommand(), s.backupCommand(), s.restoreCommand(), s.unsealCommand(), s.keygenCommand(), s.rootKeyCommand())
-	grouped("work", s.accountCommand(), s.connectCommand(), s.helperCommand(), s.runCommand(), s.injectCommand(), s.trainCommand(), s.keyCommand(), s.limitsCommand(), s.credCommand(), s.importCommand(), s.exportCommand(), s.oauthCommand(), s.usageCommand(), s.requestsCommand(), s.auditCommand(), s.incidentCommand(), s.rekeyCommand(), s.sealCommand(), s.notifyCommand(), s.userCommand(), s.ssoCommand(), s.groupCommand(), s.serviceAccountCommand(), s.tokenCommand(), s.loginCommand(), s.logoutCommand(), s.whoamiCommand())
+	grouped("work", s.accountCommand(), s.connectCommand(), s.helperCommand(), s.runCommand(), s.injectCommand(), s.trainCommand(), s.keyCommand(), s.limitsCommand(), s.credCommand(), s.importCommand(), s.exportCommand(), s.oauthCommand(), s.mcpCommand(), s.usageCommand(), s.requestsCommand(), s.auditCommand(), s.incidentCommand(), s.rekeyCommand(), s.sealCommand(), s.notifyCommand(), s.userCommand(), s.ssoCommand(), s.groupCommand(), s.serviceAccountCommand(), s.tokenCommand(), s.loginCommand(), s.logoutCommand(), s.whoamiCommand())
 	grouped("work", s.homeCommands()...)
 	root.AddCommand(s.versionCommand(), s.openapiCommand(), s.manCommand(), s.referenceCommand())
 	teach(root)

@@ -33,6 +33,7 @@ import (
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/ledger"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/probe"
@@ -49,6 +50,7 @@ type Config struct {
 	Ring      *keyring.Ring // seals what is kept of answers
 	Vault     *vault.Room
 	Trains    *train.Room
+	MCP       *mcp.Room
 	Importer  *importer.Room
 	Incidents *incident.Room
 	Logins    *oauth.Logins
@@ -102,7 +104,7 @@ type service struct {
 
 // New returns the door of /api. It answers everything outside /api as an unknown route.
 func New(cfg Config) (*Door, error) {
-	if cfg.Closed == nil && (cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Ledger == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "") {
+	if cfg.Closed == nil && (cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Trains == nil || cfg.MCP == nil || cfg.Importer == nil || cfg.Incidents == nil || cfg.Logins == nil || cfg.OAuth == nil || cfg.Identity == nil || cfg.Audit == nil || cfg.Notify == nil || cfg.Sinks == nil || cfg.Ledger == nil || cfg.Probe == nil || cfg.Limits == nil || cfg.Version == "") {
 		return nil, errors.New("api: a database, a keyring, every room, limits and a version are needed")
 	}
 	if cfg.Closed == nil && (cfg.CallerLimit < 1 || cfg.RevealLimit < 1) {
@@ -157,6 +159,7 @@ func build(cfg Config) (s *service, err error) {
 	s.addGrants()
 	s.addHomes()
 	s.addGroups()
+	s.addMCP()
 	s.addServiceAccounts()
 	s.addUsers()
 	s.addSessions()

@@ -30,6 +30,7 @@ func tags() []*huma.Tag {
 		{Name: "second factors", Description: "What people prove themselves with besides the password, and who must."},
 		{Name: "sign-in", Description: "How programs sign in: access tokens that others can verify, and refresh tokens that work once."},
 		{Name: "outside issuers", Description: "Whose JSON web tokens are accepted, for whom, and for how much."},
+		{Name: "MCP servers", Description: "MCP servers, and who is connected to which."},
 		{Name: "grants", Description: "Who may use, reveal and manage a credential, or what a client or a service has."},
 		{Name: "clients", Description: "Clients: the customers whose credentials are kept."},
 		{Name: "services", Description: "Services: applications of clients, and of the house."},

@@ -81,7 +81,7 @@ func TestSecondFactorStory(t *testing.T) {
 				continue
 			}
 			w := world{trainSlug: "t", credential: "cred_00000000000000000000000000", key: "k", token: "t", event: "e", user: bob, session: "s", passkey: "p", code: "1",
-				channel: "c", sink: "s", group: "g", member: bob, service: "s", client: "c", serviceID: "s", infrastructure: "i", incident: "i", issuer: "i", refresh: "r", login: "l", sso: "p", provider: "p", state: "s", device: "d", connected: "c"}
+				channel: "c", sink: "s", group: "g", member: bob, service: "s", client: "c", serviceID: "s", infrastructure: "i", incident: "i", issuer: "i", refresh: "r", login: "l", sso: "p", provider: "p", state: "s", device: "d", connected: "c", mcp: "m", tied: "t"}
 			a := h.do(request{method: o.method, target: w.target(o), token: pending, body: h.body(d, o, w)})
 			require.Equal(t, 401, a.status, "%s lets somebody through who is half signed in: %s", o, a.body)
 			require.Equal(t, "second_factor_required", h.problem(a).Code)

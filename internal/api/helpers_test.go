@@ -30,6 +30,7 @@ import (
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/ledger"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
@@ -148,6 +149,8 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	refreshes, err := oauth.New(oauth.Config{DB: h.db, Vault: safe, Ring: ring, Endpoint: wire, Servers: logins, SpillDir: t.TempDir(), Log: logger})
 	require.NoError(t, err)
+	servers, err := mcp.New(mcp.Config{DB: h.db, Vault: safe, Refresher: refreshes, CheckURL: policy.CheckURL, Log: logger})
+	require.NoError(t, err)
 	probes, err := probe.New(probe.Config{Vault: safe, Policy: policy, Log: logger})
 	require.NoError(t, err)
 	require.NoError(t, h.db.Start(context.WithValue(ctx, byFeed{}, true)))
@@ -177,7 +180,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	h.config = api.Config{
 		Limits: limits, CallerLimit: 1_000_000, RevealLimit: 1_000_000,
-		DB: h.db, Ring: ring, Vault: safe, Trains: trains, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Ledger: h.ledger, Probe: probes, Rekeyer: h.rekeyer, Log: logger, Version: buildVersion,
+		DB: h.db, Ring: ring, Vault: safe, Trains: trains, MCP: servers, Importer: transfer, Incidents: incidents, Logins: logins, OAuth: refreshes, Identity: h.identity, Audit: h.audit, Notify: notices, Sinks: sinks, Ledger: h.ledger, Probe: probes, Rekeyer: h.rekeyer, Log: logger, Version: buildVersion,
 		Served: func(route string, status int, took time.Duration) { h.served.add(route, status, took) },
 	}
 	h.reopen(func(*api.Config) {})

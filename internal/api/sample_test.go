@@ -27,6 +27,7 @@ type world struct {
 	setup, user, session, invitation         string
 	channel, hooks, sink                     string
 	group, member, service                   string
+	mcp, tied                                string // an MCP server, and a connection to one
 	client, serviceID, infrastructure        string // what credentials are put under
 	issuer, refresh, login                   string
 	incident                                 string
@@ -101,6 +102,7 @@ func (h *house) world() world {
 	require.NoError(h.t, err)
 	w.sink = made.ID
 	w.token = store.NewID("tok")
+	w.mcp, w.tied = h.mcpServer(), h.mcpConnection(h.token)
 	w.user, w.session = h.person(identity.Member), store.NewID("ses")
 	w.issuer = h.outsideIssuer("https://"+store.NewID("i")+".example.com", identity.SubjectOutsider).ID
 	w.passkey, w.code = store.NewID("psk"), "000000"
@@ -277,6 +279,10 @@ func (w world) target(o operation) string {
 		fill["{id}"] = w.token
 	case strings.HasPrefix(o.path, "/api/oauth/device/"):
 		fill["{id}"] = w.device
+	case strings.HasPrefix(o.path, "/api/mcp/connections/"):
+		fill["{id}"] = w.tied
+	case strings.HasPrefix(o.path, "/api/mcp/servers/"):
+		fill["{id}"] = w.mcp
 	case strings.HasPrefix(o.path, "/api/groups/"):
 		fill["{id}"] = w.group
 	case strings.HasPrefix(o.path, "/api/service-accounts/"):
@@ -344,6 +350,8 @@ func (w world) sample(t *testing.T, o operation) map[string]any {
 		"patch-service":          `{"name":"` + store.NewID("n") + `","description":"d","client_id":null,"url":"https://a.example.com"}`,
 		"create-infrastructure":  `{"name":"` + store.NewID("n") + `","description":"d","client_id":"` + w.client + `","kind":"network","address":"a"}`,
 		"patch-infrastructure":   `{"name":"` + store.NewID("n") + `","description":"d","client_id":null,"kind":"device","address":"a"}`,
+		"create-mcp-server":      `{"slug":"` + store.NewID("m") + `","name":"Files","url":"https://mcp.example.com/mcp","auth":"oauth","active":true}`,
+		"patch-mcp-server":       `{"name":"Files","url":"https://mcp.example.com/mcp","auth":"none","active":false}`,
 		"create-group":           `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"patch-group":            `{"name":"` + store.NewID("g") + `","description":"d"}`,
 		"add-group-member":       `{"user_id":"` + w.member + `"}`,

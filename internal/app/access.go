@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/deposit"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
 )
@@ -82,6 +83,8 @@ func (a *App) short(w http.ResponseWriter, r *http.Request) {
 		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
 	case doorOf(r.URL.Path) == "api":
 		a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
+	case doorOf(r.URL.Path) == deposit.Path:
+		a.logged(slog.LevelInfo, a.deposits).ServeHTTP(w, r)
 	default:
 		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
 	}

@@ -28,11 +28,13 @@ import (
 	"signalbox.dev/signalbox/internal/audit"
 	"signalbox.dev/signalbox/internal/broker"
 	"signalbox.dev/signalbox/internal/contents"
+	"signalbox.dev/signalbox/internal/deposit"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/importer"
 	"signalbox.dev/signalbox/internal/incident"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/ledger"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/notify"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/outbound"
@@ -74,6 +76,8 @@ type App struct {
 	reminders *reminders
 	backups   *lastBackup
 	trains    *train.Room
+	mcp       *mcp.Room
+	deposits  *deposit.Door
 	probes    *probe.Room
 	logins    *oauth.Logins
 	oauth     *oauth.Room
@@ -254,6 +258,9 @@ func (a *App) openRooms(ctx context.Context) error {
 	if a.limits, err = rate.New(rate.Config{DB: a.db}); err != nil {
 		return err
 	}
+	if err := a.openMCP(policy); err != nil {
+		return err
+	}
 	if a.relay, err = relay.New(relay.Config{DB: a.db, Notify: a.notify, Log: a.log}); err != nil {
 		return err
 	}
@@ -281,7 +288,7 @@ func (a *App) openRooms(ctx context.Context) error {
 		return err
 	}
 	a.api, err = api.New(api.Config{
-		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Ledger: a.ledger, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
+		DB: a.db, Ring: a.ring, Vault: a.vault, Trains: a.trains, MCP: a.mcp, Importer: transfer, Incidents: a.incidents, Logins: a.logins, OAuth: a.oauth, Identity: a.identity, Audit: a.audit, Sinks: a.sinks, Ledger: a.ledger, Notify: a.notify, Probe: a.probes, Rekeyer: a.rekeyer, Log: a.log, Version: a.version, ClientIP: a.clientIP,
 		Served: a.metrics.served,
 		Closed: a.cfg.Mode.noManaging(), ReadOnly: a.cfg.ReadOnly,
 		Limits: a.limits, CallerLimit: a.cfg.CallerLimit, RevealLimit: a.cfg.RevealLimit,

@@ -36,6 +36,7 @@ func TestModesServeTheirHalf(t *testing.T) {
 					require.Equal(t, http.StatusOK, status, "%s: %s", path, body)
 				}
 				s.checkLending(t, mode != ModeAPI)
+				s.checkDeposits(t, mode != ModeAPI)
 				s.checkManaging(t, mode != ModeProxy)
 				var chores int64
 				require.NoError(t, s.db.Read(t.Context(), func(tx *store.Tx) error {
@@ -91,6 +92,28 @@ func (s *served) checkLending(t *testing.T, lends bool) {
 		require.Equal(t, http.StatusNotFound, status, path)
 		require.Contains(t, body, `"code":"not_served_here"`, path)
 		require.Contains(t, body, "--mode api", path)
+	}
+}
+
+func (s *served) checkDeposits(t *testing.T, takes bool) {
+	t.Helper()
+	for route, want := range map[string]int{"POST /mcp-oauth-credentials": 401, "DELETE /mcp-oauth-credentials/files": 401, "GET /mcp-oauth-credentials": 405, "POST /mcp-oauth-credentials/a/b": 404} {
+		method, path, _ := strings.Cut(route, " ")
+		req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(`{}`))
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.NotEmpty(t, resp.Header.Get("X-Request-Id"))
+		if takes {
+			require.Equal(t, want, resp.StatusCode, route)
+			require.NotContains(t, string(body), "--mode", route)
+			continue
+		}
+		require.Equal(t, http.StatusNotFound, resp.StatusCode, route)
+		require.Contains(t, string(body), "--mode api", route)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/api"
 	"signalbox.dev/signalbox/internal/broker"
+	"signalbox.dev/signalbox/internal/deposit"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/keyring"
 	"signalbox.dev/signalbox/internal/store"
@@ -446,12 +447,18 @@ func (b *sealedDoor) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	deposits, err := deposit.New(deposit.Config{Closed: why, Log: b.log})
+	if err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch door := doorOf(r.URL.Path); {
 		case door == "v1":
 			lending.ServeHTTP(w, r)
 		case door == "use":
 			lending.ServeUse(w, r)
+		case door == deposit.Path:
+			deposits.ServeHTTP(w, r)
 		case r.URL.Path == "/healthz":
 			answerHealth(w, r, http.StatusOK, readiness{Status: "ok"})
 		case r.URL.Path == "/readyz":

@@ -76,6 +76,8 @@ var codes = [...]Code{
 	{"passkeys_unavailable", Conflict, "passkeys need a host name, and this Signalbox was not told its own"},
 	{"key_active", Conflict, "only a revoked key can be purged"},
 	{"login_required", Conflict, "the account cannot be refreshed; a person must log in at its provider again"},
+	{"mcp_login_required", Conflict, "the caller has no connection to the MCP server, or its grant has ended; they must connect it again"},
+	{"mcp_connection_barred", Forbidden, "the connection to the MCP server was disabled or contained; an operator must look"},
 	{"train_in_use", Conflict, "the train still has links or active keys"},
 	{"in_use", Conflict, "credentials, services or infrastructure still belong to it; the errors count and name them"},
 	{"not_revealable", Conflict, "the credential has no such secret field"},

@@ -59,6 +59,9 @@ const (
 	IncidentDelete   Permission = "incidents:delete"
 	ProviderRead     Permission = "oauth_providers:read"
 	ProviderWrite    Permission = "oauth_providers:write"
+	MCPRead          Permission = "mcp_servers:read"
+	MCPWrite         Permission = "mcp_servers:write"
+	MCPConnect       Permission = "mcp_connections:write" // one's own; an outside issuer's caller who is nobody of ours has it by scope alone
 	KeyringRead      Permission = "keyring:read"
 	KeyringWrite     Permission = "keyring:write"
 )
@@ -143,6 +146,9 @@ var (
 		{IncidentDelete, "delete incidents", []Role{Administrator}, nil, false},
 		{ProviderRead, "list the OAuth providers at which one can log in", everyone, nil, true},
 		{ProviderWrite, "add, change, switch on and delete OAuth providers", []Role{Administrator}, nil, false},
+		{MCPRead, "list MCP servers", everyone, nil, true},
+		{MCPWrite, "add, change and delete MCP servers", keepers, nil, false},
+		{MCPConnect, "connect oneself to MCP servers: deposit what refreshes one's tokens, have it used for oneself, and end that", keepers, members, false},
 		{KeyringRead, "see how a change of the data key goes", []Role{Administrator, Auditor}, nil, false},
 		{KeyringWrite, "change the data key", []Role{Administrator}, nil, false},
 	}

@@ -52,6 +52,9 @@ incidents:write         yes            yes            -              -          
 incidents:delete        yes            -              -              -              -
 oauth_providers:read    yes            yes            yes            yes            yes
 oauth_providers:write   yes            -              -              -              -
+mcp_servers:read        yes            yes            yes            yes            yes
+mcp_servers:write       yes            yes            -              -              -
+mcp_connections:write   yes            yes            -              granted        -
 keyring:read            yes            -              yes            -              -
 keyring:write           yes            -              -              -              -
 `

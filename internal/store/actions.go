@@ -161,6 +161,12 @@ const (
 	OAuthLogin          Action = "oauth.login"
 	OAuthRevoke         Action = "oauth.revoke"
 	OAuthRefused        Action = "oauth.refused"
+	MCPServerCreate     Action = "mcp.server_create"
+	MCPServerUpdate     Action = "mcp.server_update"
+	MCPServerDelete     Action = "mcp.server_delete"
+	MCPDeposit          Action = "mcp.deposit"
+	MCPDisconnect       Action = "mcp.disconnect"
+	MCPRefused          Action = "mcp.refused"
 )
 
 // ActionRow explains one action for the reference.
@@ -325,6 +331,12 @@ var actionRows = [...]ActionRow{
 	{OAuthLogin, "a login at an OAuth provider came back: pending before its code is exchanged, ok with the credential that got the tokens, failed, or refused with the reason (unknown, used, expired, other_session, provider_changed, issuer)"},
 	{OAuthRevoke, "the grant of a credential that was deleted, or contained in an incident, was revoked at its provider: pending with that act, ok or failed after"},
 	{OAuthRefused, "an act on OAuth providers was refused"},
+	{MCPServerCreate, "an MCP server was added"},
+	{MCPServerUpdate, "an MCP server was changed; the event names the fields"},
+	{MCPServerDelete, "an MCP server was deleted; connections to it stay, and lead nowhere"},
+	{MCPDeposit, "somebody deposited what refreshes their tokens for an MCP server: status tells that a connection which somebody else has stopped stays so"},
+	{MCPDisconnect, "a connection to an MCP server was deleted with its tokens"},
+	{MCPRefused, "an act on MCP servers or connections was refused"},
 }
 
 func (a Action) known() bool {

@@ -30,6 +30,7 @@ const (
 	TopicKeyring    Topic = "keyring"         // the data keys, or how a change of them goes
 	TopicIncident   Topic = "incident"
 	TopicWindows    Topic = "windows" // how far the limits of an account are used
+	TopicMCP        Topic = "mcp"     // an MCP server, or somebody's connection to one
 )
 
 // Change says that a thing changed; what it is now must be read.

@@ -105,20 +105,7 @@ func (r *Room) DeleteWith(ctx context.Context, caller identity.Caller, id, ifMat
 		if err := along.run(tx, s.Credential); err != nil {
 			return err
 		}
-		// Versions, secrets, tags and links go with it (ON DELETE CASCADE).
-		if _, err := tx.Exec(`DELETE FROM credentials WHERE id = $1`, id); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(`DELETE FROM grants WHERE scope = 'credential' AND scope_id = $1`, id); err != nil {
-			return err
-		}
-		ev := caller.Event(store.CredentialDelete, s.target())
-		ev.Details = store.Details{store.Str("type", string(s.Type)), store.Int("versions_destroyed", s.Version)}
-		if err := tx.Record(ev); err != nil {
-			return err
-		}
-		tx.Change(store.TopicCredential, id)
-		return nil
+		return s.destroy(tx, caller)
 	})
 	if err != nil {
 		return err
