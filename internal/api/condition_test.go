@@ -164,7 +164,7 @@ func TestIfMatchOnEveryChange(t *testing.T) {
 				}
 			})
 		}
-		require.Equal(t, 50, tried)
+		require.Equal(t, 52, tried)
 	})
 }
 

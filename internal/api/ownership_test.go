@@ -158,6 +158,8 @@ func (h *house) related(d *document, o operation, l limited, relation string) (c
 		oauth := oauthSample(draft.Name, w.provider)
 		oauth.ClientID, oauth.ServiceID, oauth.InfrastructureID = draft.ClientID, draft.ServiceID, draft.InfrastructureID
 		draft = oauth
+	case "delete-mcp-connection":
+		w.tied = h.mcpConnection(h.token)
 	case "finish-login":
 		w.state = h.consented(h.as(l.token), w.provider)
 	case "poll-device-login":
@@ -316,7 +318,10 @@ func (h *house) holding(credential string) string {
 	return text + "|" + sum
 }
 
-var requestID = regexp.MustCompile(`req_[0-9a-z]{26}`)
+var (
+	requestID    = regexp.MustCompile(`req_[0-9a-z]{26}`)
+	connectionID = regexp.MustCompile(`mcn_[0-9a-z]{26}`)
+)
 
 // TestOutOfReachIsAbsent: nobody can tell a credential that they have no right to from one that does not exist, by the answer or by the work
 // that it took.
@@ -332,7 +337,8 @@ func TestOutOfReachIsAbsent(t *testing.T) {
 				}
 				tried++
 				credential, there, body := h.related(d, o, l, "none")
-				away := strings.Replace(there, credential, store.NewID("cred"), 1)
+				away := connectionID.ReplaceAllString(strings.Replace(there, credential, store.NewID("cred"), 1), store.NewID("mcn"))
+				require.NotEqual(t, there, away, "%s", o)
 				ask := func(target string) (answered, int64) {
 					least := int64(1 << 62)
 					var a answered
