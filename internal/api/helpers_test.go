@@ -149,7 +149,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	require.NoError(t, err)
 	refreshes, err := oauth.New(oauth.Config{DB: h.db, Vault: safe, Ring: ring, Endpoint: wire, Servers: logins, SpillDir: t.TempDir(), Log: logger})
 	require.NoError(t, err)
-	servers, err := mcp.New(mcp.Config{DB: h.db, Vault: safe, Refresher: refreshes, CheckURL: policy.CheckURL, Log: logger})
+	servers, err := mcp.New(mcp.Config{DB: h.db, Ring: ring, Vault: safe, Refresher: refreshes, CheckURL: policy.CheckURL, Log: logger})
 	require.NoError(t, err)
 	probes, err := probe.New(probe.Config{Vault: safe, Policy: policy, Log: logger})
 	require.NoError(t, err)

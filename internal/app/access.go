@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"signalbox.dev/signalbox/internal/broker"
 	"signalbox.dev/signalbox/internal/deposit"
 	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/store"
@@ -29,10 +30,13 @@ func (a *App) handler() http.Handler {
 		}
 		a.keepSSOHeader(r)
 		switch door := doorOf(r.URL.Path); door {
-		case "v1", "use":
+		case "v1", "use", "mcp":
 			lends := http.Handler(a.broker)
-			if door == "use" {
+			switch door {
+			case "use":
 				lends = http.HandlerFunc(a.broker.ServeUse)
+			case "mcp":
+				lends = http.HandlerFunc(a.broker.ServeMCP)
 			}
 			// The broker logs what fails. A line for each success is for debugging only, and the hot path does not pay for it.
 			if a.log.Enabled(r.Context(), slog.LevelDebug) {
@@ -81,6 +85,8 @@ func (a *App) short(w http.ResponseWriter, r *http.Request) {
 		a.logged(slog.LevelDebug, http.HandlerFunc(a.metricsDoor)).ServeHTTP(w, r)
 	case r.URL.Path == oauth.CallbackPath: // a page, at the address that is registered at providers
 		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, broker.MCPResource):
+		a.logged(slog.LevelDebug, http.HandlerFunc(a.broker.ServeMCPResource)).ServeHTTP(w, r)
 	case doorOf(r.URL.Path) == "api":
 		a.logged(slog.LevelInfo, a.api).ServeHTTP(w, r)
 	case doorOf(r.URL.Path) == deposit.Path:
@@ -182,7 +188,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models", "use"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models", "use", "mcp"} {
 		words[s] = true
 	}
 	return words, nil

@@ -268,7 +268,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	a.broker, err = broker.New(broker.Config{
 		Trains: a.trains, Identity: a.identity, Transport: a.transport.Over(nil), Routes: a.transport.Over, Log: a.log, BodyLimit: a.cfg.BodyLimit,
 		NoClientAuth: !a.cfg.ClientAuth, DefaultTrain: a.cfg.DefaultTrain, ClientIP: a.clientIP, Relay: a.relay, Contents: a.contents,
-		Secure: a.cfg.servesTLS() || a.cfg.BehindTLSProxy,
+		Secure: a.cfg.servesTLS() || a.cfg.BehindTLSProxy, MCP: a.mcp, Admit: a.admit, PublicURL: a.cfg.PublicURL,
 		Closed: a.cfg.Mode.noLending(),
 	})
 	if err != nil {

@@ -12,14 +12,17 @@ import (
 
 // openMCP makes the room of MCP servers, and the door at which tokens for them are deposited.
 func (a *App) openMCP(policy outbound.Policy) (err error) {
-	if a.mcp, err = mcp.New(mcp.Config{DB: a.db, Vault: a.vault, Refresher: a.oauth, CheckURL: policy.CheckURL, Log: a.log}); err != nil {
+	if a.mcp, err = mcp.New(mcp.Config{DB: a.db, Ring: a.ring, Vault: a.vault, Refresher: a.oauth, CheckURL: policy.CheckURL, Log: a.log}); err != nil {
 		return err
 	}
 	a.deposits, err = deposit.New(deposit.Config{
 		MCP: a.mcp, Identity: a.identity, DB: a.db, ClientIP: a.clientIP, Log: a.log, Closed: a.cfg.Mode.noLending(), ReadOnly: a.cfg.ReadOnly,
-		Admit: func(ctx context.Context, c identity.Caller) error {
-			return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
-		},
+		Admit: a.admit,
 	})
 	return err
+}
+
+// admit refuses a caller who asks too often.
+func (a *App) admit(ctx context.Context, c identity.Caller) error {
+	return a.limits.Take(ctx, api.CallerRule(a.cfg.CallerLimit), c.CountedAs())
 }

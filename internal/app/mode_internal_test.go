@@ -81,6 +81,22 @@ func (s *served) checkLending(t *testing.T, lends bool) {
 		require.Contains(t, got.Error.Message, "--mode api", route)
 		require.Equal(t, "false", resp.Header.Get("X-Should-Retry"), "an SDK that tries again only hides the text")
 	}
+	for path, want := range map[string]int{"/mcp/files": 401, "/mcp": 400, "//mcp/files": 400} {
+		status, h, body := s.get(t, path)
+		require.Equal(t, "application/json", h.Get("Content-Type"), path)
+		require.NotEmpty(t, h.Get("X-Request-Id"))
+		require.Contains(t, body, `"jsonrpc":"2.0"`, path)
+		if lends {
+			require.Equal(t, want, status, path)
+			continue
+		}
+		require.Equal(t, http.StatusNotFound, status, path)
+		require.Contains(t, body, `"code":"not_served_here"`, path)
+		require.Contains(t, body, "--mode api", path)
+	}
+	status, _, body := s.get(t, "/.well-known/oauth-protected-resource/mcp/files")
+	require.Equal(t, map[bool]int{true: http.StatusOK, false: http.StatusNotFound}[lends], status)
+	require.Equal(t, lends, strings.Contains(body, `/mcp/files"`), body)
 	for path, want := range map[string]int{"/use/tool/x": 401, "/use": 400, "//use/tool/x": 400} {
 		status, h, body := s.get(t, path)
 		require.Equal(t, "application/problem+json", h.Get("Content-Type"), path)

@@ -457,6 +457,8 @@ func (b *sealedDoor) handler() (http.Handler, error) {
 			lending.ServeHTTP(w, r)
 		case door == "use":
 			lending.ServeUse(w, r)
+		case door == "mcp":
+			lending.ServeMCP(w, r)
 		case door == deposit.Path:
 			deposits.ServeHTTP(w, r)
 		case r.URL.Path == "/healthz":

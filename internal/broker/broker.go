@@ -17,11 +17,13 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 
 	"signalbox.dev/signalbox/internal/contents"
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/outbound"
 	"signalbox.dev/signalbox/internal/relay"
 	"signalbox.dev/signalbox/internal/store"
@@ -54,6 +56,11 @@ type Config struct {
 	Relay *relay.Room
 	// Contents keeps what agents are asked and answer where a train wants that; nil keeps nothing.
 	Contents *contents.Room
+	// MCP knows the servers under /mcp; without it none is served. Admit refuses a caller there who asks too often; nil admits all.
+	MCP   *mcp.Room
+	Admit func(context.Context, identity.Caller) error
+	// PublicURL is where clients reach this instance; nil means where they say that they do.
+	PublicURL *url.URL
 	// Closed is the answer to every request of an instance that lends nothing, which needs no room and no transport; nil lends.
 	Closed error
 }
@@ -72,6 +79,9 @@ type Broker struct {
 	secure       bool
 	relay        *relay.Room
 	contents     *contents.Room
+	mcp          *mcp.Room
+	admit        func(context.Context, identity.Caller) error
+	publicURL    *url.URL
 	closed       error
 
 	draining atomic.Bool
@@ -87,7 +97,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		trains: cfg.Trains, identity: cfg.Identity, transport: cfg.Transport, routes: cfg.Routes, log: cfg.Log, bodyLimit: cfg.BodyLimit,
-		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, relay: cfg.Relay, contents: cfg.Contents, closed: cfg.Closed,
+		noAuth: cfg.NoClientAuth, defaultTrain: cfg.DefaultTrain, clientIP: cfg.ClientIP, secure: cfg.Secure, relay: cfg.Relay, contents: cfg.Contents, mcp: cfg.MCP, admit: cfg.Admit, publicURL: cfg.PublicURL, closed: cfg.Closed,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)

@@ -252,6 +252,8 @@ func logPath(r *http.Request) string {
 	switch path := r.URL.EscapedPath(); {
 	case strings.HasPrefix(path, usePrefix):
 		return "/use/…"
+	case strings.HasPrefix(path, mcpPrefix):
+		return "/mcp/…"
 	case strings.HasPrefix(path, "/v1/models/"):
 		return "/v1/models/…"
 	case strings.HasPrefix(path, "/v1/files/"):

@@ -78,6 +78,7 @@ var codes = [...]Code{
 	{"login_required", Conflict, "the account cannot be refreshed; a person must log in at its provider again"},
 	{"mcp_login_required", Conflict, "the caller has no connection to the MCP server, or its grant has ended; they must connect it again"},
 	{"mcp_connection_barred", Forbidden, "the connection to the MCP server was disabled or contained; an operator must look"},
+	{"mcp_scope_missing", Forbidden, "the connection to the MCP server lacks scopes that the request needs; they must be granted there"},
 	{"train_in_use", Conflict, "the train still has links or active keys"},
 	{"in_use", Conflict, "credentials, services or infrastructure still belong to it; the errors count and name them"},
 	{"not_revealable", Conflict, "the credential has no such secret field"},

@@ -118,6 +118,9 @@ type use struct {
 // leaseMark is in every record of a lease; in a text its quotes would be escaped.
 var leaseMark = []byte(`"action":"lease.`)
 
+// mcpMark is in the records of what was lent for an MCP server, as [leaseMark] is.
+var mcpMark = []byte(`"mcp_server":"`)
+
 // group reads the records of a chunk. One that cannot be read, or is gone, counts for nothing: verification tells of it.
 func group(leaves []audit.Leaf) *grouped {
 	g := &grouped{owners: map[string]string{}, names: map[string]string{}, renames: map[string]string{}}
@@ -125,6 +128,9 @@ func group(leaves []audit.Leaf) *grouped {
 		var u use
 		var err error
 		lease := bytes.Contains(leaf.Record, leaseMark)
+		if lease && bytes.Contains(leaf.Record, mcpMark) {
+			continue // of no train, and without a cost
+		}
 		if lease {
 			u, err = decodeLease(leaf.Record)
 		} else {

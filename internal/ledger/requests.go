@@ -158,7 +158,7 @@ func (r *Room) Request(ctx context.Context, caller identity.Caller, id string) (
 	if err != nil {
 		return Request{}, err
 	}
-	if !sees(found.Attempts[0].Intent.OnBehalf) {
+	if first := &found.Attempts[0].Intent; !sees(first.OnBehalf) || textOf(first, "mcp_server") != "" {
 		return Request{}, audit.NoSuchRequest()
 	}
 	one := []Request{r.told(&found, time.Now())}
@@ -342,7 +342,7 @@ func (s *requestSearch) upTo(tx *store.Tx) error {
 
 // keep reports whether a request is asked for, beyond what the search of the log looks at itself.
 func (s *requestSearch) keep(found *audit.Request) (bool, error) {
-	if !s.sees(found.Attempts[0].Intent.OnBehalf) {
+	if first := &found.Attempts[0].Intent; !s.sees(first.OnBehalf) || textOf(first, "mcp_server") != "" {
 		return false, nil
 	}
 	if s.keys == nil && s.trains == nil && s.q.Model == "" && s.q.State == "" {

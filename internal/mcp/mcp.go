@@ -5,6 +5,8 @@
 // server have one connection. A deposit or a deletion is obeyed by this instance at once, and by every other as soon as it hears of it. What
 // refreshes tokens lies sealed in the vault, and package oauth alone refreshes it.
 //
+// What is lent is on record before it leaves, with what became of it after.
+//
 // Limits: a deposit is not tried before it is used. A server that nobody has registered takes deposits, and hands out nothing before somebody
 // has set its address. Tokens that are good lie in memory until they end, something of them changes, or there are too many.
 //
@@ -27,6 +29,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
 )
@@ -37,9 +40,16 @@ type Refresher interface {
 	Fresh(ctx context.Context, credentialID string, generation int64, why oauth.Why) (int64, error)
 }
 
+// Sealer seals the ids of sessions. A [keyring.Ring] does.
+type Sealer interface {
+	Seal(purpose string, v secret.Value, aad secret.AAD) ([]byte, error)
+	Open(purpose string, box []byte, aad secret.AAD) (secret.Value, error)
+}
+
 // Config is what a [Room] is made of. All but Log and Clock is required.
 type Config struct {
 	DB        *store.DB
+	Ring      Sealer
 	Vault     *vault.Room
 	Refresher Refresher
 	// CheckURL refuses the address of a server that Signalbox would not call. Its error must be a fault that does not quote the URL.
@@ -52,6 +62,7 @@ type Config struct {
 // Room is the room of MCP servers. Make it with [New] before the database is started.
 type Room struct {
 	db        *store.DB
+	ring      Sealer
 	vault     *vault.Room
 	refresher Refresher
 	check     URLCheck
@@ -65,10 +76,10 @@ type Room struct {
 
 // New returns a room that follows the change feed of the database.
 func New(cfg Config) (*Room, error) {
-	if cfg.DB == nil || cfg.Vault == nil || cfg.Refresher == nil || cfg.CheckURL == nil {
-		return nil, errors.New("mcp: a database, a vault, a refresher and a check of addresses are required")
+	if cfg.DB == nil || cfg.Ring == nil || cfg.Vault == nil || cfg.Refresher == nil || cfg.CheckURL == nil {
+		return nil, errors.New("mcp: a database, a keyring, a vault, a refresher and a check of addresses are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, refresher: cfg.Refresher, check: cfg.CheckURL, log: cfg.Log, now: cfg.Clock, servers: map[string]Server{}, held: newHeld()}
+	r := &Room{db: cfg.DB, ring: cfg.Ring, vault: cfg.Vault, refresher: cfg.Refresher, check: cfg.CheckURL, log: cfg.Log, now: cfg.Clock, servers: map[string]Server{}, held: newHeld()}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

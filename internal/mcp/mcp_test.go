@@ -130,7 +130,7 @@ func (s *site) open(t *testing.T) *instance {
 	require.NoError(t, err)
 	refresher, err := oauth.New(oauth.Config{DB: db, Vault: i.vault, Ring: ring, Endpoint: s.server, SpillDir: t.TempDir(), Log: log})
 	require.NoError(t, err)
-	i.Room, err = mcp.New(mcp.Config{DB: db, Vault: i.vault, Refresher: refresher, CheckURL: ok, Log: log})
+	i.Room, err = mcp.New(mcp.Config{DB: db, Ring: ring, Vault: i.vault, Refresher: refresher, CheckURL: ok, Log: log})
 	require.NoError(t, err)
 	require.NoError(t, db.Start(context.Background()))
 	require.NoError(t, refresher.Start())

@@ -10,6 +10,7 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/oauth"
+	"signalbox.dev/signalbox/internal/scrub"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/vault"
@@ -24,6 +25,8 @@ type Token struct {
 	// CredentialID and Version say for the record what was lent.
 	CredentialID string
 	Version      int64
+
+	scrubber func() (*scrub.Scrubber, error)
 }
 
 // Token returns the caller's fresh access token for a server, from memory while it is good. Faults: not_found for an unknown server, those of
@@ -98,7 +101,7 @@ func (r *Room) token(ctx context.Context, caller identity.Caller, slug, credenti
 	if !ok || value.IsZero() {
 		return Token{}, errLogin()
 	}
-	return Token{Value: value, Host: u.Host, CredentialID: l.material.ID, Version: l.material.Version}, nil
+	return Token{Value: value, Host: u.Host, CredentialID: l.material.ID, Version: l.material.Version, scrubber: l.scrubber}, nil
 }
 
 // renewed has a connection refreshed and reads what came of it.
@@ -132,6 +135,8 @@ type lending struct {
 	material   vault.Material
 	// refreshAt and waitAt are when a fresh token is wanted and needed; zero for a token without an end.
 	refreshAt, waitAt time.Time
+	// scrubber looks for the access token in what comes back. Making one costs more than a request, so it is made with the first and kept for this version.
+	scrubber func() (*scrub.Scrubber, error)
 }
 
 // usable returns why nothing of it may be lent at all.
@@ -198,6 +203,8 @@ func (r *Room) lending(ctx context.Context, k key) (lending, error) {
 		advisory, mandatory := oauth.Margins(m.TokenExpires.Sub(m.Issued))
 		l.refreshAt, l.waitAt = m.TokenExpires.Add(-advisory), m.TokenExpires.Add(-mandatory)
 	}
+	value := l.material.Secrets["access_token"]
+	l.scrubber = sync.OnceValues(func() (*scrub.Scrubber, error) { return scrub.New(value) })
 	r.held.put(k, l, at)
 	return l, nil
 }

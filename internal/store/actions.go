@@ -248,7 +248,7 @@ var actionRows = [...]ActionRow{
 	{BatchDelete, "a train deleted a batch of its own at an upstream, or it was found to be gone there"},
 	{FileCreate, "a train uploaded a file to an upstream; it belongs to that train"},
 	{FileDelete, "a train deleted a file of its own at an upstream, or it was found to be gone there"},
-	{LeaseGranted, "the intent to use a credential for one attempt of one request; durable before the credential leaves"},
+	{LeaseGranted, "the intent to use a credential for one attempt of one request, or to ask an MCP server; durable before the credential leaves"},
 	{LeaseOutcome, "what became of that attempt; unsent where for certain nothing of the request reached the upstream"},
 	{KeyIssue, "a client key was issued"},
 	{KeyUpdate, "a client key's name, expiry or limits changed"},

@@ -1,7 +1,7 @@
 // Package strict reads JSON as two readers would read it alike.
 //
 // Promise: [Parse] accepts one JSON text of RFC 8259 that keeps to RFC 7493: UTF-8, no key twice in an object, no escape that is half of a
-// character, nothing behind its end, and no nesting beyond [MaxDepth].
+// character, nothing behind its end, and no nesting beyond [MaxDepth]. [ParseTo] does with another depth.
 //
 // Limits: it builds plain values (map[string]any, []any, string, bool, nil, json.Number) and no types; how long a text may be is the caller's
 // affair. Numbers are kept as they are written.
@@ -39,6 +39,7 @@ const (
 type Error struct {
 	Why    Why
 	Offset int64 // where reading stopped, in bytes
+	depth  int   // how deep the text may nest
 }
 
 // Error is what follows "the text".
@@ -51,7 +52,7 @@ func (e *Error) Error() string {
 	case KeyTwice:
 		return "has a key twice in one object, before byte " + strconv.FormatInt(e.Offset, 10)
 	case TooDeep:
-		return "nests deeper than " + strconv.Itoa(MaxDepth) + " levels"
+		return "nests deeper than " + strconv.Itoa(e.depth) + " levels"
 	case GoesOn:
 		return "goes on after its JSON text"
 	case NoObject:
@@ -61,7 +62,10 @@ func (e *Error) Error() string {
 }
 
 // Parse reads one JSON text. Its error is an [Error].
-func Parse(text []byte) (any, error) {
+func Parse(text []byte) (any, error) { return ParseTo(text, MaxDepth) }
+
+// ParseTo is [Parse] of a text that may nest as deep as most.
+func ParseTo(text []byte, most int) (any, error) {
 	if !utf8.Valid(text) {
 		return nil, &Error{Why: NotUTF8}
 	}
@@ -70,7 +74,7 @@ func Parse(text []byte) (any, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
-	v, err := value(dec, 0)
+	v, err := value(dec, most, most)
 	if err == nil {
 		if _, end := dec.Token(); end != io.EOF {
 			err = &Error{Why: GoesOn, Offset: dec.InputOffset()}
@@ -99,23 +103,23 @@ func Object(text []byte) (map[string]any, error) {
 	return m, nil
 }
 
-func value(dec *json.Decoder, depth int) (any, error) {
+func value(dec *json.Decoder, left, most int) (any, error) {
 	t, err := dec.Token()
 	if err != nil {
 		return nil, err
 	}
 	switch t {
 	case json.Delim('{'):
-		return object(dec, depth+1)
+		return object(dec, left-1, most)
 	case json.Delim('['):
-		return list(dec, depth+1)
+		return list(dec, left-1, most)
 	}
 	return t, nil
 }
 
-func object(dec *json.Decoder, depth int) (any, error) {
-	if depth > MaxDepth {
-		return nil, &Error{Why: TooDeep, Offset: dec.InputOffset()}
+func object(dec *json.Decoder, left, most int) (any, error) {
+	if left < 0 {
+		return nil, &Error{Why: TooDeep, Offset: dec.InputOffset(), depth: most}
 	}
 	out := map[string]any{}
 	for dec.More() {
@@ -127,7 +131,7 @@ func object(dec *json.Decoder, depth int) (any, error) {
 		if _, twice := out[key]; twice {
 			return nil, &Error{Why: KeyTwice, Offset: dec.InputOffset()}
 		}
-		if out[key], err = value(dec, depth); err != nil {
+		if out[key], err = value(dec, left, most); err != nil {
 			return nil, err
 		}
 	}
@@ -135,13 +139,13 @@ func object(dec *json.Decoder, depth int) (any, error) {
 	return out, err
 }
 
-func list(dec *json.Decoder, depth int) (any, error) {
-	if depth > MaxDepth {
-		return nil, &Error{Why: TooDeep, Offset: dec.InputOffset()}
+func list(dec *json.Decoder, left, most int) (any, error) {
+	if left < 0 {
+		return nil, &Error{Why: TooDeep, Offset: dec.InputOffset(), depth: most}
 	}
 	out := []any{}
 	for dec.More() {
-		v, err := value(dec, depth)
+		v, err := value(dec, left, most)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package strict_test
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -24,6 +25,18 @@ func TestParse(t *testing.T) {
 	} {
 		_, err := strict.Parse([]byte(text))
 		require.Equal(t, ok, err == nil, "%s: %v", text, err)
+	}
+}
+
+func TestADepthOfOnesOwn(t *testing.T) {
+	for _, most := range []int{1, 3, 64} {
+		nested := func(n int) []byte {
+			return []byte(strings.Repeat(`{"a":[`, n/2) + strings.Repeat("[", n%2) + strings.Repeat("]", n%2) + strings.Repeat("]}", n/2))
+		}
+		_, err := strict.ParseTo(nested(most), most)
+		require.NoError(t, err)
+		_, err = strict.ParseTo(nested(most+1), most)
+		require.ErrorContains(t, err, "nests deeper than "+strconv.Itoa(most)+" levels")
 	}
 }
 
