@@ -148,7 +148,7 @@ func TestFollow(t *testing.T) {
 // refusals are the files whose texts an agent's terminal can show.
 func refusals() []string {
 	return []string{
-		"broker/broker.go", "broker/body.go", "broker/forward.go", "broker/mcp.go", "broker/mcpanswer.go", "broker/mcpmessage.go", "broker/objects.go", "broker/objectlist.go", "broker/request.go", "broker/scan.go", "broker/use.go", "broker/usepath.go", "broker/websocket.go", "identity/authenticate.go",
+		"broker/broker.go", "broker/body.go", "broker/forward.go", "broker/mcp.go", "broker/mcpanswer.go", "broker/mcpmessage.go", "broker/mcptools.go", "broker/objects.go", "broker/objectlist.go", "broker/request.go", "broker/scan.go", "broker/use.go", "broker/usepath.go", "broker/websocket.go", "identity/authenticate.go",
 		"mcp/lend.go", "mcp/token.go", "oauth/waits.go", "store/event.go", "store/feed.go", "store/store.go", "train/apply.go", "train/keyless.go", "train/lend.go", "train/limits.go", "train/objects.go", "train/refresh.go", "train/use.go", "train/watch.go",
 	}
 }

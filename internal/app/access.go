@@ -85,6 +85,8 @@ func (a *App) short(w http.ResponseWriter, r *http.Request) {
 		a.logged(slog.LevelDebug, http.HandlerFunc(a.metricsDoor)).ServeHTTP(w, r)
 	case r.URL.Path == oauth.CallbackPath: // a page, at the address that is registered at providers
 		a.logged(slog.LevelInfo, a.web).ServeHTTP(w, r)
+	case doorOf(r.URL.Path) == broker.MCPTools:
+		a.logged(slog.LevelInfo, http.HandlerFunc(a.broker.ServeMCPTools)).ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, broker.MCPResource):
 		a.logged(slog.LevelDebug, http.HandlerFunc(a.broker.ServeMCPResource)).ServeHTTP(w, r)
 	case doorOf(r.URL.Path) == "api":
@@ -188,7 +190,7 @@ func routeWords(document []byte) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models", "use", "mcp"} {
+	for _, s := range []string{"api", "openapi.json", "setup", "sign-in", "sign-out", "step-up", "invite", "account", "sso", "callback", "cli", "cancel", "name", "password", "sessions", "end", "end-others", "second", "passkey", "ask", "register", "app", "confirm", "factors", "remove", "codes", "passkeys", "rename", "connect", "connections", "paste", "oauth", "assets", "passkey.js", "style.css", "icon.svg", "metrics", "v1", "messages", "count_tokens", "models", "use", "mcp", broker.MCPTools} {
 		words[s] = true
 	}
 	return words, nil

@@ -94,7 +94,11 @@ func (s *served) checkLending(t *testing.T, lends bool) {
 		require.Contains(t, body, `"code":"not_served_here"`, path)
 		require.Contains(t, body, "--mode api", path)
 	}
-	status, _, body := s.get(t, "/.well-known/oauth-protected-resource/mcp/files")
+	status, h, body := s.get(t, "/list-mcp-tools?mcpServerId=files")
+	require.Equal(t, map[bool]int{true: http.StatusUnauthorized, false: http.StatusNotFound}[lends], status)
+	require.NotEmpty(t, h.Get("X-Request-Id"))
+	require.Equal(t, lends, body == `{"error":"Unauthorized"}`, body)
+	status, _, body = s.get(t, "/.well-known/oauth-protected-resource/mcp/files")
 	require.Equal(t, map[bool]int{true: http.StatusOK, false: http.StatusNotFound}[lends], status)
 	require.Equal(t, lends, strings.Contains(body, `/mcp/files"`), body)
 	for path, want := range map[string]int{"/use/tool/x": 401, "/use": 400, "//use/tool/x": 400} {

@@ -459,6 +459,8 @@ func (b *sealedDoor) handler() (http.Handler, error) {
 			lending.ServeUse(w, r)
 		case door == "mcp":
 			lending.ServeMCP(w, r)
+		case door == broker.MCPTools:
+			lending.ServeMCPTools(w, r)
 		case door == deposit.Path:
 			deposits.ServeHTTP(w, r)
 		case r.URL.Path == "/healthz":

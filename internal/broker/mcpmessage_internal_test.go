@@ -102,12 +102,16 @@ func TestAClosedDoorLendsNothing(t *testing.T) {
 	why := fault.New(fault.Unavailable, "encryption_key_missing", "Sealed.")
 	b, err := New(Config{Closed: why})
 	require.NoError(t, err)
-	for path, door := range map[string]http.HandlerFunc{"/mcp/files": b.ServeMCP, MCPResource + "/mcp/files": b.ServeMCPResource} {
+	for path, door := range map[string]http.HandlerFunc{"/mcp/files": b.ServeMCP, MCPResource + "/mcp/files": b.ServeMCPResource, "/list-mcp-tools?mcpServerId=files": b.ServeMCPTools} {
 		w := httptest.NewRecorder()
 		door(w, httptest.NewRequest(http.MethodGet, path, nil))
 		require.Contains(t, []int{503, 404}, w.Code, path)
 		if path == "/mcp/files" {
 			require.Contains(t, w.Body.String(), `"code":"encryption_key_missing"`)
+		}
+		if strings.HasPrefix(path, "/"+MCPTools) {
+			require.Equal(t, 503, w.Code)
+			require.Equal(t, `{"code":"executor_encryption_key_missing"}`, w.Body.String())
 		}
 	}
 }

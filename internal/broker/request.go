@@ -254,6 +254,8 @@ func logPath(r *http.Request) string {
 		return "/use/…"
 	case strings.HasPrefix(path, mcpPrefix):
 		return "/mcp/…"
+	case path == "/"+MCPTools:
+		return path
 	case strings.HasPrefix(path, "/v1/models/"):
 		return "/v1/models/…"
 	case strings.HasPrefix(path, "/v1/files/"):

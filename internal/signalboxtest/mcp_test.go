@@ -577,3 +577,102 @@ func TestWhatAServerAnswersInItsPlace(t *testing.T) {
 	require.Empty(t, h.Get("Www-Authenticate"))
 	require.Equal(t, before+1, g.oauth.Counts(t).Refreshes)
 }
+
+// TestListMCPTools goes through the contract of the list, and holds it to what a client sees through the gateway.
+func TestListMCPTools(t *testing.T) {
+	signalboxtest.Each(t, func(t *testing.T, box *signalboxtest.Box) {
+		g := newGateway(t, box)
+		list := func(token, server string) (int, string) {
+			t.Helper()
+			status, text, h := g.ask("GET", "/list-mcp-tools?mcpServerId="+url.QueryEscape(server), token, "", "")
+			require.Equal(t, "application/json", h.Get("Content-Type"))
+			require.NotEmpty(t, h.Get("X-Request-Id"))
+			return status, text
+		}
+		status, text := list(g.token, "files")
+		require.Equal(t, 200, status, text)
+		var told struct {
+			Tools []struct {
+				Name        string
+				InputSchema map[string]any `json:"inputSchema"`
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(text), &told))
+		require.Len(t, told.Tools, 1)
+		require.Equal(t, "echo", told.Tools[0].Name)
+		require.Equal(t, "object", told.Tools[0].InputSchema["type"])
+		require.Eventually(t, func() bool {
+			open, calls := map[string]bool{}, 0
+			for _, e := range box.Leases(t) {
+				lease, _ := e.Details.Get("lease")
+				open[lease.Text()] = e.Action == store.LeaseGranted
+				if call, ok := e.Details.Get("call"); ok && call.Text() == "tools/list" {
+					calls++
+				}
+			}
+			for _, o := range open {
+				if o {
+					return false
+				}
+			}
+			return calls == 1
+		}, 10*time.Second, 20*time.Millisecond, "each request has its outcome")
+
+		unauthorized := `{"error":"Unauthorized"}`
+		other, err := box.Admin().IssueToken(t.Context(), client.TokenDraft{Name: "other", Scopes: []string{"trains:read"}})
+		require.NoError(t, err)
+		for _, token := range []string{"", "planted-nobody", other.Secret} {
+			status, text = list(token, "files")
+			require.Equal(t, 401, status)
+			require.Equal(t, unauthorized, text)
+		}
+		for _, server := range []string{"nothing", "FILES"} {
+			status, text = list(g.token, server)
+			require.Equal(t, 404, status, text)
+		}
+		for _, target := range []string{"/list-mcp-tools", "/list-mcp-tools?mcpServerId=", "/list-mcp-tools?mcpServerId=files&mcpServerId=files", "/list-mcp-tools?mcpServerId=files&x=1"} {
+			status, text, _ = g.ask("GET", target, g.token, "", "")
+			require.Equal(t, 400, status, "%s: %s", target, text)
+		}
+		status, _, h := g.ask("POST", "/list-mcp-tools?mcpServerId=files", g.token, "", "{}")
+		require.Equal(t, 405, status)
+		require.Equal(t, "GET", h.Get("Allow"))
+
+		// A person has to connect: never was, or the server takes nothing any more.
+		reauth := `{"awaitingInputReason":"needs-oauth-reauth","mcpServerId":"files"}`
+		g.answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }))
+		status, text = list(g.token, "files")
+		require.Equal(t, 409, status)
+		require.Equal(t, reauth, text)
+		g.end()
+		status, text = list(g.token, "files")
+		require.Equal(t, 409, status)
+		require.Equal(t, reauth, text)
+
+		// A server that does not answer, or not as one.
+		g.deposit(g.token)
+		for name, answer := range map[string]http.HandlerFunc{
+			"an error": func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(500)
+				_, _ = io.WriteString(w, "planted-text")
+			},
+			"a page": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<p>planted-text</p>") },
+			"a redirect": func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "http://127.0.0.1:1/planted-text")
+				w.WriteHeader(302)
+			},
+			"too much": func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"x":"`+strings.Repeat("planted-text", 1<<20)+`"}}`)
+			},
+		} {
+			g.answer(answer)
+			status, text = list(g.token, "files")
+			require.Equal(t, 503, status, "%s: %s", name, text)
+			require.NotContains(t, text, "planted", name)
+		}
+		g.Close()
+		status, text = list(g.token, "files")
+		require.Equal(t, 503, status, text)
+	})
+}
