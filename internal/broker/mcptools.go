@@ -130,7 +130,7 @@ func toolsOf(ctx context.Context, address string, by http.RoundTripper) ([]*sdk.
 	c := sdk.NewClient(&sdk.Implementation{Name: "signalbox", Version: "1"}, &sdk.ClientOptions{Capabilities: &sdk.ClientCapabilities{}})
 	session, err := c.Connect(ctx, &sdk.StreamableClientTransport{
 		Endpoint: address, DisableStandaloneSSE: true, MaxRetries: -1, MaxEventSize: toolsBytes,
-		HTTPClient: &http.Client{Transport: by, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		HTTPClient: outbound.Over(by),
 	}, nil)
 	if err != nil {
 		return nil, err

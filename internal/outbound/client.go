@@ -10,6 +10,11 @@ import (
 // ErrTooLarge is returned by [ReadCapped] when the body is over its limit.
 var ErrTooLarge = errors.New("the upstream's answer is over the size limit")
 
+// Over returns a client that sends requests by a round tripper, which sees to the guard and to the end of each. A redirect comes back as the response that it is.
+func Over(line http.RoundTripper) *http.Client {
+	return &http.Client{Transport: line, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
 // NewClient returns a client for small calls (token endpoints, webhooks, discovery), guarded by p. A redirect comes back as the 3xx
 // response that it is; a whole call, body included, ends within the timeout of o. Its errors quote the URL and sometimes the upstream:
 // pass them through [Clean] before they are wrapped or logged.

@@ -171,3 +171,22 @@ func rawUpstream(t *testing.T, answer string) string {
 	t.Cleanup(func() { _ = l.Close(); <-done })
 	return l.Addr().String()
 }
+
+// TestOverFollowsNothing: a client over somebody's line sends by it alone, and a redirect is an answer.
+func TestOverFollowsNothing(t *testing.T) {
+	asked := 0
+	c := Over(lineFunc(func(r *http.Request) (*http.Response, error) {
+		asked++
+		return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"https://elsewhere.example/"}}, Body: http.NoBody, Request: r}, nil
+	}))
+	resp, err := c.Get("https://example.com/")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusFound, resp.StatusCode)
+	require.Equal(t, 1, asked)
+}
+
+type lineFunc func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f lineFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
