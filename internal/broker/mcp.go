@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -71,7 +72,7 @@ func (b *Broker) serveMCP(w http.ResponseWriter, r *http.Request, rid string) er
 	if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" && dest != "empty" {
 		return fault.New(fault.Forbidden, "cross_origin", "Answers under /mcp are not for browsers to show. Connect an MCP client to it.")
 	}
-	if from := r.Header["Origin"]; len(from) > 0 && (len(from) > 1 || from[0] != b.origin(r)) {
+	if from := r.Header["Origin"]; len(from) > 0 && (len(from) > 1 || !b.ownPage(r, from[0])) {
 		return fault.New(fault.Forbidden, "cross_origin", "A page of another site sent this. MCP servers are not called from pages of other sites here.")
 	}
 	server, err := mcpServerOf(r)
@@ -398,6 +399,19 @@ func (b *Broker) origin(r *http.Request) string {
 		host = "invalid"
 	}
 	return scheme + "://" + host
+}
+
+// ownPage reports whether a page of this instance sent a request. Where nobody has told how this instance is reached, a name proves nothing: whoever owns one can
+// have it lead here (DNS rebinding). Only an address, or localhost, is no name.
+func (b *Broker) ownPage(r *http.Request, from string) bool {
+	if from != b.origin(r) {
+		return false
+	}
+	if b.publicURL != nil {
+		return true
+	}
+	u, err := url.Parse(from)
+	return err == nil && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()) != nil)
 }
 
 // ServeMCPResource tells clients what the door of an MCP server wants (RFC 9728). It says the same of every name, whether there is such a server or not.

@@ -1,6 +1,7 @@
 package signalboxtest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -176,6 +180,9 @@ func (g *gateway) ask(method, path, token, session, body string, headers ...stri
 	if session != "" {
 		req.Header.Set("Mcp-Session-Id", session)
 	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	require.NoError(g.t, err)
 	defer func() { _ = resp.Body.Close() }()
@@ -305,6 +312,55 @@ func TestTheOfficialClientThroughTheGateway(t *testing.T) {
 	})
 }
 
+// TestTheTypeScriptClientThroughTheGateway: so does the official TypeScript SDK's client, with a session.
+func TestTheTypeScriptClientThroughTheGateway(t *testing.T) {
+	home, node := node22(t)
+	signalboxtest.Each(t, func(t *testing.T, box *signalboxtest.Box) {
+		g := newGateway(t, box)
+		cue := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			mcp.AddTool(g.server, &mcp.Tool{Name: "later"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+				return &mcp.CallToolResult{}, nil, nil
+			})
+		}))
+		t.Cleanup(cue.Close)
+		work := t.TempDir()
+		require.NoError(t, os.Symlink(filepath.Join(home, "node_modules"), filepath.Join(work, "node_modules")))
+		script, err := os.ReadFile("testdata/mcp.mjs")
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(work, "mcp.mjs"), script, 0o600))
+		settings, err := json.Marshal(map[string]string{"url": box.URL + "/mcp/files", "token": g.token, "cue": cue.URL})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(work, "settings.json"), settings, 0o600))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		run := exec.CommandContext(ctx, node, "mcp.mjs", "settings.json")
+		run.Dir = work
+		var complaint bytes.Buffer
+		run.Stderr = &complaint
+		out, err := run.Output()
+		require.NoError(t, err, "%s", complaint.String())
+		var told struct {
+			Session, Said, After string
+			Tools, Later         []string
+		}
+		require.NoError(t, json.Unmarshal(out, &told), "%s", out)
+		require.NotEmpty(t, told.Session)
+		require.Equal(t, []string{"echo"}, told.Tools)
+		require.Equal(t, []string{"echo", "later"}, told.Later)
+		require.Contains(t, told.Said, "planted-argument ")
+		require.NotEqual(t, "went on", told.After, "the session has ended")
+		for _, token := range g.lent() {
+			require.NotContains(t, string(out), token)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for _, h := range g.seen {
+			require.NotEqual(t, told.Session, h.Get("Mcp-Session-Id"))
+			require.NotContains(t, h.Get("Authorization"), g.token)
+		}
+	})
+}
+
 // TestTheGatewayRefuses: who is nobody, may not, is not connected or speaks in two ways at once is told so before anything is lent.
 func TestTheGatewayRefuses(t *testing.T) {
 	signalboxtest.Each(t, func(t *testing.T, box *signalboxtest.Box) {
@@ -344,7 +400,7 @@ func TestTheGatewayRefuses(t *testing.T) {
 			require.Equal(t, "GET, POST, DELETE", h.Get("Allow"))
 		}
 		for name, headers := range map[string][]string{
-			"another origin": {"Origin", "https://evil.example"}, "two origins": {"Origin", box.URL, "Origin", box.URL}, "no origin": {"Origin", "null"}, "a page": {"Sec-Fetch-Dest", "document"},
+			"another origin": {"Origin", "https://evil.example"}, "two origins": {"Origin", box.URL, "Origin", box.URL}, "no origin": {"Origin", "null"}, "a name that leads here": {"Origin", "http://rebound.example", "Host", "rebound.example"}, "a page": {"Sec-Fetch-Dest", "document"},
 		} {
 			status, text, _ := g.ask("POST", "/mcp/files", g.token, "", lists, headers...)
 			require.Equal(t, 403, status, name)
