@@ -49,7 +49,7 @@ type ImportRow struct {
 	File        string   `json:"file"`
 	Place       string   `json:"place"`
 	Format      string   `json:"format"`
-	Kind        string   `json:"kind,omitempty" doc:"credential or client_key."`
+	Kind        string   `json:"kind,omitempty" doc:"credential, client_key or mcp_connection."`
 	Type        string   `json:"type,omitempty"`
 	Name        string   `json:"name,omitempty"`
 	Username    string   `json:"username,omitempty"`

@@ -20,6 +20,9 @@ import (
 	"signalbox.dev/signalbox/internal/secret"
 )
 
+// executorKey is the variable in which the program whose records are imported kept its key.
+const executorKey = "FOREST_EXECUTOR_ENCRYPTION_KEY"
+
 // maxImport bounds what is read of all files together; the server bounds it too.
 const maxImport = 192 << 20
 
@@ -39,7 +42,7 @@ func (s *shell) importCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		pass, err := s.opens(cmd.Context(), files, stdin)
+		pass, err := s.opens(cmd.Context(), d.Format, files, stdin)
 		if err != nil {
 			return err
 		}
@@ -70,11 +73,17 @@ func paths(_ *cobra.Command, args []string) error {
 }
 
 // opens returns what opens the files, if one of them is encrypted.
-func (s *shell) opens(ctx context.Context, files []client.ImportFile, stdin bool) (secret.Value, error) {
+func (s *shell) opens(ctx context.Context, format string, files []client.ImportFile, stdin bool) (secret.Value, error) {
 	if stdin {
 		return s.readStdin("--passphrase-stdin")
 	}
 	for _, f := range files {
+		if format == "mcp-executor" || format == "" && importer.LooksExecutor(f.Content) {
+			if key := s.env[executorKey]; key != "" {
+				return secret.FromString(key), nil
+			}
+			return s.ask(ctx, "Key of "+filepath.Base(f.Name)+" ("+executorKey+")", "--passphrase-stdin")
+		}
 		if bytes.HasPrefix(f.Content, []byte("age-encryption.org/")) || bytes.HasPrefix(f.Content, []byte("-----BEGIN AGE ")) ||
 			bytes.Contains(f.Content[:min(len(f.Content), 4096)], []byte(`"passwordProtected": true`)) || bytes.Contains(f.Content[:min(len(f.Content), 4096)], []byte(`"passwordProtected":true`)) {
 			return s.ask(ctx, "Passphrase of "+filepath.Base(f.Name), "--passphrase-stdin")
@@ -152,6 +161,8 @@ func (s *shell) showImport(r client.ImportReport) {
 		what := orDash(w.Type)
 		if w.Kind == "client_key" {
 			what = "client key"
+		} else if w.Kind == "mcp_connection" {
+			what = "MCP connection"
 		}
 		why := w.Reason
 		if w.DuplicateOf != "" {

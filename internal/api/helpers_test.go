@@ -164,7 +164,7 @@ func newInstance(t *testing.T, e store.Engine, cfg store.Config, root secret.Roo
 	})
 	limits, err := rate.New(rate.Config{DB: h.db})
 	require.NoError(t, err)
-	transfer, err := importer.New(importer.Config{DB: h.db, Vault: safe, Trains: trains, Log: logger})
+	transfer, err := importer.New(importer.Config{DB: h.db, Vault: safe, Trains: trains, MCP: servers, Log: logger})
 	require.NoError(t, err)
 	h.rekeyer, err = keyring.NewRekeyer(keyring.RekeyerConfig{
 		DB: h.db, Ring: ring, Instance: store.NewID("ins"), Log: logger, Places: slices.Concat(identity.Sealed(), audit.Sealed(), sink.Sealed(ring), notify.Sealed(ring), safe.Sealed(), oauth.Sealed(safe), logins.Sealed(), api.Sealed()),

@@ -283,7 +283,7 @@ func (a *App) openRooms(ctx context.Context) error {
 	if err := a.openDetectors(); err != nil {
 		return err
 	}
-	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, Log: a.log})
+	transfer, err := importer.New(importer.Config{DB: a.db, Vault: a.vault, Trains: a.trains, MCP: a.mcp, Log: a.log})
 	if err != nil {
 		return err
 	}

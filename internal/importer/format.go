@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"signalbox.dev/signalbox/internal/fault"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -38,6 +39,7 @@ func Formats() []Format {
 		{"proxy-accounts", "the older proxy (accounts/NAME.credentials.json)", looksProxyAccount, parseProxyAccount},
 		{"proxy-keys", "the older proxy (train-client-keys/TRAIN.client-keys.json)", looksProxyKeys, parseProxyKeys},
 		{"bitwarden", "Bitwarden (JSON, also protected by a password)", looksBitwarden, parseBitwarden},
+		{"mcp-executor", "an older keeper of MCP credentials (records of FOREST_EXECUTOR_ENCRYPTION_KEY)", looksExecutor, parseExecutor},
 		{"1password-csv", "1Password (CSV)", looks1PasswordCSV, parse1PasswordCSV},
 		{"env", ".env", looksEnv, parseEnv},
 	}
@@ -105,13 +107,15 @@ func (f *file) unseal() error {
 	return nil
 }
 
-// item is one thing in a file: a credential, a client key, or what is made nothing of.
+// item is one thing in a file: a credential, a client key, a connection to an MCP server, or what is made nothing of.
 type item struct {
 	place      string // where in the file; never a piece of what stands there
 	credential *vault.Draft
 	key        *train.ForeignKey
 	slack      *train.ForeignSlack // what the credential is to trains
+	connection *mcp.Foreign
 	skip       string
+	invalid    string // why it stands in the way
 	notes      []string
 }
 

@@ -15,7 +15,9 @@ import (
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
 	"signalbox.dev/signalbox/internal/keyring"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/notify"
+	"signalbox.dev/signalbox/internal/oauth"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/store/storetest"
@@ -33,9 +35,18 @@ type yard struct {
 	db     *store.DB
 	vault  *vault.Room
 	trains *train.Room
+	mcp    *mcp.Room
 	ids    *identity.Room
 	admin  identity.Caller
 	log    *safeLog
+}
+
+// unneeded is who refreshes tokens, which no import does.
+type unneeded struct{}
+
+// Fresh implements mcp.Refresher.
+func (unneeded) Fresh(context.Context, string, int64, oauth.Why) (int64, error) {
+	return 0, fault.New(fault.Unavailable, "refresh_failed", "Nobody refreshes here.")
 }
 
 type safeLog struct {
@@ -83,7 +94,9 @@ func newYard(t *testing.T, e store.Engine) *yard {
 	require.NoError(t, err)
 	y.trains, err = train.New(train.Config{DB: y.db, Vault: y.vault, Identity: y.ids, Log: log, Notify: notices})
 	require.NoError(t, err)
-	y.Room, err = New(Config{DB: y.db, Vault: y.vault, Trains: y.trains, Log: log})
+	y.mcp, err = mcp.New(mcp.Config{DB: y.db, Ring: ring, Vault: y.vault, Refresher: unneeded{}, CheckURL: func(*url.URL) error { return nil }, Log: log})
+	require.NoError(t, err)
+	y.Room, err = New(Config{DB: y.db, Vault: y.vault, Trains: y.trains, MCP: y.mcp, Log: log})
 	require.NoError(t, err)
 	y.work = 8
 	require.NoError(t, y.db.Start(context.Background()))

@@ -92,6 +92,11 @@ func TestFormatOfAnotherKind(t *testing.T) {
 	}
 }
 
+func FuzzExecutor(f *testing.F) {
+	fuzz(f, "mcp-executor", `[{"userId":7,"mcpServerId":"files","encryptedCredentials":"AAECAwQFBgcICQoL"}]`, `{"user_id":"7","mcp_server_id":"files","encrypted_credentials":"\\x00"}
+{}`, `[{}]`)
+}
+
 // The parsers take anything: they end, do not panic, and quote nothing of what they refuse.
 func fuzz(f *testing.F, format string, seeds ...string) {
 	form, ok := lookup(format)

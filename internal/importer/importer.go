@@ -1,4 +1,4 @@
-// Package importer brings credentials and client keys in from the files of other programs and from archives of its own making, and takes
+// Package importer brings credentials, client keys and connections to MCP servers in from the files of other programs and from archives of its own making, and takes
 // them out into such an archive.
 //
 // Promise: an import is there as a whole or not at all, also after a crash, and says of everything in its files what becomes of it: stored, left out
@@ -24,6 +24,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/secret"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
@@ -35,7 +36,9 @@ type Config struct {
 	DB     *store.DB
 	Vault  *vault.Room
 	Trains *train.Room
-	Log    *slog.Logger
+	// MCP takes over people's connections to MCP servers; without it they stand in the way of an import.
+	MCP *mcp.Room
+	Log *slog.Logger
 	// Clock says how old a person's last proof is; nil means the wall clock.
 	Clock func() time.Time
 }
@@ -45,6 +48,7 @@ type Room struct {
 	db     *store.DB
 	vault  *vault.Room
 	trains *train.Room
+	mcp    *mcp.Room
 	log    *slog.Logger
 	now    func() time.Time
 	// turn is held by the one import or export under way: each needs much memory.
@@ -60,7 +64,7 @@ func New(cfg Config) (*Room, error) {
 	if cfg.DB == nil || cfg.Vault == nil || cfg.Trains == nil {
 		return nil, errors.New("importer: a database, a vault and trains are required")
 	}
-	r := &Room{db: cfg.DB, vault: cfg.Vault, trains: cfg.Trains, log: cfg.Log, now: cfg.Clock, turn: make(chan struct{}, 1), work: scryptWork, unpack: maxUnpack}
+	r := &Room{db: cfg.DB, vault: cfg.Vault, trains: cfg.Trains, mcp: cfg.MCP, log: cfg.Log, now: cfg.Clock, turn: make(chan struct{}, 1), work: scryptWork, unpack: maxUnpack}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -136,6 +140,14 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 			return Report{}, err
 		}
 	}
+	if p.connections > 0 {
+		if r.mcp == nil {
+			return Report{}, fault.New(fault.Unprocessable, "validation_failed", "This Signalbox takes no connections to MCP servers over.").With("/format", "is not taken here")
+		}
+		if err := r.mcp.MayTakeForeign(ctx, caller); err != nil {
+			return Report{}, err
+		}
+	}
 	if err := p.prepare(r.vault); err != nil {
 		return Report{}, err
 	}
@@ -150,6 +162,9 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 			if err := p.try(tx, r.trains, caller, in); err != nil {
 				return err
 			}
+			if err := p.takeConnections(tx, r.mcp, caller); err != nil {
+				return err
+			}
 			return errDry
 		}
 		if p.invalid() > 0 {
@@ -158,7 +173,10 @@ func (r *Room) Import(ctx context.Context, caller identity.Caller, req Request) 
 		if err := p.store(tx, r.trains, caller, in); err != nil {
 			return err
 		}
-		if p.invalid() > 0 { // a key that its train has no place for
+		if err := p.takeConnections(tx, r.mcp, caller); err != nil {
+			return err
+		}
+		if p.invalid() > 0 { // a key that its train has no place for, or a connection of somebody who is not known
 			return errDry
 		}
 		if req.Expect != "" && p.sum() != req.Expect {

@@ -7,6 +7,7 @@ import (
 
 	"signalbox.dev/signalbox/internal/fault"
 	"signalbox.dev/signalbox/internal/identity"
+	"signalbox.dev/signalbox/internal/mcp"
 	"signalbox.dev/signalbox/internal/store"
 	"signalbox.dev/signalbox/internal/train"
 	"signalbox.dev/signalbox/internal/vault"
@@ -39,6 +40,8 @@ type plan struct {
 	formats []string
 	files   int
 	keys    int
+	// connections counts those to MCP servers.
+	connections int
 	// ready are the credentials that could be stored, of the rows whose numbers are in of.
 	ready    []vault.Ready
 	of       []int
@@ -58,7 +61,10 @@ func (p *plan) take(file, format string, list []item) {
 		if i.key != nil {
 			p.keys++
 		}
-		p.rows = append(p.rows, row{item: i, file: file, format: format, ready: -1})
+		if i.connection != nil {
+			p.connections++
+		}
+		p.rows = append(p.rows, row{item: i, file: file, format: format, ready: -1, invalid: i.invalid})
 	}
 }
 
@@ -323,6 +329,30 @@ func (p *plan) takeKeys(tx *store.Tx, trains *train.Room, caller identity.Caller
 			p.trains = append(p.trains, taken.Key.TrainSlug)
 			w.reason = "its train is made, and has no account linked to it yet"
 		}
+	}
+	return nil
+}
+
+// takeConnections takes over people's connections to MCP servers. One that is here already is newer than what a file holds, and stays.
+func (p *plan) takeConnections(tx *store.Tx, room *mcp.Room, caller identity.Caller) error {
+	for n := range p.rows {
+		w := &p.rows[n]
+		if w.connection == nil || w.action != Create {
+			continue
+		}
+		taken, err := room.TakeForeign(tx, caller, *w.connection)
+		if f, is := fault.As(err); is && f.Kind == fault.Unprocessable {
+			w.action, w.reason = Invalid, keyProblem(f)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if taken.Known {
+			w.action, w.other, w.reason = Duplicate, taken.ID, "there is a connection of this person to this server"
+			continue
+		}
+		w.id = taken.ID
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type Row struct {
 	Number      int // from 1, in the order of the files
 	File, Place string
 	Format      string
-	Kind        string // credential, client_key, or empty
+	Kind        string // credential, client_key, mcp_connection, or empty
 	Type        string // of a credential
 	Name        string
 	Username    string
@@ -115,6 +115,11 @@ func (p *plan) shown(n int, rolled bool) Row {
 		out.Kind = "client_key"
 		if w.action != Invalid {
 			out.Name, out.Train = w.key.Draft.Name, w.key.Train
+		}
+	case w.connection != nil:
+		out.Kind = "mcp_connection"
+		if w.action != Invalid {
+			out.Name, out.Username = w.connection.Deposit.Server, w.connection.User
 		}
 	}
 	return out

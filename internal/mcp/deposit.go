@@ -23,6 +23,8 @@ type Deposit struct {
 	SecretEnds              *time.Time   // when the client's secret ends, which is the end of the connection
 	AuthMethod              string       // client_secret_basic, client_secret_post or none; empty: basic with a secret, none without
 	Scopes                  string       // as the token endpoint gave them, with spaces between
+
+	owner *identity.Caller // whose the credential is, where that is not who hands it over
 }
 
 const connectionPrefix = "mcn"
@@ -66,7 +68,7 @@ func (r *Room) Check(d Deposit) (out []fault.Field) {
 func (d Deposit) forVault(subject string) vault.Deposit {
 	out := vault.Deposit{
 		Name: credentialName(d.Server), Username: subject, PluginName: madeFor(d.Server), ExpiresAt: d.SecretEnds, Refresh: d.Refresh, ClientSecret: d.ClientSecret,
-		OAuth: vault.OAuthMeta{ClientID: d.ClientID, TokenEndpoint: d.TokenEndpoint, AuthMethod: d.AuthMethod},
+		OAuth: vault.OAuthMeta{ClientID: d.ClientID, TokenEndpoint: d.TokenEndpoint, AuthMethod: d.AuthMethod}, Owner: d.owner,
 	}
 	for _, scope := range strings.Fields(d.Scopes) {
 		if len(out.OAuth.Scopes) < keptScopes && len(scope) <= 255 && plainScope(scope) {

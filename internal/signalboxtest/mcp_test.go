@@ -3,6 +3,10 @@ package signalboxtest_test
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -17,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	gojwt "github.com/golang-jwt/jwt/v5"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
@@ -730,5 +735,52 @@ func TestListMCPTools(t *testing.T) {
 		g.Close()
 		status, text = list(g.token, "files")
 		require.Equal(t, 503, status, text)
+	})
+}
+
+// TestImportedConnectionsAreUsable: a person of an outside issuer, whose connection an older keeper had, asks an MCP server through the gateway without having done anything.
+func TestImportedConnectionsAreUsable(t *testing.T) {
+	signalboxtest.Each(t, func(t *testing.T, box *signalboxtest.Box) {
+		g := newGateway(t, box)
+		const shared, key = "planted-portal-secret-of-more-than-32-bytes", "planted-executor-key"
+		box.Planted.Add("shared secret", shared)
+		box.Planted.Add("executor key", key)
+		yes, secretText, claim, form, is, name := true, shared, "id", "number", "outsider", "Portal"
+		_, err := box.Admin().CreateJWTIssuer(t.Context(), client.JWTIssuerPatch{Name: &name, AnyIssuer: &yes, AnyAudience: &yes, SharedSecret: &secretText, Algorithms: []string{"HS256"},
+			SubjectClaim: &claim, SubjectForm: &form, SubjectIs: &is, Scopes: &[]string{"mcp_connections:write"}})
+		require.NoError(t, err)
+		token, err := gojwt.NewWithClaims(gojwt.SigningMethodHS256, gojwt.MapClaims{"id": 7, "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(shared))
+		require.NoError(t, err)
+		lists := `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`
+		status, text, _ := g.ask("POST", "/mcp/files", token, "", lists)
+		require.Equal(t, 409, status, text)
+
+		grant := g.oauth.Grant(t, signalboxtest.ClientConfidential)
+		box.Planted.Add("imported refresh token", grant.Refresh)
+		plain, err := json.Marshal(map[string]string{"refreshToken": grant.Refresh, "tokenEndpoint": g.oauth.TokenURL, "clientId": signalboxtest.ClientConfidential, "clientSecret": g.oauth.Secret})
+		require.NoError(t, err)
+		derived, err := hkdf.Key(sha256.New, []byte(key), nil, "forest-executor:mcp-oauth-credentials", 32)
+		require.NoError(t, err)
+		block, err := aes.NewCipher(derived)
+		require.NoError(t, err)
+		gcm, err := cipher.NewGCM(block)
+		require.NoError(t, err)
+		iv := []byte("twelve bytes")
+		sealed := gcm.Seal(nil, iv, plain, nil)
+		blob := append(append(iv, sealed[len(sealed)-16:]...), sealed[:len(sealed)-16]...)
+		report, err := box.Admin().Import(t.Context(), client.ImportDraft{Passphrase: key, Files: []client.ImportFile{{Name: "rows.json", Content: []byte(`[{"user_id":7,"mcp_server_id":"files","encrypted_credentials":"` + base64.StdEncoding.EncodeToString(blob) + `"}]`)}}})
+		require.NoError(t, err)
+		require.True(t, report.Applied)
+		require.Equal(t, 1, report.Created)
+
+		status, text, h := g.ask("POST", "/mcp/files", token, "", begin)
+		require.Equal(t, 200, status, text)
+		status, text, _ = g.ask("POST", "/mcp/files", token, h.Get("Mcp-Session-Id"), lists)
+		require.Equal(t, 200, status, text)
+		require.Contains(t, text, `"echo"`)
+		// The administrator who imported it has no part in it: theirs is another one, and stays so.
+		page, err := box.Admin().ListMCPConnections(t.Context(), client.PageFilter{})
+		require.NoError(t, err)
+		require.Len(t, page.Connections, 2)
 	})
 }

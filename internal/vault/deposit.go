@@ -17,6 +17,8 @@ type Deposit struct {
 	OAuth                      OAuthMeta
 	ExpiresAt                  *time.Time
 	Refresh, ClientSecret      secret.Value // ClientSecret may be empty
+	// Owner is whose a new credential is; nil: the caller's. A caller who is neither a person nor a service account of ours owns nothing.
+	Owner *identity.Caller
 }
 
 // depositedKept is how many versions of a deposited grant stay; each deposit makes the ones before it worthless.
@@ -149,7 +151,11 @@ func (r *Room) newDeposit(tx *store.Tx, caller identity.Caller, state Status, d 
 	if err := tx.Record(ev); err != nil {
 		return Credential{}, err
 	}
-	return s.computed(now), own(tx, caller, s.ID)
+	owner := caller
+	if d.Owner != nil {
+		owner = *d.Owner
+	}
+	return s.computed(now), own(tx, owner, s.ID)
 }
 
 // EndDeposit destroys a credential that was deposited, in the transaction of whoever ends it, who has checked the caller's permission. It returns the
