@@ -305,6 +305,10 @@ func headersOfMCP(in http.Header, session string) http.Header {
 		switch name {
 		case "Accept", "Content-Type", "Mcp-Protocol-Version", "Last-Event-Id", "Mcp-Method", "Mcp-Name", "Traceparent", "Tracestate":
 			out[name] = values
+		default:
+			if strings.HasPrefix(name, "Mcp-Param-") && len(values) == 1 { // arguments of a tool that a server wants to see in headers, too; it compares them itself
+				out[name] = values
+			}
 		}
 	}
 	if session != "" {

@@ -629,6 +629,17 @@ func TestWhatAServerAnswersInItsPlace(t *testing.T) {
 			require.Contains(t, text, "files:write")
 		}
 	}
+	// Of the request's headers those of the transport go on, and no others.
+	g.answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) }))
+	_, _, _ = g.ask("POST", "/mcp/files", g.token, "", lists, "Mcp-Param-Region", "eu", "Cookie", "a=planted", "X-Forwarded-For", "10.0.0.1", "X-Api-Key", "planted", "Mcp_Method", "tools/call", "Connection", "Mcp-Method", "Mcp-Method", "tools/list")
+	g.mu.Lock()
+	last := g.seen[len(g.seen)-1]
+	g.mu.Unlock()
+	require.Equal(t, "eu", last.Get("Mcp-Param-Region"))
+	require.Equal(t, "tools/list", last.Get("Mcp-Method"))
+	for _, name := range []string{"Cookie", "X-Forwarded-For", "X-Api-Key", "Mcp_Method", "Origin", "Referer"} {
+		require.Empty(t, last[name], name)
+	}
 	// A server that takes no token of this person at all: one fresh one is tried, and no more.
 	before := g.oauth.Counts(t).Refreshes
 	g.answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }))
