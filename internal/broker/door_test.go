@@ -101,6 +101,7 @@ type doorOptions struct {
 	strategy  train.Strategy
 	allow     []string
 	http2     bool
+	line      http.RoundTripper // in the place of the guarded transport
 }
 
 func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
@@ -124,6 +125,9 @@ func newDoor(t testing.TB, db *store.DB, o doorOptions) *door {
 	d.trains, err = train.New(train.Config{DB: db, Vault: d.vault, Identity: d.ids, Keyless: o.keyless, Log: log})
 	require.NoError(t, err)
 	d.line = &watchedLine{next: outbound.NewTransport(policy, outbound.Options{HeaderTimeout: 20 * time.Second})}
+	if o.line != nil {
+		d.line.next = o.line
+	}
 	pool := outbound.NewPool(policy, outbound.Options{HeaderTimeout: 20 * time.Second})
 	d.broker, err = broker.New(broker.Config{Trains: d.trains, Identity: d.ids, Transport: d.line, Routes: pool.Over, Log: log, BodyLimit: o.bodyLimit, NoClientAuth: o.keyless, DefaultTrain: "web"})
 	require.NoError(t, err)

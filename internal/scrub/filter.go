@@ -3,8 +3,8 @@ package scrub
 import "math/bits"
 
 const (
-	widest   = 16      // of the filter's window
-	pairs    = 1 << 13 // entries of the table
+	widest   = 32      // of the filter's window
+	pairs    = 1 << 14 // entries of the table
 	shiftOf  = 0x7f    // of an entry: how far the window may move
 	beginsOf = 0x80    // of an entry: an occurrence may begin with this pair
 )
@@ -17,7 +17,7 @@ type filter struct {
 	table [pairs]uint8
 }
 
-func pair(a, b byte) int { return (int(a)<<6 ^ int(b)) & (pairs - 1) }
+func pair(a, b byte) int { return (int(a)<<7 ^ int(b)) & (pairs - 1) }
 
 func (f *filter) fill(needles []needle) {
 	f.width = widest
