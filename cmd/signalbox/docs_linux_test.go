@@ -30,7 +30,7 @@ func docPages() map[string]int {
 		"guide/run.md":                 1, // needs Claude Code
 		"guide/dashboard.md":           0,
 		"guide/credentials.md":         0,
-		"guide/import-export.md":       0,
+		"guide/import-export.md":       1, // another program's database
 		"guide/trains-and-accounts.md": 0,
 		"guide/sharing.md":             0,
 		"guide/limits.md":              0,
