@@ -80,6 +80,7 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 		got.Store(&text)
 	}))
 	begin := "POST /use/git/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + d.key + "\r\n"
+	tried := 0
 	for name, rest := range map[string]string{
 		"two lengths":           "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
 		"two lengths in one":    "Content-Length: 5, 6\r\n\r\nhello!",
@@ -98,13 +99,15 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 		"chunk size with sign":  "Transfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
 		"chunk without its end": "Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
 	} {
-		got.Store(nil)
-		status, body := d.asks(begin + rest)
+		tried++
+		path := fmt.Sprintf("/x%d", tried) // what an earlier one began may arrive only now
+		status, body := d.asks(strings.Replace(begin, "/x ", path+" ", 1) + rest)
 		require.NotEqual(t, 200, status, "%s: %s", name, body)
-		if seen := got.Load(); seen != nil && !strings.HasPrefix(name, "chunk") {
+		if seen := got.Load(); seen != nil && strings.HasPrefix(*seen, "POST "+path+" ") && !strings.HasPrefix(name, "chunk") {
 			t.Errorf("%s reached the upstream: %s", name, *seen)
 		}
 	}
+	require.Eventually(t, func() bool { return d.broker.InFlight() == 0 }, 10*time.Second, 5*time.Millisecond)
 	// What net/http reads in the one way that RFC 9112 knows goes on in that reading alone.
 	for name, c := range map[string][2]string{
 		"length and coding": {"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /use/git/second HTTP/1.1\r\n\r\n", "POST /x hello "},
