@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,14 +72,17 @@ func TestNoPathLeadsOut(t *testing.T) {
 	}
 }
 
+// late are the paths of requests that were broken off: they may arrive when the next is on already.
+var late = regexp.MustCompile(`^/x\d+$`)
+
 // TestNoRequestIsSmuggled: of what could be read as two requests, the upstream sees one at most, framed anew.
 func TestNoRequestIsSmuggled(t *testing.T) {
 	d := sqliteDoor(t)
-	var got atomic.Pointer[string]
+	var got sync.Map // by path
 	l := d.lend("git", vault.Draft{}, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		text := fmt.Sprint(r.Method, " ", r.URL.Path, " ", string(body), " ", r.Header)
-		got.Store(&text)
+		got.Store(r.URL.Path, text)
 	}))
 	begin := "POST /use/git/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + d.key + "\r\n"
 	tried := 0
@@ -103,25 +108,30 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 		path := fmt.Sprintf("/x%d", tried) // what an earlier one began may arrive only now
 		status, body := d.asks(strings.Replace(begin, "/x ", path+" ", 1) + rest)
 		require.NotEqual(t, 200, status, "%s: %s", name, body)
-		if seen := got.Load(); seen != nil && strings.HasPrefix(*seen, "POST "+path+" ") && !strings.HasPrefix(name, "chunk") {
-			t.Errorf("%s reached the upstream: %s", name, *seen)
+		if seen, reached := got.Load(path); reached && !strings.HasPrefix(name, "chunk") {
+			t.Errorf("%s reached the upstream: %s", name, seen)
 		}
 	}
-	require.Eventually(t, func() bool { return d.broker.InFlight() == 0 }, 10*time.Second, 5*time.Millisecond)
 	// What net/http reads in the one way that RFC 9112 knows goes on in that reading alone.
 	for name, c := range map[string][2]string{
 		"length and coding": {"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /use/git/second HTTP/1.1\r\n\r\n", "POST /x hello "},
 		"a folded line":     {"X-A: a\r\n GET /y\r\nContent-Length: 0\r\n\r\n", "X-A:[a GET /y]"},
 	} {
-		got.Store(nil)
 		for len(l.seen) > 0 {
 			<-l.seen
 		}
 		status, body := d.asks(begin + c[0])
 		if status == 200 {
-			require.Contains(t, *got.Load(), c[1], name)
-			require.NotContains(t, *got.Load(), "Content-Length:[4]")
-			require.Len(t, l.seen, 1, "%s: %s", name, body)
+			seen := 0
+			for len(l.seen) > 0 {
+				if r := <-l.seen; !late.MatchString(r.URL.Path) {
+					seen++
+					require.NotContains(t, fmt.Sprint(r.Header), "Content-Length:[4]")
+				}
+			}
+			require.Equal(t, 1, seen, "%s: %s", name, body)
+			text, _ := got.LoadAndDelete("/x")
+			require.Contains(t, text, c[1], name)
 		}
 	}
 	status, _ := d.asks("CONNECT /use/git/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + d.key + "\r\n\r\n")
